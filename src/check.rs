@@ -1,0 +1,252 @@
+//! The words that every part shares: the question a gateway asks and the answers there are. No behaviour.
+
+use crate::cookie;
+use crate::path::{NormalPath, PathFault};
+use http::{HeaderValue, Method};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a gateway asks about one request, whatever the gateway.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The client's own method.
+    pub method: &'a Method,
+    /// The client's `Host` or `:authority`, as it came; empty where there was none.
+    pub host: &'a str,
+    /// The path's one meaning, or why it has none.
+    pub path: Result<NormalPath<'a>, PathFault>,
+    /// Path and query byte for byte, to bring the person back to.
+    pub target: &'a str,
+    /// Who is asking, from the one configured source.
+    pub client: IpAddr,
+    /// What a session may be shown by.
+    pub credential: Credential<'a>,
+    /// The kind of answer this client can use.
+    pub wants: Wants,
+    /// Cookies as the application may see them.
+    pub forwarded_cookies: cookie::Forwarded,
+}
+
+/// What the request brought to prove a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// Nothing.
+    Absent,
+    /// The session cookie's value.
+    Cookie(&'a str),
+    /// `Authorization: Bearer`, from API clients and mini-programs.
+    Bearer(&'a str),
+    /// Two that differ, or bytes that are not text.
+    Conflict,
+}
+
+/// The kind of answer a client can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wants {
+    /// A browser navigating by GET or HEAD: it follows a redirect.
+    Page,
+    /// A browser sending a form: a redirect would lose what was typed.
+    Form,
+    /// A script, an API client, an image: it reads a status and JSON.
+    Data,
+    /// A gRPC call: Envoy turns the status into a trailer and the body into its message.
+    Grpc,
+    /// A WebSocket handshake: the status is all it gets.
+    WebSocket,
+    /// A CORS preflight: it carries no cookie, whoever is logged in.
+    Preflight,
+}
+
+/// What the policy asks of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nobody needs to be known; nothing is looked at.
+    Public,
+    /// Whoever is known is named; others pass nameless.
+    Optional,
+    /// A live session.
+    Required,
+    /// A live session of one of these subjects.
+    Subjects(Arc<[String]>),
+}
+
+/// The answer. It has no default: every way to one is written out.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The request may pass, with these headers.
+    Allow {
+        /// Who it is, if anybody.
+        identity: Identity,
+        /// A `Set-Cookie` with the session's next token.
+        renewed: Option<HeaderValue>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Whoever it is must log in first, at `location` (absolute).
+    Login {
+        /// The login page, with the way back.
+        location: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// A person's session needs its next token, to be had at `location` (absolute).
+    Renew {
+        /// The renewal page, with the way back.
+        location: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// No, and logging in would not help.
+    Refuse {
+        /// Why.
+        reason: Reason,
+    },
+    /// Too much from one client; again after this time.
+    Limited {
+        /// How long to wait.
+        retry_after: Duration,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl Decision {
+    /// Why it was decided so.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Allow { reason, .. }
+            | Self::Login { reason, .. }
+            | Self::Renew { reason, .. }
+            | Self::Refuse { reason }
+            | Self::Limited { reason, .. } => *reason,
+        }
+    }
+}
+
+/// Who a request is from, ready for the wire.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Nobody we know: every identity header is set empty.
+    Anonymous,
+    /// A live session's user.
+    Known(Arc<IdentityHeaders>),
+}
+
+/// The identity headers' values, rendered once per session. Empty where there is nothing to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
+    pub subject: HeaderValue,
+    /// The user's id inside one AppID.
+    pub openid: HeaderValue,
+    /// The user's id across one Open Platform account.
+    pub unionid: HeaderValue,
+    /// The AppID of the login.
+    pub appid: HeaderValue,
+    /// Which flow: `official_account`, `website`.
+    pub flow: HeaderValue,
+    /// The session's opaque id.
+    pub session: HeaderValue,
+    /// Nickname, percent-encoded UTF-8.
+    pub nickname: HeaderValue,
+    /// Avatar URL.
+    pub avatar: HeaderValue,
+}
+
+/// Which way of logging in a session came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flow {
+    /// Web authorization inside WeChat (公众号网页授权).
+    OfficialAccount,
+    /// Website QR login (网站应用).
+    Website,
+}
+
+impl Flow {
+    /// The word for it in headers, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OfficialAccount => "official_account",
+            Self::Website => "website",
+        }
+    }
+}
+
+/// What WeChat says about a person, cleaned: no control characters, bounded, https.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// As the person wrote it; may be empty.
+    pub nickname: String,
+    /// https URL of the avatar; may be empty.
+    pub avatar: String,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
+        /// Why a check was decided as it was: the metric label, the audit field and the JSON body's `reason`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The word for it, in snake_case.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The policy asks nothing here.
+    PublicPath = "public_path",
+    /// Nobody known, and the policy lets nobody pass.
+    AnonymousAllowed = "anonymous_allowed",
+    /// A live session.
+    SessionValid = "session_valid",
+    /// A live session, whose next token goes out with the answer.
+    SessionRenewed = "session_renewed",
+    /// A live session whose token should be renewed before more is read.
+    SessionNeedsRenewal = "session_needs_renewal",
+    /// No session was shown.
+    NoSession = "no_session",
+    /// Two different session values, or undecodable ones.
+    ConflictingCredentials = "conflicting_credentials",
+    /// Not a token of ours: length, shape, header, claims.
+    TokenMalformed = "token_malformed",
+    /// A token of another application, issuer or purpose.
+    TokenForeign = "token_foreign",
+    /// Signed with a key that is not among ours.
+    TokenUnknownKey = "token_unknown_key",
+    /// The signature does not verify.
+    TokenForged = "token_forged",
+    /// Past the session's end, or past the token's where renewal is not safe.
+    SessionExpired = "session_expired",
+    /// Not used for longer than the idle limit.
+    SessionIdle = "session_idle",
+    /// Revoked by its user or an operator.
+    SessionRevoked = "session_revoked",
+    /// Logged in, but not on the rule's list.
+    SubjectNotAllowed = "subject_not_allowed",
+    /// The path has more than one reading.
+    AmbiguousPath = "ambiguous_path",
+    /// No application lives at this host.
+    UnknownHost = "unknown_host",
+    /// CONNECT asks for a tunnel, which no session buys.
+    ConnectRefused = "connect_refused",
+    /// A preflight on a protected path: let the gateway's CORS filter answer it.
+    PreflightRefused = "preflight_refused",
+    /// The pages' own prefix reached the check: its route must have the check disabled.
+    PagesNotRouted = "pages_not_routed",
+    /// More checks than the limit from this address.
+    TooManyChecks = "too_many_checks",
+    /// More unseen tokens than the limit from this address.
+    TooManyNewTokens = "too_many_new_tokens",
+}

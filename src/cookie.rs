@@ -1,0 +1,210 @@
+//! Cookies: reading what arrives in however many lines, and writing ours.
+//!
+//! Names are compared exactly, case included. A gateway may join several `Cookie` lines with a bare comma
+//! (ext-authz contract §1.3), so `,` separates as well as `;`. Two different values under our name are never
+//! chosen between.
+
+use cookie::{Cookie, SameSite};
+use http::{HeaderMap, HeaderValue, header};
+use std::time::Duration;
+
+/// The session: an ES256 JWT.
+pub const SESSION: &str = "__Host-wechat_session";
+/// The browser a login was started in; bound into each flow.
+pub const BROWSER: &str = "__Host-wechat_browser";
+/// One login under way, followed by the first digits of its `state`.
+pub const FLOW_PREFIX: &str = "__Secure-wechat_flow_";
+
+/// What the request's cookies hold under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// No such cookie.
+    None,
+    /// One value, however often it was sent.
+    One(&'a str),
+    /// Two or more different values, or one that is not text.
+    Conflict,
+}
+
+/// Every `name=value` of every `Cookie` line, in order. Bytes that are not text are passed over here.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b';' | b',')))
+        .filter_map(|piece| std::str::from_utf8(piece).ok())
+        .filter_map(|piece| piece.trim().split_once('='))
+}
+
+/// The cookie called `name`.
+#[must_use]
+pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    let mut found = Found::None;
+    for line in headers.get_all(header::COOKIE) {
+        for piece in line.as_bytes().split(|byte| matches!(byte, b';' | b',')) {
+            let piece = piece.trim_ascii();
+            let Some(value) = piece.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else {
+                continue;
+            };
+            found = match (found, std::str::from_utf8(value)) {
+                (Found::None, Ok(value)) => Found::One(value),
+                (Found::One(first), Ok(value)) if first == value => found,
+                _ => return Found::Conflict,
+            };
+        }
+    }
+    found
+}
+
+/// What the application may see of the request's cookies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// None of ours among them: leave the header alone.
+    Untouched,
+    /// These remain without ours.
+    Rest(HeaderValue),
+    /// Only ours: the header goes.
+    Nothing,
+}
+
+/// The request's cookies without our own, whose holder could act as the user.
+#[must_use]
+pub fn without_ours(headers: &HeaderMap) -> Forwarded {
+    let ours = |piece: &[u8]| {
+        let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        name == SESSION.as_bytes() || name == BROWSER.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
+    };
+    let separator = |byte: &u8| matches!(byte, b';' | b',');
+    let lines = headers.get_all(header::COOKIE);
+    if !lines.iter().any(|line| line.as_bytes().split(separator).any(ours)) {
+        return Forwarded::Untouched;
+    }
+    let mut rest: Vec<u8> = Vec::new();
+    for line in lines {
+        // A comma may be part of another cookie's value: it stays where both its sides stay.
+        for semicolon_part in line.as_bytes().split(|byte| *byte == b';') {
+            let kept: Vec<&[u8]> = semicolon_part.split(|byte| *byte == b',').filter(|piece| !ours(piece)).collect();
+            let kept = kept.join(&b","[..]);
+            let kept = kept.trim_ascii();
+            if kept.is_empty() {
+                continue;
+            }
+            if !rest.is_empty() {
+                rest.extend_from_slice(b"; ");
+            }
+            rest.extend_from_slice(kept);
+        }
+    }
+    if rest.is_empty() {
+        return Forwarded::Nothing;
+    }
+    // The bytes came out of header values, so they make one.
+    HeaderValue::from_bytes(&rest).map_or(Forwarded::Nothing, Forwarded::Rest)
+}
+
+/// A `Set-Cookie` for `value`, for this host and `path` only, out of reach of scripts.
+#[must_use]
+pub fn set(name: &str, value: &str, path: &str, max_age: Duration) -> HeaderValue {
+    let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+    render(Cookie::build((name, value)).max_age(cookie::time::Duration::seconds(seconds)), path)
+}
+
+/// A `Set-Cookie` that ends the cookie; it repeats every attribute, or browsers keep the old one.
+#[must_use]
+pub fn clear(name: &str, path: &str) -> HeaderValue {
+    render(Cookie::build((name, "")).max_age(cookie::time::Duration::ZERO), path)
+}
+
+fn render(cookie: cookie::CookieBuilder<'_>, path: &str) -> HeaderValue {
+    let cookie = cookie.path(path).secure(true).http_only(true).same_site(SameSite::Lax).build();
+    // Names are ours, values base64url, the path from the configuration's closed alphabet.
+    HeaderValue::from_str(&cookie.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_cookie_is_found_in_any_line_and_behind_any_separator() {
+        for lines in [
+            &["__Host-wechat_session=a"][..],
+            &["x=1; __Host-wechat_session=a; y=2"],
+            &["x=1,__Host-wechat_session=a,y=2"],
+            &["x=1", "__Host-wechat_session=a"],
+            &["__Host-wechat_session=a; __Host-wechat_session=a"],
+            &["  __Host-wechat_session=a  ;"],
+        ] {
+            assert_eq!(find(&headers(lines), SESSION), Found::One("a"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn two_values_under_one_name_are_a_conflict() {
+        for lines in [
+            &["__Host-wechat_session=a; __Host-wechat_session=b"][..],
+            &["__Host-wechat_session=a", "__Host-wechat_session=b"],
+            &["__Host-wechat_session=a,__Host-wechat_session="],
+        ] {
+            assert_eq!(find(&headers(lines), SESSION), Found::Conflict, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_the_whole_name() {
+        for line in [
+            "__host-wechat_session=a",
+            "__Host-wechat_sessio=a",
+            "__Host-wechat_session2=a",
+            "=__Host-wechat_session=a",
+            "x__Host-wechat_session=a",
+            "__Host-wechat_session",
+            "__Host-wechat_session =a",
+        ] {
+            assert_eq!(find(&headers(&[line]), SESSION), Found::None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_application_sees_every_cookie_but_ours() {
+        for (lines, rest) in [
+            (&["x=1; __Host-wechat_session=a; y=2"][..], Forwarded::Rest(HeaderValue::from_static("x=1; y=2"))),
+            (&["x=1", "__Host-wechat_session=a"], Forwarded::Rest(HeaderValue::from_static("x=1"))),
+            (&["x=1,__Host-wechat_session=a,y=2"], Forwarded::Rest(HeaderValue::from_static("x=1,y=2"))),
+            (&["x={a,b}; __Host-wechat_browser=z"], Forwarded::Rest(HeaderValue::from_static("x={a,b}"))),
+            (&["__Host-wechat_session=a; __Secure-wechat_flow_0=b"], Forwarded::Nothing),
+            (&["__Host-wechat_session"], Forwarded::Nothing),
+            (&["x=1; y=2"], Forwarded::Untouched),
+            (&[], Forwarded::Untouched),
+        ] {
+            assert_eq!(without_ours(&headers(lines)), rest, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn our_cookies_carry_every_attribute_when_set_and_when_cleared() {
+        assert_eq!(
+            set(SESSION, "v", "/", Duration::from_secs(60)),
+            "__Host-wechat_session=v; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60"
+        );
+        assert_eq!(clear(SESSION, "/"), "__Host-wechat_session=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0");
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_hides_our_cookie_from_the_removal(lines in prop::collection::vec("[ -~]{0,60}", 0..4), at in 0usize..4) {
+            let mut lines = lines;
+            lines.insert(at.min(lines.len()), format!("{SESSION}=secret"));
+            let headers: HeaderMap = lines.iter().map(|line| (header::COOKIE, HeaderValue::from_str(line).unwrap())).collect();
+            if let Forwarded::Rest(rest) = without_ours(&headers) {
+                let again = HeaderMap::from_iter([(header::COOKIE, rest)]);
+                prop_assert_eq!(find(&again, SESSION), Found::None);
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Origins: where an application lives, as the browser counts it (scheme, host, port).
+//!
+//! Every absolute address we hand out starts from a configured origin; what a client calls us by never shapes one.
+
+use std::fmt;
+use url::{Host, Url};
+
+/// Scheme, host and port of an application, canonical: lower case, no default port, no trailing dot.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    text: String,
+    scheme_len: usize,
+}
+
+/// Why a text is refused as an origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginFault {
+    /// Not a URL.
+    #[error("is not an absolute URL such as https://app.example.com")]
+    NotAUrl,
+    /// Anything but https, or http on this machine.
+    #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
+    NotHttps,
+    /// More than scheme, host and port.
+    #[error("must be scheme, host and port only: no path, query, fragment or user")]
+    MoreThanOrigin,
+}
+
+impl Origin {
+    /// Reads `https://host[:port]`; a single trailing slash is forgiven.
+    ///
+    /// # Errors
+    /// [`OriginFault`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, OriginFault> {
+        let url = Url::parse(text).map_err(|_| OriginFault::NotAUrl)?;
+        let host = url.host().ok_or(OriginFault::NotAUrl)?;
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&host) => {}
+            "http" => return Err(OriginFault::NotHttps),
+            _ => return Err(OriginFault::NotAUrl),
+        }
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !bare || !url.username().is_empty() || url.password().is_some() || text.contains('\\') {
+            return Err(OriginFault::MoreThanOrigin);
+        }
+        if matches!(host, Host::Domain(name) if name.ends_with('.')) {
+            return Err(OriginFault::NotAUrl);
+        }
+        let scheme_len = url.scheme().len();
+        Ok(Self { text: url.origin().ascii_serialization(), scheme_len })
+    }
+
+    /// `https://app.example.com`, without a trailing slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What a client's `Host` header says for this origin, as [`authority`] reads it.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.text.get(self.scheme_len + 3..).unwrap_or_default()
+    }
+
+    /// The absolute address of `path`, which starts with one slash.
+    #[must_use]
+    pub fn absolute(&self, path: &str) -> String {
+        debug_assert!(path.starts_with('/'));
+        format!("{}{path}", self.text)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Whether the host is this machine, where browsers count plain http as secure.
+#[must_use]
+pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.as_ref();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+/// A client's `Host` (or `:authority`) as a key to look an application up by: lower case, default ports dropped.
+#[must_use]
+pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
+    let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (written, means, host) in [
+            ("https://Shop.Example.com", "https://shop.example.com", "shop.example.com"),
+            ("https://shop.example.com:443/", "https://shop.example.com", "shop.example.com"),
+            ("https://shop.example.com:8443", "https://shop.example.com:8443", "shop.example.com:8443"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://a.localhost:8080", "http://a.localhost:8080", "a.localhost:8080"),
+        ] {
+            let origin = Origin::parse(written).unwrap();
+            assert_eq!((origin.as_str(), origin.authority()), (means, host));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for (written, fault) in [
+            ("shop.example.com", OriginFault::NotAUrl),
+            ("ftp://shop.example.com", OriginFault::NotAUrl),
+            ("http://shop.example.com", OriginFault::NotHttps),
+            ("http://127.0.0.1.example.com", OriginFault::NotHttps),
+            ("https://shop.example.com/a", OriginFault::MoreThanOrigin),
+            ("https://me@shop.example.com", OriginFault::MoreThanOrigin),
+            ("https://shop.example.com?x", OriginFault::MoreThanOrigin),
+            ("https://shop.example.com.", OriginFault::NotAUrl),
+        ] {
+            assert_eq!(Origin::parse(written).unwrap_err(), fault, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_host_header_is_read_as_browsers_write_it() {
+        for (host, key) in
+            [("Shop.Example.com", "shop.example.com"), ("a:443", "a"), ("a:80", "a"), ("a:8080", "a:8080")]
+        {
+            assert_eq!(authority(host), key);
+        }
+    }
+}
