@@ -1,0 +1,294 @@
+//! Keys: a directory of P-256 private keys in PEM. The newest that has been published long enough signs, all verify.
+//!
+//! A key's age comes from its file name (`20261123T112500Z.pem`, as `keygen` writes it), so that every instance that
+//! reads the same directory agrees; a file called otherwise counts from its modification time. A key is published at
+//! once and signs later, because others cache the key set (Envoy's JWKS cache, other instances). Removing a file ends
+//! its tokens.
+
+use crate::clock::Timestamp;
+use crate::seal::{self, SealingKey};
+use arc_swap::ArcSwap;
+use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Where the keys are and when a new one signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySettings {
+    /// The directory of `*.pem` files.
+    pub directory: PathBuf,
+    /// How long a key is published before it signs.
+    pub sign_after: Duration,
+}
+
+/// More keys than this in one directory is a mistake, and each costs a look at every unknown token.
+const MOST_KEYS: usize = 32;
+
+/// A PEM file larger than this is not a P-256 key.
+const MOST_BYTES: u64 = 16 * 1024;
+
+/// Public halves that stand in RFCs and on web pages: whoever signs with one of these signs for everybody.
+const WELL_KNOWN: [&str; 3] = [
+    "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", // RFC 7515 A.3
+    "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", // RFC 7517 A.1
+    "EVs_o5-uQbTjL3chynL4wXgUg2R9q9UU8I5mEovUf84", // the example of jwt.io
+];
+
+/// Why the keys could not be loaded. The operator's fault, with the file it is in.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFault {
+    /// The directory cannot be read.
+    #[error("keys.directory {0}: cannot be read: {1}")]
+    Directory(PathBuf, std::io::Error),
+    /// No key in it.
+    #[error("keys.directory {0}: holds no *.pem file; `wechat-authz keygen {0}` makes the first key")]
+    Empty(PathBuf),
+    /// Too many.
+    #[error("keys.directory {0}: holds more than {MOST_KEYS} keys; remove those whose tokens are dead")]
+    TooMany(PathBuf),
+    /// A file cannot be read or is too large.
+    #[error("key {0}: cannot be read: {1}")]
+    File(PathBuf, std::io::Error),
+    /// Not a P-256 private key in PKCS#8 PEM.
+    #[error("key {0}: is not a P-256 private key in PKCS#8 PEM (BEGIN PRIVATE KEY)")]
+    NotP256(PathBuf),
+    /// A published example key.
+    #[error("key {0}: is an example key that everybody has; make your own with `wechat-authz keygen`")]
+    WellKnown(PathBuf),
+    /// The same key twice.
+    #[error("key {0}: is the same key as {1}")]
+    Twice(PathBuf, PathBuf),
+}
+
+/// One key with both halves and what is derived from it.
+pub struct Key {
+    kid: String,
+    created: Timestamp,
+    file: PathBuf,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    public: Jwk,
+    sealing: SealingKey,
+}
+
+impl Key {
+    /// The key's id: its RFC 7638 thumbprint.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Signs `message` (ES256); base64url.
+    pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
+        jsonwebtoken::crypto::sign(message, &self.signing, Algorithm::ES256)
+    }
+
+    /// Whether `signature` (base64url) is this key's over `message`.
+    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.verifying, Algorithm::ES256).unwrap_or(false)
+    }
+}
+
+/// All keys at one time, oldest first.
+pub struct KeySet {
+    keys: Vec<Key>,
+    sign_after: Duration,
+    generation: u64,
+}
+
+impl KeySet {
+    /// Reads the directory whole, or not at all.
+    ///
+    /// # Errors
+    /// Every fault of every file.
+    pub fn load(settings: &KeySettings) -> Result<Self, Vec<KeyFault>> {
+        let directory = &settings.directory;
+        let listing =
+            std::fs::read_dir(directory).map_err(|error| vec![KeyFault::Directory(directory.clone(), error)])?;
+        let mut files: Vec<PathBuf> = listing
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                // A mounted Secret keeps its versions in directories that start with dots.
+                !name.starts_with('.') && name.ends_with(".pem") && path.is_file()
+            })
+            .collect();
+        files.sort();
+        if files.is_empty() {
+            return Err(vec![KeyFault::Empty(directory.clone())]);
+        }
+        if files.len() > MOST_KEYS {
+            return Err(vec![KeyFault::TooMany(directory.clone())]);
+        }
+        let mut keys: Vec<Key> = Vec::new();
+        let mut faults = Vec::new();
+        for file in files {
+            match read(&file) {
+                Ok(key) => match keys.iter().find(|other| other.kid == key.kid) {
+                    Some(other) => faults.push(KeyFault::Twice(file, other.file.clone())),
+                    None => keys.push(key),
+                },
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        keys.sort_by(|left, right| (left.created, &left.kid).cmp(&(right.created, &right.kid)));
+        Ok(Self { keys, sign_after: settings.sign_after, generation: 0 })
+    }
+
+    /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
+    #[must_use]
+    pub fn signing(&self, now: Timestamp) -> Option<&Key> {
+        let ripe = self.keys.iter().rev().find(|key| key.created.plus(self.sign_after) <= now);
+        ripe.or_else(|| self.keys.first())
+    }
+
+    /// The key called `kid`, exactly.
+    #[must_use]
+    pub fn find(&self, kid: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.kid == kid)
+    }
+
+    /// All keys, oldest first.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Grows with each change of the set; part of every cache key.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The public halves as a JWK Set (RFC 7517).
+    #[must_use]
+    pub fn jwks(&self) -> serde_json::Value {
+        serde_json::json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
+    }
+}
+
+/// The current key set, swapped whole when the directory changes.
+pub struct KeyRing {
+    current: ArcSwap<KeySet>,
+    generations: AtomicU64,
+}
+
+impl KeyRing {
+    /// The ring with its first set.
+    #[must_use]
+    pub fn new(first: KeySet) -> Self {
+        Self { current: ArcSwap::from_pointee(first), generations: AtomicU64::new(0) }
+    }
+
+    /// The set in force.
+    #[must_use]
+    pub fn current(&self) -> arc_swap::Guard<Arc<KeySet>> {
+        self.current.load()
+    }
+
+    /// Puts `next` in force if it differs; says whether it did.
+    pub fn replace(&self, mut next: KeySet) -> bool {
+        let current = self.current.load();
+        let kids = |set: &KeySet| set.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>();
+        if kids(&current) == kids(&next) && current.sign_after == next.sign_after {
+            return false;
+        }
+        next.generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        self.current.store(Arc::new(next));
+        true
+    }
+
+    /// Seals `plain` for `context` with the key that signs at `now`, which every instance has by then.
+    #[must_use]
+    pub fn seal(&self, context: &str, plain: &[u8], now: Timestamp) -> Option<String> {
+        self.current().signing(now)?.sealing.seal(context, plain).ok()
+    }
+
+    /// Opens what any current key sealed for `context`. `most` bounds the text's length.
+    #[must_use]
+    pub fn open(&self, context: &str, text: &str, most: usize) -> Option<Vec<u8>> {
+        let sealed = seal::decode(text, most)?;
+        self.current().keys.iter().rev().find_map(|key| key.sealing.open(context, &sealed))
+    }
+}
+
+fn read(file: &Path) -> Result<Key, KeyFault> {
+    let io = |error| KeyFault::File(file.to_owned(), error);
+    let described = std::fs::metadata(file).map_err(io)?;
+    if described.len() > MOST_BYTES {
+        return Err(KeyFault::NotP256(file.to_owned()));
+    }
+    let pem = std::fs::read(file).map_err(io)?;
+    let not_p256 = |_| KeyFault::NotP256(file.to_owned());
+    let signing = EncodingKey::from_ec_pem(&pem).map_err(not_p256)?;
+    let mut public = Jwk::from_encoding_key(&signing, Algorithm::ES256).map_err(not_p256)?;
+    let verifying = DecodingKey::from_jwk(&public).map_err(not_p256)?;
+    // Another curve passes everything so far; it does not sign as ES256.
+    let proof = jsonwebtoken::crypto::sign(b"proof", &signing, Algorithm::ES256).map_err(not_p256)?;
+    if !jsonwebtoken::crypto::verify(&proof, b"proof", &verifying, Algorithm::ES256).unwrap_or(false) {
+        return Err(KeyFault::NotP256(file.to_owned()));
+    }
+    if let jsonwebtoken::jwk::AlgorithmParameters::EllipticCurve(curve) = &public.algorithm
+        && WELL_KNOWN.contains(&curve.x.as_str())
+    {
+        return Err(KeyFault::WellKnown(file.to_owned()));
+    }
+    let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(not_p256)?;
+    public.common.key_id = Some(kid.clone());
+    public.common.key_algorithm = Some(jsonwebtoken::jwk::KeyAlgorithm::ES256);
+    public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
+    let sealing = SealingKey::derive(signing.as_bytes()).map_err(|_| KeyFault::NotP256(file.to_owned()))?;
+    let created = created_by_name(file).unwrap_or_else(|| {
+        let modified = described.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        Timestamp(modified.map_or(0, |since| since.as_secs()))
+    });
+    Ok(Key { kid, created, file: file.to_owned(), signing, verifying, public, sealing })
+}
+
+/// The time in a name such as `20261123T112500Z.pem`.
+fn created_by_name(file: &Path) -> Option<Timestamp> {
+    let name = file.file_stem()?.to_str()?;
+    let (date, time) = name.strip_suffix('Z')?.split_once('T')?;
+    if date.len() != 8 || time.len() != 6 {
+        return None;
+    }
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+    let (year, month, day) = (number(date.get(..4))?, number(date.get(4..6))?, number(date.get(6..))?);
+    let (hour, minute, second) = (number(time.get(..2))?, number(time.get(2..4))?, number(time.get(4..))?);
+    Timestamp::from_civil(year, month, day, hour, minute, second)
+}
+
+/// The file name of a key made at `now`.
+#[must_use]
+pub fn file_name(now: Timestamp) -> String {
+    let (year, month, day, hour, minute, second) = now.to_civil();
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z.pem")
+}
+
+/// A new P-256 private key, PKCS#8 in PEM.
+///
+/// # Errors
+/// The cryptographic library could not make one.
+pub fn generate() -> Result<String, aws_lc_rs::error::Unspecified> {
+    use base64::Engine as _;
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let document = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(
+        &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        &random,
+    )?;
+    let body = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
+    let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
+}

@@ -1,0 +1,346 @@
+//! Sessions: issued after a login, verified on every check, renewed while they are used, revoked.
+//!
+//! Promises: a [`LiveSession`] exists only for a token whose signature, claims, times and revocations hold at this
+//! moment; identity headers are written from nothing else. Refuses to know HTTP, WeChat and the policy.
+
+pub mod cache;
+pub mod journal;
+pub mod keys;
+pub mod revocations;
+pub mod settings;
+pub mod token;
+
+use crate::check::IdentityHeaders;
+use crate::clock::Timestamp;
+use cache::Cache;
+use http::HeaderValue;
+use keys::KeyRing;
+use revocations::{Revocations, Target};
+pub use settings::Settings;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+pub use token::Grant;
+use token::{Claims, TokenFault, Unverified, VerifiedToken};
+
+/// All sessions of this instance: keys, verified tokens, revocations.
+pub struct Sessions {
+    /// The signing keys.
+    pub keys: KeyRing,
+    /// What was revoked.
+    pub revocations: Revocations,
+    cache: Cache,
+    /// How look-ups went; read by the metrics.
+    pub lookups: Lookups,
+}
+
+/// How often a token was known, known to be bad, or had to be verified.
+#[derive(Default)]
+pub struct Lookups {
+    /// Found verified.
+    pub hits: AtomicU64,
+    /// Found refused.
+    pub refused_hits: AtomicU64,
+    /// Signatures checked.
+    pub verified: AtomicU64,
+    /// Refused before the signature.
+    pub refused_cheaply: AtomicU64,
+}
+
+/// A verified token with what is made from it once.
+pub struct Session {
+    token: VerifiedToken,
+    identity: Arc<IdentityHeaders>,
+    revocations_seen: AtomicU64,
+    /// The session's next token and when it was issued: shared by the many requests of one page.
+    next: Mutex<Option<(Timestamp, String)>>,
+    /// When a browser was last sent to the renewal page, in seconds; one redirect, not a loop.
+    sent_to_renew: AtomicU64,
+}
+
+/// A session that counts at this moment. Only [`Sessions::verify`] makes one.
+#[derive(Clone)]
+pub struct LiveSession {
+    session: Arc<Session>,
+    age: Age,
+}
+
+/// Where a token stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Nothing to do.
+    Fresh,
+    /// In its last third: the next may go out with an answer.
+    Ending,
+    /// Past `exp`; alive because the picture of revocations is whole.
+    Ended,
+}
+
+/// Why a token is no live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a token of ours.
+    Token(TokenFault),
+    /// The session is over, or its token is and renewal is not safe.
+    Expired,
+    /// Unused for longer than the idle limit.
+    Idle,
+    /// Revoked.
+    Revoked,
+    /// The address has shown too many unseen tokens; again after this.
+    Busy(Duration),
+}
+
+/// A token just issued.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The signed token.
+    pub token: String,
+    /// The session's id.
+    pub sid: String,
+    /// When this token ends.
+    pub expires: Timestamp,
+    /// When the session ends: the cookie's life.
+    pub session_expires: Timestamp,
+}
+
+/// A token could not be signed: no key, or the cryptographic library refused. Ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no token could be signed")]
+pub struct IssueFault;
+
+impl Sessions {
+    /// Sessions with these keys and revocations.
+    #[must_use]
+    pub fn new(keys: KeyRing, revocations: Revocations) -> Self {
+        Self { keys, revocations, cache: Cache::default(), lookups: Lookups::default() }
+    }
+
+    /// Judges `token` for the application of `settings` at `now`. `admit` is asked before a signature is checked.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it is no session.
+    pub fn verify(
+        &self,
+        token: &str,
+        settings: &Settings,
+        now: Timestamp,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<LiveSession, Refusal> {
+        let session = self.known(token, settings, now, admit)?;
+        let age = judge(session.token.claims(), settings, now)?;
+        if self.revocations.covers(session.token.claims(), &session.revocations_seen) {
+            return Err(Refusal::Revoked);
+        }
+        Ok(LiveSession { session, age })
+    }
+
+    fn known(
+        &self,
+        token: &str,
+        settings: &Settings,
+        now: Timestamp,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<Arc<Session>, Refusal> {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        if token.len() > token::MOST_BYTES {
+            count(&self.lookups.refused_cheaply);
+            return Err(Refusal::Token(TokenFault::Malformed));
+        }
+        let keys = self.keys.current();
+        let place = Cache::key(keys.generation(), &settings.issuer, &settings.audience, token);
+        match self.cache.get(&place) {
+            Some(Ok(session)) => {
+                count(&self.lookups.hits);
+                return Ok(session);
+            }
+            Some(Err(fault)) => {
+                count(&self.lookups.refused_hits);
+                return Err(Refusal::Token(fault));
+            }
+            None => {}
+        }
+        let unverified = Unverified::read(token, &keys, settings, now).map_err(|fault| {
+            count(&self.lookups.refused_cheaply);
+            Refusal::Token(fault)
+        })?;
+        admit().map_err(Refusal::Busy)?;
+        count(&self.lookups.verified);
+        match unverified.verify(&keys) {
+            Ok(token) => {
+                let session = Arc::new(Session::new(token));
+                self.cache.keep(place, Arc::clone(&session));
+                Ok(session)
+            }
+            Err(fault) => {
+                self.cache.refuse(place, fault);
+                Err(Refusal::Token(fault))
+            }
+        }
+    }
+
+    /// Issues the first token of a new session.
+    ///
+    /// # Errors
+    /// [`IssueFault`].
+    pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+        self.issue(&Claims::first(grant, crate::random::session_id(), settings, now), now)
+    }
+
+    /// The next token of a live session, the same one for all who ask within a third of its life.
+    ///
+    /// # Errors
+    /// [`IssueFault`]; also when nothing of the session is left.
+    pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+        let claims = live.claims().next(settings, now).ok_or(IssueFault)?;
+        let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((issued, token)) = next.as_ref()
+            && *issued <= now
+            && now.since(*issued) < settings.token_lifetime / 3
+        {
+            return Ok(Issued {
+                token: token.clone(),
+                sid: claims.sid,
+                expires: issued.plus(settings.token_lifetime).min(Timestamp(claims.session_exp)),
+                session_expires: Timestamp(claims.session_exp),
+            });
+        }
+        let issued = self.issue(&claims, now)?;
+        *next = Some((now, issued.token.clone()));
+        Ok(issued)
+    }
+
+    fn issue(&self, claims: &Claims, now: Timestamp) -> Result<Issued, IssueFault> {
+        let keys = self.keys.current();
+        let key = keys.signing(now).ok_or(IssueFault)?;
+        let token = token::issue(claims, key).map_err(|_| IssueFault)?;
+        Ok(Issued {
+            token,
+            sid: claims.sid.clone(),
+            expires: Timestamp(claims.exp),
+            session_expires: Timestamp(claims.session_exp),
+        })
+    }
+
+    /// Ends one session. Blocks for the disk where revocations are kept.
+    ///
+    /// # Errors
+    /// The journal could not be written; the session is revoked all the same.
+    pub fn end(&self, sid: &str, now: Timestamp) -> Result<(), journal::JournalFault> {
+        self.revocations.revoke(Target::Session(sid.to_owned()), now)
+    }
+
+    /// Forgets verdicts: the settings that they rest on have changed.
+    pub fn settings_changed(&self) {
+        self.cache.clear();
+    }
+
+    /// Verified tokens held, about.
+    #[must_use]
+    pub fn cached(&self) -> u64 {
+        self.cache.len()
+    }
+}
+
+/// What time says of a verified token.
+fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Age, Refusal> {
+    if claims.session_exp <= now.0 {
+        return Err(Refusal::Expired);
+    }
+    // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
+    if claims.iat > now.plus(token::LEEWAY).0 {
+        return Err(Refusal::Token(TokenFault::ImpossibleTimes));
+    }
+    if now.since(Timestamp(claims.iat)) > settings.idle {
+        return Err(Refusal::Idle);
+    }
+    let left = Timestamp(claims.exp).since(now);
+    Ok(if left.is_zero() {
+        Age::Ended
+    } else if left < settings.token_lifetime / 3 {
+        Age::Ending
+    } else {
+        Age::Fresh
+    })
+}
+
+impl Session {
+    fn new(token: VerifiedToken) -> Self {
+        let identity = Arc::new(identity(token.claims()));
+        Self {
+            token,
+            identity,
+            revocations_seen: AtomicU64::new(0),
+            next: Mutex::new(None),
+            sent_to_renew: AtomicU64::new(0),
+        }
+    }
+}
+
+impl LiveSession {
+    /// What its token says.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        self.session.token.claims()
+    }
+
+    /// The identity headers, rendered when the token was verified.
+    #[must_use]
+    pub fn identity(&self) -> Arc<IdentityHeaders> {
+        Arc::clone(&self.session.identity)
+    }
+
+    /// Where its token stands.
+    #[must_use]
+    pub fn age(&self) -> Age {
+        self.age
+    }
+
+    /// Whether a browser may be sent to the renewal page now: once a minute at most, so that one whose cookie does
+    /// not stick is not sent round for ever.
+    #[must_use]
+    pub fn may_be_sent_to_renew(&self, now: Timestamp) -> bool {
+        const AGAIN_AFTER: u64 = 60;
+        let last = self.session.sent_to_renew.load(Ordering::Relaxed);
+        let may = now.0 >= last.saturating_add(AGAIN_AFTER);
+        if may {
+            self.session.sent_to_renew.store(now.0, Ordering::Relaxed);
+        }
+        may
+    }
+}
+
+/// Renders the identity headers of a token's claims.
+fn identity(claims: &Claims) -> IdentityHeaders {
+    // Our own claims are visible ASCII, except the nickname; what is not becomes empty rather than a broken header.
+    let plain = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    IdentityHeaders {
+        subject: plain(&claims.sub),
+        openid: plain(&claims.openid),
+        unionid: plain(&claims.unionid),
+        appid: plain(&claims.appid),
+        flow: HeaderValue::from_static(claims.flow.as_str()),
+        session: plain(&claims.sid),
+        nickname: plain(&percent_encode(&claims.nickname)),
+        avatar: plain(&claims.avatar),
+    }
+}
+
+/// Percent-encodes as `encodeURIComponent` does, so that `decodeURIComponent` gives the nickname back.
+fn percent_encode(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'!')
+        .remove(b'~')
+        .remove(b'*')
+        .remove(b'\'')
+        .remove(b'(')
+        .remove(b')');
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+#[cfg(test)]
+mod tests;

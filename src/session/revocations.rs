@@ -1,0 +1,232 @@
+//! Revocations: which sessions no longer count, whatever their tokens say.
+//!
+//! By session id, by subject and by application ("nothing from before this moment"), never by a token's bytes. Held in
+//! memory, each no longer than a session can live. Where there is a journal, what it holds comes back at start.
+//!
+//! Bounded without ever forgetting: when the table is full of entries that still matter, the floor is raised instead,
+//! which ends every session from before now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
+
+use super::journal::{Journal, JournalFault};
+use super::token::Claims;
+use crate::clock::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// What is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// One session, by its id.
+    Session(String),
+    /// Every session of a subject from before now.
+    Subject(String),
+    /// Every session of an application from before now.
+    App(String),
+}
+
+/// One revocation, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// What.
+    #[serde(flatten)]
+    pub target: Target,
+    /// When, as a NumericDate.
+    pub at: u64,
+    /// From when on no session it could concern is alive.
+    pub until: u64,
+}
+
+/// Entries held at most: about 100 bytes each.
+const MOST: usize = 200_000;
+
+/// The revocations in force.
+pub struct Revocations {
+    held: RwLock<Held>,
+    /// Grows with each change; a session that was looked up at this version need not be again.
+    version: AtomicU64,
+    journal: Option<Mutex<Journal>>,
+    /// The longest any session can live.
+    horizon: Duration,
+}
+
+#[derive(Default)]
+struct Held {
+    entries: HashMap<Target, Revocation>,
+    /// Nothing from before this moment, or from it, is a session.
+    floor: u64,
+}
+
+impl Revocations {
+    /// Revocations in memory, with what `journal` brought back.
+    #[must_use]
+    pub fn new(horizon: Duration, journal: Option<(Journal, Vec<Revocation>)>) -> Self {
+        let (journal, brought) = journal.map_or((None, Vec::new()), |(journal, brought)| (Some(journal), brought));
+        let revocations =
+            Self { held: RwLock::default(), version: AtomicU64::new(1), journal: journal.map(Mutex::new), horizon };
+        for revocation in brought {
+            revocations.insert(revocation);
+        }
+        revocations
+    }
+
+    /// Revokes in memory at once, then in the journal. Blocks for the disk where there is a journal.
+    ///
+    /// # Errors
+    /// The journal could not be written: the revocation holds, but a restart forgets it.
+    pub fn revoke(&self, target: Target, now: Timestamp) -> Result<(), JournalFault> {
+        let revocation = Revocation { target, at: now.0, until: now.plus(self.horizon).0 };
+        self.insert(revocation.clone());
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.append(&revocation)?;
+        if journal.wants_compaction(self.len()) {
+            let live = self.live(now);
+            journal.compact(&live)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the session of `claims` is revoked. `seen` is the session's own note of when it was last looked up.
+    #[must_use]
+    pub fn covers(&self, claims: &Claims, seen: &AtomicU64) -> bool {
+        let version = self.version.load(Ordering::Acquire);
+        if seen.load(Ordering::Relaxed) == version {
+            return false;
+        }
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let before = |target: Target| held.entries.get(&target).is_some_and(|entry| claims.auth_time <= entry.at);
+        let covered = claims.auth_time <= held.floor
+            || held.entries.contains_key(&Target::Session(claims.sid.clone()))
+            || before(Target::Subject(claims.sub.clone()))
+            || before(Target::App(claims.aud.clone()));
+        if !covered {
+            seen.store(version, Ordering::Relaxed);
+        }
+        covered
+    }
+
+    /// Drops what no living session can be concerned by.
+    pub fn sweep(&self, now: Timestamp) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.entries.retain(|_, entry| entry.until > now.0);
+        held.entries.shrink_to_fit();
+    }
+
+    /// How many are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).entries.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a restart keeps them.
+    #[must_use]
+    pub fn are_kept(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    fn live(&self, now: Timestamp) -> Vec<Revocation> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.entries.values().filter(|entry| entry.until > now.0).cloned().collect()
+    }
+
+    fn insert(&self, revocation: Revocation) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.entries.len() >= MOST && !held.entries.contains_key(&revocation.target) {
+            held.entries.retain(|_, entry| entry.until > revocation.at);
+            if held.entries.len() >= MOST {
+                tracing::error!(held = MOST, "the table of revocations is full: every session from before now ends");
+                held.floor = held.floor.max(revocation.at);
+                held.entries.clear();
+            }
+        }
+        held.entries
+            .entry(revocation.target.clone())
+            // An older record never takes back what a newer one said.
+            .and_modify(|entry| {
+                entry.at = entry.at.max(revocation.at);
+                entry.until = entry.until.max(revocation.until);
+            })
+            .or_insert(revocation);
+        drop(held);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::claims;
+
+    fn covers(revocations: &Revocations, claims: &Claims) -> bool {
+        revocations.covers(claims, &AtomicU64::new(0))
+    }
+
+    fn target(kind: usize) -> Target {
+        match kind {
+            0 => Target::Session("sid".into()),
+            1 => Target::Subject("wx:wx0123456789abcdef:oAlice".into()),
+            _ => Target::App("shop".into()),
+        }
+    }
+
+    #[test]
+    fn a_session_a_subject_and_an_application_can_be_revoked() {
+        for kind in 0..3 {
+            let revocations = Revocations::new(Duration::from_secs(1_000), None);
+            let alice = claims(Timestamp(100));
+            assert!(!covers(&revocations, &alice));
+            revocations.revoke(target(kind), Timestamp(150)).unwrap();
+            assert!(covers(&revocations, &alice));
+        }
+    }
+
+    #[test]
+    fn a_login_after_the_revocation_counts_again_but_a_revoked_session_never_does() {
+        for (kind, covered) in [(0, true), (1, false), (2, false)] {
+            let revocations = Revocations::new(Duration::from_secs(1_000), None);
+            revocations.revoke(target(kind), Timestamp(150)).unwrap();
+            assert_eq!(covers(&revocations, &claims(Timestamp(151))), covered, "{:?}", target(kind));
+        }
+    }
+
+    #[test]
+    fn a_session_that_was_looked_up_is_looked_up_again_after_a_change() {
+        let revocations = Revocations::new(Duration::from_secs(1_000), None);
+        let (alice, seen) = (claims(Timestamp(100)), AtomicU64::new(0));
+        assert!(!revocations.covers(&alice, &seen));
+        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        assert!(revocations.covers(&alice, &seen));
+        assert!(revocations.covers(&alice, &seen));
+    }
+
+    #[test]
+    fn an_entry_goes_when_no_session_it_concerns_can_be_alive() {
+        let revocations = Revocations::new(Duration::from_secs(1_000), None);
+        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        revocations.sweep(Timestamp(1_149));
+        assert_eq!(revocations.len(), 1);
+        revocations.sweep(Timestamp(1_150));
+        assert_eq!(revocations.len(), 0);
+    }
+
+    #[test]
+    fn a_full_table_ends_everybody_rather_than_forget_one() {
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), None);
+        revocations.revoke(target(0), Timestamp(100)).unwrap();
+        for number in 0..MOST {
+            revocations.revoke(Target::Session(number.to_string()), Timestamp(200)).unwrap();
+        }
+        assert!(revocations.len() <= MOST);
+        assert!(covers(&revocations, &claims(Timestamp(100))));
+        assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(201)) }));
+    }
+}

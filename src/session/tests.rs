@@ -1,0 +1,496 @@
+//! The closed list, line by line, and the life of a session.
+
+use super::keys::{KeyRing, KeySet, KeySettings};
+use super::*;
+use crate::check::{Flow, Profile};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn settings() -> Settings {
+    Settings {
+        issuer: "https://shop.example.com".into(),
+        audience: "shop".into(),
+        token_lifetime: Duration::from_secs(900),
+        lifetime: HOUR * 24 * 7,
+        idle: HOUR * 24,
+    }
+}
+
+/// Alice's claims, logged in at `now`.
+pub(super) fn claims(now: Timestamp) -> Claims {
+    Claims { sid: "sid".into(), ..Claims::first(grant(), String::new(), &settings(), now) }
+}
+
+fn grant() -> Grant {
+    Grant {
+        subject: "wx:wx0123456789abcdef:oAlice".into(),
+        flow: Flow::OfficialAccount,
+        appid: "wx0123456789abcdef".into(),
+        openid: "oAlice".into(),
+        unionid: "oUnionAlice".into(),
+        profile: Profile { nickname: "小明 \"😀\"".into(), avatar: "https://thirdwx.qlogo.cn/mmopen/1/132".into() },
+    }
+}
+
+struct Fixture {
+    sessions: Sessions,
+    directory: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    add_key(directory.path(), "20260101T000000Z");
+    let keys = KeyRing::new(load(directory.path()));
+    Fixture { sessions: Sessions::new(keys, Revocations::new(HOUR * 24 * 7, None)), directory }
+}
+
+fn add_key(directory: &std::path::Path, name: &str) {
+    std::fs::write(directory.join(format!("{name}.pem")), keys::generate().unwrap()).unwrap();
+}
+
+fn load(directory: &std::path::Path) -> KeySet {
+    let settings = KeySettings { directory: directory.to_owned(), sign_after: Duration::from_secs(600) };
+    KeySet::load(&settings).map_err(|faults| format!("{faults:?}")).unwrap()
+}
+
+impl Fixture {
+    fn token(&self) -> String {
+        self.sessions.begin(grant(), &settings(), NOW).unwrap().token
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<LiveSession, Refusal> {
+        self.sessions.verify(token, &settings(), now, || Ok(()))
+    }
+
+    fn fault(&self, token: &str, now: Timestamp) -> Refusal {
+        match self.verify(token, now) {
+            Err(refusal) => refusal,
+            Ok(_) => panic!("accepted: {token}"),
+        }
+    }
+
+    /// A token whose header and payload are these texts, rightly signed.
+    fn signed(&self, header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let keys = self.sessions.keys.current();
+        let signature = keys.signing(NOW).unwrap().sign(signed.as_bytes()).unwrap();
+        format!("{signed}.{signature}")
+    }
+
+    fn kid(&self) -> String {
+        self.sessions.keys.current().signing(NOW).unwrap().kid().to_owned()
+    }
+
+    fn header(&self) -> String {
+        format!(r#"{{"alg":"ES256","typ":"{}","kid":"{}"}}"#, token::TYPE, self.kid())
+    }
+
+    /// A rightly signed token whose claim `name` is `value` instead, or missing.
+    fn with_claim(&self, name: &str, value: Option<serde_json::Value>) -> String {
+        let mut payload = serde_json::to_value(claims(NOW)).unwrap();
+        let members = payload.as_object_mut().unwrap();
+        match value {
+            Some(value) => members.insert(name.to_owned(), value),
+            None => members.remove(name),
+        };
+        self.signed(&self.header(), &payload.to_string())
+    }
+}
+
+#[test]
+fn a_token_of_ours_is_a_live_session_and_names_its_user() {
+    let fixture = fixture();
+    let live = fixture.verify(&fixture.token(), NOW).unwrap();
+    let identity = live.identity();
+    assert_eq!(identity.subject, "wx:wx0123456789abcdef:oAlice");
+    assert_eq!((&identity.openid, &identity.unionid), (&"oAlice".parse().unwrap(), &"oUnionAlice".parse().unwrap()));
+    assert_eq!(
+        (&identity.appid, &identity.flow),
+        (&"wx0123456789abcdef".parse().unwrap(), &"official_account".parse().unwrap())
+    );
+    assert_eq!(identity.nickname, "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22");
+    assert_eq!(identity.avatar, "https://thirdwx.qlogo.cn/mmopen/1/132");
+    assert_eq!(live.age(), Age::Fresh);
+}
+
+#[test]
+fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
+    let fixture = fixture();
+    let mut grant = grant();
+    grant.openid = "o".repeat(64);
+    grant.unionid = "u".repeat(64);
+    grant.subject = format!("wx:union:{}", grant.unionid);
+    grant.profile.nickname = "名".repeat(64);
+    grant.profile.avatar = format!("https://thirdwx.qlogo.cn/{}", "a".repeat(300));
+    let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
+    assert!(issued.token.len() + crate::cookie::SESSION.len() < 1_024, "{}", issued.token.len());
+    let live = fixture.verify(&issued.token, NOW).unwrap();
+    assert_eq!(live.identity().avatar, "", "what does not fit is left out, the avatar first");
+}
+
+#[test]
+fn line_1_length_segments_and_encoding() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let malformed = Refusal::Token(TokenFault::Malformed);
+    for bad in [
+        String::new(),
+        ".".into(),
+        "..".into(),
+        "a.b.c".into(),
+        signed.to_owned(),
+        format!("{token}."),
+        format!(".{token}"),
+        format!("{token}.{signature}"),
+        format!(" {token}"),
+        format!("{token}\n"),
+        format!("{token}="),
+        format!("{signed}.{}", signature.replace('-', "+").replace('_', "/") + "=="),
+        format!("{signed}.{}", &signature[..80]),
+        format!("{signed}.{signature}AA"),
+        format!("{}{}", token, "A".repeat(token::MOST_BYTES)),
+        "中文".repeat(20),
+    ] {
+        assert_eq!(fixture.fault(&bad, NOW), malformed, "{bad}");
+    }
+    // The last character of 64 bytes in base64url carries two bits that must be zero: another spelling of the same bytes.
+    let (head, last) = signature.split_at(85);
+    for other in
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|c| !last.contains(*c))
+    {
+        let refused = fixture.fault(&format!("{signed}.{head}{other}"), NOW);
+        assert!(matches!(refused, Refusal::Token(TokenFault::Malformed | TokenFault::Forged)), "{other}");
+    }
+}
+
+#[test]
+fn line_2_the_header_has_exactly_three_members() {
+    let fixture = fixture();
+    let (kid, typ) = (fixture.kid(), token::TYPE);
+    let payload = serde_json::to_string(&claims(NOW)).unwrap();
+    for (header, fault) in [
+        ("[]".to_owned(), TokenFault::Malformed),
+        ("null".to_owned(), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"none","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"HS256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"es256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#), TokenFault::Foreign),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","crit":["exp"]}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jwk":{{}}}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jku":"https://e.example"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","x5u":"https://e.example"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","zip":"DEF"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","b64":false}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","alg":"ES256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":["{kid}"]}}"#), TokenFault::Malformed),
+    ] {
+        assert_eq!(fixture.fault(&fixture.signed(&header, &payload), NOW), Refusal::Token(fault), "{header}");
+    }
+}
+
+#[test]
+fn line_3_the_key_is_looked_up_by_its_exact_name() {
+    let fixture = fixture();
+    let payload = serde_json::to_string(&claims(NOW)).unwrap();
+    let kid = fixture.kid();
+    for kid in ["", "../../etc/passwd", "https://e.example/key", &kid.to_lowercase(), &format!("{kid} "), &kid[1..]] {
+        let header = format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}"}}"#, token::TYPE);
+        assert_eq!(
+            fixture.fault(&fixture.signed(&header, &payload), NOW),
+            Refusal::Token(TokenFault::UnknownKey),
+            "{kid}"
+        );
+    }
+    assert_eq!(fixture.sessions.lookups.verified.load(Ordering::Relaxed), 0, "no signature was checked");
+}
+
+#[test]
+fn line_4_the_signature_verifies() {
+    let (fixture, stranger) = (self::fixture(), self::fixture());
+    let foreign = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
+    assert_eq!(fixture.fault(&foreign, NOW), Refusal::Token(TokenFault::Forged));
+    let token = fixture.token();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let zero = URL_SAFE_NO_PAD.encode([0_u8; 64]);
+    assert_eq!(fixture.fault(&format!("{signed}.{zero}"), NOW), Refusal::Token(TokenFault::Forged), "CVE-2022-21449");
+}
+
+#[test]
+fn line_5_the_payload_is_a_flat_object_without_doubles() {
+    let fixture = fixture();
+    let good = serde_json::to_string(&claims(NOW)).unwrap();
+    let open = good.strip_suffix('}').unwrap();
+    for bad in [
+        "[]".to_owned(),
+        "\"text\"".to_owned(),
+        String::from("null"),
+        format!(r#"{open},"sub":"wx:wx0123456789abcdef:oMallory"}}"#),
+        format!(r#"{open},"extra":1,"extra":2}}"#),
+        format!(r#"{open},"nested":{{"a":1}}}}"#),
+        format!(r#"{open},"list":[1]}}"#),
+        format!("{good}x"),
+    ] {
+        assert_eq!(
+            fixture.fault(&fixture.signed(&fixture.header(), &bad), NOW),
+            Refusal::Token(TokenFault::Malformed),
+            "{bad}"
+        );
+    }
+    let newer = format!(r#"{open},"later":"claim","other":true}}"#);
+    assert!(fixture.verify(&fixture.signed(&fixture.header(), &newer), NOW).is_ok(), "unknown claims are passed over");
+}
+
+#[test]
+fn line_6_issuer_and_audience_are_ours_exactly() {
+    use serde_json::json;
+    let fixture = fixture();
+    for (claim, value, fault) in [
+        ("iss", None, TokenFault::Malformed),
+        ("iss", Some(json!(["https://shop.example.com"])), TokenFault::Malformed),
+        ("iss", Some(json!("https://shop.example.com/")), TokenFault::Foreign),
+        ("iss", Some(json!("https://other.example.com")), TokenFault::Foreign),
+        ("aud", None, TokenFault::Malformed),
+        ("aud", Some(json!(["shop"])), TokenFault::Malformed),
+        ("aud", Some(json!(7)), TokenFault::Malformed),
+        ("aud", Some(json!("Shop")), TokenFault::Foreign),
+        ("sub", None, TokenFault::Malformed),
+        ("sub", Some(json!("")), TokenFault::Malformed),
+        ("sid", None, TokenFault::Malformed),
+        ("sid", Some(json!(null)), TokenFault::Malformed),
+        ("flow", Some(json!("telepathy")), TokenFault::Malformed),
+    ] {
+        assert_eq!(
+            fixture.fault(&fixture.with_claim(claim, value.clone()), NOW),
+            Refusal::Token(fault),
+            "{claim} {value:?}"
+        );
+    }
+}
+
+#[test]
+fn line_7_times_are_integers_and_possible() {
+    use serde_json::json;
+    let fixture = fixture();
+    let now = NOW.0;
+    for (claim, value, refusal) in [
+        ("exp", None, Refusal::Token(TokenFault::Malformed)),
+        ("exp", Some(json!("soon")), Refusal::Token(TokenFault::Malformed)),
+        ("exp", Some(json!(1.8e9)), Refusal::Token(TokenFault::Malformed)),
+        ("exp", Some(json!(-1)), Refusal::Token(TokenFault::Malformed)),
+        ("exp", Some(json!(u64::MAX)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("exp", Some(json!(now + 901)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("exp", Some(json!(now)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("iat", None, Refusal::Token(TokenFault::Malformed)),
+        ("iat", Some(json!(now + 31)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("auth_time", Some(json!(now + 1)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("session_exp", Some(json!(u64::MAX)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("session_exp", Some(json!(now + 10)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("nbf", Some(json!(now + 1)), Refusal::Token(TokenFault::Malformed)),
+        ("nbf", Some(json!("x")), Refusal::Token(TokenFault::Malformed)),
+    ] {
+        assert_eq!(fixture.fault(&fixture.with_claim(claim, value.clone()), NOW), refusal, "{claim} {value:?}");
+    }
+}
+
+#[test]
+fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let live = fixture.verify(&token, NOW).unwrap();
+    fixture.sessions.end(&live.claims().sid, NOW).unwrap();
+    assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
+    let token = fixture.token();
+    assert!(fixture.verify(&token, NOW).is_ok());
+    assert_eq!(fixture.fault(&token, NOW.plus(HOUR * 24 + Duration::from_secs(1))), Refusal::Idle);
+    assert_eq!(fixture.fault(&token, NOW.plus(HOUR * 24 * 7)), Refusal::Expired);
+}
+
+#[test]
+fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
+    let fixture = fixture();
+    let token = fixture.token();
+    assert!(fixture.verify(&token, NOW).is_ok());
+    let other = Settings { audience: "blog".into(), issuer: "https://blog.example.com".into(), ..settings() };
+    let refused = fixture.sessions.verify(&token, &other, NOW, || Ok(())).err();
+    assert_eq!(refused, Some(Refusal::Token(TokenFault::Foreign)));
+    let key = std::fs::read_dir(fixture.directory.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(key).unwrap();
+    add_key(fixture.directory.path(), "20260201T000000Z");
+    assert!(fixture.sessions.keys.replace(load(fixture.directory.path())));
+    assert_eq!(
+        fixture.fault(&token, NOW),
+        Refusal::Token(TokenFault::UnknownKey),
+        "a removed key's tokens are dead at once"
+    );
+}
+
+#[test]
+fn the_twin_of_a_signature_is_revoked_with_it() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let twin = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([&bytes[..32], &negated(&bytes[32..])[..]].concat()));
+    assert_ne!(twin, token);
+    let live = fixture.verify(&twin, NOW).expect("n - s verifies as s does");
+    fixture.sessions.end(&live.claims().sid, NOW).unwrap();
+    assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
+    assert_eq!(fixture.fault(&twin, NOW), Refusal::Revoked);
+}
+
+/// n − s for P-256.
+fn negated(s: &[u8]) -> Vec<u8> {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6,
+        0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+    ];
+    let mut borrow = 0_i16;
+    let mut out = vec![0; 32];
+    for at in (0..32).rev() {
+        let mut difference = i16::from(ORDER[at]) - i16::from(s[at]) - borrow;
+        borrow = i16::from(difference < 0);
+        difference += 256 * borrow;
+        out[at] = u8::try_from(difference).unwrap();
+    }
+    out
+}
+
+#[test]
+fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
+    let (fixture, stranger) = (self::fixture(), self::fixture());
+    let junk = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
+    let none_left = || Err(Duration::from_secs(3));
+    let refused = fixture.sessions.verify(&junk, &settings(), NOW, none_left).err();
+    assert_eq!(refused, Some(Refusal::Busy(Duration::from_secs(3))));
+    assert_eq!(fixture.sessions.lookups.verified.load(Ordering::Relaxed), 0);
+    for _ in 0..5 {
+        assert_eq!(fixture.fault(&junk, NOW), Refusal::Token(TokenFault::Forged));
+    }
+    assert_eq!(fixture.sessions.lookups.verified.load(Ordering::Relaxed), 1);
+    let token = fixture.token();
+    assert!(fixture.verify(&token, NOW).is_ok());
+    let known = fixture.sessions.verify(&token, &settings(), NOW, none_left);
+    assert!(known.is_ok(), "who is known needs no budget");
+}
+
+#[test]
+fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let late = NOW.plus(Duration::from_secs(901));
+    for (now, age) in [(NOW, Age::Fresh), (NOW.plus(Duration::from_secs(601)), Age::Ending), (late, Age::Ended)] {
+        assert_eq!(fixture.verify(&token, now).unwrap().age(), age);
+    }
+    let live = fixture.verify(&token, late).unwrap();
+    let renewed = fixture.sessions.renew(&live, &settings(), late).unwrap();
+    let next = fixture.verify(&renewed.token, late).unwrap();
+    assert_eq!(next.age(), Age::Fresh);
+    assert_eq!((&next.claims().sid, next.claims().auth_time), (&live.claims().sid, NOW.0));
+    assert_eq!(next.claims().session_exp, live.claims().session_exp, "renewal does not lengthen the session");
+    let again = fixture.sessions.renew(&live, &settings(), late).unwrap();
+    assert_eq!(again.token, renewed.token, "the requests of one page share one next token");
+}
+
+#[test]
+fn a_clock_step_neither_revives_nor_panics() {
+    let fixture = fixture();
+    let token = fixture.token();
+    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.plus(HOUR * 24 * 8), NOW.minus(HOUR)] {
+        assert!(fixture.verify(&token, now).is_err(), "{now:?}");
+    }
+    assert!(fixture.verify(&token, NOW).is_ok());
+}
+
+#[test]
+fn a_new_key_verifies_at_once_and_signs_when_others_have_it() {
+    let fixture = fixture();
+    let first = fixture.kid();
+    add_key(fixture.directory.path(), &keys::file_name(NOW).replace(".pem", ""));
+    assert!(fixture.sessions.keys.replace(load(fixture.directory.path())));
+    assert!(!fixture.sessions.keys.replace(load(fixture.directory.path())), "nothing changed");
+    let keys = fixture.sessions.keys.current();
+    assert_eq!(keys.keys().len(), 2);
+    assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(keys.signing(NOW.plus(Duration::from_secs(599))).unwrap().kid(), first);
+    assert_ne!(keys.signing(NOW.plus(Duration::from_secs(600))).unwrap().kid(), first);
+}
+
+#[test]
+fn the_published_keys_hold_no_private_part() {
+    let fixture = fixture();
+    let text = fixture.sessions.keys.current().jwks().to_string();
+    assert!(
+        text.contains(r#""alg":"ES256""#) && text.contains(r#""use":"sig""#) && text.contains(&fixture.kid()),
+        "{text}"
+    );
+    assert!(!text.contains(r#""d":"#), "{text}");
+}
+
+#[test]
+fn a_directory_without_real_keys_is_refused_with_every_fault() {
+    use keys::KeyFault;
+    let fault = |fill: &dyn Fn(&std::path::Path)| {
+        let directory = tempfile::tempdir().unwrap();
+        fill(directory.path());
+        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+        KeySet::load(&settings).err().unwrap()
+    };
+    let write =
+        |directory: &std::path::Path, name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    assert!(matches!(fault(&|_| ())[..], [KeyFault::Empty(_)]));
+    assert!(matches!(fault(&|d| write(d, "a.pem", ""))[..], [KeyFault::NotP256(_)]));
+    let p384 =
+        "-----BEGIN PRIVATE KEY-----\nMIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDA=\n-----END PRIVATE KEY-----\n";
+    assert!(matches!(fault(&|d| write(d, "a.pem", p384))[..], [KeyFault::NotP256(_)]));
+    let two = fault(&|d| {
+        write(d, "a.pem", "x");
+        write(d, "b.pem", "y");
+    });
+    assert_eq!(two.len(), 2, "every fault, not the first alone");
+    let same = fault(&|d| {
+        let key = keys::generate().unwrap();
+        write(d, "a.pem", &key);
+        write(d, "b.pem", &key);
+    });
+    assert!(matches!(same[..], [KeyFault::Twice(_, _)]));
+    let example = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2\nOF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r\n1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G\n-----END PRIVATE KEY-----\n";
+    assert!(matches!(fault(&|d| write(d, "a.pem", example))[..], [KeyFault::WellKnown(_)]));
+}
+
+#[test]
+fn what_is_sealed_opens_after_a_rotation() {
+    let fixture = fixture();
+    let sealed = fixture.sessions.keys.seal("flow", b"plain", NOW).unwrap();
+    add_key(fixture.directory.path(), "20260301T000000Z");
+    assert!(fixture.sessions.keys.replace(load(fixture.directory.path())));
+    assert_eq!(fixture.sessions.keys.open("flow", &sealed, 1_000).as_deref(), Some(&b"plain"[..]));
+    assert_eq!(fixture.sessions.keys.open("flow", &sealed, 10), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_changed_byte_of_a_token_is_accepted(at in 0usize..600, to in any::<u8>()) {
+        let fixture = fixture();
+        let token = fixture.token();
+        let mut bytes = token.clone().into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = to;
+        if let Ok(changed) = String::from_utf8(bytes) && changed != token {
+            prop_assert!(fixture.verify(&changed, NOW).is_err(), "{}", changed);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        prop_assert!(fixture().verify(&text, NOW).is_err());
+    }
+}

@@ -1,0 +1,377 @@
+//! The session token: an ES256 JWT, and the closed list of what makes one ours (threat model §3).
+//!
+//! What a JWT library calls valid is not yet ours: jsonwebtoken accepts a missing `aud`, an `iss` in an array, `crit`,
+//! any `typ`, an absurd `exp`. So the library verifies the signature and nothing else; every other line of the list
+//! stands here, cheap refusals before the signature.
+
+use super::keys::{Key, KeySet};
+use super::settings::Settings;
+use crate::check::{Flow, Profile};
+use crate::clock::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// The `typ` of a session token; no other token of ours carries it.
+pub const TYPE: &str = "wechat-session+jwt";
+
+/// No token of ours is longer; what is, is refused before it is read.
+pub const MOST_BYTES: usize = 4_096;
+
+/// A token we issue stays below this, so that token and cookie name together are under 1 KB.
+pub const BUDGET_BYTES: usize = 1_000;
+
+/// How far the clocks of two instances may differ.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
+/// What a session token says. Times are NumericDates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Claims {
+    /// Issuer: the application's origin.
+    pub iss: String,
+    /// Audience: the application's name.
+    pub aud: String,
+    /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
+    pub sub: String,
+    /// The session's opaque id; the same in every token of one session.
+    pub sid: String,
+    /// When the person logged in.
+    pub auth_time: u64,
+    /// When this token was issued.
+    pub iat: u64,
+    /// When this token ends; another may follow.
+    pub exp: u64,
+    /// When the session ends for good.
+    pub session_exp: u64,
+    /// The login's flow.
+    pub flow: Flow,
+    /// The login's AppID.
+    pub appid: String,
+    /// The person's id under that AppID.
+    pub openid: String,
+    /// The person's id across the Open Platform account.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unionid: String,
+    /// The nickname.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nickname: String,
+    /// The avatar's URL.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub avatar: String,
+}
+
+/// Why a text is not a token of ours. Whose fault it is does not matter: the request has no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Length, segments, base64url, header members, claims' types.
+    #[error("malformed")]
+    Malformed,
+    /// Another `typ`, `iss` or `aud`: a token for something else.
+    #[error("foreign")]
+    Foreign,
+    /// No key of that name.
+    #[error("unknown key")]
+    UnknownKey,
+    /// The signature does not verify.
+    #[error("forged")]
+    Forged,
+    /// Its times make no sense: from the future, or longer than configured.
+    #[error("impossible times")]
+    ImpossibleTimes,
+    /// The session is over.
+    #[error("expired")]
+    Expired,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<'a> {
+    alg: &'a str,
+    typ: &'a str,
+    kid: &'a str,
+}
+
+/// A token that passed every line but the signature; what it says is not to be believed yet.
+#[derive(Debug)]
+pub struct Unverified<'t> {
+    signed: &'t str,
+    signature: &'t str,
+    kid: String,
+    claims: Claims,
+}
+
+/// A token whose signature and every claim hold. Only [`Unverified::verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedToken {
+    claims: Claims,
+}
+
+impl VerifiedToken {
+    /// What it says.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
+impl<'t> Unverified<'t> {
+    /// Reads a token for the application that `settings` describe, at `now`. No signature is checked.
+    ///
+    /// # Errors
+    /// The first line of the closed list that does not hold.
+    pub fn read(token: &'t str, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Self, TokenFault> {
+        if token.len() > MOST_BYTES {
+            return Err(TokenFault::Malformed);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
+        // A fourth segment fails here: `.` is not base64url. So does padding, white space and a non-canonical end.
+        let header = decode(header)?;
+        let payload = decode(payload)?;
+        if decode(signature)?.len() != 64 {
+            return Err(TokenFault::Malformed);
+        }
+        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenFault::Malformed)?;
+        if header.typ != TYPE {
+            return Err(TokenFault::Foreign);
+        }
+        // Every key of ours has this one algorithm.
+        if header.alg != "ES256" {
+            return Err(TokenFault::Malformed);
+        }
+        keys.find(header.kid).ok_or(TokenFault::UnknownKey)?;
+        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenFault::Malformed)?;
+        check(&claims, settings, now)?;
+        Ok(Self { signed, signature, kid: header.kid.to_owned(), claims })
+    }
+
+    /// Verifies the signature: the expensive step, about 50 µs.
+    ///
+    /// # Errors
+    /// [`TokenFault::Forged`], or [`TokenFault::UnknownKey`] where the key went meanwhile.
+    pub fn verify(self, keys: &KeySet) -> Result<VerifiedToken, TokenFault> {
+        let key = keys.find(&self.kid).ok_or(TokenFault::UnknownKey)?;
+        if key.verifies(self.signed.as_bytes(), self.signature) {
+            Ok(VerifiedToken { claims: self.claims })
+        } else {
+            Err(TokenFault::Forged)
+        }
+    }
+}
+
+fn decode(segment: &str) -> Result<Vec<u8>, TokenFault> {
+    if segment.is_empty() {
+        return Err(TokenFault::Malformed);
+    }
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenFault::Malformed)
+}
+
+/// The claims' part of the closed list. `exp` is not judged here: past it, renewal decides.
+fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), TokenFault> {
+    if claims.iss != settings.issuer || claims.aud != settings.audience {
+        return Err(TokenFault::Foreign);
+    }
+    if claims.sub.is_empty() || claims.sid.is_empty() {
+        return Err(TokenFault::Malformed);
+    }
+    let latest = now.plus(LEEWAY).0;
+    let ordered = claims.auth_time <= claims.iat && claims.iat < claims.exp && claims.exp <= claims.session_exp;
+    let possible = claims.iat <= latest
+        && claims.exp - claims.iat.min(claims.exp) <= settings.token_lifetime.as_secs()
+        && claims.session_exp.saturating_sub(claims.auth_time) <= settings.lifetime.as_secs();
+    if !ordered || !possible {
+        return Err(TokenFault::ImpossibleTimes);
+    }
+    if claims.session_exp <= now.0 {
+        return Err(TokenFault::Expired);
+    }
+    Ok(())
+}
+
+/// Who a session is for, before it has an id and times.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// `wx:union:…` or `wx:<appid>:…`.
+    pub subject: String,
+    /// The login's flow.
+    pub flow: Flow,
+    /// The login's AppID.
+    pub appid: String,
+    /// The person's id under that AppID.
+    pub openid: String,
+    /// The person's id across the Open Platform account; empty where unknown.
+    pub unionid: String,
+    /// Nickname and avatar; empty where unknown.
+    pub profile: Profile,
+}
+
+impl Claims {
+    /// The claims of a new session's first token.
+    #[must_use]
+    pub fn first(grant: Grant, sid: String, settings: &Settings, now: Timestamp) -> Self {
+        let session_exp = now.plus(settings.lifetime).0;
+        Self {
+            iss: settings.issuer.clone(),
+            aud: settings.audience.clone(),
+            sub: grant.subject,
+            sid,
+            auth_time: now.0,
+            iat: now.0,
+            exp: now.plus(settings.token_lifetime).0.min(session_exp),
+            session_exp,
+            flow: grant.flow,
+            appid: grant.appid,
+            openid: grant.openid,
+            unionid: grant.unionid,
+            nickname: grant.profile.nickname,
+            avatar: grant.profile.avatar,
+        }
+    }
+
+    /// The claims of the same session's next token; none when no second of it is left.
+    #[must_use]
+    pub fn next(&self, settings: &Settings, now: Timestamp) -> Option<Self> {
+        let exp = now.plus(settings.token_lifetime).0.min(self.session_exp);
+        // A clock set back must not issue a token from before its login.
+        (now.0 >= self.auth_time && exp > now.0).then(|| Self { iat: now.0, exp, ..self.clone() })
+    }
+}
+
+/// Signs `claims` with `key`. What does not fit the budget is left out: the avatar first, then the nickname.
+///
+/// # Errors
+/// The cryptographic library refused.
+pub fn issue(claims: &Claims, key: &Key) -> Result<String, jsonwebtoken::errors::Error> {
+    let mut claims = claims.clone();
+    loop {
+        let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid: key.kid() })?;
+        let signed =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims)?));
+        const SIGNATURE: usize = 87; // a dot and 64 bytes in base64url
+        if signed.len() + SIGNATURE > BUDGET_BYTES {
+            if !claims.avatar.is_empty() {
+                claims.avatar.clear();
+                continue;
+            }
+            if !claims.nickname.is_empty() {
+                claims.nickname.clear();
+                continue;
+            }
+        }
+        let signature = key.sign(signed.as_bytes())?;
+        return Ok(format!("{signed}.{signature}"));
+    }
+}
+
+/// Reads claims strictly: an object without doubled members, whose known members have their types and whose values
+/// are scalars. Unknown members are passed over, so that an older instance reads a newer one's tokens.
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ClaimsVisitor)
+    }
+}
+
+struct ClaimsVisitor;
+
+impl<'de> Visitor<'de> for ClaimsVisitor {
+    type Value = Claims;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of claims")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+        let mut members: Vec<(String, Scalar)> = Vec::with_capacity(16);
+        while let Some((name, value)) = map.next_entry::<String, Scalar>()? {
+            if members.iter().any(|(other, _)| *other == name) || members.len() >= 32 {
+                return Err(A::Error::custom("doubled or too many claims"));
+            }
+            members.push((name, value));
+        }
+        let mut take = |name: &str| {
+            let at = members.iter().position(|(other, _)| other == name)?;
+            Some(members.swap_remove(at).1)
+        };
+        let mut text = |name: &str, required: bool| match take(name) {
+            Some(Scalar::Text(text)) => Ok(text),
+            None if !required => Ok(String::new()),
+            _ => Err(A::Error::custom("a claim is missing or not a string")),
+        };
+        let (iss, aud, sub, sid) = (text("iss", true)?, text("aud", true)?, text("sub", true)?, text("sid", true)?);
+        let (appid, openid, unionid) = (text("appid", true)?, text("openid", true)?, text("unionid", false)?);
+        let (nickname, avatar) = (text("nickname", false)?, text("avatar", false)?);
+        let flow = match text("flow", true)?.as_str() {
+            "official_account" => Flow::OfficialAccount,
+            "website" => Flow::Website,
+            _ => return Err(A::Error::custom("unknown flow")),
+        };
+        let mut time = |name: &str| match take(name) {
+            Some(Scalar::Number(number)) => Ok(number),
+            _ => Err(A::Error::custom("a time is missing or not an integer")),
+        };
+        let (auth_time, iat, exp, session_exp) = (time("auth_time")?, time("iat")?, time("exp")?, time("session_exp")?);
+        if let Some(not_before) = take("nbf") {
+            // We never issue one; where there is one it must not say more than `iat`.
+            if !matches!(not_before, Scalar::Number(number) if number <= iat) {
+                return Err(A::Error::custom("nbf"));
+            }
+        }
+        Ok(Claims {
+            iss,
+            aud,
+            sub,
+            sid,
+            auth_time,
+            iat,
+            exp,
+            session_exp,
+            flow,
+            appid,
+            openid,
+            unionid,
+            nickname,
+            avatar,
+        })
+    }
+}
+
+/// A claim's value; arrays and objects are none of ours.
+enum Scalar {
+    Text(String),
+    Number(u64),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a scalar")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(number))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Other)
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
