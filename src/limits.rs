@@ -1,0 +1,295 @@
+//! Limits: budgets per client address and one for all, by `governor` (GCRA).
+//!
+//! They stop abuse and never the logged-in: nothing here is asked about a request whose session is known. However many
+//! addresses come, memory is bounded: past a cap of keys, unknown addresses share coarse buckets by their network,
+//! never "no limit".
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// A sustained rate and how much may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Sustained, per minute.
+    pub per_minute: NonZeroU32,
+    /// At once.
+    pub burst: NonZeroU32,
+}
+
+/// All limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Login starts and callbacks per client address.
+    pub logins_per_client: Rate,
+    /// Login starts and callbacks of everybody together, per second.
+    pub logins_per_second: NonZeroU32,
+    /// Tokens not seen before, per client address: each costs a signature check.
+    pub new_tokens_per_client: Rate,
+    /// Checks without a live session, per client address; none where absent.
+    pub checks_per_client: Option<Rate>,
+}
+
+/// Which budget was asked for; the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// Logins from one address.
+    LoginsPerClient,
+    /// Logins of all.
+    Logins,
+    /// Unseen tokens from one address.
+    NewTokens,
+    /// Checks from one address.
+    Checks,
+}
+
+/// Refused, and how long to wait before it could be otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Which budget.
+    pub budget: Budget,
+    /// At least one second.
+    pub retry_after: Duration,
+}
+
+/// Addresses remembered per budget at most; about 70 bytes each.
+const MOST_CLIENTS: usize = 200_000;
+
+/// The budgets in force.
+pub struct Limits<C: Clock + Clone = DefaultClock> {
+    logins_per_client: Clients<C>,
+    logins: Direct<C>,
+    new_tokens: Clients<C>,
+    checks: Option<Clients<C>>,
+    clock: C,
+}
+
+impl Limits {
+    /// Fresh budgets on the system's monotonic clock.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self::with_clock(settings, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limits<C> {
+    /// Fresh budgets on `clock`.
+    #[must_use]
+    pub fn with_clock(settings: &Settings, clock: C) -> Self {
+        Self {
+            logins_per_client: Clients::new(settings.logins_per_client, &clock),
+            logins: RateLimiter::direct_with_clock(Quota::per_second(settings.logins_per_second), clock.clone()),
+            new_tokens: Clients::new(settings.new_tokens_per_client, &clock),
+            checks: settings.checks_per_client.map(|rate| Clients::new(rate, &clock)),
+            clock,
+        }
+    }
+
+    /// A login start or a callback from `client`.
+    ///
+    /// # Errors
+    /// [`Exceeded`]: this address's budget, or everybody's.
+    pub fn login(&self, client: IpAddr) -> Result<(), Exceeded> {
+        self.logins_per_client.take(client, &self.clock).map_err(exceeded(Budget::LoginsPerClient))?;
+        self.logins.check().map_err(|not| exceeded(Budget::Logins)(not.wait_time_from(self.clock.now())))
+    }
+
+    /// A token not seen before, from `client`.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn new_token(&self, client: IpAddr) -> Result<(), Exceeded> {
+        self.new_tokens.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))
+    }
+
+    /// A check without a live session, from `client`.
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn check(&self, client: IpAddr) -> Result<(), Exceeded> {
+        let Some(checks) = &self.checks else { return Ok(()) };
+        checks.take(client, &self.clock).map_err(exceeded(Budget::Checks))
+    }
+
+    /// Forgets addresses whose budget is full again. Walks every key: not for an async thread.
+    pub fn sweep(&self) {
+        for clients in [Some(&self.logins_per_client), Some(&self.new_tokens), self.checks.as_ref()].into_iter().flatten() {
+            clients.fine.retain_recent();
+            clients.fine.shrink_to_fit();
+            clients.coarse.retain_recent();
+        }
+    }
+
+    /// Addresses remembered.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.logins_per_client.fine.len() + self.new_tokens.fine.len() + self.checks.as_ref().map_or(0, |one| one.fine.len())
+    }
+}
+
+fn exceeded(budget: Budget) -> impl Fn(Duration) -> Exceeded {
+    // Rounded up, so that who waits as told is let in.
+    move |wait| Exceeded { budget, retry_after: Duration::from_secs(wait.as_secs() + 1) }
+}
+
+type Keyed<C> = RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// One budget for each address, and coarse ones behind it.
+struct Clients<C: Clock + Clone> {
+    fine: Keyed<C>,
+    coarse: Keyed<C>,
+    most: usize,
+}
+
+/// A network's shared bucket holds as much as this many addresses.
+const COARSE_FACTOR: u32 = 20;
+
+impl<C: Clock + Clone> Clients<C> {
+    fn new(rate: Rate, clock: &C) -> Self {
+        let quota = |factor: u32| {
+            let times = |number: NonZeroU32| number.saturating_mul(NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN));
+            Quota::per_minute(times(rate.per_minute)).allow_burst(times(rate.burst))
+        };
+        Self {
+            fine: RateLimiter::dashmap_with_clock(quota(1), clock.clone()),
+            coarse: RateLimiter::dashmap_with_clock(quota(COARSE_FACTOR), clock.clone()),
+            most: MOST_CLIENTS,
+        }
+    }
+
+    fn take(&self, client: IpAddr, clock: &C) -> Result<(), Duration> {
+        let take = |limiter: &Keyed<C>, key| {
+            limiter.check_key(&key).map(drop).map_err(|not| not.wait_time_from(clock.now()))
+        };
+        let client = canonical(client);
+        // A /48 is cheap to have and holds 65,536 addresses of ours: it has a bucket too.
+        if let IpAddr::V6(address) = client {
+            take(&self.coarse, network(IpAddr::V6(address)))?;
+        }
+        if self.fine.len() >= self.most {
+            if client.is_ipv4() {
+                take(&self.coarse, network(client))?;
+            }
+            return Ok(());
+        }
+        take(&self.fine, key(client))
+    }
+}
+
+/// `::ffff:a.b.c.d` is the IPv4 address it says.
+fn canonical(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V6(address) => address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4),
+        v4 => v4,
+    }
+}
+
+/// One key per IPv4 address, one per IPv6 /64: a household has at least that much.
+fn key(client: IpAddr) -> u64 {
+    match client {
+        // ff00::/8 is multicast, so no client's /64 looks like this.
+        IpAddr::V4(address) => 0xFFFF_0000_0000_0000 | u64::from(u32::from(address)),
+        IpAddr::V6(address) => upper(address),
+    }
+}
+
+/// The coarse bucket: an IPv6 /48 or an IPv4 /12; at most 65,536 and 4,096 of the latter, hashed together for IPv6.
+fn network(client: IpAddr) -> u64 {
+    match client {
+        IpAddr::V4(address) => 0xFFFF_0000_0000_0000 | u64::from(u32::from(address) >> 20),
+        // 65,536 buckets whatever comes: a multiplicative hash of the /48.
+        IpAddr::V6(address) => (upper(address) >> 16).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48,
+    }
+}
+
+fn upper(address: Ipv6Addr) -> u64 {
+    u64::try_from(u128::from(address) >> 64).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    fn settings() -> Settings {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        Settings {
+            logins_per_client: Rate { per_minute: number(10), burst: number(50) },
+            logins_per_second: number(1_000),
+            new_tokens_per_client: Rate { per_minute: number(600), burst: number(200) },
+            checks_per_client: None,
+        }
+    }
+
+    fn limits() -> (Limits<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        (Limits::with_clock(&settings(), clock.clone()), clock)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_fifty_at_once_and_ten_a_minute() {
+        let (limits, clock) = limits();
+        let office = ip("203.0.113.9");
+        for _ in 0..50 {
+            limits.login(office).unwrap();
+        }
+        let refused = limits.login(office).unwrap_err();
+        assert_eq!((refused.budget, refused.retry_after), (Budget::LoginsPerClient, Duration::from_secs(7)));
+        assert!(limits.login(ip("203.0.113.10")).is_ok(), "a neighbour is another");
+        clock.advance(refused.retry_after);
+        assert!(limits.login(office).is_ok(), "who waits as told is let in");
+        assert!(limits.login(office).is_err());
+    }
+
+    #[test]
+    fn spellings_of_one_address_share_a_budget() {
+        for (first, second) in [("203.0.113.9", "::ffff:203.0.113.9"), ("2001:db8::1", "2001:db8::ffff:1"), ("2001:db8:0:1::", "2001:db8:0:1:ffff::")] {
+            let (limits, _) = limits();
+            (0..50).for_each(|_| limits.login(ip(first)).unwrap());
+            assert!(limits.login(ip(second)).is_err(), "{first} {second}");
+        }
+        let (limits, _) = limits();
+        (0..50).for_each(|_| limits.login(ip("2001:db8:0:1::1")).unwrap());
+        assert!(limits.login(ip("2001:db8:0:2::1")).is_ok(), "another /64 is another household");
+    }
+
+    #[test]
+    fn a_48_has_a_budget_of_its_own() {
+        let (limits, _) = limits();
+        let let_in = (0..5_000_u32)
+            .filter(|number| limits.login(IpAddr::V6(Ipv6Addr::from((0x2001_0db8_0000_u128 << 80) | (u128::from(*number) << 64)))).is_ok())
+            .count();
+        assert_eq!(let_in, 1_000, "twenty addresses' worth");
+    }
+
+    #[test]
+    fn everybody_together_has_a_budget() {
+        let (limits, _) = limits();
+        let let_in = (0..2_000_u32).filter(|number| limits.login(IpAddr::V4((0x0A00_0000 + number).into())).is_ok()).count();
+        assert_eq!(let_in, 1_000);
+    }
+
+    #[test]
+    fn a_million_addresses_are_bounded_and_still_limited() {
+        let (limits, clock) = limits();
+        for number in 0..1_000_000_u32 {
+            let _ = limits.new_token(IpAddr::V4((0x0100_0000 + number).into()));
+        }
+        assert!(limits.clients() <= MOST_CLIENTS, "{}", limits.clients());
+        let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("1.2.3.4")).is_err());
+        assert!(refused, "past the cap there is still a limit");
+        clock.advance(Duration::from_secs(120));
+        limits.sweep();
+        assert_eq!(limits.clients(), 0);
+    }
+}
