@@ -1,0 +1,143 @@
+//! How a page looks: the one template, its fixed stylesheet and the policy that lets only that one in.
+
+use crate::pages::text::Both;
+use askama::Template;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+/// The one layout. askama escapes whatever is not marked safe, and only the stylesheet is.
+#[derive(Template)]
+#[template(
+    ext = "html",
+    source = r##"<!doctype html>
+<html lang="{{ language }}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
+<meta name="color-scheme" content="light dark">
+<meta name="format-detection" content="telephone=no">
+<meta name="robots" content="noindex">
+<title>{{ heading }}</title>
+<style>{{ self::STYLE|safe }}</style>
+</head>
+<body>
+<main>
+<svg class="{{ mark.tone() }}" viewBox="0 0 24 24" aria-hidden="true"><path d="{{ mark.path() }}"/></svg>
+<h1>{{ heading }}</h1>
+<p class="cause">{{ cause }}</p>
+<p>{{ next }}</p>
+{% match action -%}
+{% when Action::Nothing -%}
+{% when Action::Follow { url, .. } -%}
+<a class="button" href="{{ self::leading_to(url) }}">{{ label }}</a>
+{% when Action::FollowQuietly { url, .. } -%}
+<a class="button quiet" href="{{ self::leading_to(url) }}">{{ label }}</a>
+{% when Action::Post { url, .. } -%}
+<form method="post" action="{{ self::leading_to(url) }}"><button class="button" type="submit">{{ label }}</button></form>
+{% endmatch -%}
+{% if let Some((term, value)) = shown %}<dl><dt>{{ term }}</dt><dd>{{ value }}</dd></dl>
+{% endif -%}
+</main>
+</body>
+</html>
+"##
+)]
+pub struct Layout<'a> {
+    pub language: &'static str,
+    pub mark: Mark,
+    pub heading: Cow<'static, str>,
+    pub cause: Cow<'static, str>,
+    pub next: Cow<'static, str>,
+    pub action: Action<'a>,
+    pub label: &'static str,
+    pub shown: Option<(&'static str, &'a str)>,
+}
+
+/// The only stylesheet. The policy below holds its hash, so the template writes it out byte for byte.
+pub const STYLE: &str = include_str!("../templates/page.css");
+
+/// The Content-Security-Policy of every page.
+pub static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    );
+    // Base64 always fits a header; were it not to, a page without style is the safe side.
+    HeaderValue::try_from(policy)
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"))
+});
+
+/// The one thing to press.
+#[derive(Clone, Copy)]
+pub enum Action<'a> {
+    /// There is nothing the person could do here.
+    Nothing,
+    /// A link. Also where WeChat follows: `form-action` would hold back a form's redirect to another host.
+    Follow { label: Both, url: &'a str },
+    /// A link that should not be the first choice.
+    FollowQuietly { label: Both, url: &'a str },
+    /// A form without fields.
+    Post { label: Both, url: &'a str },
+}
+
+impl Action<'_> {
+    /// What stands on it.
+    pub fn label(self) -> Option<Both> {
+        match self {
+            Self::Nothing => None,
+            Self::Follow { label, .. } | Self::FollowQuietly { label, .. } | Self::Post { label, .. } => Some(label),
+        }
+    }
+}
+
+/// A link to wherever the browser is.
+pub const SAME_ADDRESS: &str = "";
+
+/// `url` where it is one of those a page may lead to, else the site's front page. They all come from us; this is the
+/// second lock behind the login's own (T17), and knows no `javascript:` or `//elsewhere`.
+pub fn leading_to(url: &str) -> &str {
+    let path = url.starts_with('/') && !url.starts_with("//");
+    let known = url == SAME_ADDRESS || path || url.starts_with("https://") || url.starts_with("http://");
+    // Browsers read a backslash as a slash, and drop tabs and line ends.
+    let plain = !url.chars().any(|c| c == '\\' || c.is_control());
+    if known && plain { url } else { "/" }
+}
+
+/// The drawing at the top: outlines on a 24 by 24 grid.
+#[derive(Clone, Copy)]
+pub enum Mark {
+    Person,
+    Done,
+    Question,
+    Clock,
+    Notice,
+    Elsewhere,
+}
+
+impl Mark {
+    /// The drawing as one SVG path.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Person => "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.5 20.5a7.5 7.5 0 0 1 15 0",
+            Self::Done => "M4.5 12.5l5 5 10-11",
+            Self::Question => "M8.5 8.5a3.5 3.5 0 1 1 5.2 3.1c-1 .6-1.7 1.3-1.7 2.4v.5M12 19v.01",
+            Self::Clock => "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 7.5V12l3 2",
+            Self::Notice => "M12 4.5v9.5M12 19v.01",
+            Self::Elsewhere => {
+                "M14 4h6v6M20 4l-9 9M17.5 14v4.5a1.5 1.5 0 0 1-1.5 1.5H5.5a1.5 1.5 0 0 1-1.5-1.5V8a1.5 1.5 0 0 1 1.5-1.5H10"
+            }
+        }
+    }
+
+    /// The stylesheet's word for its colour: nothing here is alarming.
+    fn tone(self) -> &'static str {
+        match self {
+            Self::Clock | Self::Notice => "care",
+            Self::Person | Self::Done | Self::Question | Self::Elsewhere => "calm",
+        }
+    }
+}

@@ -1,0 +1,219 @@
+use super::layout::{STYLE, leading_to};
+use super::*;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::path::Path;
+
+const LOGIN: &str = "/_wechat/login?rd=%2Fcart%3Fa%3D1%26b%3D2";
+const HERE: &str = "https://shop.example.com/orders?page=2";
+
+/// Every page with its name and the status it has.
+fn all<'a>(app: &'a str, url: &'a str, incident: &'a str) -> Vec<(&'static str, Page<'a>, u16)> {
+    let retry_after = Duration::from_secs(42);
+    vec![
+        ("ask-first", Page::AskFirst { app, continue_url: url }, 200),
+        ("logged-out", Page::LoggedOut { login_url: url }, 200),
+        ("logout-confirm", Page::LogoutConfirm { post_url: url }, 200),
+        ("denied", Page::Denied { login_url: url }, 403),
+        ("snapshot", Page::Snapshot { login_url: url }, 403),
+        ("expired", Page::Expired { login_url: url }, 400),
+        ("already-logged-in", Page::AlreadyLoggedIn { continue_url: url }, 200),
+        ("too-many-attempts", Page::TooManyAttempts { login_url: url }, 429),
+        ("too-many-requests", Page::TooManyRequests { retry_after }, 429),
+        ("wechat-unreachable", Page::WechatUnreachable { login_url: url, incident }, 503),
+        ("misconfigured", Page::Misconfigured { incident }, 500),
+        ("user-refused", Page::UserRefused { incident }, 403),
+        ("no-unionid", Page::NoUnionid { incident }, 403),
+        ("needs-wechat", Page::NeedsWechat { url }, 403),
+        ("needs-browser", Page::NeedsBrowser { url }, 403),
+        ("form-not-sent", Page::FormNotSent { login_url: url }, 401),
+        ("bad-request", Page::BadRequest, 400),
+        ("not-found", Page::NotFound { home_url: url }, 404),
+    ]
+}
+
+/// Every page in both languages, as text.
+fn rendered(app: &str, url: &str, incident: &str) -> Vec<(String, Rendered, String)> {
+    let pages = all(app, url, incident).into_iter().flat_map(|page| Language::ALL.map(|language| (page, language)));
+    pages
+        .map(|((name, page, _), language)| {
+            let rendered = render(&page, language);
+            let text = String::from_utf8(rendered.body.to_vec()).unwrap();
+            (format!("{name}.{}", language.tag()), rendered, text)
+        })
+        .collect()
+}
+
+/// Between the first `from` and the next `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map(|(inside, _)| inside).unwrap()
+}
+
+#[test]
+fn a_whole_page_looks_like_this() {
+    let rendered = render(&Page::WechatUnreachable { login_url: LOGIN, incident: "0badcafe" }, Language::Chinese);
+    let text = String::from_utf8(rendered.body.to_vec()).unwrap();
+    let head = text.split_once("<style>").unwrap().0;
+    assert!(head.starts_with("<!doctype html>\n<html lang=\"zh-CN\">\n<head>\n<meta charset=\"utf-8\">"), "{head}");
+    assert_eq!(
+        between(&text, "</svg>\n", "</html>"),
+        "<h1>暂时连不上微信</h1>\n\
+         <p class=\"cause\">微信的服务器没有正常回应，这不是你的问题。</p>\n\
+         <p>请过一两分钟再重新登录。</p>\n\
+         <a class=\"button\" href=\"/_wechat/login?rd=%2Fcart%3Fa%3D1%26b%3D2\">重新登录</a>\n\
+         <dl><dt>编号</dt><dd>0badcafe</dd></dl>\n\
+         </main>\n</body>\n"
+    );
+}
+
+#[test]
+fn each_page_has_its_status() {
+    for (name, page, status) in all("Shop", LOGIN, "0badcafe") {
+        assert_eq!(render(&page, Language::English).status, status, "{name}");
+    }
+}
+
+#[test]
+fn each_page_has_one_heading_a_cause_a_next_step_and_at_most_one_button() {
+    for (name, _, text) in rendered("Shop", LOGIN, "0badcafe") {
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!((count("<h1>"), count("<title>"), count("</p>")), (1, 1, 2), "{name}");
+        assert!(count("class=\"button") <= 1, "{name}");
+        // Where there is no button, there is something to pass on; a broken link has neither.
+        let helps = count("class=\"button") + count("<dd>") > 0;
+        assert!(helps || name.starts_with("bad-request"), "{name}");
+        assert!(!text.contains("></p>") && !text.contains("{app}") && !text.contains("{wait}"), "{name}");
+    }
+}
+
+#[test]
+fn each_page_is_small_and_whole_in_itself() {
+    let long = format!("/_wechat/login?rd={}", "%2F".repeat(700));
+    for (name, rendered, text) in rendered(&"长".repeat(100), &long, "0badcafe") {
+        assert!(rendered.body.len() < 8 * 1024, "{name}: {}", rendered.body.len());
+        for absent in ["<script", "<img", "<link", "<iframe", "@import", "url(", "src=", " style=", "http://"] {
+            assert!(!text.contains(absent), "{name}: {absent}");
+        }
+    }
+}
+
+#[test]
+fn the_language_is_said_and_kept() {
+    for (name, rendered, text) in rendered("Shop", LOGIN, "0badcafe") {
+        let words = text.split_once("<h1>").unwrap().1;
+        let chinese = words.chars().any(|c| matches!(c, '一'..='鿿'));
+        let said = rendered.headers.get(header::CONTENT_LANGUAGE).unwrap();
+        if name.ends_with(".zh-CN") {
+            assert!(chinese && text.contains("<html lang=\"zh-CN\">") && said == "zh-CN", "{name}");
+        } else {
+            // The snapshot page names WeChat's own button, which is Chinese everywhere.
+            assert!(!chinese || name.starts_with("snapshot"), "{name}");
+            assert!(text.contains("<html lang=\"en\">") && said == "en", "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_others_wrote_is_text_and_never_markup() {
+    let hostile = "\"><script>alert(1)</script><img src=x onerror='a()'>&{{ style }}";
+    for (name, _, text) in rendered(hostile, &format!("/a{hostile}"), hostile) {
+        let body = text.split_once("</style>").unwrap().1;
+        assert!(!body.contains("<script") && !body.contains("<img") && !body.contains("'a()'"), "{name}");
+        assert!(!text.split_once("<style>").unwrap().0.contains("<script"), "{name}");
+    }
+    let named = render(&Page::AskFirst { app: "A&B <i>", continue_url: "/" }, Language::English);
+    let text = String::from_utf8(named.body.to_vec()).unwrap();
+    assert_eq!(between(&text, "<h1>", "</h1>"), "Log in to A&#38;B &#60;i&#62;");
+}
+
+#[test]
+fn a_button_leads_by_http_or_nowhere_strange() {
+    for kept in ["", "/", "/_wechat/login?rd=%2F", HERE, "http://127.0.0.1:8080/a"] {
+        assert_eq!(leading_to(kept), kept);
+    }
+    for refused in [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "weixin://",
+        "//evil.example.com",
+        "/\\evil.example.com",
+        "/\t/evil.example.com",
+        "\n//evil.example.com",
+        " //evil.example.com",
+        "login",
+        "https:/\\evil",
+    ] {
+        assert_eq!(leading_to(refused), "/", "{refused:?}");
+    }
+}
+
+#[test]
+fn the_policy_names_the_stylesheet_that_is_in_the_page() {
+    assert!(!STYLE.contains('\r') && !STYLE.contains("</"));
+    for (name, rendered, text) in rendered("Shop", LOGIN, "0badcafe") {
+        let style = between(&text, "<style>", "</style>");
+        let hash = STANDARD.encode(digest::digest(&digest::SHA256, style.as_bytes()));
+        let policy = rendered.headers.get(header::CONTENT_SECURITY_POLICY).unwrap().to_str().unwrap();
+        assert_eq!(
+            policy,
+            format!(
+                "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; \
+                 frame-ancestors 'none'; base-uri 'none'"
+            ),
+            "{name}"
+        );
+        assert_eq!(text.matches("<style").count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn the_other_headers_are_the_same_everywhere() {
+    for (name, rendered, _) in rendered("Shop", LOGIN, "0badcafe") {
+        let header = |name| rendered.headers.get(name).unwrap().to_str().unwrap();
+        assert_eq!(header("content-type"), "text/html; charset=utf-8", "{name}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{name}");
+        assert_eq!(header("cross-origin-opener-policy"), "same-origin", "{name}");
+        assert_eq!(header("cache-control"), "no-store", "{name}");
+        assert_eq!(header("vary"), "Accept-Language, Cookie", "{name}");
+        // The one page with a form: its post must carry an `Origin` that can be compared.
+        let policy = if name.starts_with("logout-confirm") { "same-origin" } else { "no-referrer" };
+        assert_eq!(header("referrer-policy"), policy, "{name}");
+    }
+}
+
+#[test]
+fn pages_that_pass_by_themselves_say_when() {
+    let after = |page: Page<'_>| {
+        let rendered = render(&page, Language::English);
+        rendered.headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().parse::<u64>().unwrap())
+    };
+    for (time, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (42_000, 42), (u64::MAX, 86_400)] {
+        let retry_after = Duration::from_millis(time);
+        assert_eq!(after(Page::TooManyRequests { retry_after }), Some(seconds), "{time} ms");
+    }
+    assert!((30..=60).contains(&after(Page::WechatUnreachable { login_url: LOGIN, incident: "1" }).unwrap()));
+    assert!((60..=75).contains(&after(Page::TooManyAttempts { login_url: LOGIN }).unwrap()));
+    assert_eq!(after(Page::Misconfigured { incident: "1" }), None);
+}
+
+#[test]
+fn an_incident_and_an_address_can_be_passed_on() {
+    for (_, _, text) in rendered("Shop", HERE, "0badcafe").iter().filter(|(name, ..)| name.starts_with("needs-")) {
+        assert_eq!(between(text, "<dd>", "</dd>"), HERE);
+    }
+    for page in ["wechat-unreachable.en", "misconfigured.en", "user-refused.en", "no-unionid.en"] {
+        let pages = rendered("Shop", HERE, "0badcafe");
+        let (_, _, text) = pages.iter().find(|(name, ..)| name == page).unwrap();
+        assert_eq!(between(text, "<dl>", "</dl>"), "<dt>Reference</dt><dd>0badcafe</dd>", "{page}");
+    }
+}
+
+/// To look at: `WECHAT_AUTHZ_PAGES_DIR=/some/where cargo test --lib pages::html` writes every page there.
+#[test]
+fn the_pages_can_be_written_out_to_look_at() {
+    let Some(directory) = std::env::var_os("WECHAT_AUTHZ_PAGES_DIR") else { return };
+    for (name, _, text) in rendered("小明的店", HERE, "7f3a09c2") {
+        std::fs::write(Path::new(&directory).join(format!("{name}.html")), text).unwrap();
+    }
+}

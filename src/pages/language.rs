@@ -1,0 +1,201 @@
+//! Which of the two languages a page is written in, from `Accept-Language` (RFC 9110 §12.5.4).
+//!
+//! Chinese unless the browser clearly would rather have English: most people who log in by WeChat read it, and WeChat's
+//! own browsers do not always send the header. Whatever arrives, one language comes out.
+
+use http::{HeaderMap, header};
+
+/// A language the pages are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Language {
+    /// Simplified Chinese.
+    Chinese,
+    /// English.
+    English,
+}
+
+/// Ranges read of all the header's lines; a browser sends two to six.
+const MOST_RANGES: usize = 32;
+
+/// Varieties of Chinese whose readers read Chinese pages.
+const CHINESE: [&str; 5] = ["zh", "cmn", "yue", "wuu", "hak"];
+
+impl Language {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Chinese, Self::English];
+
+    /// The language this request's browser asks for; Chinese where it names neither or likes both the same.
+    #[must_use]
+    pub fn negotiate(headers: &HeaderMap) -> Self {
+        let mut chinese = Wish::default();
+        let mut english = Wish::default();
+        let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
+        for (place, range) in lines.flat_map(|line| line.split(',')).take(MOST_RANGES).enumerate() {
+            let Some((language, quality)) = read(range) else { continue };
+            let said = Said { quality, place };
+            if language == "*" {
+                chinese.otherwise(said);
+                english.otherwise(said);
+            } else if CHINESE.iter().any(|known| language.eq_ignore_ascii_case(known)) {
+                chinese.by_name(said);
+            } else if language.eq_ignore_ascii_case("en") {
+                english.by_name(said);
+            }
+        }
+        match (chinese.rank(), english.rank()) {
+            (chinese, english) if english.0 > chinese.0 => Self::English,
+            // Equally liked: whichever stands first, as browsers list them.
+            (chinese, english) if english.0 == chinese.0 && english.1 < chinese.1 => Self::English,
+            _ => Self::Chinese,
+        }
+    }
+
+    /// The `lang` attribute and `Content-Language`.
+    #[must_use]
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::Chinese => "zh-CN",
+            Self::English => "en",
+        }
+    }
+}
+
+/// What the header says about one language.
+#[derive(Clone, Copy)]
+struct Said {
+    /// Thousandths; 0 is "not acceptable".
+    quality: u16,
+    /// Where in the header.
+    place: usize,
+}
+
+/// How much a language is wanted: by name, or else by `*`.
+#[derive(Clone, Copy, Default)]
+struct Wish {
+    named: Option<Said>,
+    wildcard: Option<Said>,
+}
+
+impl Wish {
+    fn by_name(&mut self, said: Said) {
+        keep_better(&mut self.named, said);
+    }
+
+    fn otherwise(&mut self, said: Said) {
+        keep_better(&mut self.wildcard, said);
+    }
+
+    /// To compare by: refused, then not mentioned, then by quality; and the place.
+    fn rank(self) -> (u16, usize) {
+        match self.named.or(self.wildcard) {
+            Some(Said { quality: 0, .. }) => (0, 0),
+            None => (1, 0),
+            Some(said) => (1 + said.quality, said.place),
+        }
+    }
+}
+
+/// `en-GB;q=0.5, en;q=0.8` wants English at 0.8.
+fn keep_better(kept: &mut Option<Said>, said: Said) {
+    if kept.is_none_or(|kept| said.quality > kept.quality) {
+        *kept = Some(said);
+    }
+}
+
+/// One range as its primary language and quality in thousandths; none where it is not a range.
+fn read(range: &str) -> Option<(&str, u16)> {
+    let mut parts = range.split(';').map(str::trim);
+    // Some clients write `zh_CN`.
+    let language = parts.next()?.split(['-', '_']).next().filter(|language| !language.is_empty())?;
+    let quality = match parts.next() {
+        None => 1000,
+        Some(weight) => {
+            let (name, value) = weight.split_once('=')?;
+            if !name.trim().eq_ignore_ascii_case("q") {
+                return None;
+            }
+            thousandths(value.trim())?
+        }
+    };
+    Some((language, quality))
+}
+
+/// A quality value: `0`, `1`, and up to three decimals between them.
+fn thousandths(value: &str) -> Option<u16> {
+    let (whole, decimals) = value.split_once('.').unwrap_or((value, ""));
+    if !matches!(whole, "0" | "1") || decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    format!("{whole}{decimals:0<3}").parse().ok().filter(|thousandths| *thousandths <= 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn asked(lines: &[&[u8]]) -> Language {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::ACCEPT_LANGUAGE, HeaderValue::from_bytes(line).unwrap());
+        }
+        Language::negotiate(&headers)
+    }
+
+    #[test]
+    fn the_language_liked_better_is_chosen() {
+        for (line, language) in [
+            ("zh-CN,zh;q=0.9,en-US;q=0.8,en;q=0.7", Language::Chinese),
+            ("en-US,en;q=0.9,zh-CN;q=0.8", Language::English),
+            ("zh;q=0.5, en;q=0.50, en-GB;q=0.501", Language::English),
+            ("en;q=0.2,zh;q=0.3", Language::Chinese),
+            ("en", Language::English),
+            ("EN-gb;Q=1.000", Language::English),
+            ("zh-TW,en;q=0.8", Language::Chinese),
+            ("zh_CN", Language::Chinese),
+            ("yue-HK,en;q=0.9", Language::Chinese),
+            ("fr-FR,fr;q=0.9,en;q=0.3", Language::English),
+            ("fr, zh;q=0.1, en;q=0.2", Language::English),
+            // The same quality: the first one.
+            ("en,zh", Language::English),
+            ("zh,en", Language::Chinese),
+            // `*` stands for what is not named.
+            ("en;q=0.5,*;q=0.1", Language::English),
+            ("en;q=0.5,*", Language::Chinese),
+            ("zh;q=0.5,*;q=0.8", Language::English),
+            ("*", Language::Chinese),
+            // Zero is "anything but this".
+            ("zh;q=0", Language::English),
+            ("en;q=0", Language::Chinese),
+            ("zh;q=0,en;q=0", Language::Chinese),
+            ("zh;q=0.000,*;q=0.001", Language::English),
+        ] {
+            assert_eq!(asked(&[line.as_bytes()]), language, "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_readable_wish_it_is_chinese() {
+        for line in
+            ["", ",", ";", "fr", "ja,ko;q=0.8", "english", "-en", "en;q=2", "en;q=1.001", "en;q=", "en;q=0.1234"]
+        {
+            assert_eq!(asked(&[line.as_bytes()]), Language::Chinese, "{line}");
+        }
+        for line in ["en;q=-1", "en;q=0,9", "en;level=1", "en;q=.5", "en;q=+1", "en;q=NaN", "e n"] {
+            assert_eq!(asked(&[line.as_bytes()]), Language::Chinese, "{line}");
+        }
+        assert_eq!(asked(&[]), Language::Chinese);
+        assert_eq!(asked(&[b"en\xff"]), Language::Chinese);
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        assert_eq!(asked(&[b"fr;q=0.9", b"en;q=0.8", b"zh;q=0.7"]), Language::English);
+    }
+
+    #[test]
+    fn only_so_many_ranges_are_read() {
+        let flood = format!("{}en", "fr,".repeat(MOST_RANGES));
+        assert_eq!(asked(&[flood.as_bytes()]), Language::Chinese);
+    }
+}

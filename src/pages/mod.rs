@@ -1,0 +1,5 @@
+//! What the browser sees under the prefix.
+
+pub mod html;
+pub mod language;
+mod text;
