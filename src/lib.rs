@@ -31,3 +31,6 @@ pub mod random;
 pub mod seal;
 pub mod secret;
 pub mod session;
+pub mod policy;
+pub mod limits;
+pub mod decide;

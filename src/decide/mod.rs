@@ -1,0 +1,179 @@
+//! The decision: from the question and the time to the answer.
+//!
+//! Synchronous, without I/O: the security tests are tables over [`Decider::decide`]. Every way to an answer is written
+//! out; an allow is never what is left over.
+
+use crate::check::{Check, Credential, Decision, Identity, Reason, Requirement, Wants};
+use crate::clock::Timestamp;
+use crate::cookie;
+use crate::limits::Limits;
+use crate::origin::{Origin, authority};
+use crate::policy::Policy;
+use crate::session::token::TokenFault;
+use crate::session::{self, Age, LiveSession, Refusal, Sessions};
+use http::Method;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One application as the check knows it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Where it lives.
+    pub origin: Origin,
+    /// Its sessions.
+    pub session: session::Settings,
+}
+
+/// All that a decision rests on besides the question and the time.
+pub struct Decider {
+    /// Applications by authority.
+    pub sites: HashMap<String, Site>,
+    /// The rules.
+    pub policy: Policy,
+    /// Where the pages are, such as `/_wechat`.
+    pub prefix: String,
+    /// Whether a `Set-Cookie` on an allow reaches the browser.
+    pub delivers_set_cookie: bool,
+    /// Tokens and revocations.
+    pub sessions: Arc<Sessions>,
+    /// Budgets.
+    pub limits: Arc<Limits>,
+}
+
+/// A return address longer than this is not worth its place in a URL.
+const MOST_RETURN: usize = 2_048;
+
+impl Decider {
+    /// Decides one check at `now`.
+    #[must_use]
+    pub fn decide(&self, check: &Check, now: Timestamp) -> Decision {
+        if check.method == Method::CONNECT {
+            return Decision::Refuse { reason: Reason::ConnectRefused };
+        }
+        let host = authority(check.host);
+        let Some(site) = self.sites.get(host.as_ref()) else {
+            return Decision::Refuse { reason: Reason::UnknownHost };
+        };
+        let Ok(path) = &check.path else {
+            return Decision::Refuse { reason: Reason::AmbiguousPath };
+        };
+        if path.is_under(&self.prefix) {
+            return Decision::Refuse { reason: Reason::PagesNotRouted };
+        }
+        let requirement = self.policy.requirement(&host, path, check.method);
+        if let Some(other) = path.without_parameters()
+            && (other.is_under(&self.prefix) || self.policy.requirement(&host, &other, check.method) != requirement)
+        {
+            // A server that drops `;parameters` would serve a path that another rule is about.
+            return Decision::Refuse { reason: Reason::AmbiguousPath };
+        }
+        match requirement {
+            Requirement::Public => anonymous(Reason::PublicPath),
+            Requirement::Optional => match self.session(check, site, now) {
+                Ok(live) => self.allow(check, site, &live, now),
+                Err(_) => self.within_limit(check, anonymous(Reason::AnonymousAllowed)),
+            },
+            Requirement::Required => match self.session(check, site, now) {
+                Ok(live) => self.allow(check, site, &live, now),
+                Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
+            },
+            Requirement::Subjects(subjects) => match self.session(check, site, now) {
+                Ok(live) if subjects.contains(&live.claims().sub) => self.allow(check, site, &live, now),
+                Ok(_) => Decision::Refuse { reason: Reason::SubjectNotAllowed },
+                Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
+            },
+        }
+    }
+
+    /// The live session the request shows, if it shows one.
+    fn session(&self, check: &Check, site: &Site, now: Timestamp) -> Result<LiveSession, NoSession> {
+        let token = match check.credential {
+            Credential::Absent => return Err(NoSession::NotShown),
+            Credential::Conflict => return Err(NoSession::Conflict),
+            Credential::Cookie(token) | Credential::Bearer(token) => token,
+        };
+        let admit = || self.limits.new_token(check.client).map_err(|exceeded| exceeded.retry_after);
+        self.sessions.verify(token, &site.session, now, admit).map_err(NoSession::Refused)
+    }
+
+    fn allow(&self, check: &Check, site: &Site, live: &LiveSession, now: Timestamp) -> Decision {
+        let identity = Identity::Known(live.identity());
+        // Only the cookie is renewed here: a bearer's holder asks the renewal page.
+        let cookie = matches!(check.credential, Credential::Cookie(_));
+        if cookie && live.age() != Age::Fresh {
+            if self.delivers_set_cookie
+                && let Ok(next) = self.sessions.renew(live, &site.session, now)
+            {
+                let renewed = cookie::set(cookie::SESSION, &next.token, "/", next.session_expires.since(now));
+                return Decision::Allow { identity, renewed: Some(renewed), reason: Reason::SessionRenewed };
+            }
+            let follows = check.wants == Wants::Page && check.method == Method::GET;
+            if !self.delivers_set_cookie && follows && live.age() == Age::Ended && live.may_be_sent_to_renew(now) {
+                let location = self.page(site, "renew", Some(check.target));
+                return Decision::Renew { location, reason: Reason::SessionNeedsRenewal };
+            }
+        }
+        Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }
+    }
+
+    fn deny(&self, check: &Check, site: &Site, no: NoSession) -> Decision {
+        let reason = match no {
+            NoSession::NotShown if check.wants == Wants::Preflight => {
+                return Decision::Refuse { reason: Reason::PreflightRefused };
+            }
+            NoSession::Refused(Refusal::Busy(retry_after)) => {
+                return Decision::Limited { retry_after, reason: Reason::TooManyNewTokens };
+            }
+            NoSession::NotShown => Reason::NoSession,
+            NoSession::Conflict => Reason::ConflictingCredentials,
+            NoSession::Refused(Refusal::Token(fault)) => match fault {
+                TokenFault::Malformed | TokenFault::ImpossibleTimes => Reason::TokenMalformed,
+                TokenFault::Foreign => Reason::TokenForeign,
+                TokenFault::UnknownKey => Reason::TokenUnknownKey,
+                TokenFault::Forged => Reason::TokenForged,
+                TokenFault::Expired => Reason::SessionExpired,
+            },
+            NoSession::Refused(Refusal::Expired) => Reason::SessionExpired,
+            NoSession::Refused(Refusal::Idle) => Reason::SessionIdle,
+            NoSession::Refused(Refusal::Revoked) => Reason::SessionRevoked,
+        };
+        // A script's address is no place for a person to come back to: who shows the login adds the way back.
+        let back = matches!(check.wants, Wants::Page | Wants::Form).then_some(check.target);
+        Decision::Login { location: self.page(site, "login", back), reason }
+    }
+
+    /// `decision`, unless its client asks too often without a session.
+    fn within_limit(&self, check: &Check, decision: Decision) -> Decision {
+        match self.limits.check(check.client) {
+            Ok(()) => decision,
+            Err(exceeded) => Decision::Limited { retry_after: exceeded.retry_after, reason: Reason::TooManyChecks },
+        }
+    }
+
+    /// The absolute address of one of our pages, with the way back where it is worth it.
+    fn page(&self, site: &Site, name: &str, back: Option<&str>) -> String {
+        let mut url = site.origin.absolute(&format!("{}/{name}", self.prefix));
+        if let Some(target) = back
+            && target.len() <= MOST_RETURN
+        {
+            url.push_str("?return_to=");
+            url.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
+        }
+        url
+    }
+}
+
+/// Why a request shows no live session.
+#[derive(Clone, Copy, Debug)]
+enum NoSession {
+    NotShown,
+    Conflict,
+    Refused(Refusal),
+}
+
+fn anonymous(reason: Reason) -> Decision {
+    Decision::Allow { identity: Identity::Anonymous, renewed: None, reason }
+}
+
+#[cfg(test)]
+mod tests;

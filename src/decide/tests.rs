@@ -1,0 +1,273 @@
+//! The decision as tables: every requirement against every way of showing, or not showing, a session.
+
+use super::*;
+use crate::check::{Flow, Profile};
+use crate::limits::{self, Rate};
+use crate::path::NormalPath;
+use crate::policy::{PathMatch, Rule};
+use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
+use crate::session::revocations::Revocations;
+use crate::session::{Grant, Issued};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+const ALICE: &str = "wx:wx0123456789abcdef:oAlice";
+
+struct Fixture {
+    decider: Decider,
+    alice: Issued,
+    _keys: tempfile::TempDir,
+}
+
+fn site(name: &str, origin: &str) -> (String, Site) {
+    let origin = Origin::parse(origin).unwrap();
+    let session = session::Settings {
+        issuer: origin.as_str().to_owned(),
+        audience: name.to_owned(),
+        token_lifetime: Duration::from_secs(900),
+        lifetime: Duration::from_secs(7 * 86_400),
+        idle: Duration::from_secs(86_400),
+    };
+    (origin.authority().to_owned(), Site { origin, session })
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+    let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let limits = limits::Settings {
+        logins_per_client: Rate { per_minute: number(10), burst: number(50) },
+        logins_per_second: number(1_000),
+        new_tokens_per_client: Rate { per_minute: number(1), burst: number(3) },
+        checks_per_client: Some(Rate { per_minute: number(1), burst: number(5) }),
+    };
+    let rule = |path: &str, requirement| Rule {
+        host: None,
+        path: PathMatch::prefix(path).unwrap(),
+        methods: None,
+        requirement,
+    };
+    let policy = Policy::new(vec![
+        rule("/static", Requirement::Public),
+        rule("/maybe", Requirement::Optional),
+        rule("/alice", Requirement::Subjects([ALICE.to_owned()].into())),
+        rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".to_owned()].into())),
+        rule("/nobody", Requirement::Subjects(Arc::from([]))),
+    ]);
+    let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None));
+    let sites: HashMap<String, Site> =
+        [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into();
+    let grant = Grant {
+        subject: ALICE.into(),
+        flow: Flow::OfficialAccount,
+        appid: "wx0123456789abcdef".into(),
+        openid: "oAlice".into(),
+        unionid: String::new(),
+        profile: Profile::default(),
+    };
+    let alice = sessions.begin(grant, &sites["shop.example.com"].session, NOW).unwrap();
+    let decider = Decider {
+        sites,
+        policy,
+        prefix: "/_wechat".into(),
+        delivers_set_cookie: true,
+        sessions: Arc::new(sessions),
+        limits: Arc::new(Limits::new(&limits)),
+    };
+    Fixture { decider, alice, _keys: directory }
+}
+
+fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Check<'a> {
+    Check {
+        method: &Method::GET,
+        host,
+        path: NormalPath::parse(target.split('?').next().unwrap()),
+        target,
+        client: [203, 0, 113, 9].into(),
+        credential,
+        wants: Wants::Page,
+        forwarded_cookies: cookie::Forwarded::Untouched,
+    }
+}
+
+const SHOP: &str = "shop.example.com";
+
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Allow { identity: Identity::Anonymous, .. } => "anonymous",
+        Decision::Allow { identity: Identity::Known(_), .. } => "known",
+        Decision::Login { .. } => "login",
+        Decision::Renew { .. } => "renew",
+        Decision::Refuse { .. } => "refuse",
+        Decision::Limited { .. } => "limited",
+    }
+}
+
+#[test]
+fn each_requirement_against_each_credential() {
+    use Reason::*;
+    for (target, shown, answer, reason) in [
+        ("/", "alice", "known", SessionValid),
+        ("/", "nothing", "login", NoSession),
+        ("/", "junk", "login", TokenMalformed),
+        ("/", "two", "login", ConflictingCredentials),
+        ("/static/a.css", "alice", "anonymous", PublicPath),
+        ("/static/a.css", "nothing", "anonymous", PublicPath),
+        ("/static/a.css", "two", "anonymous", PublicPath),
+        ("/maybe", "alice", "known", SessionValid),
+        ("/maybe", "nothing", "anonymous", AnonymousAllowed),
+        ("/maybe", "junk", "anonymous", AnonymousAllowed),
+        ("/maybe", "two", "anonymous", AnonymousAllowed),
+        ("/alice", "alice", "known", SessionValid),
+        ("/alice", "nothing", "login", NoSession),
+        ("/bob", "alice", "refuse", SubjectNotAllowed),
+        ("/bob", "nothing", "login", NoSession),
+        ("/nobody", "alice", "refuse", SubjectNotAllowed),
+    ] {
+        let fixture = fixture();
+        let credential = match shown {
+            "alice" => Credential::Cookie(&fixture.alice.token),
+            "junk" => Credential::Cookie("junk"),
+            "two" => Credential::Conflict,
+            _ => Credential::Absent,
+        };
+        let decision = fixture.decider.decide(&check(SHOP, target, credential), NOW);
+        assert_eq!((word(&decision), decision.reason()), (answer, reason), "{target} with {shown}");
+    }
+}
+
+#[test]
+fn what_is_refused_whoever_asks() {
+    let fixture = fixture();
+    let alice = Credential::Cookie(&fixture.alice.token);
+    for (host, target, reason) in [
+        ("other.example.com", "/", Reason::UnknownHost),
+        ("", "/static/a.css", Reason::UnknownHost),
+        ("shop.example.com:8443", "/", Reason::UnknownHost),
+        ("shop.example.com.", "/", Reason::UnknownHost),
+        (SHOP, "/static/../alice", Reason::AmbiguousPath),
+        (SHOP, "/static/..%2falice", Reason::AmbiguousPath),
+        (SHOP, "/static/%252e%252e/alice", Reason::AmbiguousPath),
+        (SHOP, "//alice", Reason::AmbiguousPath),
+        (SHOP, "*", Reason::AmbiguousPath),
+        (SHOP, "/bob;v=1", Reason::AmbiguousPath),
+        (SHOP, "/static;v=1/a.css", Reason::AmbiguousPath),
+        (SHOP, "/_wechat", Reason::PagesNotRouted),
+        (SHOP, "/_wechat/callback", Reason::PagesNotRouted),
+        (SHOP, "/_wechat;x/callback", Reason::AmbiguousPath),
+    ] {
+        let decision = fixture.decider.decide(&check(host, target, alice), NOW);
+        assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
+    }
+    for target in ["/_wechatx", "/static/a;v=1", "/%61lice", "/a?next=/static/../x"] {
+        let decision = fixture.decider.decide(&check("SHOP.example.com:443", target, alice), NOW);
+        assert!(matches!(decision, Decision::Allow { .. }), "{target}: {decision:?}");
+    }
+}
+
+#[test]
+fn connect_is_refused_even_where_all_is_public() {
+    let fixture = fixture();
+    let connect =
+        Check { method: &Method::CONNECT, ..check(SHOP, "/static", Credential::Cookie(&fixture.alice.token)) };
+    assert_eq!(fixture.decider.decide(&connect, NOW).reason(), Reason::ConnectRefused);
+}
+
+#[test]
+fn a_session_of_one_application_is_nothing_in_another() {
+    let fixture = fixture();
+    let elsewhere = check("blog.example.com:8443", "/", Credential::Cookie(&fixture.alice.token));
+    assert_eq!(fixture.decider.decide(&elsewhere, NOW).reason(), Reason::TokenForeign);
+}
+
+#[test]
+fn the_login_address_is_ours_and_knows_the_way_back() {
+    let fixture = fixture();
+    for (wants, target, location) in [
+        (Wants::Page, "/a?b=c&d=中", "https://shop.example.com/_wechat/login?return_to=%2Fa%3Fb%3Dc%26d%3D%E4%B8%AD"),
+        (Wants::Page, "/", "https://shop.example.com/_wechat/login?return_to=%2F"),
+        (Wants::Form, "/order", "https://shop.example.com/_wechat/login?return_to=%2Forder"),
+        (Wants::Data, "/api/me", "https://shop.example.com/_wechat/login"),
+        (Wants::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
+    ] {
+        let asked = Check { wants, ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
+        match fixture.decider.decide(&asked, NOW) {
+            Decision::Login { location: to, .. } => assert_eq!(to, location),
+            other => panic!("{other:?}"),
+        }
+    }
+    let long = format!("/{}", "a".repeat(3_000));
+    let fixture = self::fixture();
+    let asked = check(SHOP, &long, Credential::Absent);
+    assert!(matches!(fixture.decider.decide(&asked, NOW), Decision::Login { location, .. } if location.len() < 100));
+}
+
+#[test]
+fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
+    let fixture = fixture();
+    for (target, reason) in
+        [("/api", Reason::PreflightRefused), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
+    {
+        let preflight =
+            Check { wants: Wants::Preflight, method: &Method::OPTIONS, ..check(SHOP, target, Credential::Absent) };
+        assert_eq!(fixture.decider.decide(&preflight, NOW).reason(), reason, "{target}");
+    }
+}
+
+#[test]
+fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
+    let late = NOW.plus(Duration::from_secs(901));
+    let nearly = NOW.plus(Duration::from_secs(700));
+    let mut fixture = fixture();
+    let token = fixture.alice.token.clone();
+    let cookie = Credential::Cookie(&token);
+    for (now, renewed) in [(NOW, false), (nearly, true), (late, true)] {
+        for wants in [Wants::Page, Wants::Data] {
+            let decision = fixture.decider.decide(&Check { wants, ..check(SHOP, "/", cookie) }, now);
+            assert!(
+                matches!(&decision, Decision::Allow { renewed: cookie, .. } if cookie.is_some() == renewed),
+                "{decision:?}"
+            );
+        }
+    }
+    let bearer = fixture.decider.decide(&check(SHOP, "/", Credential::Bearer(&token)), late);
+    assert!(matches!(bearer, Decision::Allow { renewed: None, .. }), "a bearer gets no cookie: {bearer:?}");
+
+    fixture.decider.delivers_set_cookie = false;
+    let ask = |wants, now| fixture.decider.decide(&Check { wants, ..check(SHOP, "/a?b", cookie) }, now);
+    assert_eq!(ask(Wants::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
+    assert_eq!(ask(Wants::Data, late).reason(), Reason::SessionValid, "a data request never breaks because of it");
+    match ask(Wants::Page, late) {
+        Decision::Renew { location, .. } => {
+            assert_eq!(location, "https://shop.example.com/_wechat/renew?return_to=%2Fa%3Fb");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ask(Wants::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
+    assert_eq!(ask(Wants::Page, late.plus(Duration::from_secs(60))).reason(), Reason::SessionNeedsRenewal);
+}
+
+#[test]
+fn an_ended_session_asks_for_a_login_with_its_reason() {
+    let fixture = fixture();
+    let cookie = Credential::Cookie(&fixture.alice.token);
+    let at = |now| fixture.decider.decide(&check(SHOP, "/", cookie), now).reason();
+    assert_eq!(at(NOW.plus(Duration::from_secs(86_401))), Reason::SessionIdle);
+    assert_eq!(at(NOW.plus(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
+    fixture.decider.sessions.end(&fixture.alice.sid, NOW).unwrap();
+    assert_eq!(at(NOW), Reason::SessionRevoked);
+}
+
+#[test]
+fn limits_stop_strangers_and_never_the_logged_in() {
+    let fixture = fixture();
+    let stranger = || fixture.decider.decide(&check(SHOP, "/", Credential::Absent), NOW);
+    let alice = || fixture.decider.decide(&check(SHOP, "/", Credential::Cookie(&fixture.alice.token)), NOW);
+    assert_eq!(word(&alice()), "known");
+    (0..5).for_each(|_| assert_eq!(word(&stranger()), "login"));
+    assert!(matches!(stranger(), Decision::Limited { reason: Reason::TooManyChecks, .. }));
+    assert_eq!(word(&alice()), "known", "behind the same address");
+}
