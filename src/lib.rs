@@ -14,6 +14,7 @@
 //! | [`login`] | from "who are you?" to a session: flow, callback, outcome |
 //! | [`wechat`] | the calls to WeChat and what its answers mean |
 //! | [`admin`] | health, readiness, metrics; revocation |
+//! | [`html`] | the pages a person sees, in Chinese and English |
 //! | [`telemetry`] | logs and metrics |
 //! | [`config`] | what the user wrote → what it means |
 //! | [`command`] | serve, check-config, keygen |
@@ -24,13 +25,14 @@
 pub mod check;
 pub mod clock;
 pub mod cookie;
+pub mod decide;
+pub mod gateway;
+pub mod html;
+pub mod limits;
 pub mod origin;
-pub mod pages;
 pub mod path;
+pub mod policy;
 pub mod random;
 pub mod seal;
 pub mod secret;
 pub mod session;
-pub mod policy;
-pub mod limits;
-pub mod decide;

@@ -3,13 +3,15 @@
 //! A page is whole in itself: no script, no image, nothing from elsewhere, and one fixed stylesheet that the
 //! Content-Security-Policy names by its hash. Whatever is shown is escaped. No page redirects; a person presses.
 
+mod language;
 mod layout;
 #[cfg(test)]
 mod tests;
+mod text;
 
+pub use self::language::Language;
 use self::layout::{Action, Layout, Mark, POLICY, SAME_ADDRESS};
-use crate::pages::language::Language;
-use crate::pages::text::{self, Both, Words};
+use self::text::{Both, Words};
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -51,6 +53,8 @@ pub enum Page<'a> {
     NeedsBrowser { url: &'a str },
     /// A form came without a session; what was typed is still on the page before.
     FormNotSent { login_url: &'a str },
+    /// Logged in, but the application's rules let others in here.
+    NotAllowed,
     /// A request that cannot be read as what it should be.
     BadRequest,
     /// Nothing lives at this address.
@@ -204,6 +208,7 @@ impl<'a> Page<'a> {
             Self::FormNotSent { login_url } => {
                 plan(StatusCode::UNAUTHORIZED, Mark::Notice, &text::FORM_NOT_SENT, again(login_url))
             }
+            Self::NotAllowed => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NOT_ALLOWED, Action::Nothing),
             Self::BadRequest => plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::BAD_REQUEST, Action::Nothing),
             Self::NotFound { home_url } => {
                 plan(StatusCode::NOT_FOUND, Mark::Question, &text::NOT_FOUND, follow(text::HOME, home_url))

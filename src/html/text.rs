@@ -2,7 +2,7 @@
 //!
 //! For people who came to buy something and never heard of OAuth. `{app}` and `{wait}` are filled in by the page.
 
-use crate::pages::language::Language;
+use crate::html::language::Language;
 use std::time::Duration;
 
 /// One thing to say, in both languages.
@@ -219,6 +219,15 @@ pub const FORM_NOT_SENT: Words = Words {
         "请重新登录，再回到刚才的页面提交一次。填了很多的话，先返回把内容复制下来。",
         "Log in, go back to the form, and send it again. If you wrote a lot, go back and copy it first.",
     ),
+};
+
+pub const NOT_ALLOWED: Words = Words {
+    heading: Both::new("你没有权限查看此页", "This page is not open to you"),
+    cause: Both::new(
+        "你已登录，但这个账号不在此页的许可名单中。",
+        "You are logged in, but your account is not on this page’s list.",
+    ),
+    next: Both::new("如需访问，请联系网站管理员。", "If you need it, please ask the site’s administrator."),
 };
 
 pub const BAD_REQUEST: Words = Words {

@@ -28,6 +28,7 @@ fn all<'a>(app: &'a str, url: &'a str, incident: &'a str) -> Vec<(&'static str, 
         ("needs-wechat", Page::NeedsWechat { url }, 403),
         ("needs-browser", Page::NeedsBrowser { url }, 403),
         ("form-not-sent", Page::FormNotSent { login_url: url }, 401),
+        ("not-allowed", Page::NotAllowed, 403),
         ("bad-request", Page::BadRequest, 400),
         ("not-found", Page::NotFound { home_url: url }, 404),
     ]
@@ -80,9 +81,9 @@ fn each_page_has_one_heading_a_cause_a_next_step_and_at_most_one_button() {
         let count = |what: &str| text.matches(what).count();
         assert_eq!((count("<h1>"), count("<title>"), count("</p>")), (1, 1, 2), "{name}");
         assert!(count("class=\"button") <= 1, "{name}");
-        // Where there is no button, there is something to pass on; a broken link has neither.
+        // Where there is no button, there is something to pass on; a broken link has neither, nor has a closed door.
         let helps = count("class=\"button") + count("<dd>") > 0;
-        assert!(helps || name.starts_with("bad-request"), "{name}");
+        assert!(helps || name.starts_with("bad-request") || name.starts_with("not-allowed"), "{name}");
         assert!(!text.contains("></p>") && !text.contains("{app}") && !text.contains("{wait}"), "{name}");
     }
 }

@@ -1,6 +1,6 @@
 //! How a page looks: the one template, its fixed stylesheet and the policy that lets only that one in.
 
-use crate::pages::text::Both;
+use crate::html::text::Both;
 use askama::Template;
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -58,7 +58,7 @@ pub struct Layout<'a> {
 }
 
 /// The only stylesheet. The policy below holds its hash, so the template writes it out byte for byte.
-pub const STYLE: &str = include_str!("../templates/page.css");
+pub const STYLE: &str = include_str!("page.css");
 
 /// The Content-Security-Policy of every page.
 pub static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {

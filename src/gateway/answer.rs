@@ -1,0 +1,136 @@
+//! What all gateway modes share of an answer: the identity headers and the bodies a refused client can use.
+
+use crate::check::{Decision, Identity, Reason, Wants};
+use crate::html::{self, Language, Page};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use std::time::Duration;
+
+/// An answer with its whole body.
+pub type Answer = Response<Full<Bytes>>;
+
+const SUBJECT: HeaderName = HeaderName::from_static("x-wechat-subject");
+const OPENID: HeaderName = HeaderName::from_static("x-wechat-openid");
+const UNIONID: HeaderName = HeaderName::from_static("x-wechat-unionid");
+const APPID: HeaderName = HeaderName::from_static("x-wechat-appid");
+const FLOW: HeaderName = HeaderName::from_static("x-wechat-flow");
+const SESSION: HeaderName = HeaderName::from_static("x-wechat-session");
+const NICKNAME: HeaderName = HeaderName::from_static("x-wechat-nickname");
+const AVATAR: HeaderName = HeaderName::from_static("x-wechat-avatar");
+
+/// Every identity header we own. All of them are on every allow, so that none a client made up survives.
+pub const IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
+
+/// Sets every identity header, empty ones included.
+pub fn identify(headers: &mut HeaderMap, identity: &Identity) {
+    match identity {
+        Identity::Anonymous => {
+            for name in IDENTITY {
+                headers.insert(name, HeaderValue::from_static(""));
+            }
+        }
+        Identity::Known(known) => {
+            for (name, value) in [
+                (SUBJECT, &known.subject),
+                (OPENID, &known.openid),
+                (UNIONID, &known.unionid),
+                (APPID, &known.appid),
+                (FLOW, &known.flow),
+                (SESSION, &known.session),
+                (NICKNAME, &known.nickname),
+                (AVATAR, &known.avatar),
+            ] {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
+/// What a client that may not pass is told, in the form it can use. None for an allow, which has no body.
+#[must_use]
+pub fn refusal(decision: &Decision, wants: Wants, language: Language) -> Option<Answer> {
+    match decision {
+        Decision::Allow { .. } => None,
+        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == Wants::Page => {
+            Some(redirect(location))
+        }
+        Decision::Login { location, reason } | Decision::Renew { location, reason } => Some(match wants {
+            Wants::Form => page(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language),
+            _ => told(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
+        }),
+        Decision::Refuse { reason } => Some(match (wants, reason) {
+            (Wants::Page | Wants::Form, Reason::SubjectNotAllowed) => {
+                page(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
+            }
+            (Wants::Page | Wants::Form, Reason::PagesNotRouted) => {
+                page(&Page::Misconfigured { incident: reason.as_str() }, StatusCode::FORBIDDEN, language)
+            }
+            (Wants::Page | Wants::Form, _) => page(&Page::BadRequest, StatusCode::FORBIDDEN, language),
+            _ => told(StatusCode::FORBIDDEN, wants, *reason, None),
+        }),
+        Decision::Limited { retry_after, reason } => {
+            let mut answer = match wants {
+                Wants::Page | Wants::Form => {
+                    let limited = Page::TooManyRequests { retry_after: *retry_after };
+                    page(&limited, StatusCode::TOO_MANY_REQUESTS, language)
+                }
+                _ => told(StatusCode::TOO_MANY_REQUESTS, wants, *reason, None),
+            };
+            answer.headers_mut().insert(header::RETRY_AFTER, jittered(*retry_after));
+            Some(answer)
+        }
+    }
+}
+
+/// Seconds to wait, spread a little, so that those who wait do not all come back at once.
+#[must_use]
+pub fn jittered(retry_after: Duration) -> HeaderValue {
+    let least = retry_after.as_secs().clamp(1, 3_600);
+    HeaderValue::from(least + fastrand::u64(0..=least / 4 + 1))
+}
+
+fn redirect(location: &str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::FOUND;
+    // Locations are a configured origin and percent-encoded text.
+    let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    answer.headers_mut().insert(header::LOCATION, location);
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn page(page: &Page, status: StatusCode, language: Language) -> Answer {
+    let rendered = html::render(page, language);
+    let mut answer = Response::new(Full::new(rendered.body));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = rendered.headers;
+    answer
+}
+
+/// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
+fn told(status: StatusCode, wants: Wants, reason: Reason, login_url: Option<&str>) -> Answer {
+    let message = match status {
+        StatusCode::UNAUTHORIZED => "log in first",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests, try again later",
+        _ => "not allowed",
+    };
+    let (kind, body) = if wants == Wants::Grpc {
+        ("text/plain; charset=utf-8", format!("{message} ({})", reason.as_str()))
+    } else {
+        let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
+        let body = serde_json::json!({ "code": status.as_u16(), "message": message, "data": data });
+        ("application/json", body.to_string())
+    };
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §11.6.1: a 401 names a way to authenticate. No realm, so no browser asks for a password.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}

@@ -1,0 +1,12 @@
+//! Gateways: what each one asks, read from exactly one place, and what each one understands as an answer.
+//!
+//! One mode per listener, never several told apart by path or header: a client's raw `/../other` would otherwise climb
+//! into a mode that trusts what it can forge (contract §7.9). A gateway never calls WeChat and never waits.
+
+pub mod answer;
+pub mod client_address;
+pub mod envoy;
+pub mod wants;
+
+pub use client_address::ClientAddress;
+pub use envoy::Envoy;
