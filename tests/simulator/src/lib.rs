@@ -1,1 +1,61 @@
+//! A WeChat that bites: web authorization and website QR login of WeChat, on loopback, for tests and for developers.
+//!
+//! It promises to be stricter and moodier than WeChat and to remember everything that was asked. It refuses to be
+//! mistaken for production: every page says what it is, and it listens on loopback unless told otherwise.
+//!
+//! From the wire inwards:
+//!
+//! - [`mod@server`], `wire`, `body`, `delivery`: connections, and everything that can go wrong with them
+//! - `endpoint`, `request`, `answer`, `payload`: what is asked and said
+//! - `authorize`, `consent`, `qr`, `sns`: WeChat's endpoints, each a function from world and request to answer
+//! - `callback`, `redirect_uri`, `refusal`: the way back to the app, and when there is none
+//! - `world`: everything known, behind one lock: `app`, `user`, `cast`, `grants`, `faults`, `journal`, `clock`, `dice`
+//! - `control`, `home`, `domain_check`, `pages`: the simulator's own
+//!
+//! Decisions do no I/O; only the server, `domain_check` and the binary do.
 
+mod answer;
+mod app;
+mod authorize;
+mod body;
+mod callback;
+mod cast;
+mod clock;
+mod consent;
+mod control;
+mod delivery;
+mod dice;
+mod domain_check;
+mod endpoint;
+mod faults;
+mod grants;
+mod gzip;
+mod home;
+mod identity;
+mod journal;
+mod options;
+mod pages;
+mod payload;
+mod qr;
+mod redirect_uri;
+mod refusal;
+mod request;
+mod seconds;
+mod server;
+mod shelf;
+mod simulator;
+mod sns;
+mod user;
+mod wire;
+mod world;
+
+pub use app::{App, AppKind, Denial, Order};
+pub use cast::DEFAULT as DEFAULT_USER;
+pub use clock::Moment;
+pub use endpoint::Endpoint;
+pub use faults::{Effect, Fault, Lasting, Mangling, Times};
+pub use identity::{openid, snapshot_openid, snapshot_unionid, unionid};
+pub use journal::Entry;
+pub use options::Options;
+pub use simulator::Simulator;
+pub use user::{Avatar, Consent, Risk, Snapshot, User};

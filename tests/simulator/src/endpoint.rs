@@ -1,0 +1,56 @@
+//! The endpoints of WeChat that are imitated, and where they are.
+//!
+//! The paths of open.weixin.qq.com, lp.open.weixin.qq.com and api.weixin.qq.com do not collide, so all are served on one
+//! port.
+
+use serde::{Deserialize, Serialize};
+
+/// A place where a fault can be put. `Callback` is not a request but the address the browser is sent back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    Authorize,
+    AuthorizeReply,
+    QrConnect,
+    QrCode,
+    Confirm,
+    LongPoll,
+    AccessToken,
+    RefreshToken,
+    Auth,
+    UserInfo,
+    Callback,
+    /// Every request above.
+    Any,
+}
+
+impl Endpoint {
+    /// Which endpoint answers at `path`, and what the path says beyond that (the uuid of a QR image).
+    #[must_use]
+    pub fn at(path: &str) -> Option<(Self, &str)> {
+        let endpoint = match path {
+            "/connect/oauth2/authorize" => Self::Authorize,
+            "/connect/oauth2/authorize_reply" => Self::AuthorizeReply,
+            "/connect/qrconnect" => Self::QrConnect,
+            "/connect/confirm" => Self::Confirm,
+            "/connect/l/qrconnect" => Self::LongPoll,
+            "/sns/oauth2/access_token" => Self::AccessToken,
+            "/sns/oauth2/refresh_token" => Self::RefreshToken,
+            "/sns/auth" => Self::Auth,
+            "/sns/userinfo" => Self::UserInfo,
+            _ => return path.strip_prefix("/connect/qrcode/").map(|uuid| (Self::QrCode, uuid)),
+        };
+        Some((endpoint, ""))
+    }
+
+    /// Called by servers and answered in JSON, rather than opened by people.
+    #[must_use]
+    pub fn is_api(self) -> bool {
+        matches!(self, Self::AccessToken | Self::RefreshToken | Self::Auth | Self::UserInfo)
+    }
+
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self == other || (self == Self::Any && other != Self::Callback)
+    }
+}

@@ -1,0 +1,372 @@
+//! Faults: what goes wrong, where, for whom, how often.
+//!
+//! A fault acts at one stage of an answer, and several faults act together when their stages differ: a delay, then a
+//! truncated body, then a drip. At one stage the fault that was injected first acts alone, so that "-1 twice, then 45011
+//! once" is said by injecting one after the other.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
+use crate::dice::Dice;
+use crate::endpoint::Endpoint;
+
+/// The longest delay; a longer one is cut to it.
+pub const LONGEST_DELAY: Duration = Duration::from_secs(60);
+/// Faults waiting at once.
+pub const MOST_FAULTS: usize = 1_000;
+/// A body no client should read to its end.
+pub const HUGE_BODY: usize = 10 * 1024 * 1024;
+
+/// How often a fault happens before it is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Times {
+    Next(u32),
+    Lasting(Lasting),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lasting {
+    Forever,
+    /// From the first time it happens until the next whole minute of the simulator's clock, as a minute quota does.
+    UntilNextMinute,
+}
+
+impl Times {
+    pub const FOREVER: Self = Self::Lasting(Lasting::Forever);
+    pub const UNTIL_NEXT_MINUTE: Self = Self::Lasting(Lasting::UntilNextMinute);
+}
+
+impl From<u32> for Times {
+    fn from(times: u32) -> Self {
+        Self::Next(times)
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Wait before anything is processed.
+    #[serde(rename = "delay_before_s", with = "crate::seconds")]
+    DelayBefore(Duration),
+    /// Process, then wait before the answer: a client that gives up has spent its code.
+    #[serde(rename = "delay_after_s", with = "crate::seconds")]
+    DelayAfter(Duration),
+    /// Answer with this errcode and process nothing; on a page that people see, its number instead.
+    Errcode(i64),
+    /// Process (the code is spent), then answer with this errcode.
+    ErrcodeAfter(i64),
+    /// An HTTP status with a short HTML body; nothing is processed.
+    Status(u16),
+    /// 200 and no body; processed.
+    EmptyBody,
+    /// 200 and a web page where JSON should be; processed.
+    Html,
+    /// The body ends early, and says so honestly in its length.
+    TruncatedJson,
+    TrailingGarbage,
+    ByteOrderMark,
+    /// `"expires_in":"7200"`.
+    NumbersAsStrings,
+    /// These fields are `null`.
+    Null(Vec<String>),
+    /// These fields are not there: `openid`, for instance.
+    Missing(Vec<String>),
+    /// These fields with these values, in place of what is there or added.
+    Replace(serde_json::Map<String, serde_json::Value>),
+    /// Objects within objects under keys that no document mentions.
+    UnknownKeys,
+    /// The right fields and 10 MiB of padding.
+    HugeBody,
+    /// Bytes in the nickname that are not UTF-8.
+    InvalidUtf8,
+    /// U+0001 to U+001F unescaped in the nickname.
+    RawControl,
+    /// Half of a surrogate pair in the nickname.
+    LoneSurrogate,
+    /// Close without a byte of answer; nothing is processed.
+    Close,
+    /// TCP reset; nothing is processed.
+    ResetBefore,
+    /// Process (the code is spent), then TCP reset.
+    ResetAfter,
+    /// Half of the body, then the end.
+    CloseMidBody,
+    /// This `Content-Type`.
+    ContentType(String),
+    /// A `Content-Length` that promises more than comes.
+    LengthTooLong,
+    /// A `Content-Length` that ends the body early.
+    LengthTooShort,
+    /// No length: `Transfer-Encoding: chunked`.
+    Chunked,
+    /// `Content-Encoding: gzip`, whether or not it was accepted.
+    Gzip,
+    /// The body in so many pieces, spread over this time.
+    Drip {
+        pieces: u32,
+        #[serde(rename = "over_s", with = "crate::seconds")]
+        over: Duration,
+    },
+    /// The way back to the app is not what it was: see [`Mangling`]. Acts at [`Endpoint::Callback`].
+    Mangle(Mangling),
+}
+
+/// What happens to a callback's parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mangling {
+    NoCode,
+    NoState,
+    /// Another state of the same length.
+    StateChanged,
+    /// The state with this after it, as one browser did.
+    StateAppended(String),
+    /// The same code twice.
+    CodeTwice,
+    /// Two different codes: the right one, then one that was never issued.
+    TwoCodes,
+    /// The same state twice.
+    StateTwice,
+    /// `nsukey`, `from` and `isappinstalled` besides, as WeChat adds them.
+    Extras,
+    /// A code that was issued to another app.
+    ForeignCode,
+}
+
+/// Stages in the order of an answer; at each at most one fault acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Before,
+    Instead,
+    Content,
+    Head,
+    Delivery,
+    After,
+    Callback,
+}
+
+impl Effect {
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::DelayBefore(_) => Stage::Before,
+            Self::Errcode(_) | Self::Status(_) | Self::Close | Self::ResetBefore => Stage::Instead,
+            Self::ErrcodeAfter(_)
+            | Self::EmptyBody
+            | Self::Html
+            | Self::TruncatedJson
+            | Self::TrailingGarbage
+            | Self::ByteOrderMark
+            | Self::NumbersAsStrings
+            | Self::Null(_)
+            | Self::Missing(_)
+            | Self::Replace(_)
+            | Self::UnknownKeys
+            | Self::HugeBody
+            | Self::InvalidUtf8
+            | Self::RawControl
+            | Self::LoneSurrogate => Stage::Content,
+            Self::ContentType(_) => Stage::Head,
+            Self::ResetAfter
+            | Self::CloseMidBody
+            | Self::LengthTooLong
+            | Self::LengthTooShort
+            | Self::Chunked
+            | Self::Gzip
+            | Self::Drip { .. } => Stage::Delivery,
+            Self::DelayAfter(_) => Stage::After,
+            Self::Mangle(_) => Stage::Callback,
+        }
+    }
+}
+
+/// One fault. [`Fault::at`] makes one that happens once, to whoever comes next.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    pub endpoint: Endpoint,
+    /// Only for this app.
+    #[serde(default)]
+    pub appid: Option<String>,
+    /// Only for this person.
+    #[serde(default)]
+    pub user: Option<String>,
+    #[serde(default = "once")]
+    pub times: Times,
+    /// Of each occasion, from 0 to 1.
+    #[serde(default = "always")]
+    pub probability: f64,
+    pub effect: Effect,
+}
+
+impl Fault {
+    #[must_use]
+    pub fn at(endpoint: Endpoint, effect: Effect) -> Self {
+        Self { endpoint, appid: None, user: None, times: once(), probability: always(), effect }
+    }
+
+    #[must_use]
+    pub fn times(mut self, times: impl Into<Times>) -> Self {
+        self.times = times.into();
+        self
+    }
+
+    #[must_use]
+    pub fn for_app(mut self, appid: &str) -> Self {
+        self.appid = Some(appid.into());
+        self
+    }
+
+    #[must_use]
+    pub fn for_user(mut self, name: &str) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    #[must_use]
+    pub fn with_probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
+    }
+}
+
+fn once() -> Times {
+    Times::Next(1)
+}
+
+fn always() -> f64 {
+    1.0
+}
+
+/// Where a request is and whom it is about, as far as it tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion<'a> {
+    pub endpoint: Endpoint,
+    pub appid: Option<&'a str>,
+    pub user: Option<&'a str>,
+}
+
+/// The faults that wait to happen, in the order they were injected.
+#[derive(Debug, Default)]
+pub struct Faults {
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    fault: Fault,
+    /// When a quota that began will be full again.
+    ends: Option<Moment>,
+}
+
+impl Faults {
+    /// Puts a fault last in line; when the line is full, the first one goes.
+    pub fn inject(&mut self, fault: Fault) {
+        if self.waiting.len() >= MOST_FAULTS {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(Waiting { fault, ends: None });
+    }
+
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.waiting.iter().map(|waiting| &waiting.fault)
+    }
+
+    /// The effects that happen on this occasion, at most one per stage; what is used up goes.
+    pub fn strike(&mut self, occasion: Occasion<'_>, now: Moment, dice: &mut Dice) -> Vec<Effect> {
+        self.waiting.retain(|waiting| waiting.ends.is_none_or(|ends| now < ends));
+        let mut effects: Vec<Effect> = Vec::new();
+        for Waiting { fault, ends } in &mut self.waiting {
+            let stage = fault.effect.stage();
+            let is_meant = fault.endpoint.includes(occasion.endpoint)
+                && (stage == Stage::Callback) == (occasion.endpoint == Endpoint::Callback)
+                && fault.appid.as_deref().is_none_or(|appid| occasion.appid == Some(appid))
+                && fault.user.as_deref().is_none_or(|user| occasion.user == Some(user));
+            if !is_meant || effects.iter().any(|effect| effect.stage() == stage) || !dice.chance(fault.probability) {
+                continue;
+            }
+            match &mut fault.times {
+                Times::Next(0) => continue,
+                Times::Next(left) => *left -= 1,
+                Times::Lasting(Lasting::Forever) => {}
+                Times::Lasting(Lasting::UntilNextMinute) => *ends = Some(ends.unwrap_or(now.next_minute())),
+            }
+            effects.push(fault.effect.clone());
+        }
+        self.waiting.retain(|waiting| waiting.fault.times != Times::Next(0));
+        effects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Occasion<'_> = Occasion { endpoint: Endpoint::AccessToken, appid: Some("wxa"), user: Some("小明") };
+
+    fn strikes(faults: &mut Faults, occasion: Occasion<'_>) -> Vec<Effect> {
+        faults.strike(occasion, Moment(0), &mut Dice::new(0))
+    }
+
+    #[test]
+    fn faults_of_one_stage_happen_one_after_the_other() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(-1)).times(2));
+        faults.inject(Fault::at(Endpoint::Any, Effect::Errcode(45011)));
+        let heard: Vec<_> = (0..4).flat_map(|_| strikes(&mut faults, HERE)).collect();
+        assert_eq!(heard, [Effect::Errcode(-1), Effect::Errcode(-1), Effect::Errcode(45011)]);
+    }
+
+    #[test]
+    fn faults_of_different_stages_happen_together() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::at(Endpoint::AccessToken, Effect::TruncatedJson));
+        faults.inject(Fault::at(Endpoint::AccessToken, Effect::Chunked));
+        assert_eq!(strikes(&mut faults, HERE).len(), 2);
+    }
+
+    #[test]
+    fn a_fault_for_another_place_app_or_person_waits() {
+        for fault in [
+            Fault::at(Endpoint::UserInfo, Effect::Close),
+            Fault::at(Endpoint::AccessToken, Effect::Close).for_app("wxb"),
+            Fault::at(Endpoint::AccessToken, Effect::Close).for_user("小红"),
+            Fault::at(Endpoint::AccessToken, Effect::Close).with_probability(0.0),
+            Fault::at(Endpoint::AccessToken, Effect::Mangle(Mangling::NoCode)),
+        ] {
+            let mut faults = Faults::default();
+            faults.inject(fault.clone());
+            assert_eq!(strikes(&mut faults, HERE), [], "{fault:?}");
+            assert_eq!(faults.iter().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_minute_quota_ends_with_the_minute() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(45011)).times(Times::UNTIL_NEXT_MINUTE));
+        let mut at = |ms| faults.strike(HERE, Moment(ms), &mut Dice::new(0)).len();
+        assert_eq!([at(61_000), at(119_999), at(120_000)], [1, 1, 0]);
+    }
+
+    #[test]
+    fn faults_are_written_in_json_as_they_read() {
+        let fault: Fault = serde_json::from_str(
+            r#"{"endpoint":"access_token","times":"forever","effect":{"drip":{"pieces":3,"over_s":1.5}}}"#,
+        )
+        .unwrap();
+        assert_eq!(fault.times, Times::FOREVER);
+        assert_eq!(fault.effect, Effect::Drip { pieces: 3, over: Duration::from_millis(1500) });
+        let fault: Fault = serde_json::from_str(r#"{"endpoint":"any","effect":"reset_after"}"#).unwrap();
+        assert_eq!((fault.times, fault.effect), (Times::Next(1), Effect::ResetAfter));
+    }
+}
