@@ -10,10 +10,10 @@ use std::time::Duration;
 
 /// The session: an ES256 JWT.
 pub const SESSION: &str = "__Host-wechat_session";
-/// The browser a login was started in; bound into each flow.
-pub const BROWSER: &str = "__Host-wechat_browser";
+/// When this browser's last logins ended, sealed; stops a loop.
+pub const ATTEMPTS: &str = "__Host-wechat_attempts";
 /// One login under way, followed by the first digits of its `state`.
-pub const FLOW_PREFIX: &str = "__Secure-wechat_flow_";
+pub const FLOW_PREFIX: &str = "__Host-wechat_flow_";
 
 /// What the request's cookies hold under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub enum Forwarded {
 pub fn without_ours(headers: &HeaderMap) -> Forwarded {
     let ours = |piece: &[u8]| {
         let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        name == SESSION.as_bytes() || name == BROWSER.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
+        name == SESSION.as_bytes() || name == ATTEMPTS.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
     };
     let separator = |byte: &u8| matches!(byte, b';' | b',');
     let lines = headers.get_all(header::COOKIE);
@@ -176,8 +176,8 @@ mod tests {
             (&["x=1; __Host-wechat_session=a; y=2"][..], Forwarded::Rest(HeaderValue::from_static("x=1; y=2"))),
             (&["x=1", "__Host-wechat_session=a"], Forwarded::Rest(HeaderValue::from_static("x=1"))),
             (&["x=1,__Host-wechat_session=a,y=2"], Forwarded::Rest(HeaderValue::from_static("x=1,y=2"))),
-            (&["x={a,b}; __Host-wechat_browser=z"], Forwarded::Rest(HeaderValue::from_static("x={a,b}"))),
-            (&["__Host-wechat_session=a; __Secure-wechat_flow_0=b"], Forwarded::Nothing),
+            (&["x={a,b}; __Host-wechat_attempts=z"], Forwarded::Rest(HeaderValue::from_static("x={a,b}"))),
+            (&["__Host-wechat_session=a; __Host-wechat_flow_0=b"], Forwarded::Nothing),
             (&["__Host-wechat_session"], Forwarded::Nothing),
             (&["x=1; y=2"], Forwarded::Untouched),
             (&[], Forwarded::Untouched),

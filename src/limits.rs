@@ -48,6 +48,19 @@ pub enum Budget {
     Checks,
 }
 
+impl Budget {
+    /// The word for it in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoginsPerClient => "logins_per_client",
+            Self::Logins => "logins",
+            Self::NewTokens => "new_tokens_per_client",
+            Self::Checks => "checks_per_client",
+        }
+    }
+}
+
 /// Refused, and how long to wait before it could be otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {

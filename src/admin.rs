@@ -1,0 +1,297 @@
+//! Two small doors beside the traffic: **ops**, read-only, for probes and Prometheus; **admin**, for revocation, by
+//! bearer token.
+//!
+//! They run on a thread and runtime of their own, so that they answer while the others are busy. Readiness depends on
+//! nothing outside: keys are loaded and the doors listen, until the drain begins.
+
+use crate::clock;
+use crate::secret::Secret;
+use crate::session::Sessions;
+use crate::session::revocations::Target;
+use crate::telemetry::{self, Metrics};
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Whether the gateway may send requests here.
+#[derive(Default)]
+pub struct Readiness {
+    started: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// Everything a check needs is there.
+    pub fn started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The end has begun. It does not stop.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Started, and not draining.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.started.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// The ops door's handler.
+pub struct Ops {
+    /// What `/readyz` says.
+    pub readiness: Arc<Readiness>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// Brings gauges up to date before they are read.
+    pub refresh: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Ops {
+    /// Answers one request.
+    #[must_use]
+    pub fn answer(&self, request: &Parts) -> Answer {
+        let path = request.uri.path();
+        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
+            return plain(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n");
+        }
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match path {
+            "/metrics" => {
+                (self.refresh)();
+                let mut answer = plain(StatusCode::OK, &self.metrics.render());
+                let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                answer
+            }
+            "/readyz" if !self.readiness.is_ready() => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            _ => plain(StatusCode::OK, "ok\n"),
+        }
+    }
+}
+
+/// The admin door's handler.
+pub struct Admin {
+    /// Who knows this may revoke. None: nobody may.
+    pub token: ArcSwapOption<Secret>,
+    /// Whose sessions.
+    pub sessions: Arc<Sessions>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A request body is far shorter.
+const MOST_BODY: usize = 4_096;
+
+/// A body that takes longer is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest id there is: `wx:union:` and 64 characters.
+const MOST_ID: usize = 128;
+
+impl Admin {
+    /// Answers one request: `POST /sessions/revoke` with exactly one of `session`, `subject` and `app`.
+    pub async fn answer<B>(&self, request: http::Request<B>) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        if !host_is_local(&parts) {
+            // A page in the operator's browser that resolves its own name to this address (DNS rebinding).
+            return told(StatusCode::FORBIDDEN, "address this door by its own address");
+        }
+        if !self.knows(&parts) {
+            let mut answer = told(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return answer;
+        }
+        match (parts.uri.path(), &parts.method) {
+            ("/sessions/revoke", &Method::POST) => {}
+            ("/sessions/revoke", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+            _ => return told(StatusCode::NOT_FOUND, "here is /sessions/revoke"),
+        }
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => return told(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
+            Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        };
+        match target(&body) {
+            Some(target) => self.revoke(target).await,
+            None => told(
+                StatusCode::BAD_REQUEST,
+                "send JSON with exactly one of: {\"session\": \"…\"}, {\"subject\": \"wx:…\"}, {\"app\": \"…\"}",
+            ),
+        }
+    }
+
+    async fn revoke(&self, target: Target) -> Answer {
+        let (kind, id) = match &target {
+            Target::Session(id) => ("session", id),
+            Target::Subject(id) => ("subject", id),
+            Target::App(id) => ("app", id),
+        };
+        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
+        self.metrics.session_revoked(kind);
+        let answer = json!({ "revoked": kind, "kept": self.sessions.revocations.are_kept() });
+        let sessions = Arc::clone(&self.sessions);
+        let done = tokio::task::spawn_blocking(move || sessions.revocations.revoke(target, clock::now())).await;
+        match done {
+            Ok(Ok(())) => json_answer(StatusCode::OK, &answer),
+            Ok(Err(fault)) => {
+                tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+                told(StatusCode::INTERNAL_SERVER_ERROR, "revoked here, but not on the disk: a restart would forget it")
+            }
+            Err(_) => told(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted; repeat it"),
+        }
+    }
+
+    fn knows(&self, parts: &Parts) -> bool {
+        let mut lines = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+        let shown = line.to_str().ok().and_then(|line| line.split_once(' '));
+        let Some((scheme, token)) = shown else { return false };
+        let expected = self.token.load();
+        scheme.eq_ignore_ascii_case("bearer") && expected.as_ref().is_some_and(|expected| expected.matches(token.trim()))
+    }
+}
+
+/// What a body asks to revoke.
+fn target(body: &[u8]) -> Option<Target> {
+    let target: Target = serde_json::from_slice(body).ok()?;
+    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &target;
+    (!id.is_empty() && id.len() <= MOST_ID).then_some(target)
+}
+
+/// Whether the request names this machine by address or as localhost, as a socket's client does.
+fn host_is_local(parts: &Parts) -> bool {
+    let host = parts.uri.authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
+    let parsed = url::Url::parse(&format!("http://{host}/")).ok();
+    parsed.as_ref().and_then(url::Url::host).is_some_and(|host| crate::origin::is_loopback(&host))
+}
+
+fn plain(status: StatusCode, body: &str) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = plain(status, &body.to_string());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn told(status: StatusCode, message: &str) -> Answer {
+    json_answer(status, &json!({ "code": status.as_u16(), "message": message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
+    use crate::session::revocations::Revocations;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn admin() -> Admin {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+        let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(60), None));
+        Admin {
+            token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
+            sessions: Arc::new(sessions),
+            metrics: Arc::new(Metrics::default()),
+        }
+    }
+
+    async fn ask(admin: &Admin, method: &str, path: &str, lines: &[(&str, &str)], body: &'static str) -> u16 {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let answer = admin.answer(request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()).await;
+        answer.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn whoever_knows_the_token_revokes_and_nobody_else() {
+        let admin = admin();
+        let good = format!("Bearer {TOKEN}");
+        let host = ("host", "127.0.0.1:9103");
+        let session = r#"{"session":"abc"}"#;
+        for (lines, status) in [
+            (&[host, ("authorization", good.as_str())][..], 200),
+            (&[host], 401),
+            (&[host, ("authorization", "Bearer 0123456789abcdef0123456789abcdeF")], 401),
+            (&[host, ("authorization", TOKEN)], 401),
+            (&[host, ("authorization", "Basic 0123456789abcdef0123456789abcdef")], 401),
+            (&[host, ("authorization", good.as_str()), ("authorization", good.as_str())], 401),
+            (&[("host", "evil.example"), ("authorization", good.as_str())], 403),
+            (&[("host", "127.0.0.1.evil.example"), ("authorization", good.as_str())], 403),
+            (&[("authorization", good.as_str())], 403),
+            (&[("host", "localhost"), ("authorization", good.as_str())], 200),
+        ] {
+            assert_eq!(ask(&admin, "POST", "/sessions/revoke", lines, session).await, status, "{lines:?}");
+        }
+        admin.token.store(None);
+        assert_eq!(ask(&admin, "POST", "/sessions/revoke", &[host, ("authorization", "Bearer ")], session).await, 401);
+    }
+
+    #[tokio::test]
+    async fn exactly_one_thing_is_revoked_at_a_time() {
+        let admin = admin();
+        let good = format!("Bearer {TOKEN}");
+        let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
+        for (body, status) in [
+            (r#"{"session":"abc"}"#, 200),
+            (r#"{"subject":"wx:union:o1"}"#, 200),
+            (r#"{"app":"shop"}"#, 200),
+            ("", 400),
+            ("{}", 400),
+            (r#"{"session":""}"#, 400),
+            (r#"{"session":"a","subject":"b"}"#, 400),
+            (r#"{"everything":true}"#, 400),
+            (r#"{"session":["a"]}"#, 400),
+        ] {
+            assert_eq!(ask(&admin, "POST", "/sessions/revoke", &lines, body).await, status, "{body}");
+        }
+        assert_eq!(ask(&admin, "GET", "/sessions/revoke", &lines, "").await, 405);
+        assert_eq!(ask(&admin, "POST", "/", &lines, "").await, 404);
+        assert_eq!(admin.sessions.revocations.len(), 3);
+    }
+
+    #[test]
+    fn the_ops_door_reads_and_does_nothing_else() {
+        let readiness = Arc::new(Readiness::default());
+        let ops = Ops { readiness: Arc::clone(&readiness), metrics: Arc::new(Metrics::default()), refresh: Box::new(|| ()) };
+        let ask = |method: &str, path: &str| {
+            let request = http::Request::builder().method(method).uri(path).body(()).unwrap();
+            ops.answer(&request.into_parts().0).status().as_u16()
+        };
+        assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503));
+        readiness.started();
+        assert_eq!((ask("GET", "/readyz"), ask("HEAD", "/readyz"), ask("GET", "/metrics")), (200, 200, 200));
+        readiness.draining();
+        readiness.started();
+        assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503), "a drain does not stop");
+        assert_eq!((ask("POST", "/metrics"), ask("GET", "/"), ask("GET", "/sessions/revoke")), (405, 404, 404));
+    }
+}

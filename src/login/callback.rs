@@ -1,0 +1,108 @@
+//! The callback's query: what WeChat sends back (protocol §1.5).
+
+use crate::wechat::Code;
+use url::form_urlencoded;
+
+/// A query longer than this is not WeChat's.
+const MOST_BYTES: usize = 8_192;
+
+/// What came back.
+#[derive(Debug)]
+pub struct Callback {
+    /// The one-time code; absent where the person said no.
+    pub code: Option<Code>,
+    /// Ours, echoed.
+    pub state: String,
+}
+
+/// Why a query is no callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallbackFault {
+    /// Too long.
+    #[error("the query is too long")]
+    TooLong,
+    /// `code` or `state` twice with different values.
+    #[error("a parameter came twice with different values")]
+    Doubled,
+    /// No `state`, or none that could be ours.
+    #[error("there is no state of ours")]
+    NoState,
+    /// A code that no WeChat ever made.
+    #[error("the code is not one of WeChat's")]
+    NotACode,
+}
+
+impl Callback {
+    /// Reads the query. Unknown parameters are WeChat's own additions and are passed over.
+    ///
+    /// # Errors
+    /// [`CallbackFault`].
+    pub fn read(query: &str) -> Result<Self, CallbackFault> {
+        if query.len() > MOST_BYTES {
+            return Err(CallbackFault::TooLong);
+        }
+        let mut code: Option<String> = None;
+        let mut state: Option<String> = None;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let slot = match name.as_ref() {
+                "code" => &mut code,
+                "state" => &mut state,
+                _ => continue,
+            };
+            match slot {
+                Some(first) if *first != value => return Err(CallbackFault::Doubled),
+                _ => *slot = Some(value.into_owned()),
+            }
+        }
+        let state = state.filter(|state| super::flow::is_state(state)).ok_or(CallbackFault::NoState)?;
+        let code = match code.filter(|code| !code.is_empty()) {
+            Some(code) => Some(Code::parse(&code).map_err(|_| CallbackFault::NotACode)?),
+            None => None,
+        };
+        Ok(Self { code, state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = "9f2c7b3e51d84a60b7c1e2d3f4a5b6c7";
+
+    #[test]
+    fn a_callback_is_a_code_and_a_state_among_whatever_else() {
+        for query in [
+            format!("code=071Abc&state={STATE}"),
+            format!("state={STATE}&code=071Abc"),
+            format!("nsukey=a%2Fb&code=071Abc&from=timeline&state={STATE}&isappinstalled=0"),
+            format!("code=071Abc&code=071Abc&state={STATE}&state={STATE}"),
+            format!("c%6fde=071Abc&state={STATE}"),
+        ] {
+            let callback = Callback::read(&query).unwrap();
+            assert!(callback.code.is_some() && callback.state == STATE, "{query}");
+        }
+        for query in [format!("state={STATE}"), format!("code=&state={STATE}")] {
+            assert!(Callback::read(&query).unwrap().code.is_none(), "a denial: {query}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_callback_says_why() {
+        for (query, fault) in [
+            (String::new(), CallbackFault::NoState),
+            ("code=071Abc".to_owned(), CallbackFault::NoState),
+            ("code=071Abc&state=".to_owned(), CallbackFault::NoState),
+            (format!("code=071Abc&state={}", STATE.to_uppercase()), CallbackFault::NoState),
+            (format!("code=071Abc&state={STATE}0"), CallbackFault::NoState),
+            (format!("code=071Abc&state={STATE}%20"), CallbackFault::NoState),
+            (format!("code=071Abc&STATE={STATE}"), CallbackFault::NoState),
+            (format!("code=a&code=b&state={STATE}"), CallbackFault::Doubled),
+            (format!("code=a&state={STATE}&state=9f2c7b3e51d84a60b7c1e2d3f4a5b6c8"), CallbackFault::Doubled),
+            (format!("code=a%20b&state={STATE}"), CallbackFault::NotACode),
+            (format!("code={}&state={STATE}", "a".repeat(513)), CallbackFault::NotACode),
+            (format!("state={STATE}&x={}", "a".repeat(9_000)), CallbackFault::TooLong),
+        ] {
+            assert_eq!(Callback::read(&query).unwrap_err(), fault, "{query}");
+        }
+    }
+}

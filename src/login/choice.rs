@@ -1,0 +1,80 @@
+//! Which flow suits this browser (protocol §1.9). The User-Agent routes and never grants: who lies about it ends at
+//! WeChat's "please open in WeChat".
+
+use super::settings::App;
+use crate::check::Flow;
+
+/// What a User-Agent says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Browser {
+    /// WeCom (企业微信); says `MicroMessenger` too, so it is looked for first.
+    WeCom,
+    /// A web-view inside a mini program.
+    MiniProgram,
+    /// WeChat's own browser, on a phone or a desktop.
+    WeChat,
+    /// Everything else.
+    Ordinary,
+}
+
+/// What to do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Log in by this flow.
+    Flow(Flow),
+    /// It must be opened in WeChat.
+    NeedsWechat,
+    /// It must be opened in an ordinary browser.
+    NeedsBrowser,
+}
+
+impl Browser {
+    /// Reads a User-Agent, whatever its case.
+    #[must_use]
+    pub fn of(user_agent: &str) -> Self {
+        let user_agent = user_agent.to_ascii_lowercase();
+        let says = |word| user_agent.contains(word);
+        match (says("wxwork/"), says("micromessenger"), says("miniprogram")) {
+            (true, _, _) => Self::WeCom,
+            (_, true, true) => Self::MiniProgram,
+            (_, true, false) => Self::WeChat,
+            (_, false, _) => Self::Ordinary,
+        }
+    }
+}
+
+/// The flow for `browser` among those that `app` has.
+#[must_use]
+pub fn choose(app: &App, browser: Browser) -> Choice {
+    let inside = app.official_account.is_some();
+    let outside = app.website.is_some();
+    match browser {
+        Browser::WeChat | Browser::MiniProgram if inside => Choice::Flow(Flow::OfficialAccount),
+        // A phone cannot scan the code on its own screen.
+        Browser::WeChat | Browser::MiniProgram => Choice::NeedsBrowser,
+        // WeCom has no Official Account of ours; on a desktop its window can show a code to scan.
+        Browser::WeCom | Browser::Ordinary if outside => Choice::Flow(Flow::Website),
+        Browser::WeCom | Browser::Ordinary => Choice::NeedsWechat,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_of_the_protocol_are_known() {
+        for (user_agent, browser) in [
+            ("Mozilla/5.0 (iPhone; CPU iPhone OS 12_1_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/16D57 MicroMessenger/7.0.5(0x17000523) NetType/4G Language/zh_CN", Browser::WeChat),
+            ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/132.0.0.0 Safari/537.36 NetType/WIFI MicroMessenger/7.0.20.1781(0x6700143B) WindowsWechat(0x63090a13) UnifiedPCWindowsWechat(0xf2541022) XWEB/16467 Flue", Browser::WeChat),
+            ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) MicroMessenger/6.8.0(0x16080000) MacWechat/3.3(0x13030013) NetType/WIFI WindowsWechat", Browser::WeChat),
+            ("Mozilla/5.0 (Linux; Android 10) Mobile Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1 NetType/WIFI Language/zh ColorScheme/Light", Browser::WeCom),
+            ("Mozilla/5.0 (iPhone) MicroMessenger/8.0.40 miniProgram/wx0123456789abcdef", Browser::MiniProgram),
+            ("mozilla/5.0 MICROMESSENGER/8", Browser::WeChat),
+            ("Mozilla/5.0 (X11; Linux x64) Chrome/156.0 Safari/537.36", Browser::Ordinary),
+            ("", Browser::Ordinary),
+        ] {
+            assert_eq!(Browser::of(user_agent), browser, "{user_agent}");
+        }
+    }
+}

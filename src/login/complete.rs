@@ -1,0 +1,207 @@
+//! The callback's way to a session.
+
+use super::attempts::Attempts;
+use super::fault::LoginFault;
+use super::flow::{self, MatchedFlow};
+use super::outcomes::{Entered, Next};
+use super::settings::{App, SubjectRule};
+use super::{Login, Return, Returned};
+use crate::check::{Flow, Profile};
+use crate::clock::{self, Timestamp};
+use crate::session::Grant;
+use crate::telemetry;
+use crate::wechat::{Application, Code, Exchanged, Scope};
+use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Restarts of one flow at most: after three failures a person is shown a page.
+const MOST_RESTARTS: u8 = 2;
+
+impl Login {
+    /// Takes a callback to its end, at `now`.
+    ///
+    /// Only with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
+    /// WeChat's browsers hang up and ask again, and a code is good once.
+    pub async fn complete(self: &Arc<Self>, back: Return<'_>, now: Timestamp) -> Returned {
+        let Return { app, headers, callback, former } = back;
+        let Some(matched) = flow::open(app, &callback.state, headers, &self.sessions.keys, now) else {
+            let Some(former) = former else { return Returned::Unknown };
+            let location = self.memory.outcomes.location_for(&callback.state, &former.claims().sid);
+            return location.map_or(Returned::AlreadyLoggedIn, |location| Returned::Back { location });
+        };
+        let attempts = Attempts::read(app, headers, &self.sessions.keys, now);
+        let ends = |attempts: Attempts| -> Vec<HeaderValue> {
+            let remembered = attempts.cookie(app, &self.sessions.keys, now);
+            std::iter::once(flow::forget(&callback.state)).chain(remembered).collect()
+        };
+        let Some(code) = callback.code else {
+            self.metrics.login_failed(&app.name, matched.flow(), "denied", "denied");
+            return Returned::Denied { cookies: ends(attempts) };
+        };
+        let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
+        let former = former.map(|live| live.claims().sid.clone());
+        let spending = self.tasks.spawn(async move { login.spend(&flow_app, &flow, &code, former).await });
+        match spending.await.unwrap_or(Err(LoginFault::Ours)) {
+            Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
+            Err(LoginFault::CodeSpent { .. }) => self.restart(app, &matched, headers, attempts.failed(now), now),
+            Err(fault) => Returned::Failed { fault, cookies: ends(attempts.failed(now)) },
+        }
+    }
+
+    /// Spends the code once for however many deliveries of this flow.
+    async fn spend(
+        &self,
+        app: &App,
+        flow: &MatchedFlow,
+        code: &Code,
+        former: Option<String>,
+    ) -> Result<Entered, LoginFault> {
+        let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
+        let mut progress = slot.lock().await;
+        match progress.next(code.expose()) {
+            Next::Done(entered) => return Ok(entered),
+            Next::Failed(fault) => return Err(fault),
+            Next::Spend => {}
+        }
+        let result = self.enter(app, flow, code).await;
+        progress.note(code.expose(), &result);
+        drop(progress);
+        let now = clock::now();
+        match &result {
+            Ok(entered) => {
+                self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
+                self.end_former(former.filter(|sid| *sid != entered.sid), now).await;
+            }
+            Err(fault) => self.metrics.login_failed(&app.name, flow.flow(), fault.class(), fault.label()),
+        }
+        result
+    }
+
+    /// From a code to a session.
+    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code) -> Result<Entered, LoginFault> {
+        let application = app.application(flow.flow()).ok_or(LoginFault::FlowGone)?;
+        let exchanged = self.client.exchange(application, code).await.map_err(|fault| {
+            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %fault, "the code was not exchanged");
+            LoginFault::from(&fault)
+        })?;
+        if exchanged.snapshot {
+            return Err(LoginFault::Snapshot);
+        }
+        let told = self.told_profile(app, flow.flow(), application, &exchanged).await;
+        let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
+        let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
+        let subject = match (app.subject, &unionid) {
+            (SubjectRule::Openid, _) => {
+                format!("wx:{}:{}", application.appid.as_str(), exchanged.openid.as_str())
+            }
+            (SubjectRule::Unionid, Some(unionid)) => format!("wx:union:{unionid}"),
+            (SubjectRule::Unionid, None) => return Err(LoginFault::NoUnionid),
+        };
+        let profile = match told {
+            Some(told) => {
+                self.memory.profiles.remember(&subject, &told.profile);
+                told.profile
+            }
+            None => self.memory.profiles.last_known(&subject),
+        };
+        self.admit(app, flow, application, &exchanged, subject, unionid, profile)
+    }
+
+    #[allow(clippy::too_many_arguments)] // the parts of one grant, each already checked
+    fn admit(
+        &self,
+        app: &App,
+        flow: &MatchedFlow,
+        application: &Application,
+        exchanged: &Exchanged,
+        subject: String,
+        unionid: Option<String>,
+        profile: Profile,
+    ) -> Result<Entered, LoginFault> {
+        let now = clock::now();
+        let grant = Grant {
+            subject,
+            flow: flow.flow(),
+            appid: application.appid.as_str().to_owned(),
+            openid: exchanged.openid.as_str().to_owned(),
+            unionid: unionid.unwrap_or_default(),
+            profile,
+        };
+        let who = telemetry::redact(&grant.subject);
+        let issued = self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?;
+        self.metrics.session_issued(&app.name);
+        tracing::info!(
+            target: "audit", event = "login", app = app.name, flow = flow.flow().as_str(), subject = who,
+            session = telemetry::redact(&issued.sid), "logged in"
+        );
+        Ok(Entered {
+            token: issued.token,
+            sid: issued.sid,
+            lifetime: issued.session_expires.since(now),
+            location: flow.return_to().to_owned(),
+        })
+    }
+
+    /// What WeChat tells of the person, where this login may ask. Its failure degrades the profile, not the login.
+    async fn told_profile(
+        &self,
+        app: &App,
+        flow: Flow,
+        application: &Application,
+        exchanged: &Exchanged,
+    ) -> Option<crate::wechat::Profiled> {
+        let asks = match app.scope(flow) {
+            Scope::Base => false,
+            // Asked for, but the person or WeChat granted less: no fault, no profile (48001).
+            Scope::Userinfo => exchanged.granted.iter().any(|scope| scope == "snsapi_userinfo"),
+            Scope::Login => true,
+        };
+        if !asks {
+            return None;
+        }
+        match self.client.userinfo(application, exchanged).await {
+            Ok(told) => Some(told),
+            Err(fault) => {
+                self.metrics.profile_degraded(&app.name);
+                tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
+                None
+            }
+        }
+    }
+
+    /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
+    async fn end_former(&self, former: Option<String>, now: Timestamp) {
+        let Some(sid) = former else { return };
+        let sessions = Arc::clone(&self.sessions);
+        let ended = tokio::task::spawn_blocking(move || sessions.end(&sid, now)).await;
+        if let Ok(Err(fault)) = ended {
+            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        }
+    }
+
+    /// Once more to WeChat, unless this has been tried often enough.
+    fn restart(
+        &self,
+        app: &App,
+        matched: &MatchedFlow,
+        headers: &HeaderMap,
+        attempts: Attempts,
+        now: Timestamp,
+    ) -> Returned {
+        let remembered = attempts.cookie(app, &self.sessions.keys, now);
+        let forget = flow::forget(matched.state());
+        if matched.restarts() >= MOST_RESTARTS || attempts.are_too_many() {
+            return Returned::TooManyAttempts { cookies: remembered.into_iter().chain([forget]).collect() };
+        }
+        let back_to = matched.return_to().to_owned();
+        match self.redirect(app, matched.flow(), back_to, matched.restarts() + 1, headers, now) {
+            Some((location, mut cookies)) => {
+                cookies.extend(remembered);
+                cookies.push(forget);
+                Returned::Restart { location, cookies }
+            }
+            None => Returned::Failed { fault: LoginFault::FlowGone, cookies: vec![forget] },
+        }
+    }
+}

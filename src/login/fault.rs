@@ -1,0 +1,86 @@
+//! How a login can fail, by whose fault it is. What a person sees for each is decided in one place, in the pages.
+
+use crate::wechat::{self, Class};
+
+/// Why a login did not end well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginFault {
+    /// The code was no good, or may have been spent: a fresh login may go better.
+    #[error("the code is of no use any more")]
+    CodeSpent {
+        /// The metric's label.
+        label: &'static str,
+    },
+    /// WeChat is away, slow, or asks us to come later.
+    #[error("WeChat is not reachable or is busy")]
+    Unreachable {
+        /// The metric's label.
+        label: &'static str,
+    },
+    /// AppID, AppSecret, domain or right: the operator's.
+    #[error("the application is not set up rightly at WeChat or here")]
+    Configuration {
+        /// The metric's label.
+        label: &'static str,
+    },
+    /// WeChat refuses this person, or the request; nothing helps now.
+    #[error("WeChat refuses this login for good")]
+    Refused {
+        /// The metric's label.
+        label: &'static str,
+    },
+    /// A snapshot page's virtual account (快照页).
+    #[error("a snapshot visitor is nobody")]
+    Snapshot,
+    /// The subject is the unionid and WeChat sent none.
+    #[error("no unionid came, and the subject rule asks for one")]
+    NoUnionid,
+    /// The application no longer has the flow that was started: the configuration changed meanwhile.
+    #[error("the flow is no longer configured")]
+    FlowGone,
+    /// We could not sign or seal.
+    #[error("no token could be made")]
+    Ours,
+}
+
+impl LoginFault {
+    /// The metric's `errcode` label: WeChat's code where there is one, a word otherwise.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CodeSpent { label }
+            | Self::Unreachable { label }
+            | Self::Configuration { label }
+            | Self::Refused { label } => label,
+            Self::Snapshot => "snapshot",
+            Self::NoUnionid => "no_unionid",
+            Self::FlowGone => "flow_gone",
+            Self::Ours => "ours",
+        }
+    }
+
+    /// The metric's `class` label.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::CodeSpent { .. } => "restart_login",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Configuration { .. } | Self::NoUnionid | Self::FlowGone => "configuration",
+            Self::Refused { .. } => "refused",
+            Self::Snapshot => "snapshot",
+            Self::Ours => "ours",
+        }
+    }
+}
+
+impl From<&wechat::Fault> for LoginFault {
+    fn from(fault: &wechat::Fault) -> Self {
+        let label = fault.label();
+        match fault.class() {
+            Class::RestartLogin => Self::CodeSpent { label },
+            Class::RetryNow | Class::BackOff => Self::Unreachable { label },
+            Class::Configuration => Self::Configuration { label },
+            Class::Fatal => Self::Refused { label },
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The login: from "who are you?" to a session.
+//!
+//! ```text
+//! /login ─▶ begin ─▶ sealed flow cookie + redirect to WeChat
+//! /callback ─▶ flow::open (cookie and state agree, before the code is spent) ─▶ one exchange per state
+//!           ─▶ wechat::exchange ─▶ snapshot? refuse ─▶ profile (may degrade) ─▶ subject ─▶ session ─▶ back
+//! ```
+//!
+//! The only part that waits for WeChat. Promises: no code is spent for a callback whose state and cookie disagree; a
+//! callback that comes twice gives one session; an exchange under way goes on when the browser hangs up. Refuses to know
+//! HTTP answers and pages.
+
+pub mod attempts;
+pub mod callback;
+pub mod choice;
+mod complete;
+pub mod fault;
+pub mod flow;
+pub mod outcomes;
+pub mod profiles;
+pub mod return_to;
+pub mod settings;
+
+use crate::check::Flow;
+use crate::clock::Timestamp;
+use crate::session::{LiveSession, Sessions};
+use crate::telemetry::Metrics;
+use crate::wechat;
+use attempts::Attempts;
+use choice::{Browser, Choice};
+use fault::LoginFault;
+use http::{HeaderMap, HeaderValue};
+use outcomes::{Entered, Outcomes};
+use profiles::Profiles;
+use settings::App;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+/// What outlives a change of the configuration.
+#[derive(Default)]
+pub struct Memory {
+    /// How the last flows ended.
+    pub outcomes: Outcomes<LoginFault>,
+    /// What is known of people.
+    pub profiles: Profiles,
+}
+
+/// The login of all applications of this instance.
+pub struct Login {
+    /// Applications by authority.
+    pub apps: HashMap<String, Arc<App>>,
+    /// Where the pages are, such as `/_wechat`.
+    pub prefix: String,
+    /// WeChat's hosts and bounds.
+    pub wechat: wechat::Settings,
+    /// The way to WeChat's server.
+    pub client: Arc<wechat::Client>,
+    /// Keys and sessions.
+    pub sessions: Arc<Sessions>,
+    /// What outlives a change of the configuration.
+    pub memory: Arc<Memory>,
+    /// Exchanges under way, which a shutdown waits for.
+    pub tasks: TaskTracker,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A request for a login.
+pub struct Start<'a> {
+    /// The application.
+    pub app: &'a Arc<App>,
+    /// The browser's headers: its cookies and User-Agent.
+    pub headers: &'a HeaderMap,
+    /// Where to come back to, as it was given.
+    pub return_to: Option<&'a str>,
+    /// Whether a person pressed a button for it.
+    pub pressed: bool,
+}
+
+/// What a request for a login leads to.
+#[derive(Debug)]
+pub enum Started {
+    /// To WeChat, with these cookies.
+    Redirect {
+        /// Absolute, ends in `#wechat_redirect`.
+        location: String,
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+    /// A page with a button first.
+    AskFirst,
+    /// It must be opened in WeChat.
+    NeedsWechat,
+    /// It must be opened in an ordinary browser.
+    NeedsBrowser,
+    /// Too many ended in the last minute.
+    TooManyAttempts,
+    /// Nothing could be sealed.
+    Fault(LoginFault),
+}
+
+/// A callback, read.
+pub struct Return<'a> {
+    /// The application.
+    pub app: &'a Arc<App>,
+    /// The browser's headers.
+    pub headers: &'a HeaderMap,
+    /// The query, read.
+    pub callback: callback::Callback,
+    /// The session the browser already has.
+    pub former: Option<LiveSession>,
+}
+
+/// What a callback leads to.
+#[derive(Debug)]
+pub enum Returned {
+    /// Logged in.
+    Entered {
+        /// The session and where to go.
+        entered: Entered,
+        /// To set besides the session's.
+        cookies: Vec<HeaderValue>,
+    },
+    /// Logged in before, by this very flow: back there.
+    Back {
+        /// Absolute.
+        location: String,
+    },
+    /// Logged in before; the flow is over or was never here.
+    AlreadyLoggedIn,
+    /// No flow of this browser: nothing was spent, nothing was called.
+    Unknown,
+    /// The person said no at WeChat.
+    Denied {
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+    /// To WeChat once more.
+    Restart {
+        /// Absolute.
+        location: String,
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+    /// Failed too often: no more redirects.
+    TooManyAttempts {
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+    /// Failed.
+    Failed {
+        /// How.
+        fault: LoginFault,
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+}
+
+impl Login {
+    /// The application that lives at `authority` (canonical).
+    #[must_use]
+    pub fn app(&self, authority: &str) -> Option<&Arc<App>> {
+        self.apps.get(authority)
+    }
+
+    /// Starts a login at `now`.
+    #[must_use]
+    pub fn begin(&self, start: &Start, now: Timestamp) -> Started {
+        let user_agent = start.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let flow = match choice::choose(start.app, Browser::of(user_agent.unwrap_or_default())) {
+            Choice::Flow(flow) => flow,
+            Choice::NeedsWechat => return Started::NeedsWechat,
+            Choice::NeedsBrowser => return Started::NeedsBrowser,
+        };
+        let attempts = Attempts::read(start.app, start.headers, &self.sessions.keys, now);
+        if attempts.are_too_many() && !start.pressed {
+            return Started::TooManyAttempts;
+        }
+        let asks_first = start.app.official_account.as_ref().is_some_and(|account| account.ask_first);
+        if flow == Flow::OfficialAccount && asks_first && !start.pressed {
+            return Started::AskFirst;
+        }
+        let return_to = return_to::accept(start.return_to, start.app, &self.prefix);
+        match self.redirect(start.app, flow, return_to, 0, start.headers, now) {
+            Some((location, mut cookies)) => {
+                if start.pressed {
+                    cookies.extend(Attempts::forgiven().cookie(start.app, &self.sessions.keys, now));
+                }
+                Started::Redirect { location, cookies }
+            }
+            None => Started::Fault(LoginFault::Ours),
+        }
+    }
+
+    /// A new flow and WeChat's address for it.
+    fn redirect(
+        &self,
+        app: &App,
+        flow: Flow,
+        return_to: String,
+        restarts: u8,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<(String, Vec<HeaderValue>)> {
+        let application = app.application(flow)?;
+        let begun = flow::begin(app, flow, return_to, restarts, headers, &self.sessions.keys, now)?;
+        let callback = app.origin.absolute(&format!("{}/callback", self.prefix));
+        let location =
+            wechat::authorize_url(&self.wechat, flow, &application.appid, app.scope(flow), &callback, &begun.state);
+        self.metrics.login_started(&app.name, flow);
+        Some((location, begun.cookies))
+    }
+}
+
+#[cfg(test)]
+mod tests;

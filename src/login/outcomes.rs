@@ -1,0 +1,207 @@
+//! What became of each flow, for a while: WeChat's browsers deliver a callback twice, with another code, or again after
+//! a slow answer (protocol §8.1). All deliveries of one flow wait for one exchange and share its end.
+//!
+//! An outcome is given to nobody but a browser whose flow cookie opened, or whose live session it is. Bounded by count
+//! and age; forgetting one early costs a second exchange, which WeChat refuses, and a silent new login.
+
+use aws_lc_rs::digest;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an outcome is kept: a minute after the slowest exchange.
+const KEPT: Duration = Duration::from_secs(90);
+
+/// Flows remembered at most; with a token each, about 2 KiB.
+const MOST: usize = 20_000;
+
+/// Codes tried for one flow at most.
+const MOST_CODES: usize = 3;
+
+/// A login that ended well.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    /// The session's first token.
+    pub token: String,
+    /// The session's id.
+    pub sid: String,
+    /// How long the cookie lives.
+    pub lifetime: Duration,
+    /// Where the browser goes.
+    pub location: String,
+}
+
+/// What happened to one flow so far. `F` is how a login can fail.
+#[derive(Debug)]
+pub struct Progress<F> {
+    entered: Option<Entered>,
+    tried: Vec<([u8; 32], F)>,
+}
+
+impl<F> Default for Progress<F> {
+    fn default() -> Self {
+        Self { entered: None, tried: Vec::new() }
+    }
+}
+
+/// What to do with a code that came for a flow.
+#[derive(Debug)]
+pub enum Next<F> {
+    /// The flow has ended well: this is the end for this delivery too.
+    Done(Entered),
+    /// This code was tried, or too many were: this is what came of it.
+    Failed(F),
+    /// Spend it.
+    Spend,
+}
+
+impl<F: Clone> Progress<F> {
+    /// What to do with `code`.
+    #[must_use]
+    pub fn next(&self, code: &str) -> Next<F> {
+        if let Some(entered) = &self.entered {
+            return Next::Done(entered.clone());
+        }
+        let hash = hash(code);
+        let tried = self.tried.iter().find(|(tried, _)| *tried == hash);
+        match tried.or_else(|| self.tried.get(MOST_CODES - 1)) {
+            Some((_, fault)) => Next::Failed(fault.clone()),
+            None => Next::Spend,
+        }
+    }
+
+    /// Notes what came of `code`.
+    pub fn note(&mut self, code: &str, result: &Result<Entered, F>) {
+        match result {
+            Ok(entered) => self.entered = Some(entered.clone()),
+            Err(fault) => self.tried.push((hash(code), fault.clone())),
+        }
+    }
+
+    /// The end, if it was a good one.
+    #[must_use]
+    pub fn entered(&self) -> Option<&Entered> {
+        self.entered.as_ref()
+    }
+}
+
+/// One flow's progress, held by whoever works on it.
+pub type Slot<F> = Arc<tokio::sync::Mutex<Progress<F>>>;
+
+/// The outcomes of the last flows, by `state`.
+pub struct Outcomes<F> {
+    kept: Mutex<Kept<F>>,
+}
+
+struct Kept<F> {
+    slots: HashMap<String, Slot<F>>,
+    /// In the order of their arrival.
+    order: VecDeque<(Instant, String)>,
+}
+
+impl<F> Default for Outcomes<F> {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Kept { slots: HashMap::new(), order: VecDeque::new() }) }
+    }
+}
+
+impl<F: Clone> Outcomes<F> {
+    /// The slot of `state`, a new one if there is none.
+    #[must_use]
+    pub fn slot(&self, state: &str, now: Instant) -> Slot<F> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((at, _)) = kept.order.front() {
+            if now.saturating_duration_since(*at) < KEPT && kept.order.len() < MOST {
+                break;
+            }
+            if let Some((_, old)) = kept.order.pop_front() {
+                kept.slots.remove(&old);
+            }
+        }
+        if let Some(slot) = kept.slots.get(state) {
+            return Arc::clone(slot);
+        }
+        let slot: Slot<F> = Arc::default();
+        kept.slots.insert(state.to_owned(), Arc::clone(&slot));
+        kept.order.push_back((now, state.to_owned()));
+        slot
+    }
+
+    /// Where the flow of `state` ended, if it ended in session `sid` and nobody is at work on it.
+    #[must_use]
+    pub fn location_for(&self, state: &str, sid: &str) -> Option<String> {
+        let slot = self.kept.lock().unwrap_or_else(PoisonError::into_inner).slots.get(state).cloned()?;
+        let progress = slot.try_lock().ok()?;
+        progress.entered().filter(|entered| entered.sid == sid).map(|entered| entered.location.clone())
+    }
+
+    /// How many are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).slots.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn hash(code: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, code.as_bytes()).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entered() -> Entered {
+        Entered { token: "t".into(), sid: "s".into(), lifetime: KEPT, location: "/".into() }
+    }
+
+    #[test]
+    fn a_code_is_spent_once_and_another_may_be_tried() {
+        let mut progress = Progress::<&str>::default();
+        assert!(matches!(progress.next("a"), Next::Spend));
+        progress.note("a", &Err("40163"));
+        assert!(matches!(progress.next("a"), Next::Failed("40163")));
+        assert!(matches!(progress.next("b"), Next::Spend));
+        progress.note("b", &Ok(entered()));
+        assert!(matches!(progress.next("a"), Next::Done(_)), "shape B: the good code counts for both");
+    }
+
+    #[test]
+    fn no_flow_spends_codes_without_end() {
+        let mut progress = Progress::<&str>::default();
+        for code in ["a", "b", "c"] {
+            assert!(matches!(progress.next(code), Next::Spend));
+            progress.note(code, &Err("40029"));
+        }
+        assert!(matches!(progress.next("d"), Next::Failed(_)));
+    }
+
+    #[test]
+    fn outcomes_are_bounded_by_age_and_count() {
+        let outcomes = Outcomes::<&str>::default();
+        let now = Instant::now();
+        let first = outcomes.slot("a", now);
+        assert!(Arc::ptr_eq(&first, &outcomes.slot("a", now)));
+        assert!(!Arc::ptr_eq(&first, &outcomes.slot("a", now + KEPT)));
+        for number in 0..2 * MOST {
+            let _ = outcomes.slot(&number.to_string(), now + KEPT);
+        }
+        assert!(outcomes.len() <= MOST);
+    }
+
+    #[tokio::test]
+    async fn only_the_session_of_a_flow_learns_where_it_ended() {
+        let outcomes = Outcomes::<&str>::default();
+        outcomes.slot("a", Instant::now()).lock().await.note("code", &Ok(entered()));
+        assert_eq!(outcomes.location_for("a", "s").as_deref(), Some("/"));
+        assert_eq!(outcomes.location_for("a", "other"), None);
+        assert_eq!(outcomes.location_for("b", "s"), None);
+    }
+}

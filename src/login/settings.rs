@@ -1,0 +1,67 @@
+//! One application as the login knows it.
+
+use crate::check::Flow;
+use crate::origin::Origin;
+use crate::session;
+use crate::wechat::{Application, Scope};
+
+/// An application people log in to.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its name: the tokens' audience, the metrics' label, what the pages call it.
+    pub name: String,
+    /// Where it lives.
+    pub origin: Origin,
+    /// Its sessions.
+    pub session: session::Settings,
+    /// What makes two logins the same person.
+    pub subject: SubjectRule,
+    /// Its Official Account, for browsers inside WeChat.
+    pub official_account: Option<OfficialAccount>,
+    /// Its website application, for all other browsers.
+    pub website: Option<Application>,
+    /// Other origins a login may return to.
+    pub return_to: Vec<Origin>,
+}
+
+/// An Official Account and how it asks.
+#[derive(Clone, Debug)]
+pub struct OfficialAccount {
+    /// AppID and AppSecret.
+    pub application: Application,
+    /// Silent, or with consent and profile.
+    pub scope: Scope,
+    /// Whether a page with a button comes before the consent: without a person's gesture WeChat may open a snapshot
+    /// page instead (protocol §1.8).
+    pub ask_first: bool,
+}
+
+/// What makes two logins the same person. There is no fall-back from one to the other: it would split accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectRule {
+    /// The openid under the AppID of the login.
+    Openid,
+    /// The unionid; a login without one fails.
+    Unionid,
+}
+
+impl App {
+    /// The application registered at WeChat for `flow`.
+    #[must_use]
+    pub fn application(&self, flow: Flow) -> Option<&Application> {
+        match flow {
+            Flow::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
+            Flow::Website => self.website.as_ref(),
+        }
+    }
+
+    /// The scope asked for in `flow`.
+    #[must_use]
+    pub fn scope(&self, flow: Flow) -> Scope {
+        match (flow, &self.official_account) {
+            (Flow::OfficialAccount, Some(account)) => account.scope,
+            (Flow::OfficialAccount, None) => Scope::Base,
+            (Flow::Website, _) => Scope::Login,
+        }
+    }
+}

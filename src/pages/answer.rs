@@ -1,0 +1,69 @@
+//! The forms in which the pages answer.
+
+use crate::html::{self, Language, Page};
+pub use crate::gateway::answer::{Answer, jittered};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::Full;
+
+/// A page for a person.
+pub fn page(page: &Page, language: Language) -> Answer {
+    let rendered = html::render(page, language);
+    let mut answer = Answer::new(Full::new(rendered.body));
+    *answer.status_mut() = rendered.status;
+    *answer.headers_mut() = rendered.headers;
+    answer
+}
+
+/// Onwards, by a fresh GET, with cookies. Never cached, and nothing of this address goes along.
+pub fn redirect(status: StatusCode, location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = status;
+    html::security_headers(answer.headers_mut());
+    // Locations start with a configured origin and hold visible ASCII.
+    let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    answer.headers_mut().insert(header::LOCATION, location);
+    with_cookies(answer, cookies)
+}
+
+/// `answer` with these `Set-Cookie` lines.
+pub fn with_cookies(mut answer: Answer, cookies: impl IntoIterator<Item = HeaderValue>) -> Answer {
+    for cookie in cookies {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// JSON about this person, for this person's scripts.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::from(body.to_string())));
+    *answer.status_mut() = status;
+    html::security_headers(answer.headers_mut());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// JSON for anybody, which caches may keep.
+pub fn public_json(body: &serde_json::Value, cache_control: &'static str) -> Answer {
+    let mut answer = json(StatusCode::OK, body);
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    answer.headers_mut().remove(header::VARY);
+    answer
+}
+
+/// A line of text.
+pub fn text(body: &str) -> Answer {
+    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    html::security_headers(answer.headers_mut());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+/// 405 with the methods there are.
+pub fn method_not_allowed(allow: &'static str) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    html::security_headers(answer.headers_mut());
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
+}

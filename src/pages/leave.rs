@@ -1,0 +1,35 @@
+//! Going out: `logout`.
+
+use super::answer::{self, Answer};
+use super::{Pages, Visit};
+use crate::cookie;
+use crate::html::Page;
+use crate::telemetry;
+use http::Method;
+use std::sync::Arc;
+
+impl Pages {
+    /// `POST logout`, or `GET` from the application's own page: ends the session everywhere, and ends on a page. A
+    /// redirect to the application would start the next silent login and undo it.
+    pub(super) async fn leave(&self, visit: &Visit<'_>) -> Answer {
+        let meant = if visit.request.method == Method::POST { !visit.is_cross_site() } else { visit.is_same_origin() };
+        if !meant {
+            let post_url = self.url(visit, "logout");
+            return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
+        }
+        if let Some(live) = self.session(visit) {
+            let (sessions, sid, now) = (Arc::clone(&self.login.sessions), live.claims().sid.clone(), visit.now);
+            let ended = tokio::task::spawn_blocking(move || sessions.end(&sid, now)).await;
+            if let Ok(Err(fault)) = ended {
+                tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+            }
+            self.metrics.session_revoked("logout");
+            tracing::info!(
+                target: "audit", event = "logout", app = visit.app.name,
+                subject = telemetry::redact(&live.claims().sub), session = telemetry::redact(&live.claims().sid), "logged out"
+            );
+        }
+        let page = Page::LoggedOut { login_url: &self.url(visit, "login?go=1") };
+        answer::with_cookies(answer::page(&page, visit.language), [cookie::clear(cookie::SESSION, "/")])
+    }
+}

@@ -1,0 +1,187 @@
+//! What the browser sees under the prefix, and the domain proofs at the site's root.
+//!
+//! Routes on method and exact path. Takes no request body. Every answer says `no-store` unless it is meant for
+//! machines; every state change refuses to come from another site.
+
+mod answer;
+mod enter;
+mod leave;
+mod who;
+
+use crate::clock::Timestamp;
+use crate::gateway::{self, ClientAddress};
+use crate::html::{Language, Page};
+use crate::limits::Limits;
+use crate::login::Login;
+use crate::login::settings::App;
+use crate::origin::authority;
+use crate::session::{LiveSession, Sessions};
+use crate::telemetry::Metrics;
+use answer::Answer;
+use http::request::Parts;
+use http::Method;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The pages of all applications of this instance.
+pub struct Pages {
+    /// The login they lead through.
+    pub login: Arc<Login>,
+    /// Budgets.
+    pub limits: Arc<Limits>,
+    /// Where the client's address comes from.
+    pub client_address: ClientAddress,
+    /// `MP_verify_*.txt` by authority (protocol §1.7).
+    pub domain_proofs: HashMap<String, Vec<DomainProof>>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A file by which WeChat sees that a domain is the operator's: its name holds its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainProof {
+    name: String,
+}
+
+/// Why a text is no domain proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be called MP_verify_ and 16 letters or digits, then .txt, as WeChat's console gives it")]
+pub struct DomainProofFault;
+
+impl DomainProof {
+    /// A proof from its file's name.
+    ///
+    /// # Errors
+    /// [`DomainProofFault`].
+    pub fn parse(name: &str) -> Result<Self, DomainProofFault> {
+        let content = name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt"));
+        let is_proof = content.is_some_and(|text| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        if is_proof { Ok(Self { name: name.to_owned() }) } else { Err(DomainProofFault) }
+    }
+
+    fn content(&self) -> &str {
+        self.name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt")).unwrap_or_default()
+    }
+}
+
+/// One request to the pages, with what every page needs of it.
+struct Visit<'a> {
+    request: &'a Parts,
+    app: &'a Arc<App>,
+    client: IpAddr,
+    language: Language,
+    now: Timestamp,
+}
+
+impl Pages {
+    /// Answers one request at `now`.
+    pub async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
+        let language = Language::negotiate(&request.headers);
+        let host = authority(gateway::envoy::host(request));
+        let Some(app) = self.login.app(&host) else {
+            return answer::page(&Page::BadRequest, language);
+        };
+        let client = self.client_address.read(&request.headers, peer);
+        let visit = Visit { request, app, client, language, now };
+        let path = request.uri.path();
+        let Some(name) = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
+            return self.proof(&visit, &host, path);
+        };
+        let get = matches!(request.method, Method::GET | Method::HEAD);
+        let post = request.method == Method::POST;
+        match name {
+            "login" if get => self.begin(&visit),
+            "callback" if get => self.complete(&visit).await,
+            "logout" if get || post => self.leave(&visit).await,
+            "renew" if get || post => self.renew(&visit),
+            "session" if get => self.who(&visit),
+            "jwks.json" if get => self.keys(),
+            "login" | "callback" | "session" | "jwks.json" => answer::method_not_allowed("GET, HEAD"),
+            "logout" | "renew" => answer::method_not_allowed("GET, HEAD, POST"),
+            _ => answer::page(&Page::NotFound { home_url: "/" }, language),
+        }
+    }
+
+    /// The domain proof at `path`, never a file from a disk.
+    fn proof(&self, visit: &Visit, host: &str, path: &str) -> Answer {
+        let proofs = self.domain_proofs.get(host).map(Vec::as_slice).unwrap_or_default();
+        let wanted = path.strip_prefix('/').and_then(|name| proofs.iter().find(|proof| proof.name == name));
+        match wanted {
+            Some(proof) if matches!(visit.request.method, Method::GET | Method::HEAD) => answer::text(proof.content()),
+            Some(_) => answer::method_not_allowed("GET, HEAD"),
+            None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
+        }
+    }
+
+    /// The public keys. Short-lived in caches: a new key is published long before it signs.
+    fn keys(&self) -> Answer {
+        let jwks = self.sessions().keys.current().jwks();
+        answer::public_json(&jwks, "public, max-age=300")
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.login.sessions
+    }
+
+    /// The live session of the request's cookie or bearer token, if it has one.
+    fn session(&self, visit: &Visit) -> Option<LiveSession> {
+        use crate::check::Credential;
+        let (Credential::Cookie(token) | Credential::Bearer(token)) = gateway::envoy::credential(&visit.request.headers)
+        else {
+            return None;
+        };
+        let admit = || self.limits.new_token(visit.client).map_err(|exceeded| exceeded.retry_after);
+        self.sessions().verify(token, &visit.app.session, visit.now, admit).ok()
+    }
+
+    /// The address of one of our pages at this application.
+    fn url(&self, visit: &Visit, name: &str) -> String {
+        visit.app.origin.absolute(&format!("{}/{name}", self.login.prefix))
+    }
+}
+
+impl Visit<'_> {
+    fn query(&self) -> &str {
+        self.request.uri.query().unwrap_or_default()
+    }
+
+    /// The first value of a query parameter.
+    fn parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = url::form_urlencoded::parse(self.query().as_bytes()).take(100);
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    fn header(&self, name: http::HeaderName) -> &str {
+        self.request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether a page of another site, even of a sibling sub-domain, had the browser send this.
+    fn is_cross_site(&self) -> bool {
+        match self.header(http::HeaderName::from_static("sec-fetch-site")) {
+            "same-origin" | "none" => false,
+            "" => {
+                let origin = self.header(http::header::ORIGIN);
+                !(origin.is_empty() || origin == self.app.origin.as_str())
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the person came from a page of this very application, or typed the address.
+    fn is_same_origin(&self) -> bool {
+        match self.header(http::HeaderName::from_static("sec-fetch-site")) {
+            "same-origin" | "none" => true,
+            // A browser too old to say: the page before says it, or nothing does.
+            "" => {
+                let referrer = url::Url::parse(self.header(http::header::REFERER)).ok();
+                referrer.is_some_and(|url| url.origin().ascii_serialization() == self.app.origin.as_str())
+            }
+            _ => false,
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Who is this: `session` for the application's scripts, `renew` for a session near its end.
+
+use super::answer::{self, Answer};
+use super::{Pages, Visit};
+use crate::check::{Credential, Wants};
+use crate::cookie;
+use crate::gateway::{envoy, wants};
+use crate::login::return_to;
+use http::StatusCode;
+use serde_json::json;
+
+impl Pages {
+    /// `GET session`: who am I, until when.
+    pub(super) fn who(&self, visit: &Visit) -> Answer {
+        let Some(live) = self.session(visit) else { return self.nobody(visit) };
+        let claims = live.claims();
+        let data = json!({
+            "subject": claims.sub,
+            "app": claims.aud,
+            "flow": claims.flow.as_str(),
+            "session": claims.sid,
+            "nickname": claims.nickname,
+            "avatar": claims.avatar,
+            "logged_in_at": claims.auth_time,
+            "token_expires_at": claims.exp,
+            "session_expires_at": claims.session_exp,
+        });
+        answer::json(StatusCode::OK, &json!({ "code": 200, "message": "logged in", "data": data }))
+    }
+
+    /// `GET renew?return_to=…`: the session's next token as a cookie, then back; to a bearer's holder as JSON.
+    pub(super) fn renew(&self, visit: &Visit) -> Answer {
+        let headers = &visit.request.headers;
+        let page = wants::classify(&visit.request.method, headers) == Wants::Page;
+        let wanted = visit.parameter("return_to");
+        let live = self.session(visit);
+        let next = live.as_ref().map(|live| self.sessions().renew(live, &visit.app.session, visit.now));
+        match next {
+            Some(Ok(next)) if matches!(envoy::credential(headers), Credential::Bearer(_)) => {
+                let expires_in = next.expires.since(visit.now).as_secs();
+                let session_expires_in = next.session_expires.since(visit.now).as_secs();
+                let data = json!({ "token": next.token, "expires_in": expires_in, "session_expires_in": session_expires_in });
+                answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }))
+            }
+            Some(Ok(next)) => {
+                self.metrics.session_renewed(&visit.app.name);
+                let lifetime = next.session_expires.since(visit.now);
+                let cookie = cookie::set(cookie::SESSION, &next.token, "/", lifetime);
+                if !page {
+                    let data = json!({ "token_expires_at": next.expires.0, "session_expires_at": next.session_expires.0 });
+                    let told = answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }));
+                    return answer::with_cookies(told, [cookie]);
+                }
+                let location = return_to::accept(wanted.as_deref(), visit.app, &self.login.prefix);
+                answer::redirect(StatusCode::SEE_OTHER, &location, [cookie])
+            }
+            Some(Err(_)) | None if page => {
+                let mut login = self.url(visit, "login");
+                if let Some(target) = wanted.filter(|target| target.len() <= 2_048) {
+                    login.push_str("?return_to=");
+                    login.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
+                }
+                answer::redirect(StatusCode::SEE_OTHER, &login, [])
+            }
+            Some(Err(_)) | None => self.nobody(visit),
+        }
+    }
+
+    fn nobody(&self, visit: &Visit) -> Answer {
+        let data = json!({ "login_url": self.url(visit, "login"), "reason": "no_session" });
+        answer::json(StatusCode::UNAUTHORIZED, &json!({ "code": 401, "message": "log in first", "data": data }))
+    }
+}
