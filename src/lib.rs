@@ -24,6 +24,7 @@
 
 pub mod check;
 pub mod clock;
+pub mod config;
 pub mod cookie;
 pub mod decide;
 pub mod gateway;

@@ -1,0 +1,182 @@
+//! Lengths of time as people write them: one whole number and its unit, such as `500ms`, `15m`, `24h`, `7d`.
+//!
+//! A bare number is refused: nobody should have to look up whether 15 means seconds or minutes.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// What a JSON schema says of the form; [`Period::parse`] accepts exactly this.
+pub const PATTERN: &str = "^[0-9]{1,9}(ms|s|m|h|d)$";
+
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A length of time that was written with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(Duration);
+
+/// Why a text is no length of time, as a phrase that follows the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeriodFault {
+    /// `15`.
+    #[error("a number without a unit")]
+    NoUnit,
+    /// `15min`.
+    #[error("whose unit is unknown (there are ms, s, m, h and d)")]
+    UnknownUnit,
+    /// `1.5h`.
+    #[error("which is not a whole number")]
+    NotWhole,
+    /// `1h30m`, `15 m`, `-1s`, `soon`.
+    #[error("which is not one whole number and its unit")]
+    NotAPeriod,
+    /// More than nine digits.
+    #[error("which is too long")]
+    TooLong,
+}
+
+impl Period {
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn milliseconds(count: u64) -> Self {
+        Self(Duration::from_millis(count))
+    }
+
+    /// So many seconds.
+    #[must_use]
+    pub const fn seconds(count: u64) -> Self {
+        Self(Duration::from_secs(count))
+    }
+
+    /// Reads a number and its unit, with nothing before, between or after.
+    ///
+    /// # Errors
+    /// [`PeriodFault`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PeriodFault> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
+        if number.is_empty() {
+            return Err(PeriodFault::NotAPeriod);
+        }
+        if unit.is_empty() {
+            return Err(PeriodFault::NoUnit);
+        }
+        if unit.starts_with('.') {
+            return Err(PeriodFault::NotWhole);
+        }
+        if !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Err(PeriodFault::NotAPeriod);
+        }
+        let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(PeriodFault::UnknownUnit)?;
+        if digits > 9 {
+            return Err(PeriodFault::TooLong);
+        }
+        let count: u64 = number.parse().map_err(|_| PeriodFault::TooLong)?;
+        Ok(Self::milliseconds(count.saturating_mul(*milliseconds)))
+    }
+
+    /// The length itself.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl From<Period> for Duration {
+    fn from(period: Period) -> Self {
+        period.0
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        // A single day reads better as hours.
+        let fits = |(_, unit): &&(&str, u64)| all.is_multiple_of(*unit) && all >= *unit && all != 86_400_000;
+        let hours = (all == 86_400_000).then_some(("h", 3_600_000));
+        let (name, unit) = hours.or_else(|| UNITS.iter().rev().find(fits).copied()).unwrap_or(("s", 1_000));
+        write!(f, "{}{name}", all / unit)
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Period {
+    fn schema_name() -> Cow<'static, str> {
+        "Period".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": PATTERN, "x-form": "period" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_number_and_its_unit_is_a_period() {
+        for (text, milliseconds, reads) in [
+            ("500ms", 500, "500ms"),
+            ("0s", 0, "0s"),
+            ("5s", 5_000, "5s"),
+            ("90s", 90_000, "90s"),
+            ("15m", 900_000, "15m"),
+            ("60m", 3_600_000, "1h"),
+            ("24h", 86_400_000, "24h"),
+            ("1d", 86_400_000, "24h"),
+            ("7d", 604_800_000, "7d"),
+        ] {
+            let period = Period::parse(text).unwrap();
+            assert_eq!(period.get(), Duration::from_millis(milliseconds), "{text}");
+            assert_eq!(period.to_string(), reads);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_its_reason() {
+        for (text, fault) in [
+            ("15", PeriodFault::NoUnit),
+            ("15min", PeriodFault::UnknownUnit),
+            ("15M", PeriodFault::UnknownUnit),
+            ("1.5h", PeriodFault::NotWhole),
+            ("1h30m", PeriodFault::NotAPeriod),
+            ("15 m", PeriodFault::NotAPeriod),
+            ("-1s", PeriodFault::NotAPeriod),
+            ("soon", PeriodFault::NotAPeriod),
+            ("", PeriodFault::NotAPeriod),
+            ("1000000000d", PeriodFault::TooLong),
+            ("١s", PeriodFault::NotAPeriod),
+        ] {
+            assert_eq!(Period::parse(text).unwrap_err(), fault, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_schemas_pattern_is_what_is_read(text in "[0-9]{1,9}(ms|s|m|h|d)") {
+            let period = Period::parse(&text).unwrap();
+            prop_assert_eq!(Period::parse(&period.to_string()), Ok(period));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            let _ = Period::parse(&text);
+        }
+    }
+}

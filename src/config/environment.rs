@@ -1,0 +1,167 @@
+//! Overrides from the environment: `WECHAT_AUTHZ__LISTEN__CHECK=…` sets `listen.check`,
+//! `WECHAT_AUTHZ__APPS__0__ORIGIN=…` sets `apps[0].origin`.
+//!
+//! Two underscores separate, so that neither a key with one nor the variables that Kubernetes makes for a service of
+//! our name (`WECHAT_AUTHZ_PORT`) are mistaken. A variable sets one value; an unknown one is a fault, as in the file.
+//! Secrets do not belong here: there is no variable for one, only for the path of its file.
+
+use super::fault::{Fault, Place, shown};
+use super::schema;
+use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+/// What our variables start with.
+pub const PREFIX: &str = "WECHAT_AUTHZ__";
+/// Most parts in one name; the deepest setting has five.
+const MOST_PARTS: usize = 12;
+
+/// One step of a variable's name; numbers sort as numbers, so that lists grow in order.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Index(usize),
+    Key(String),
+}
+
+/// The variable that sets `path`.
+#[must_use]
+pub fn variable(path: &str) -> String {
+    let parts = path.replace('[', ".").replace(']', "");
+    format!("{PREFIX}{}", parts.replace('.', "__").to_ascii_uppercase())
+}
+
+/// Writes the overrides into the tree.
+#[must_use]
+pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut overrides = Vec::new();
+    for (name, value) in variables {
+        let name = name.to_string_lossy();
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let place = Place::Variable(Arc::from(name.as_ref()));
+        let parts: Vec<Part> = rest.split("__").take(MOST_PARTS + 1).map(part).collect();
+        if parts.len() > MOST_PARTS || parts.iter().any(|part| *part == Part::Key(String::new())) {
+            let wanted = format!("write a setting's path, such as {PREFIX}LISTEN__CHECK for listen.check");
+            faults.push(Fault::new(place, "", "found a name that is no setting's", wanted));
+            continue;
+        }
+        match value.into_string() {
+            Ok(text) => overrides.push((parts, place, text)),
+            Err(_) => faults.push(Fault::new(place, "", "found bytes that are not UTF-8", "write the value as UTF-8")),
+        }
+    }
+    overrides.sort();
+    for (parts, place, text) in overrides {
+        let mut way = Way { path: String::new(), place, faults: &mut faults };
+        way.set(root, Some(schema::root()), &parts, text);
+    }
+    faults
+}
+
+fn part(text: &str) -> Part {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(index) if digits => Part::Index(index),
+        _ => Part::Key(text.to_ascii_lowercase()),
+    }
+}
+
+/// One variable on its way into the tree.
+struct Way<'a> {
+    path: String,
+    place: Place,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Way<'_> {
+    fn fault(&mut self, found: impl Into<String>, wanted: impl Into<String>) {
+        self.faults.push(Fault::new(self.place.clone(), self.path.as_str(), found, wanted));
+    }
+
+    fn empty(&self, value: Written) -> Node {
+        Node { place: self.place.clone(), value }
+    }
+
+    fn set(&mut self, node: &mut Node, schema: Option<&Value>, parts: &[Part], text: String) {
+        let Some((first, rest)) = parts.split_first() else {
+            return self.set_value(node, schema, text);
+        };
+        let is = |kind| schema.is_some_and(|schema| schema::allows(schema, kind));
+        let absent = matches!(&node.value, Written::Scalar(Scalar { reading: Reading::Null, .. }));
+        if absent && is("array") {
+            *node = self.empty(Written::List(Vec::new()));
+        } else if absent && (is("object") || schema.is_none()) {
+            *node = self.empty(Written::Table(Vec::new()));
+        }
+        match (&mut node.value, first) {
+            (Written::List(items), Part::Index(index)) => {
+                let length = items.len();
+                self.path = format!("{}[{index}]", self.path);
+                let below = schema.and_then(|schema| schema.get("items"));
+                if *index == length {
+                    items.push(self.empty(null()));
+                }
+                match items.get_mut(*index) {
+                    Some(item) => self.set(item, below, rest, text),
+                    None => {
+                        let wanted = match length {
+                            0 => "begin with number 0".to_owned(),
+                            _ => format!("the next number is {length}"),
+                        };
+                        self.fault(format!("found an item after a gap in a list of {length}"), wanted);
+                    }
+                }
+            }
+            (Written::List(_), Part::Key(key)) => {
+                let wanted = format!("name the item by its number: {}", variable(&format!("{}.0.{key}", self.path)));
+                self.fault("found a key where a list's number belongs", wanted);
+            }
+            (Written::Table(entries), part) => {
+                let key = match part {
+                    Part::Key(key) => key.clone(),
+                    Part::Index(index) => index.to_string(),
+                };
+                self.path = super::shape::inside(&self.path, &key);
+                let below = schema.and_then(|schema| schema.get("properties")?.get(&key));
+                let position = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
+                    entries.push(Entry { key, place: self.place.clone(), node: self.empty(null()) });
+                    entries.len() - 1
+                });
+                if let Some(entry) = entries.get_mut(position) {
+                    self.set(&mut entry.node, below, rest, text);
+                }
+            }
+            // The file's own value is wrong then, and will be reported.
+            (Written::Scalar(_) | Written::Refused, _) if is("object") || is("array") => {}
+            (Written::Scalar(_) | Written::Refused, _) => {
+                let wanted = format!("set it by {}", variable(&self.path));
+                self.fault("found parts of a setting that is a single value", wanted);
+            }
+        }
+    }
+
+    fn set_value(&mut self, node: &mut Node, schema: Option<&Value>, text: String) {
+        let reading = read_plain(&text);
+        let several = schema.is_some_and(|schema| schema::allows(schema, "object") || schema::allows(schema, "array"));
+        let unset = reading == Reading::Null && schema.is_some_and(|schema| schema::allows(schema, "null"));
+        if several && !unset {
+            let next = match schema.filter(|schema| schema::allows(schema, "array")) {
+                Some(_) => "0".to_owned(),
+                None => schema.and_then(|schema| schema::keys(schema).next()).unwrap_or_default().to_owned(),
+            };
+            let wanted = format!("set its parts, such as {}", variable(&format!("{}.{next}", self.path)));
+            return self.fault(format!("found {} for a setting of several parts", shown_value(&text)), wanted);
+        }
+        *node = self.empty(Written::Scalar(Scalar { text, reading }));
+    }
+}
+
+/// A mapping or list pasted into a variable is not quoted.
+fn shown_value(text: &str) -> String {
+    if text.contains(':') { "a single text".to_owned() } else { shown(text) }
+}
+
+fn null() -> Written {
+    Written::Scalar(Scalar { text: String::new(), reading: Reading::Null })
+}

@@ -1,0 +1,392 @@
+//! The forms a text in the configuration may have: an origin, an AppID, a path pattern.
+//!
+//! Each form is one line of a table: its pattern for the JSON schema, the words that ask for it, and what judges it.
+//! The judges are those of the modules that use the value, where there is one, so that no second reading exists.
+
+use super::fault::shown;
+use crate::origin::Origin;
+use crate::policy::{PathMatch, PatternFault};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+/// One form.
+#[derive(Debug)]
+pub struct Form {
+    /// Its name in the schema's `x-form`.
+    pub name: &'static str,
+    /// The pattern an editor can check. The judge may be stricter.
+    pub pattern: &'static str,
+    /// What to write; see [`Form::wanted`].
+    asks: &'static str,
+    /// A value of this form.
+    example: &'static str,
+    /// Whether a fault may quote the value.
+    pub quotable: bool,
+    judge: fn(&str) -> Result<(), String>,
+}
+
+impl Form {
+    /// The form of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMS.iter().copied().find(|form| form.name == name)
+    }
+
+    /// What to write, with an example; the setting's own default is the best.
+    #[must_use]
+    pub fn wanted(&self, default: Option<&str>) -> String {
+        format!("write {}", self.asks.replace("{}", default.unwrap_or(self.example)))
+    }
+
+    /// Whether `text` has this form.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a phrase that follows the value.
+    pub fn judge(&self, text: &str) -> Result<(), String> {
+        (self.judge)(text)
+    }
+
+    /// A value of this form, as a fault may show it.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        if self.quotable || text.is_empty() {
+            return shown(text);
+        }
+        format!("a text of {} characters (not shown)", text.chars().count())
+    }
+}
+
+macro_rules! forms {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal, $quotable:literal, $pattern:literal, $asks:literal, $example:literal, $judge:expr;)+) => {
+        const FORMS: &[&Form] = &[$(&$name::FORM,)+];
+        $(
+            $(#[doc = $doc])+
+            #[derive(Debug)]
+            pub struct $name;
+
+            impl $name {
+                const FORM: Form =
+                    Form {
+                    name: $word,
+                    pattern: $pattern,
+                    asks: $asks,
+                    example: $example,
+                    quotable: $quotable,
+                    judge: $judge,
+                };
+            }
+
+            impl JsonSchema for $name {
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($name).into()
+                }
+
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!({ "type": "string", "pattern": $pattern, "x-form": $word })
+                }
+            }
+        )+
+    };
+}
+
+forms! {
+    /// An application's name, the audience of its tokens.
+    AppName = "name", true, "^[a-z0-9-]{1,32}$",
+        "a name of 1 to 32 lower-case letters, digits and hyphens, such as {}", "shop",
+        |text| characters(text, 1..=32, |c| matches!(c, 'a'..='z' | '0'..='9' | '-'), "lower-case letters, digits and hyphens");
+
+    /// WeChat's id of an Official Account or website application.
+    AppId = "appid", true, "^wx[0-9a-f]{16}$",
+        "the AppID from WeChat's console: wx and 16 hex digits, such as {}", "wx0123456789abcdef", app_id;
+
+    /// Scheme, host and port.
+    OriginForm = "origin", true, "^https?://[^/?#@]+/?$",
+        "an origin such as {}", "https://shop.example.com",
+        |text| Origin::parse(text).map(drop).map_err(|fault| format!("which {fault}"));
+
+    /// An address to listen at.
+    Listener = "listener", true, "^(unix:/.+|.+:[0-9]{1,5})$",
+        "an address and port such as {}, or a socket such as unix:/run/wechat-authz/check.sock", "127.0.0.1:9100",
+        listener;
+
+    /// An address and port to listen at, without sockets.
+    TcpListener = "tcp-listener", true, "^.+:[0-9]{1,5}$",
+        "an address and port such as {}", "127.0.0.1:9101",
+        |text| if text.starts_with("unix:") { Err("a Unix socket where browsers or probes need a port".into()) } else { tcp(text) };
+
+    /// Where the pages live.
+    Prefix = "prefix", true, "^(/[A-Za-z0-9_-]{1,64}){1,8}$",
+        "a path such as {}: segments of letters, digits, _ and -, without a final slash", "/_wechat", prefix;
+
+    /// The one source of the client's address.
+    ClientAddress = "client-address", true, "^(peer|header:[A-Za-z0-9-]{1,64}|x-forwarded-for:[1-9][0-9]?)$",
+        "header: and a name, such as {}; or peer; or x-forwarded-for: and which from the right, such as x-forwarded-for:1",
+        "header:x-auth-client-ip",
+        client_address;
+
+    /// A file or directory.
+    FilePath = "path", true, "^.+$",
+        "a path such as {}", "/etc/wechat-authz/keys",
+        |text| if text.trim().is_empty() { Err("which is empty".into()) } else { Ok(()) };
+
+    /// A file that holds a secret. Never quoted: people paste the secret itself.
+    SecretFile = "secret-file", false, "^.*/.+$",
+        "the path of a file that holds the secret, such as {}, never the secret itself", "/etc/wechat-authz/shop.secret",
+        |text| if text.contains('/') && !text.ends_with('/') { Ok(()) } else { Err("which is not the path of a file".into()) };
+
+    /// A domain proof's file name.
+    DomainProof = "domain-proof", true, r"^MP_verify_[A-Za-z0-9]{16}\.txt$",
+        "the file's name as WeChat gave it, such as {}", "MP_verify_AbCdEfGh12345678.txt",
+        domain_proof;
+
+    /// An application's host.
+    Host = "host", true, "^[a-z0-9.-]+(:[0-9]{1,5})?$",
+        "a host as in an application's origin, such as {}", "shop.example.com",
+        host;
+
+    /// A path and all below it.
+    PathPrefix = "path-prefix", true, "^/[^?#;%]*$",
+        "a path such as {}", "/static",
+        |text| PathMatch::prefix(text).map(drop).map_err(|fault| format!("which {fault}"));
+
+    /// A path, segment by segment.
+    PathPattern = "path-pattern", true, "^/[^?#;%]*$",
+        "a pattern such as {} or /files/**", "/users/*/avatar",
+        path_pattern;
+
+    /// An HTTP method.
+    Method = "method", true, "^[A-Z]{1,20}$",
+        "a method in capitals, such as {}", "GET",
+        |text| characters(text, 1..=20, |c| c.is_ascii_uppercase(), "capital letters");
+
+    /// A subject, never quoted: it is a person.
+    Subject = "subject", false, "^wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}$",
+        "wx:union:<unionid> or wx:<appid>:<openid>", "",
+        subject;
+}
+
+fn characters(
+    text: &str,
+    length: std::ops::RangeInclusive<usize>,
+    allowed: fn(char) -> bool,
+    which: &str,
+) -> Result<(), String> {
+    if text.is_empty() {
+        Err("which is empty".to_owned())
+    } else if !text.chars().all(allowed) {
+        Err(format!("which holds more than {which}"))
+    } else if !length.contains(&text.len()) {
+        Err(format!("which is longer than {} characters", length.end()))
+    } else {
+        Ok(())
+    }
+}
+
+fn app_id(text: &str) -> Result<(), String> {
+    let Some(digits) = text.strip_prefix("wx") else {
+        return Err("which does not start with wx".to_owned());
+    };
+    if digits.len() != 16 {
+        return Err(format!("which has {} characters instead of 18", text.chars().count()));
+    }
+    characters(digits, 16..=16, |c| matches!(c, '0'..='9' | 'a'..='f'), "lower-case hex digits after wx")
+}
+
+fn listener(text: &str) -> Result<(), String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.len() > 1 && path.starts_with('/') && !path.ends_with('/') => Ok(()),
+        Some(_) => Err("whose socket is not an absolute path".to_owned()),
+        None => tcp(text),
+    }
+}
+
+fn tcp(text: &str) -> Result<(), String> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(match text.rsplit_once(':') {
+        None => "which has no port",
+        Some((_, port)) if port.parse::<u16>().is_err() => "whose port is not a number from 0 to 65535",
+        Some(("", _)) => "which has no address: 0.0.0.0 is every one, 127.0.0.1 this machine",
+        Some((host, _)) if host.contains(':') => "whose IPv6 address is not in brackets, such as [::1]:9100",
+        Some(_) => "which holds a name where an IP address is needed",
+    }
+    .to_owned())
+}
+
+fn prefix(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err("which does not start with a slash".to_owned());
+    }
+    if text.ends_with('/') {
+        return Err("which ends with a slash".to_owned());
+    }
+    if text.split('/').count() > 9 {
+        return Err("which has more than 8 segments".to_owned());
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    text.split('/').skip(1).try_for_each(|part| characters(part, 1..=64, allowed, "letters, digits, _ and -"))
+}
+
+fn client_address(text: &str) -> Result<(), String> {
+    if text == "peer" {
+        return Ok(());
+    }
+    if let Some(name) = text.strip_prefix("header:") {
+        return characters(name, 1..=64, |c| c.is_ascii_alphanumeric() || c == '-', "letters, digits and hyphens");
+    }
+    if let Some(place) = text.strip_prefix("x-forwarded-for:") {
+        let digits = place.bytes().all(|byte| byte.is_ascii_digit()) && !place.starts_with('0');
+        let from_the_right = digits && place.parse().is_ok_and(|place: u8| (1..=99).contains(&place));
+        let fault = "whose place from the right is not a number from 1 to 99";
+        return if from_the_right { Ok(()) } else { Err(fault.to_owned()) };
+    }
+    Err("which is none of the sources there are".to_owned())
+}
+
+fn domain_proof(text: &str) -> Result<(), String> {
+    let word = text.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt"));
+    match word {
+        Some(word) if word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
+        Some(_) => Err("whose middle is not 16 letters or digits".to_owned()),
+        None => Err("which is not named MP_verify_….txt".to_owned()),
+    }
+}
+
+fn host(text: &str) -> Result<(), String> {
+    if text.contains('/') {
+        return Err("which is more than a host".to_owned());
+    }
+    if text.contains('*') {
+        return Err("which holds a wildcard; name each host, or leave `host` out for all".to_owned());
+    }
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    if port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_err()) {
+        return Err("whose port is not a number from 0 to 65535".to_owned());
+    }
+    let allowed = |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-');
+    characters(name, 1..=253, allowed, "lower-case letters, digits, dots and hyphens")
+}
+
+fn path_pattern(text: &str) -> Result<(), String> {
+    PathMatch::pattern(text).map(drop).map_err(|fault| match fault {
+        PatternFault::NotNormal => format!("which {fault}"),
+        PatternFault::PartialStar | PatternFault::RestNotLast => format!("but {fault}"),
+    })
+}
+
+fn subject(text: &str) -> Result<(), String> {
+    let mut parts = text.splitn(3, ':');
+    let (kind, namespace, id) = (parts.next(), parts.next(), parts.next());
+    if kind != Some("wx") {
+        return Err("which does not start with wx:".to_owned());
+    }
+    if !namespace.is_some_and(|namespace| namespace == "union" || app_id(namespace).is_ok()) {
+        return Err("whose second part is neither union nor an AppID".to_owned());
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let fits = id.is_some_and(|id| (1..=64).contains(&id.len()) && id.chars().all(allowed));
+    if fits { Ok(()) } else { Err("whose id is not 1 to 64 letters, digits, _ and -".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn good_values_have_their_form() {
+        for (form, texts) in [
+            ("name", vec!["shop", "a", "shop-2"]),
+            ("appid", vec!["wx0123456789abcdef"]),
+            ("origin", vec!["https://shop.example.com", "http://127.0.0.1:8080", "http://a.localhost:8080"]),
+            ("listener", vec!["127.0.0.1:9100", "[::1]:0", "unix:/run/x.sock"]),
+            ("tcp-listener", vec!["127.0.0.1:9100"]),
+            ("prefix", vec!["/_wechat", "/a/b-c"]),
+            ("client-address", vec!["peer", "header:x-auth-client-ip", "x-forwarded-for:1", "x-forwarded-for:99"]),
+            ("secret-file", vec!["/etc/a", "./a", "secrets/a"]),
+            ("domain-proof", vec!["MP_verify_AbCdEfGh12345678.txt"]),
+            ("host", vec!["shop.example.com", "127.0.0.1:8080"]),
+            ("path-prefix", vec!["/", "/static", "/中文"]),
+            ("path-pattern", vec!["/users/*/avatar", "/files/**"]),
+            ("method", vec!["GET"]),
+            ("subject", vec!["wx:union:oAbCdEf_-1", "wx:wx0123456789abcdef:o123"]),
+        ] {
+            for text in texts {
+                assert_eq!(Form::named(form).unwrap().judge(text), Ok(()), "{form} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_why() {
+        for (form, text, reason) in [
+            ("name", "Shop", "which holds more than lower-case letters, digits and hyphens"),
+            ("name", "", "which is empty"),
+            ("appid", "wx0123", "which has 6 characters instead of 18"),
+            ("appid", "gh_0123456789ab", "which does not start with wx"),
+            ("listener", "localhost:9100", "which holds a name where an IP address is needed"),
+            ("listener", ":9100", "which has no address: 0.0.0.0 is every one, 127.0.0.1 this machine"),
+            ("listener", "9100", "which has no port"),
+            ("listener", "::1:9100:x", "whose port is not a number from 0 to 65535"),
+            ("listener", "fe80::zz:1", "whose IPv6 address is not in brackets, such as [::1]:9100"),
+            ("listener", "unix:run/x.sock", "whose socket is not an absolute path"),
+            ("tcp-listener", "unix:/run/x.sock", "a Unix socket where browsers or probes need a port"),
+            ("prefix", "/_wechat/", "which ends with a slash"),
+            ("prefix", "_wechat", "which does not start with a slash"),
+            ("prefix", "/a//b", "which is empty"),
+            ("client-address", "x-forwarded-for", "which is none of the sources there are"),
+            ("client-address", "x-forwarded-for:0", "whose place from the right is not a number from 1 to 99"),
+            ("secret-file", "hunter2", "which is not the path of a file"),
+            ("host", "https://shop.example.com", "which is more than a host"),
+            ("host", "*.example.com", "which holds a wildcard; name each host, or leave `host` out for all"),
+            ("path-pattern", "/a*", "but `*` stands for one whole segment and `**` for the rest of the path"),
+            ("method", "get", "which holds more than capital letters"),
+            ("subject", "oAbCdEf", "which does not start with wx:"),
+        ] {
+            assert_eq!(Form::named(form).unwrap().judge(text), Err(reason.to_owned()), "{form} {text}");
+        }
+    }
+
+    #[test]
+    fn every_example_has_its_own_form() {
+        for form in FORMS.iter().filter(|form| form.asks.contains("{}")) {
+            assert_eq!(form.judge(form.example), Ok(()), "{}", form.name);
+            assert!(form.wanted(None).contains(form.example));
+        }
+    }
+
+    #[test]
+    fn secrets_and_people_are_never_quoted() {
+        for (form, text) in [("secret-file", "hunter2"), ("subject", "o123")] {
+            assert!(!Form::named(form).unwrap().shown(text).contains(text));
+        }
+    }
+
+    proptest! {
+        /// Forms whose pattern says everything: an editor and the program agree on each value the pattern makes.
+        #[test]
+        fn what_the_pattern_makes_the_judge_accepts(
+            name in "[a-z0-9-]{1,32}", appid in "wx[0-9a-f]{16}", prefix in "(/[A-Za-z0-9_-]{1,64}){1,8}",
+            source in "(peer|header:[A-Za-z0-9-]{1,64}|x-forwarded-for:[1-9][0-9]?)",
+            proof in r"MP_verify_[A-Za-z0-9]{16}\.txt", method in "[A-Z]{1,20}",
+            subject in "wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}",
+        ) {
+            for (form, text) in [
+                ("name", name), ("appid", appid), ("prefix", prefix), ("client-address", source),
+                ("domain-proof", proof), ("method", method), ("subject", subject),
+            ] {
+                prop_assert_eq!(Form::named(form).unwrap().judge(&text), Ok(()), "{} {}", form, text);
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in "(.|[wx:/*.\\[\\]0-9a-f-]){0,60}") {
+            for form in FORMS {
+                let _ = form.judge(&text);
+                let _ = form.shown(&text);
+            }
+        }
+    }
+}

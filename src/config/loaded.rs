@@ -1,0 +1,320 @@
+//! A configuration whose shape has been looked at, on its way to its meaning.
+//!
+//! The settings come out only together with a [`Meaning`], and that ends in success only where neither the shape nor
+//! the meaning had a fault: stand-ins for what was wrong can be examined but never run.
+
+use super::fault::{Fault, Faults, Place, shown};
+use super::raw;
+use crate::secret::{Secret, SecretFault};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest secret file: a token or AppSecret has a few dozen characters.
+const MOST_SECRET_BYTES: u64 = 4_096;
+
+/// A configuration of the right shape, or one whose faults of shape wait to be reported with those of meaning.
+#[derive(Debug)]
+pub struct Loaded {
+    pub(super) raw: raw::Config,
+    pub(super) meaning: Meaning,
+    pub(super) digest: [u8; 32],
+}
+
+impl Loaded {
+    /// The settings, and what finds their faults.
+    #[must_use]
+    pub fn understand(self) -> (raw::Config, Meaning) {
+        (self.raw, self.meaning)
+    }
+
+    /// The settings alone, where nothing but their shape matters.
+    ///
+    /// # Errors
+    /// The faults of shape.
+    pub fn shape(self) -> Result<raw::Config, Faults> {
+        self.meaning.finish(Some(self.raw))
+    }
+
+    /// The effective configuration as YAML, without secrets. To be shown only once the meaning has no faults: until
+    /// then it can hold stand-ins.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        super::effective::text(&self.raw)
+    }
+
+    /// SHA-256 of the file's text: the same digest, the same file.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+/// Collects the faults of meaning beside those of shape.
+///
+/// Paths are those of the faults, such as `apps[0].origin`; `found` and `wanted` are phrases as in [`Fault`].
+#[derive(Debug)]
+pub struct Meaning {
+    file: Arc<str>,
+    directory: PathBuf,
+    places: BTreeMap<String, Place>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+impl Meaning {
+    /// With what the shape left to report. `file` as the user named it.
+    pub(super) fn new(file: Arc<str>, places: BTreeMap<String, Place>, faults: Vec<Fault>) -> Self {
+        let directory = Path::new(&*file).parent().unwrap_or(Path::new("")).to_owned();
+        Self { file, directory, places, faults, warnings: Vec::new() }
+    }
+
+    /// Where a setting was written; for one that was left out, where the mapping around it was.
+    #[must_use]
+    pub fn place(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return place.clone();
+            }
+            match path.rfind(['.', '[']).and_then(|end| path.get(..end)) {
+                Some(around) => path = around,
+                None => return self.places.get("").cloned().unwrap_or(Place::File(self.file.clone())),
+            }
+        }
+    }
+
+    /// Whether a setting holds what was written or its default, rather than a stand-in: no fault was found at it, in
+    /// it or around it.
+    #[must_use]
+    pub fn trusts(&self, path: &str) -> bool {
+        !self.faults.iter().any(|fault| is_within(&fault.path, path) || is_within(path, &fault.path))
+    }
+
+    /// Reports a fault, unless the setting is known to be wrong already.
+    pub fn add(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        if self.trusts(path) {
+            self.faults.push(Fault::new(self.place(path), path, found, wanted));
+        }
+    }
+
+    /// Notes what works but should not stay so.
+    pub fn warn(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        if self.trusts(path) {
+            self.warnings.push(Fault::new(self.place(path), path, found, wanted));
+        }
+    }
+
+    /// The value, or its fault reported: "found `…`, which {error}".
+    pub fn take<T, E: Display>(&mut self, path: &str, text: &str, read: Result<T, E>, wanted: &str) -> Option<T> {
+        read.map_err(|error| self.add(path, format!("found {}, which {error}", shown(text)), wanted)).ok()
+    }
+
+    /// A file or directory as the configuration names it: a relative path starts where the configuration lies.
+    #[must_use]
+    pub fn resolve(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    /// Reads the secret in `file`, of at least `least` characters. The path is not shown unless there is such a file:
+    /// it could be the secret itself.
+    pub fn secret(&mut self, path: &str, file: &str, least: usize) -> Option<Secret> {
+        if !self.trusts(path) {
+            return None;
+        }
+        let whole = self.resolve(file);
+        let text = match read_bounded(&whole, MOST_SECRET_BYTES) {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                let wanted = "name a file that this process can read and that holds the secret";
+                self.add(path, format!("found {problem}"), wanted);
+                return None;
+            }
+        };
+        let readable_by_all = is_readable_by_all(&whole);
+        let secret = match std::str::from_utf8(&text) {
+            Ok(text) => Secret::parse(text, least).map_err(|fault| match fault {
+                SecretFault::Empty => "found an empty file".to_owned(),
+                SecretFault::Placeholder => "found a placeholder".to_owned(),
+                SecretFault::TooShort { least } => format!("found a secret of fewer than {least} characters"),
+            }),
+            Err(_) => Err("found bytes that are not text".to_owned()),
+        };
+        match secret {
+            Ok(secret) => {
+                if readable_by_all {
+                    self.warn(
+                        path,
+                        "the file can be read by every user of this machine",
+                        "take that right away: chmod o= FILE",
+                    );
+                }
+                Some(secret)
+            }
+            Err(found) => {
+                let wanted = "write the secret itself into this file, alone";
+                self.faults.push(Fault::new(Place::SecretFile(whole), path, found, wanted));
+                None
+            }
+        }
+    }
+
+    /// What works but should not stay so.
+    #[must_use]
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// What was made of the settings, if neither their shape nor their meaning has a fault.
+    ///
+    /// # Errors
+    /// All faults of both.
+    pub fn finish<T>(self, made: Option<T>) -> Result<T, Faults> {
+        match (Faults::of(self.faults), made) {
+            (Some(faults), _) => Err(faults),
+            (None, Some(made)) => Ok(made),
+            (None, None) => {
+                let found = "found settings that could not be understood, and no reason why";
+                Err(Fault::new(Place::File(self.file), "", found, "please report this: it is a fault of ours").into())
+            }
+        }
+    }
+}
+
+/// Whether `path` is `around` or lies in it.
+fn is_within(path: &str, around: &str) -> bool {
+    path.strip_prefix(around)
+        .is_some_and(|rest| !around.is_empty() && (rest.is_empty() || rest.starts_with(['.', '['])))
+}
+
+/// A regular file's bytes, at most `most` of them. Anything else could keep us waiting.
+///
+/// # Errors
+/// Why not, as words for what was found; they do not hold the path.
+pub(super) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let in_words = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "a file that may not be read".to_owned(),
+        kind => format!("a file that cannot be read ({kind})"),
+    };
+    let about = std::fs::metadata(path).map_err(in_words)?;
+    if about.is_dir() {
+        return Err("a directory".to_owned());
+    }
+    if !about.is_file() {
+        return Err("something that is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(in_words)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(in_words)?;
+    if bytes.len() as u64 > most { Err(format!("a file of more than {most} bytes")) } else { Ok(bytes) }
+}
+
+fn is_readable_by_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn meaning(directory: &Path, faults: Vec<Fault>) -> Meaning {
+        let line = |line| Place::Line { file: "c.yaml".into(), line, column: 1 };
+        let places = [("", 1), ("apps", 2), ("apps[0]", 3), ("apps[0].origin", 4), ("apps[0].secret_file", 5)];
+        let places = places.into_iter().map(|(path, n)| (path.to_owned(), line(n))).collect();
+        let file = directory.join("c.yaml").to_string_lossy().as_ref().into();
+        Meaning::new(file, places, faults)
+    }
+
+    #[test]
+    fn a_setting_left_out_is_placed_at_the_mapping_around_it() {
+        let meaning = meaning(Path::new(""), vec![]);
+        for (path, line) in
+            [("apps[0].origin", 4), ("apps[0].session.idle", 3), ("apps[7].name", 2), ("log.level", 1), ("", 1)]
+        {
+            assert_eq!(meaning.place(path).to_string(), format!("c.yaml:{line}"), "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_more_is_said_of_what_is_known_to_be_wrong() {
+        let known = Fault::new(Place::File("c.yaml".into()), "apps[0].session.idle", "found x", "write y");
+        let mut meaning = meaning(Path::new(""), vec![known]);
+        for path in ["apps[0].session.idle", "apps[0].session", "apps", "apps[0].session.idle.x"] {
+            assert!(!meaning.trusts(path), "{path}");
+            meaning.add(path, "found z", "write y");
+        }
+        for path in ["apps[0].session.idle_time", "apps[0].session.lifetime", "apps[1]", "apps[0].origin"] {
+            assert!(meaning.trusts(path), "{path}");
+        }
+        meaning.add("apps[1]", "found z", "write y");
+        assert_eq!(meaning.finish(Some(())).unwrap_err().iter().count(), 2);
+    }
+
+    #[test]
+    fn stand_ins_never_leave() {
+        let fault = Fault::new(Place::File("c.yaml".into()), "prefix", "found x", "write y");
+        assert!(meaning(Path::new(""), vec![fault]).finish(Some(())).is_err());
+        assert!(meaning(Path::new(""), vec![]).finish(Some(())).is_ok());
+        assert!(meaning(Path::new(""), vec![]).finish(None::<()>).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_read_from_its_file_and_bad_ones_are_named_without_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "0123456789abcdef0123456789abcdef";
+        for (name, text) in [
+            ("good", format!("{long}\n")),
+            ("empty", " \n".into()),
+            ("short", "0123".into()),
+            ("placeholder", "change-me".into()),
+            ("huge", "x1".repeat(4_000)),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        std::fs::write(directory.path().join("bytes"), [0xff, 0xfe]).unwrap();
+        let path = "apps[0].secret_file";
+        let read = |name: &str| {
+            let mut meaning = meaning(directory.path(), vec![]);
+            let secret = meaning.secret(path, name, 32);
+            (secret.is_some(), meaning.finish(Some(())).err().map(|faults| faults.to_string()).unwrap_or_default())
+        };
+        assert_eq!(read("good"), (true, String::new()));
+        for (name, found) in [
+            ("empty", "found an empty file"),
+            ("short", "found a secret of fewer than 32 characters"),
+            ("placeholder", "found a placeholder"),
+            ("bytes", "found bytes that are not text"),
+        ] {
+            let (made, text) = read(name);
+            let file = directory.path().join(name);
+            assert!(!made);
+            assert_eq!(
+                text,
+                format!("{}: {path}: {found}; write the secret itself into this file, alone", file.display())
+            );
+        }
+        for (name, found) in [("huge", "a file of more than 4096 bytes"), (".", "a directory"), (long, "no such file")]
+        {
+            let wanted = "name a file that this process can read and that holds the secret";
+            assert_eq!(read(name), (false, format!("c.yaml:5: {path}: found {found}; {wanted}")));
+        }
+    }
+
+    #[test]
+    fn a_secret_for_everybody_to_read_is_a_warning() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("s");
+        std::fs::write(&file, "0123456789abcdef").unwrap();
+        for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let mut meaning = meaning(directory.path(), vec![]);
+            assert!(meaning.secret("apps[0].secret_file", "s", 16).is_some());
+            assert_eq!(meaning.warnings().len(), warnings);
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The shape of the configuration file: every setting there is, with its documentation, its default and its range.
+//!
+//! This is the only definition. The JSON schema is made from it, the file is checked against the schema, and the
+//! defaults are those below. Values are texts and numbers here; what they mean is for the next step.
+
+use super::duration::Period;
+use super::form;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of wechat-authz.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen. Cannot change while running.
+    #[serde(default)]
+    pub listen: Listen,
+    /// The path under which the login pages live, on every application's host; default `/_wechat`.
+    #[serde(default = "default_prefix")]
+    #[schemars(with = "form::Prefix")]
+    pub prefix: String,
+    /// The keys that sign session tokens.
+    pub keys: Keys,
+    /// A directory in which revocations survive a restart. Without it they are held in memory only.
+    #[serde(default)]
+    #[schemars(with = "Option<form::FilePath>")]
+    pub state_directory: Option<String>,
+    /// How often this file, the secrets and the keys are looked at for changes; default 5s.
+    #[serde(default = "default_reload_interval")]
+    #[schemars(extend("x-least" = "1s", "x-most" = "1h"))]
+    pub reload_interval: Period,
+    /// What the gateway in front does.
+    #[serde(default)]
+    pub gateway: Gateway,
+    /// How to reach WeChat.
+    #[serde(default)]
+    pub wechat: Wechat,
+    /// The applications, told apart by their host; at least one.
+    #[schemars(length(min = 1))]
+    pub apps: Vec<App>,
+    /// Who may see what: the first rule that matches decides, and without one a session is required.
+    #[serde(default)]
+    pub policy: Vec<Rule>,
+    /// Budgets against abuse.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The revocation API. Absent: there is none.
+    #[serde(default)]
+    pub admin: Option<Admin>,
+    /// What is logged.
+    #[serde(default)]
+    pub log: Log,
+    /// How the process ends after SIGTERM.
+    #[serde(default)]
+    pub drain: Drain,
+}
+
+fn default_prefix() -> String {
+    "/_wechat".to_owned()
+}
+
+fn default_reload_interval() -> Period {
+    Period::seconds(5)
+}
+
+/// The doors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Where the gateway asks about each request: an address and port, or `unix:` and a path (made with mode 0600);
+    /// default `127.0.0.1:9100`.
+    #[schemars(with = "form::Listener")]
+    pub check: String,
+    /// Where the gateway sends the browser's requests under the prefix; default `127.0.0.1:9101`.
+    #[schemars(with = "form::TcpListener")]
+    pub pages: String,
+    /// Health, readiness and metrics, read-only; default `127.0.0.1:9102`.
+    #[schemars(with = "form::TcpListener")]
+    pub ops: String,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { check: "127.0.0.1:9100".into(), pages: "127.0.0.1:9101".into(), ops: "127.0.0.1:9102".into() }
+    }
+}
+
+/// The signing keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The directory of PEM files that `wechat-authz keygen` writes.
+    #[schemars(with = "form::FilePath")]
+    pub directory: String,
+    /// How long a new key is published before it signs, so that everybody knows it by then; default 10m.
+    #[serde(default = "default_sign_after")]
+    #[schemars(extend("x-least" = "0s", "x-most" = "24h"))]
+    pub sign_after: Period,
+}
+
+fn default_sign_after() -> Period {
+    Period::seconds(10 * 60)
+}
+
+/// The gateway in front.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// The one source of the client's address: `header:NAME`, which the gateway must set itself; `peer`, the
+    /// connection's; or `x-forwarded-for:N`, the N-th from the right. Default `header:x-auth-client-ip`.
+    #[schemars(with = "form::ClientAddress")]
+    pub client_address: String,
+    /// Whether a `Set-Cookie` on our 200 reaches the browser; default true. With false, sessions are renewed by a
+    /// redirect.
+    pub delivers_set_cookie: bool,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { client_address: "header:x-auth-client-ip".into(), delivers_set_cookie: true }
+    }
+}
+
+/// The calls to WeChat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wechat {
+    /// Where browsers log in; default `https://open.weixin.qq.com`. http is for a simulator on this machine.
+    #[schemars(with = "form::OriginForm")]
+    pub open: String,
+    /// Where codes are exchanged; default `https://api.weixin.qq.com`. http is for a simulator on this machine.
+    #[schemars(with = "form::OriginForm")]
+    pub api: String,
+    /// Longest wait for a connection; default 2s.
+    #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
+    pub connect_timeout: Period,
+    /// Longest wait for the exchange of a code, on which a person waits; default 5s.
+    #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
+    pub exchange_timeout: Period,
+    /// Longest wait for nickname and avatar, without which a login succeeds too; default 2s.
+    #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
+    pub userinfo_timeout: Period,
+    /// When to stop calling a WeChat that fails.
+    pub breaker: Breaker,
+}
+
+impl Default for Wechat {
+    fn default() -> Self {
+        Self {
+            open: "https://open.weixin.qq.com".into(),
+            api: "https://api.weixin.qq.com".into(),
+            connect_timeout: Period::seconds(2),
+            exchange_timeout: Period::seconds(5),
+            userinfo_timeout: Period::seconds(2),
+            breaker: Breaker::default(),
+        }
+    }
+}
+
+/// The circuit breaker, one for each application and endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Failures in a row that open it; default 5.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub failures: u32,
+    /// How long it stays open before one call probes again; default 10s.
+    #[schemars(extend("x-least" = "1s", "x-most" = "10m"))]
+    pub open: Period,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 5, open: Period::seconds(10) }
+    }
+}
+
+/// One application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Its name: the audience of its tokens, and its label in logs and metrics. No two have the same.
+    #[schemars(with = "form::AppName")]
+    pub name: String,
+    /// Where browsers find it: https, host and port. No two have the same. http is for this machine.
+    #[schemars(with = "form::OriginForm")]
+    pub origin: String,
+    /// Which of WeChat's ids names a user: `openid` (one AppID) or `unionid` (all of one Open Platform account, which
+    /// every user must then have); default openid. Changing it makes everybody a new user.
+    #[serde(default)]
+    pub subject: Subject,
+    /// Login inside WeChat by an Official Account (公众号). This or `website` is needed.
+    #[serde(default)]
+    pub official_account: Option<OfficialAccount>,
+    /// Login in other browsers by QR code (网站应用). This or `official_account` is needed.
+    #[serde(default)]
+    pub website: Option<Website>,
+    /// How long sessions live.
+    #[serde(default)]
+    pub session: Session,
+    /// Other origins a login may return to, each exactly; default none.
+    #[serde(default)]
+    #[schemars(with = "Vec<form::OriginForm>")]
+    pub return_to: Vec<String>,
+    /// The files by which WeChat proves that the domain is yours, by name; served at the site's root. Default none.
+    #[serde(default)]
+    #[schemars(with = "Vec<form::DomainProof>")]
+    pub domain_proofs: Vec<String>,
+}
+
+/// Which of WeChat's ids names a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// The id inside one AppID.
+    #[default]
+    OpenId,
+    /// The id across one Open Platform account; a login without one is refused.
+    UnionId,
+}
+
+/// An Official Account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfficialAccount {
+    /// Its AppID.
+    #[schemars(with = "form::AppId")]
+    pub appid: String,
+    /// The file that holds its AppSecret.
+    #[schemars(with = "form::SecretFile")]
+    pub secret_file: String,
+    /// `snsapi_base`, silent and without a profile, or `snsapi_userinfo`, with consent and a profile; default
+    /// snsapi_base.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Whether a page with a button comes before the consent of snsapi_userinfo; default true. Without the press of a
+    /// button WeChat may show a snapshot page, where nobody can log in.
+    #[serde(default = "default_ask_first")]
+    pub ask_first: bool,
+}
+
+fn default_ask_first() -> bool {
+    true
+}
+
+/// What a login asks WeChat for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The openid only, without asking.
+    #[default]
+    SnsapiBase,
+    /// Nickname and avatar too, with consent.
+    SnsapiUserinfo,
+}
+
+/// A website application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Website {
+    /// Its AppID.
+    #[schemars(with = "form::AppId")]
+    pub appid: String,
+    /// The file that holds its AppSecret.
+    #[schemars(with = "form::SecretFile")]
+    pub secret_file: String,
+}
+
+/// A session's clocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// How long one token lasts before it is renewed unseen: the longest a stolen copy works where only its signature
+    /// is checked; default 15m.
+    #[schemars(extend("x-least" = "1m", "x-most" = "1h"))]
+    pub token_lifetime: Period,
+    /// How long until a person logs in again, whatever they do; default 7d.
+    #[schemars(extend("x-least" = "1m", "x-most" = "90d"))]
+    pub lifetime: Period,
+    /// How long a session may rest unused; default 24h.
+    #[schemars(extend("x-least" = "1m", "x-most" = "90d"))]
+    pub idle: Period,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            token_lifetime: Period::seconds(15 * 60),
+            lifetime: Period::seconds(7 * 24 * 3_600),
+            idle: Period::seconds(24 * 3_600),
+        }
+    }
+}
+
+/// One rule of the policy. Parts that are left out match everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The application's host, with its port where the origin has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::Host>")]
+    pub host: Option<String>,
+    /// A path and all below it, by whole segments. Not together with `path_pattern`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::PathPrefix>")]
+    pub path_prefix: Option<String>,
+    /// A path by segments: `*` is any one, `**` at the end any number. Not together with `path_prefix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::PathPattern>")]
+    pub path_pattern: Option<String>,
+    /// The methods, in capitals; GET stands for HEAD too. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<form::Method>>", length(min = 1))]
+    pub methods: Option<Vec<String>>,
+    /// What is required then.
+    pub access: Access,
+    /// The only users who may pass, as `wx:union:<unionid>` or `wx:<appid>:<openid>`; with `access: required`. Default
+    /// all who are logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<form::Subject>>", length(min = 1))]
+    pub subjects: Option<Vec<String>>,
+}
+
+/// What a rule requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Nothing: everybody passes, and nobody is named.
+    Public,
+    /// Nothing, but who is logged in is named.
+    Optional,
+    /// A session.
+    Required,
+}
+
+/// Budgets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Login starts and callbacks from one address; default 10 a minute and a burst of 50. People in one office share
+    /// an address.
+    pub logins_per_client: Rate,
+    /// Login starts and callbacks of everybody, a second; default 1000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub logins_per_second: u32,
+    /// Checks from one address; default null, no limit.
+    pub checks_per_client: Option<Rate>,
+    /// Tokens not seen before from one address, each of which costs a signature's check; default 600 a minute and a
+    /// burst of 200.
+    pub new_tokens_per_client: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            logins_per_client: Rate { per_minute: 10, burst: 50 },
+            logins_per_second: 1_000,
+            checks_per_client: None,
+            new_tokens_per_client: Rate { per_minute: 600, burst: 200 },
+        }
+    }
+}
+
+/// A budget that refills evenly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// How many a minute in the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub per_minute: u32,
+    /// How many at once after a rest.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+}
+
+/// The admin door.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Where to listen; default `127.0.0.1:9103`. Cannot change while running.
+    #[serde(default = "default_admin_listen")]
+    #[schemars(with = "form::Listener")]
+    pub listen: String,
+    /// The file that holds the bearer token, at least 32 characters.
+    #[schemars(with = "form::SecretFile")]
+    pub token_file: String,
+}
+
+fn default_admin_listen() -> String {
+    "127.0.0.1:9103".to_owned()
+}
+
+/// The log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least weight that is written; default info.
+    pub level: Level,
+}
+
+/// A log line's weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something will fail, or was refused that should not occur.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The end after SIGTERM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long to go on as before, not ready, until the gateway has noticed; default 0s.
+    #[schemars(extend("x-least" = "0s", "x-most" = "5m"))]
+    pub delay: Period,
+    /// How long requests in flight may take to finish; default 10s.
+    #[schemars(extend("x-least" = "1s", "x-most" = "10m"))]
+    pub deadline: Period,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { delay: Period::seconds(0), deadline: Period::seconds(10) }
+    }
+}

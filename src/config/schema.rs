@@ -1,0 +1,144 @@
+//! The JSON schema of the file, made from [`super::raw`]: for editors, for the chart, and for our own check.
+
+use super::raw;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+use std::sync::LazyLock;
+
+/// The schema, without references: the settings are a tree, and a tree is easier to follow for readers and for
+/// [`super::shape`].
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<raw::Config>().to_value()
+});
+
+/// The schema of the whole file.
+#[must_use]
+pub fn root() -> &'static Value {
+    &SCHEMA
+}
+
+/// The schema as text, to be printed.
+#[must_use]
+pub fn text() -> String {
+    format!("{:#}", root())
+}
+
+/// The schema of one setting: keys lead into mappings, `None` into a list's items.
+#[must_use]
+pub fn at<'a>(path: impl IntoIterator<Item = Option<&'a str>>) -> Option<&'static Value> {
+    path.into_iter().try_fold(root(), |schema, step| match step {
+        Some(key) => schema.get("properties")?.get(key),
+        None => schema.get("items"),
+    })
+}
+
+/// Whether the schema allows values of this JSON type.
+#[must_use]
+pub fn allows(schema: &Value, kind: &str) -> bool {
+    match schema.get("type") {
+        Some(Value::String(only)) => only == kind,
+        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
+        // A choice of words says so in each of them.
+        _ => words(schema).next().is_some() && kind == "string",
+    }
+}
+
+/// The keys of a mapping; none for anything else.
+pub fn keys(schema: &Value) -> impl Iterator<Item = &str> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str())
+}
+
+/// The keys a mapping cannot do without.
+pub fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The words of a choice; none for anything else.
+pub fn words(schema: &Value) -> impl Iterator<Item = &str> {
+    let plain = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+    let documented = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    plain.chain(documented.filter_map(|one| one.get("const"))).filter_map(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every keyword the check handles. A new one here without its line in `shape.rs` would go unchecked.
+    const HANDLED: [&str; 14] = [
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minItems",
+        "pattern",
+        "x-form",
+        "x-least",
+        "x-most",
+        "minimum",
+        "maximum",
+        "enum",
+        "oneOf",
+    ];
+    const WORDS_ABOUT: [&str; 5] = ["$schema", "title", "description", "default", "format"];
+
+    fn visit(path: &str, schema: &Value, see: &mut impl FnMut(&str, &Value)) {
+        see(path, schema);
+        for key in keys(schema) {
+            visit(&format!("{path}.{key}"), &schema["properties"][key], see);
+        }
+        if let Some(items) = schema.get("items") {
+            visit(&format!("{path}[]"), items, see);
+        }
+    }
+
+    #[test]
+    fn the_schema_says_nothing_that_the_check_does_not_hear() {
+        visit("", root(), &mut |path, schema| {
+            for keyword in schema.as_object().unwrap().keys() {
+                assert!(
+                    HANDLED.contains(&keyword.as_str()) || WORDS_ABOUT.contains(&keyword.as_str()),
+                    "{path} {keyword}"
+                );
+            }
+            if allows(schema, "object") {
+                assert_eq!(schema["additionalProperties"], false, "{path}");
+            }
+            if allows(schema, "string") {
+                assert!(schema.get("x-form").is_some() || words(schema).next().is_some(), "{path} takes any text");
+            }
+            if schema["x-form"] == "period" {
+                assert!(schema.get("x-least").is_some() && schema.get("x-most").is_some(), "{path} has no range");
+            }
+            if allows(schema, "integer") {
+                assert!(schema.get("minimum").is_some() && schema.get("maximum").is_some(), "{path} has no range");
+            }
+        });
+    }
+
+    #[test]
+    fn every_setting_is_documented_in_a_sentence_or_two() {
+        visit("", root(), &mut |path, schema| {
+            if !path.ends_with("[]") {
+                let text = schema["description"].as_str().unwrap_or_default();
+                assert!(text.ends_with('.') && (8..400).contains(&text.len()), "{path}: {text}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_default_stands_in_the_documentation() {
+        visit("", root(), &mut |path, schema| {
+            let said = schema["description"].as_str().unwrap_or_default().to_lowercase();
+            let told = match schema.get("default") {
+                Some(Value::String(text)) => said.contains(text.as_str()),
+                Some(Value::Number(number)) => said.contains(&number.to_string()),
+                Some(Value::Bool(value)) => said.contains(&format!("default {value}")),
+                _ => true,
+            };
+            assert!(told, "{path}: {said}");
+        });
+    }
+}

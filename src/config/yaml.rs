@@ -1,0 +1,480 @@
+//! YAML text → a tree in which every value knows its line.
+//!
+//! A configuration needs mappings, lists and single values. Anchors, aliases, tags, merge keys and several documents
+//! are refused: they let one line mean another. Plain values are typed by YAML 1.2's core schema, so `no` and `on` are
+//! texts. Size, depth and number of values are bounded.
+
+use super::fault::{Fault, Place};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+use std::sync::Arc;
+
+/// Largest file: a thousand times a usual one.
+pub const MOST_BYTES: usize = 1 << 20;
+/// Most values; ten thousand policy rules fit.
+const MOST_NODES: usize = 100_000;
+/// Most faults that are noted before the last; each is looked up among all settings afterwards.
+const MOST_FAULTS: usize = 100;
+/// Deepest nesting; the settings need six levels.
+const MOST_DEPTH: usize = 16;
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The line of the value, or of its key where the value takes several lines.
+    pub place: Place,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a value is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A single value.
+    Scalar(Scalar),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the file's order; a key may stand twice.
+    Table(Vec<Entry>),
+    /// Something refused whose fault has been reported.
+    Refused,
+}
+
+/// A single value: its text, and what the core schema reads in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalar {
+    /// The text as written, without quotes.
+    pub text: String,
+    /// Its type.
+    pub reading: Reading,
+}
+
+/// What the core schema reads in a single value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reading {
+    /// Nothing, `null` or `~`.
+    Null,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Decimal,
+    /// Text without quotes.
+    Plain,
+    /// Text in quotes or as a block.
+    Quoted,
+}
+
+/// One key of a mapping.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub place: Place,
+    /// Its value.
+    pub node: Node,
+}
+
+/// Reads one document. The tree is there even with faults, unless the text is no YAML at all.
+#[must_use]
+pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Fault>) {
+    let text = match plain_text(bytes, file) {
+        Ok(text) => text,
+        Err(fault) => return (None, vec![*fault]),
+    };
+    let mut builder = Builder { file, open: Vec::new(), root: None, nodes: 0, faults: Vec::new() };
+    let mut parser = Parser::new_from_str(text);
+    let mut documents = 0;
+    while let Some(event) = parser.next_event() {
+        let outcome = match event {
+            Ok((Event::DocumentStart(_), span)) => {
+                documents += 1;
+                let second = builder.fault(span.start, "found a second document", "write one document, without `---`");
+                if documents > 1 { Err(second.into()) } else { Ok(()) }
+            }
+            Ok((event, span)) => builder.take(event, span.start),
+            Err(error) => Err(builder.syntax_fault(&error, text).into()),
+        };
+        if let Err(fault) = outcome {
+            builder.faults.push(*fault);
+            return (None, builder.faults);
+        }
+    }
+    let empty = || Node { place: place(file, 1, 0), value: Value::Table(Vec::new()) };
+    let root = builder.root.unwrap_or_else(empty);
+    // A file of comments, or of `---` alone.
+    let nothing = matches!(&root.value, Value::Scalar(Scalar { reading: Reading::Null, .. }));
+    (Some(if nothing { empty() } else { root }), builder.faults)
+}
+
+/// What the core schema reads in a plain text.
+#[must_use]
+pub fn read_plain(text: &str) -> Reading {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Reading::Null,
+        "true" | "True" | "TRUE" => return Reading::Boolean(true),
+        "false" | "False" | "FALSE" => return Reading::Boolean(false),
+        _ => {}
+    }
+    let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    for (prefix, radix) in [("0x", 16), ("0o", 8)] {
+        if let Some(rest) = text.strip_prefix(prefix).filter(|rest| digits(rest, radix)) {
+            return i64::from_str_radix(rest, radix).map_or(Reading::Decimal, Reading::Integer);
+        }
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits(unsigned, 10) {
+        return text.parse().map_or(Reading::Decimal, Reading::Integer);
+    }
+    let named = matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN");
+    let numeric = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && unsigned.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
+        && unsigned.parse::<f64>().is_ok();
+    if named || numeric { Reading::Decimal } else { Reading::Plain }
+}
+
+/// UTF-8 without control characters; the parser takes NUL for the end and would leave the rest of the file unread.
+fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Fault>> {
+    let line_of = |position: usize| {
+        let before = bytes.get(..position).unwrap_or_default();
+        place(file, before.iter().filter(|byte| **byte == b'\n').count() + 1, 0)
+    };
+    if bytes.len() > MOST_BYTES {
+        let found = "found more than 1 MiB";
+        return Err(
+            Fault::new(Place::File(file.clone()), "", found, "write a smaller file; is it the right one?").into()
+        );
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        Fault::new(line_of(error.valid_up_to()), "", "found bytes that are not UTF-8", "save the file as UTF-8")
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let forbidden = |(_, c): &(usize, char)| {
+        (c.is_control() && !matches!(c, '\t' | '\n' | '\r')) || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    match text.char_indices().find(forbidden) {
+        Some((position, _)) => {
+            let found = "found a control character";
+            Err(Fault::new(line_of(position), "", found, "remove it; most editors can show invisible characters")
+                .into())
+        }
+        None => Ok(text),
+    }
+}
+
+fn place(file: &Arc<str>, line: usize, column: usize) -> Place {
+    Place::Line { file: file.clone(), line: line.max(1), column: column + 1 }
+}
+
+/// A list or mapping whose end has not been reached.
+enum Open {
+    List { place: Place, items: Vec<Node> },
+    Table { place: Place, entries: Vec<Entry>, key: Option<Key> },
+}
+
+impl Open {
+    fn line(&self) -> usize {
+        match self {
+            Self::List { place: Place::Line { line, .. }, .. }
+            | Self::Table { place: Place::Line { line, .. }, .. } => *line,
+            _ => 1,
+        }
+    }
+}
+
+/// A key that waits for its value.
+struct Key {
+    text: Option<String>,
+    place: Place,
+}
+
+struct Builder<'a> {
+    file: &'a Arc<str>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    nodes: usize,
+    faults: Vec<Fault>,
+}
+
+impl Builder<'_> {
+    fn fault(&self, at: Marker, found: &str, wanted: &str) -> Fault {
+        Fault::new(place(self.file, at.line(), at.col()), "", found, wanted)
+    }
+
+    /// Takes one event; an `Err` ends the reading.
+    fn take(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Fault>> {
+        let here = place(self.file, at.line(), at.col());
+        match event {
+            Event::Alias(_) => {
+                let fault = self.fault(at, "found an alias (`*`)", "write the value itself");
+                self.report(fault);
+                self.add(Node { place: here, value: Value::Refused })
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_marks(anchor, tag.is_some(), &here);
+                let reading = if style == ScalarStyle::Plain { read_plain(&text) } else { Reading::Quoted };
+                self.add(Node { place: here, value: Value::Scalar(Scalar { text: text.into_owned(), reading }) })
+            }
+            Event::SequenceStart(anchor, tag) => {
+                let here = self.place_by_key(&here);
+                self.refuse_marks(anchor, tag.is_some(), &here);
+                self.push(Open::List { place: here, items: Vec::new() }, at)
+            }
+            Event::MappingStart(anchor, tag) => {
+                let here = self.place_by_key(&here);
+                self.refuse_marks(anchor, tag.is_some(), &here);
+                self.push(Open::Table { place: here, entries: Vec::new(), key: None }, at)
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::List { place, items }) => self.add(Node { place, value: Value::List(items) }),
+                Some(Open::Table { place, entries, .. }) => self.add(Node { place, value: Value::Table(entries) }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The parser's own words where ours are not clearer. They never hold more of the text than one character.
+    fn syntax_fault(&self, error: &ScanError, text: &str) -> Fault {
+        let info = error.info();
+        let (found, wanted) = if info.contains("tab") {
+            ("found a tab".to_owned(), "indent with spaces".to_owned())
+        } else if info.contains("unknown anchor") || info.contains("anchor or alias") {
+            (
+                "found an alias (`*`) or anchor (`&`)".to_owned(),
+                "write the value itself, in quotes where it starts with `*`".to_owned(),
+            )
+        } else if info.contains("mapping values are not allowed") {
+            ("found a `:` where none can be".to_owned(), "check the indentation, or put the value in quotes".to_owned())
+        } else if info.contains("end of stream") || info.contains("unexpected eof") {
+            ("found the end of the file too early".to_owned(), "close the bracket or quote that is open".to_owned())
+        } else if info.contains("recursion limit") {
+            ("found too many levels".to_owned(), format!("nest at most {MOST_DEPTH} levels"))
+        } else if info.contains("flow mapping") || info.contains("flow sequence") {
+            let line = self.open.last().map_or(1, Open::line);
+            let found = format!("found neither a comma nor the end of the brackets that open on line {line}");
+            (found, "write a comma between the items, and the closing bracket".to_owned())
+        } else if info.contains("block mapping") || info.contains("block collection") || info.contains("indent") {
+            ("found a line that does not fit what is around it".to_owned(), "check its indentation".to_owned())
+        } else if info.contains("simple key expect") {
+            ("found a key without a colon".to_owned(), "write `key: value`, with a space after the colon".to_owned())
+        } else {
+            ("found something that is not YAML".to_owned(), format!("check this line and the one before: {info}"))
+        };
+        // The end of the file is on its last line, not on one after it.
+        let mut line = error.marker().line().min(text.lines().count());
+        if info.contains("tab") {
+            // The parser names the value above, which it took the line with the tab to continue.
+            let is_indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+            line += text.lines().skip(line.saturating_sub(1)).position(is_indented_by_tab).unwrap_or_default();
+        }
+        Fault::new(place(self.file, line, error.marker().col()), "", found, wanted)
+    }
+
+    /// Notes a fault after which the reading can go on. Whoever has so many needs no more.
+    fn report(&mut self, fault: Fault) {
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    fn refuse_marks(&mut self, anchor: usize, tag: bool, place: &Place) {
+        let mut refuse = |found, wanted| self.report(Fault::new(place.clone(), "", found, wanted));
+        if anchor != 0 {
+            refuse("found an anchor (`&`)", "write the value at each place that needs it");
+        }
+        if tag {
+            refuse("found a tag (`!`)", "leave it out, or put the value in quotes");
+        }
+    }
+
+    /// Where a list or mapping is best found: by its key, if it has one.
+    fn place_by_key(&self, here: &Place) -> Place {
+        match self.open.last() {
+            Some(Open::Table { key: Some(key), .. }) => key.place.clone(),
+            _ => here.clone(),
+        }
+    }
+
+    fn push(&mut self, open: Open, at: Marker) -> Result<(), Box<Fault>> {
+        if self.open.len() >= MOST_DEPTH {
+            return Err(self.fault(at, "found too many levels", &format!("nest at most {MOST_DEPTH} levels")).into());
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Puts a finished value where it belongs: as an item, a key, a key's value, or the root.
+    fn add(&mut self, mut node: Node) -> Result<(), Box<Fault>> {
+        self.nodes += 1;
+        if self.nodes > MOST_NODES {
+            return Err(
+                Fault::new(node.place, "", format!("found more than {MOST_NODES} values"), "write fewer").into()
+            );
+        }
+        let mut refused = None;
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::List { items, .. }) => items.push(node),
+            Some(Open::Table { key, .. }) if key.is_none() => {
+                let text = match node.value {
+                    Value::Scalar(scalar) => Some(scalar.text),
+                    Value::Refused => None,
+                    Value::List(_) | Value::Table(_) => {
+                        let found = "found a list or mapping as a key";
+                        let wanted = "write a single word before `:`";
+                        refused = Some(Fault::new(node.place.clone(), "", found, wanted));
+                        None
+                    }
+                };
+                *key = Some(Key { text, place: node.place });
+            }
+            Some(Open::Table { entries, key, .. }) => {
+                let Some(Key { text: Some(name), place }) = key.take() else { return Ok(()) };
+                // The parser places a value that is missing where it noticed, which can be lines below.
+                if matches!(&node.value, Value::Scalar(scalar) if scalar.text.is_empty()) {
+                    node.place = place.clone();
+                }
+                entries.push(Entry { key: name, place, node });
+            }
+        }
+        if let Some(fault) = refused {
+            self.report(fault);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn faults(text: impl AsRef<[u8]>) -> String {
+        let faults = parse(text.as_ref(), &"c.yaml".into()).1;
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn plain_values_are_read_by_the_core_schema() {
+        for (text, reading) in [
+            ("", Reading::Null),
+            ("~", Reading::Null),
+            ("null", Reading::Null),
+            ("nUll", Reading::Plain),
+            ("true", Reading::Boolean(true)),
+            ("FALSE", Reading::Boolean(false)),
+            ("yes", Reading::Plain),
+            ("on", Reading::Plain),
+            ("15", Reading::Integer(15)),
+            ("-15", Reading::Integer(-15)),
+            ("+15", Reading::Integer(15)),
+            ("0644", Reading::Integer(644)),
+            ("0x1F", Reading::Integer(31)),
+            ("0o17", Reading::Integer(15)),
+            ("1_000", Reading::Plain),
+            ("99999999999999999999", Reading::Decimal),
+            ("1.5", Reading::Decimal),
+            (".5", Reading::Decimal),
+            ("1e3", Reading::Decimal),
+            ("-.inf", Reading::Decimal),
+            (".nan", Reading::Decimal),
+            (".", Reading::Plain),
+            ("127.0.0.1", Reading::Plain),
+            ("15m", Reading::Plain),
+            ("inf", Reading::Plain),
+            ("0x", Reading::Plain),
+        ] {
+            assert_eq!(read_plain(text), reading, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let (root, faults) = parse(b"# head\na: 1\nb:\n- x\n-   y: 2\nc:\n", &"c.yaml".into());
+        assert_eq!(faults, []);
+        let Value::Table(entries) = root.unwrap().value else { panic!("a mapping") };
+        let lines: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.node.place.to_string())).collect();
+        assert_eq!(lines, [("a", "c.yaml:2".into()), ("b", "c.yaml:3".into()), ("c", "c.yaml:6".into())]);
+        let Value::List(items) = &entries[1].node.value else { panic!("a list") };
+        assert_eq!(items.iter().map(|item| item.place.to_string()).collect::<Vec<_>>(), ["c.yaml:4", "c.yaml:5"]);
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_mapping() {
+        for text in ["", "\n", "# nothing\n", "---\n", "\u{feff}# nothing", "null"] {
+            let (root, faults) = parse(text.as_bytes(), &"c.yaml".into());
+            assert_eq!(root.map(|root| root.value), Some(Value::Table(vec![])), "{text:?}");
+            assert_eq!(faults, []);
+        }
+    }
+
+    #[test]
+    fn what_lets_one_line_mean_another_is_refused() {
+        for (text, fault) in [
+            ("a: &x 1", "c.yaml:1: found an anchor (`&`); write the value at each place that needs it"),
+            ("a: !!str 1", "c.yaml:1: found a tag (`!`); leave it out, or put the value in quotes"),
+            (
+                "a: */b",
+                "c.yaml:1: found an alias (`*`) or anchor (`&`); \
+                 write the value itself, in quotes where it starts with `*`",
+            ),
+            ("a: 1\n---\nb: 2", "c.yaml:2: found a second document; write one document, without `---`"),
+            ("[a]: 1", "c.yaml:1: found a list or mapping as a key; write a single word before `:`"),
+        ] {
+            assert_eq!(faults(text), fault, "{text:?}");
+        }
+        assert!(faults("a: &x 1\nb: *x").contains("c.yaml:2: found an alias (`*`); write the value itself"));
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_said_by_its_line() {
+        for (text, fault) in [
+            ("a:\n\tb: 1", "c.yaml:2: found a tab; indent with spaces"),
+            ("a: b: c", "c.yaml:1: found a `:` where none can be; check the indentation, or put the value in quotes"),
+            ("a: \"x", "c.yaml:1: found the end of the file too early; close the bracket or quote that is open"),
+            (
+                "a: {b: 1",
+                "c.yaml:1: found neither a comma nor the end of the brackets that open on line 1; write a comma between the items, and the closing bracket",
+            ),
+            (
+                "a: 1\n b: 2",
+                "c.yaml:2: found a `:` where none can be; check the indentation, or put the value in quotes",
+            ),
+            (
+                "a: 1\nb\nc: 2",
+                "c.yaml:3: found a key without a colon; write `key: value`, with a space after the colon",
+            ),
+        ] {
+            assert_eq!(faults(text), fault, "{text:?}");
+        }
+        assert_eq!(faults(b"a: 1\nb: \xff"), "c.yaml:2: found bytes that are not UTF-8; save the file as UTF-8");
+        assert_eq!(
+            faults("a: 1\nb: 2\0\nc: 3"),
+            "c.yaml:2: found a control character; remove it; most editors can show invisible characters"
+        );
+    }
+
+    #[test]
+    fn depth_size_and_number_are_bounded() {
+        assert!(faults("[".repeat(17)).contains("too many levels"));
+        assert!(faults("- ".repeat(200_000)).contains("too many levels"));
+        assert!(faults("- 1\n".repeat(100_001)).contains("more than 100000 values"));
+        assert!(faults(" ".repeat(MOST_BYTES + 1)).contains("more than 1 MiB"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes, &"c".into());
+        }
+
+        #[test]
+        fn no_marks_panic(text in "([-a: ,\\[\\]{}&*!|>'\"%@`#?~\n\r\t.0-9\\\\]|---|\\.\\.\\.|- |: |%TAG |<<){0,80}") {
+            let _ = parse(text.as_bytes(), &"c".into());
+        }
+    }
+}
