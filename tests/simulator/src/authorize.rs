@@ -50,7 +50,7 @@ fn visit(world: &mut World, request: &Request) -> Result<Answer, Refusal> {
     let login = checked(app, request)?;
     let first_hop = app.first_hop && !request.query.iter().any(|(name, _)| name == "connect_redirect");
     if first_hop {
-        let again = format!("{}?{}&connect_redirect=1", request.path, request.raw_query);
+        let again = format!("{}{}&connect_redirect=1", request.origin(), here(request));
         return Ok(Answer::redirect(&again, "first hop: same link again with connect_redirect=1"));
     }
     let user = world.person(request).ok_or_else(|| Refusal::worded("系统错误", "sim_user names nobody of the cast"))?;
@@ -108,7 +108,10 @@ fn proceed(world: &mut World, login: &Login, app: &App, user: &User, request: &R
             user.snapshot = Snapshot::Never;
         }
         let granted = callback::grant(world, login, &user.name, true);
-        return Answer::redirect(&granted.location, "snapshot page: code for a virtual visitor, without consent");
+        return Answer::redirect(
+            &granted.location,
+            format!("{}: snapshot page, code for a virtual visitor", user.name),
+        );
     }
     let now = world.clock.now();
     let remembered = app.remember_consent
@@ -116,13 +119,13 @@ fn proceed(world: &mut World, login: &Login, app: &App, user: &User, request: &R
         && request.param("forcePopup") != "true";
     if !asks_for_profile || user.follows(&app.appid) || remembered {
         let granted = callback::grant(world, login, &user.name, false);
-        return Answer::redirect(&granted.location, format!("code issued silently ({})", login.scope));
+        return Answer::redirect(&granted.location, format!("{}: code issued silently ({})", user.name, login.scope));
     }
     let uuid = consent::ask(world, login, &user.name);
     if app.instant_consent {
         return consent::by_habit(world, &uuid);
     }
-    Answer::page(pages::consent(world, &uuid, login, user, &here(request)), "consent page")
+    Answer::page(pages::consent(world, &uuid, login, user, &here(request)), format!("{}: consent page", user.name))
 }
 
 /// What is wrong with the order of the parameters; none where each of the five comes once, in order, before all others.

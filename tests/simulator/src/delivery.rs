@@ -11,6 +11,7 @@ use crate::body::{Cut, Pour, Step};
 use crate::endpoint::Endpoint;
 use crate::faults::{Effect, HUGE_BODY, LONGEST_DELAY};
 use crate::gzip;
+use crate::qr;
 use crate::refusal::Refusal;
 use crate::wire::ResetLever;
 use crate::world::World;
@@ -41,7 +42,11 @@ pub fn instead(world: &mut World, endpoint: Endpoint, effect: &Effect, lever: &R
 
 /// An errcode in the form that the endpoint's readers expect.
 fn failure(world: &mut World, endpoint: Endpoint, code: i64) -> Answer {
-    if endpoint.is_api() { errcode(world, code) } else { Refusal::numbered(code, "a fault was injected").into_answer() }
+    match endpoint {
+        endpoint if endpoint.is_api() => errcode(world, code),
+        Endpoint::LongPoll => qr::told(code, "", None, "long poll: failed"),
+        _ => Refusal::numbered(code, "a fault was injected").into_answer(),
+    }
 }
 
 /// Puts the answer into HTTP, with every effect that is left.
@@ -177,8 +182,8 @@ fn drip(bytes: &Bytes, pieces: u32, over: Duration) -> Vec<Step> {
     let pause = over.min(LONGEST_DELAY) / pieces;
     let mut steps = Vec::new();
     for start in (0..bytes.len()).step_by(size) {
-        steps.push(Step::Send(bytes.slice(start..bytes.len().min(start + size))));
         steps.push(Step::Wait(pause));
+        steps.push(Step::Send(bytes.slice(start..bytes.len().min(start + size))));
     }
     steps
 }

@@ -1,7 +1,7 @@
 //! The endpoints of WeChat that are imitated, and where they are.
 //!
 //! The paths of open.weixin.qq.com, lp.open.weixin.qq.com and api.weixin.qq.com do not collide, so all are served on one
-//! port.
+//! port. Another endpoint is a variant here, a function in a file of its own, and a line in `server`.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ pub enum Endpoint {
     AccessToken,
     RefreshToken,
     Auth,
+    #[serde(alias = "userinfo")]
     UserInfo,
     Callback,
     /// Every request above.
@@ -47,6 +48,12 @@ impl Endpoint {
     #[must_use]
     pub fn is_api(self) -> bool {
         matches!(self, Self::AccessToken | Self::RefreshToken | Self::Auth | Self::UserInfo)
+    }
+
+    /// Where api.weixin.qq.com answers 40066 to what it does not know.
+    #[must_use]
+    pub fn is_api_path(path: &str) -> bool {
+        ["/sns/", "/cgi-bin/", "/wxa/"].iter().any(|prefix| path.starts_with(prefix))
     }
 
     #[must_use]

@@ -56,6 +56,6 @@ pub use endpoint::Endpoint;
 pub use faults::{Effect, Fault, Lasting, Mangling, Times};
 pub use identity::{openid, snapshot_openid, snapshot_unionid, unionid};
 pub use journal::Entry;
-pub use options::Options;
+pub use options::{Avatars, Options};
 pub use simulator::Simulator;
 pub use user::{Avatar, Consent, Risk, Snapshot, User};

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
-use wechat_simulator::{App, Options, Simulator};
+use wechat_simulator::{App, Avatars, Options, Simulator};
 
 /// A file of apps larger than this is not one.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -95,8 +96,17 @@ struct AppFile {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let flags = Flags::parse();
+async fn main() -> ExitCode {
+    match run(Flags::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wechat-simulator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Flags) -> anyhow::Result<()> {
     let listen = flags.listen;
     let options = options(flags)?;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -140,7 +150,7 @@ fn options(flags: Flags) -> anyhow::Result<Options> {
         qr_hold: Duration::from_secs(flags.qr_hold),
         allow_remote: flags.allow_remote,
         any_browser: flags.any_browser,
-        avatars: Some(flags.avatars.unwrap_or_else(|| format!("http://{}", flags.listen))),
+        avatars: flags.avatars.map_or(Avatars::Here, Avatars::At),
         narrate: !flags.quiet,
     })
 }

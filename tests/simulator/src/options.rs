@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use crate::app::App;
 
+/// Where the avatar addresses in profiles point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Avatars {
+    /// Where WeChat's do; nothing answers there.
+    #[default]
+    LikeWechat,
+    /// To the simulator, by the address it listens on.
+    Here,
+    /// To another address that leads to the simulator, without a slash at the end.
+    At(String),
+}
+
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Port 0 lets the system choose.
@@ -18,8 +30,7 @@ pub struct Options {
     pub allow_remote: bool,
     /// Serve the authorize page to browsers that are not WeChat's too.
     pub any_browser: bool,
-    /// Where avatar addresses point. None: where WeChat's do, and nothing answers there.
-    pub avatars: Option<String>,
+    pub avatars: Avatars,
     /// Tell each hop on stdout in a sentence; never with a code, token or secret.
     pub narrate: bool,
 }
@@ -33,7 +44,7 @@ impl Default for Options {
             qr_hold: Duration::from_secs(25),
             allow_remote: false,
             any_browser: false,
-            avatars: None,
+            avatars: Avatars::LikeWechat,
             narrate: false,
         }
     }

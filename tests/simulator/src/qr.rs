@@ -69,7 +69,7 @@ impl Phase {
     }
 
     /// The number the page's script waits for.
-    fn errcode(&self) -> u16 {
+    fn errcode(&self) -> i64 {
         match self {
             Self::Waiting => 408,
             Self::Scanned { .. } => 404,
@@ -133,9 +133,8 @@ pub fn image(world: &World, request: &Request) -> Answer {
     if world.qr_codes.get(&uuid).is_none() {
         return Answer::new(StatusCode::NOT_FOUND, "text/plain", Content::Text(String::new()), "no such QR code");
     }
-    // The phone opens the page where the browser found it, or else our own address.
-    let host = Some(request.header("host")).filter(|host| !host.is_empty()).unwrap_or("127.0.0.1");
-    match QRBuilder::new(format!("http://{host}/connect/confirm?uuid={uuid}")).build() {
+    // The phone opens the page where the browser found it.
+    match QRBuilder::new(format!("{}/connect/confirm?uuid={uuid}", request.origin())).build() {
         Ok(code) => {
             let svg = SvgBuilder::default().to_str(&code);
             Answer::new(StatusCode::OK, "image/svg+xml", Content::Text(svg), "QR image")
@@ -248,8 +247,9 @@ pub fn no_news() -> Answer {
     told(408, "", None, "long poll: nothing yet")
 }
 
-/// `window.sim_location` is the simulator's own: the finished address, mangled if a fault says so.
-fn told(errcode: u16, code: &str, location: Option<&str>, decision: &str) -> Answer {
+/// What the page's script reads. `window.sim_location` is the simulator's own: the finished address, mangled if a fault says so.
+#[must_use]
+pub fn told(errcode: i64, code: &str, location: Option<&str>, decision: &str) -> Answer {
     let mut script = format!("window.wx_errcode={errcode};window.wx_code='{code}';");
     if let Some(location) = location {
         // A string in JSON is one in JavaScript; it comes as a script of its own, so no tag can end it early.

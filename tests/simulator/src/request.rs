@@ -43,6 +43,16 @@ impl Request {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).unwrap_or_default()
     }
 
+    /// Scheme and host as the browser used them, for addresses that lead back here; empty where it did not say.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = if self.header("x-forwarded-proto") == "https" { "https" } else { "http" };
+        match self.header("host") {
+            "" => String::new(),
+            host => format!("{scheme}://{host}"),
+        }
+    }
+
     /// Who the browser says is on the phone: `sim_user` in the query, else the header, else the cookie, percent-encoded.
     #[must_use]
     pub fn sim_user(&self) -> Option<String> {

@@ -30,7 +30,7 @@ use crate::{authorize, consent, control, delivery, home, qr, sns};
 /// Connections open at once; more wait in the system's queue.
 const MOST_CONNECTIONS: usize = 1_024;
 /// A request's head: room for a very long `redirect_uri`, and no more.
-const LARGEST_HEAD: usize = 64 * 1024;
+const LARGEST_HEAD: usize = 16 * 1024;
 /// A request's body: forms and control calls.
 const LARGEST_BODY: usize = 256 * 1024;
 /// How long a head or a body may take to arrive.
@@ -127,21 +127,23 @@ async fn own(shared: &Shared, request: &Request) -> Result<Response<Pour>, Cut> 
         "/" => home::page(&shared.world(), request),
         path if path.starts_with("/_sim/") => control::answer(shared, request).await,
         path if path.starts_with("/mmopen/") => home::avatar(&shared.world(), request),
-        path if path.starts_with("/sns/") => {
-            let mut world = shared.world();
-            let number = note(&mut world, request);
-            let answer = crate::answer::errcode(&mut world, 40066);
-            world.journal.decide(number, &answer.decision);
-            answer
-        }
-        _ => Answer::new(
-            StatusCode::NOT_FOUND,
-            "text/plain",
-            Content::Text("no such page in the WeChat simulator\n".into()),
-            "",
-        ),
+        _ => unknown(&mut shared.world(), request),
     };
     delivery::deliver(&mut shared.world(), Endpoint::Any, answer, &[], &ResetLever::default())
+}
+
+/// A path that WeChat may have and the simulator has not: noted, as a test may want to know that nobody went there.
+fn unknown(world: &mut World, request: &Request) -> Answer {
+    let number = note(world, request);
+    let answer = match Endpoint::is_api_path(&request.path) {
+        true => crate::answer::errcode(world, 40066),
+        false => {
+            let content = Content::Text("the WeChat simulator has no such page\n".into());
+            Answer::new(StatusCode::NOT_FOUND, "text/plain", content, "no such endpoint")
+        }
+    };
+    world.journal.decide(number, &answer.decision);
+    answer
 }
 
 /// One request to an endpoint of WeChat's, from journal to wire.
@@ -244,7 +246,7 @@ pub async fn bind(listen: SocketAddr, allow_remote: bool) -> io::Result<TcpListe
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "{listen} is not a loopback address: the simulator logs anybody in as anybody (allow_remote lifts this)"
+                "{listen} is not a loopback address: the simulator logs anybody in as anybody (--allow-remote, allow_remote lifts this)"
             ),
         ));
     }

@@ -12,7 +12,7 @@ use crate::faults::{Effect, Faults, Occasion};
 use crate::grants::Grants;
 use crate::identity;
 use crate::journal::Journal;
-use crate::options::Options;
+use crate::options::{Avatars, Options};
 use crate::qr::QrCode;
 use crate::request::Request;
 use crate::shelf::Shelf;
@@ -84,7 +84,11 @@ impl World {
     pub fn headimgurl(&self, user: &User) -> String {
         match &user.avatar {
             Avatar::Own => {
-                let host = self.options.avatars.as_deref().unwrap_or(QLOGO);
+                let host = match &self.options.avatars {
+                    Avatars::LikeWechat => QLOGO,
+                    Avatars::Here => &format!("http://{}", self.options.listen),
+                    Avatars::At(host) => host,
+                };
                 format!("{host}/mmopen/vi_32/{}/132", identity::avatar(&user.name))
             }
             Avatar::Missing => String::new(),
