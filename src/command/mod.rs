@@ -1,0 +1,121 @@
+//! The commands. Each takes its arguments and ends in an exit code.
+
+pub mod check_config;
+pub mod keygen;
+pub mod serve;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// WeChat login for anything behind a gateway, without changing the application.
+///
+/// wechat-authz sits beside Envoy, answers its ext_authz checks from memory, runs WeChat's login for those it does not
+/// know, and hands the application verified identity headers (x-wechat-subject, -openid, -unionid, -appid, -flow,
+/// -session, -nickname, -avatar).
+///
+/// First steps:
+///
+///   wechat-authz keygen keys/                    make a signing key
+///   wechat-authz check-config wechat-authz.yaml  see what is wrong, or what it amounts to
+///   wechat-authz serve --config wechat-authz.yaml
+#[derive(Debug, Parser)]
+#[command(name = "wechat-authz", version, after_long_help = EXIT_CODES, max_term_width = 110, verbatim_doc_comment)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+A minimal configuration:
+  keys: { directory: keys }
+  apps:
+  - name: shop
+    origin: https://shop.example.com
+    official_account: { appid: wx0123456789abcdef, secret_file: ./oa.secret }
+
+Any setting can be overridden by an environment variable, its path in capitals with two underscores between the parts:
+  WECHAT_AUTHZ__LISTEN__CHECK=unix:/run/wechat-authz/check.sock
+  WECHAT_AUTHZ__APPS__0__ORIGIN=http://127.0.0.1:8080
+Secrets come from files (secret_file, token_file), never from the command line or the environment.
+
+Signals:
+  SIGTERM, SIGINT  stop taking connections, finish what is under way, exit
+  SIGHUP           look at the configuration, the secrets and the keys now
+
+Exit codes:
+   0  ended as asked
+   1  failed while running, for example a door could not be opened
+   2  the command line is wrong
+  74  the answer could not be printed
+  78  the configuration, a secret or a key is wrong; every fault is named";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer the gateway's checks and show the login's pages.
+    ///
+    /// Logs are JSON lines on standard output. Changes of the configuration, the secrets and the keys are picked up
+    /// without a restart (all but where it listens); a bad change is refused with one log line and the old one stays.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say everything that is wrong with a configuration, or show what it amounts to, every secret masked.
+    ///
+    /// Starts nothing and calls nobody. Reads the secrets and keys that the file names, to see that they are usable.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(value_name = "FILE", required_unless_present = "print_schema")]
+        file: Option<PathBuf>,
+        /// Print the JSON schema of the file instead, for editors.
+        #[arg(long)]
+        print_schema: bool,
+    },
+    /// Make a new signing key in a directory, as <UTC time>.pem.
+    ///
+    /// Run it again to rotate: the new key verifies at once and signs after keys.sign_after, so nobody is logged out.
+    /// Remove an old key's file when its tokens are dead (after the longest session lifetime), or at once to end them.
+    Keygen {
+        /// The directory; made if there is none.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// Runs a command to its end.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Serve { config } => serve::run(&config),
+        Command::CheckConfig { file, print_schema } => {
+            check_config::run(&file.unwrap_or_default(), print_schema)
+        }
+        Command::Keygen { directory } => keygen::run(&directory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_secret_can_be_given_on_the_command_line() {
+        let help = Arguments::command().render_long_help().to_string();
+        for command in Arguments::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                let name = argument.get_id().as_str();
+                assert!(!name.contains("secret") && !name.contains("token") && !name.contains("password"), "{name}");
+            }
+        }
+        assert!(help.contains("Exit codes"), "{help}");
+    }
+}

@@ -1,0 +1,446 @@
+//! What the configuration means: every module's own settings, made from the shape once it is right.
+//!
+//! Here stand the rules that tie settings to each other. After this step no invalid value exists.
+
+use super::{Faults, Meaning, raw};
+use crate::check::Requirement;
+use crate::gateway::ClientAddress;
+use crate::limits::{self, Rate};
+use crate::login::settings::{App, OfficialAccount, SubjectRule};
+use crate::origin::{Origin, authority};
+use crate::pages::DomainProof;
+use crate::policy::{PathMatch, Policy, Rule};
+use crate::secret::Secret;
+use crate::server::Address;
+use crate::session;
+use crate::session::keys::KeySettings;
+use crate::wechat::{self, AppId, Application, Scope, breaker};
+use aws_lc_rs::digest;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// An AppSecret has 32 hex digits; fewer than this is not one.
+const LEAST_APP_SECRET: usize = 16;
+
+/// A token that guards revocations.
+const LEAST_ADMIN_TOKEN: usize = 32;
+
+/// Everything the program runs by.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where to listen. Fixed while running.
+    pub listen: Listen,
+    /// Where the pages are.
+    pub prefix: String,
+    /// The signing keys.
+    pub keys: KeySettings,
+    /// Where revocations are kept.
+    pub state_directory: Option<PathBuf>,
+    /// How often to look for changes.
+    pub reload_interval: Duration,
+    /// Where the client's address comes from.
+    pub client_address: ClientAddress,
+    /// Whether a `Set-Cookie` on an allow reaches the browser.
+    pub delivers_set_cookie: bool,
+    /// WeChat's hosts and bounds.
+    pub wechat: wechat::Settings,
+    /// The applications.
+    pub apps: Vec<Arc<App>>,
+    /// Domain proofs by authority.
+    pub domain_proofs: HashMap<String, Vec<DomainProof>>,
+    /// The rules.
+    pub policy: Policy,
+    /// The budgets.
+    pub limits: limits::Settings,
+    /// The admin door's token.
+    pub admin_token: Option<Secret>,
+    /// The least level that is logged.
+    pub log_level: &'static str,
+    /// How the process ends.
+    pub drain: Drain,
+    /// Changes when the file or any secret does.
+    pub fingerprint: [u8; 32],
+    /// What works but should not stay so.
+    pub warnings: Vec<String>,
+}
+
+/// The doors' addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The gateway's checks.
+    pub check: Address,
+    /// The browser's pages.
+    pub pages: Address,
+    /// Health and metrics.
+    pub ops: Address,
+    /// Revocation; no such door where absent.
+    pub admin: Option<Address>,
+}
+
+/// The end after SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long to go on as before, not ready.
+    pub delay: Duration,
+    /// How long requests in flight may take.
+    pub deadline: Duration,
+}
+
+/// Makes sense of a configuration of the right shape.
+///
+/// # Errors
+/// All faults, of shape and of meaning.
+pub fn understand(loaded: super::Loaded) -> Result<Settings, Faults> {
+    let fingerprint = loaded.digest();
+    let (raw, meaning) = loaded.understand();
+    let mut reader = Reader { meaning, fingerprint: digest::Context::new(&digest::SHA256) };
+    reader.fingerprint.update(&fingerprint);
+    let mut settings = reader.settings(&raw);
+    if let Some(settings) = &mut settings {
+        settings.warnings = reader.meaning.warnings().iter().map(ToString::to_string).collect();
+        settings.fingerprint.copy_from_slice(reader.fingerprint.finish().as_ref());
+    }
+    reader.meaning.finish(settings)
+}
+
+struct Reader {
+    meaning: Meaning,
+    fingerprint: digest::Context,
+}
+
+impl Reader {
+    /// Reads everything before it gives up on anything, so that all faults are reported together.
+    fn settings(&mut self, raw: &raw::Config) -> Option<Settings> {
+        let listen = self.listen(raw);
+        let admin_token =
+            raw.admin.as_ref().map(|admin| self.secret("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
+        let client_address = self.parse("gateway.client_address", &raw.gateway.client_address, CLIENT_ADDRESS);
+        let wechat = self.wechat(&raw.wechat);
+        let apps = self.apps(raw);
+        let domain_proofs = self.domain_proofs(raw);
+        let policy = self.policy(raw);
+        let limits = self.limits(&raw.limits);
+        Some(Settings {
+            listen: listen?,
+            prefix: raw.prefix.clone(),
+            keys: KeySettings {
+                directory: self.meaning.resolve(&raw.keys.directory),
+                sign_after: raw.keys.sign_after.into(),
+            },
+            state_directory: raw.state_directory.as_deref().map(|directory| self.meaning.resolve(directory)),
+            reload_interval: raw.reload_interval.into(),
+            client_address: client_address?,
+            delivers_set_cookie: raw.gateway.delivers_set_cookie,
+            wechat: wechat?,
+            apps: apps?,
+            domain_proofs: domain_proofs?,
+            policy: policy?,
+            limits: limits?,
+            admin_token: match admin_token {
+                Some(token) => Some(token?),
+                None => None,
+            },
+            log_level: match raw.log.level {
+                raw::Level::Error => "error",
+                raw::Level::Warn => "warn",
+                raw::Level::Info => "info",
+                raw::Level::Debug => "debug",
+                raw::Level::Trace => "trace",
+            },
+            drain: Drain { delay: raw.drain.delay.into(), deadline: raw.drain.deadline.into() },
+            fingerprint: [0; 32],
+            warnings: Vec::new(),
+        })
+    }
+
+    fn parse<T>(&mut self, path: &str, text: &str, wanted: &str) -> Option<T>
+    where
+        T: std::str::FromStr,
+        T::Err: std::fmt::Display,
+    {
+        self.meaning.take(path, text, text.parse(), wanted)
+    }
+
+    fn secret(&mut self, path: &str, file: &str, least: usize) -> Option<Secret> {
+        let secret = self.meaning.secret(path, file, least)?;
+        self.fingerprint.update(path.as_bytes());
+        self.fingerprint.update(secret.expose().as_bytes());
+        Some(secret)
+    }
+
+    fn listen(&mut self, raw: &raw::Config) -> Option<Listen> {
+        let check = self.parse("listen.check", &raw.listen.check, LISTENER);
+        let pages = self.parse("listen.pages", &raw.listen.pages, LISTENER);
+        let ops = self.parse("listen.ops", &raw.listen.ops, LISTENER);
+        let admin = raw.admin.as_ref().map(|admin| self.parse::<Address>("admin.listen", &admin.listen, LISTENER));
+        let mut taken: Vec<(&str, &str)> = Vec::new();
+        let admin_listen = raw.admin.as_ref().map(|admin| ("admin.listen", admin.listen.as_str()));
+        let doors = [
+            ("listen.check", raw.listen.check.as_str()),
+            ("listen.pages", raw.listen.pages.as_str()),
+            ("listen.ops", raw.listen.ops.as_str()),
+        ];
+        for (path, address) in doors.into_iter().chain(admin_listen) {
+            let twice = taken.iter().find(|(_, other)| *other == address && !address.ends_with(":0"));
+            if let Some((other, _)) = twice {
+                self.meaning.add(
+                    path,
+                    format!("found the same address as {other}"),
+                    "give each door an address of its own",
+                );
+            }
+            taken.push((path, address));
+        }
+        let admin = match admin {
+            Some(admin) => Some(admin?),
+            None => None,
+        };
+        if let Some(Address::Tcp(address)) = &admin
+            && !address.ip().is_loopback()
+        {
+            let wanted = "listen on 127.0.0.1, [::1] or a socket; what is revoked is decided beside the process";
+            self.meaning.add("admin.listen", format!("found {address}, which others can reach"), wanted);
+        }
+        Some(Listen { check: check?, pages: pages?, ops: ops?, admin })
+    }
+
+    fn wechat(&mut self, raw: &raw::Wechat) -> Option<wechat::Settings> {
+        let open = self.base("wechat.open", &raw.open);
+        let api = self.base("wechat.api", &raw.api);
+        Some(wechat::Settings {
+            open: open?,
+            api: api?,
+            connect_timeout: raw.connect_timeout.into(),
+            exchange_timeout: raw.exchange_timeout.into(),
+            userinfo_timeout: raw.userinfo_timeout.into(),
+            breaker: breaker::Settings { failures: raw.breaker.failures, open: raw.breaker.open.into() },
+            ..wechat::Settings::default()
+        })
+    }
+
+    fn base(&mut self, path: &str, text: &str) -> Option<Url> {
+        let origin = self.meaning.take(path, text, Origin::parse(text), ORIGIN)?;
+        self.meaning.take(path, text, Url::parse(origin.as_str()), ORIGIN)
+    }
+
+    fn apps(&mut self, raw: &raw::Config) -> Option<Vec<Arc<App>>> {
+        let mut apps: Vec<Option<Arc<App>>> = Vec::new();
+        for (index, app) in raw.apps.iter().enumerate() {
+            let at = format!("apps[{index}]");
+            let earlier = || raw.apps.iter().take(index);
+            if earlier().any(|other| other.name == app.name) {
+                self.meaning.add(
+                    &format!("{at}.name"),
+                    "found the name of an earlier application",
+                    "give each application a name of its own",
+                );
+            }
+            let same_place = |other: &raw::App| {
+                Origin::parse(&other.origin).ok().is_some_and(|other| {
+                    Origin::parse(&app.origin).is_ok_and(|origin| origin.authority() == other.authority())
+                })
+            };
+            if earlier().any(same_place) {
+                self.meaning.add(
+                    &format!("{at}.origin"),
+                    "found the host of an earlier application",
+                    "give each application a host of its own; for several paths of one host, write policy rules",
+                );
+            }
+            apps.push(self.app(&at, app).map(Arc::new));
+        }
+        apps.into_iter().collect()
+    }
+
+    fn app(&mut self, at: &str, raw: &raw::App) -> Option<App> {
+        let origin = self.meaning.take(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
+        let official_account = raw.official_account.as_ref().map(|account| {
+            let at = format!("{at}.official_account");
+            let application = self.application(&at, &account.appid, &account.secret_file);
+            let scope = match account.scope {
+                raw::Scope::SnsapiBase => Scope::Base,
+                raw::Scope::SnsapiUserinfo => Scope::Userinfo,
+            };
+            let ask_first = account.ask_first && scope == Scope::Userinfo;
+            application.map(|application| OfficialAccount { application, scope, ask_first })
+        });
+        let website = raw
+            .website
+            .as_ref()
+            .map(|website| self.application(&format!("{at}.website"), &website.appid, &website.secret_file));
+        if let (Some(account), Some(website)) = (&raw.official_account, &raw.website)
+            && account.appid == website.appid
+        {
+            let wanted = "an Official Account and a website application have different AppIDs: take this one from open.weixin.qq.com";
+            self.meaning.add(&format!("{at}.website.appid"), "found the AppID of the Official Account", wanted);
+        }
+        if raw.official_account.is_none() && raw.website.is_none() {
+            self.meaning.add(at, "found no way to log in", "add official_account, website, or both");
+        }
+        let return_to: Vec<Option<Origin>> = raw
+            .return_to
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                self.meaning.take(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
+            })
+            .collect();
+        let session = self.session(at, raw, origin.as_ref());
+        Some(App {
+            name: raw.name.clone(),
+            origin: origin?,
+            session: session?,
+            subject: match raw.subject {
+                raw::Subject::OpenId => SubjectRule::Openid,
+                raw::Subject::UnionId => SubjectRule::Unionid,
+            },
+            official_account: match official_account {
+                Some(account) => Some(account?),
+                None => None,
+            },
+            website: match website {
+                Some(website) => Some(website?),
+                None => None,
+            },
+            return_to: return_to.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Application> {
+        let wanted = "write the AppID from WeChat's console, such as wx0123456789abcdef";
+        let appid = self.meaning.take(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
+        let secret = self.secret(&format!("{at}.secret_file"), secret_file, LEAST_APP_SECRET);
+        Some(Application { appid: appid?, secret: secret? })
+    }
+
+    fn session(&mut self, at: &str, raw: &raw::App, origin: Option<&Origin>) -> Option<session::Settings> {
+        let session = &raw.session;
+        let [token, idle, lifetime]: [Duration; 3] =
+            [session.token_lifetime.into(), session.idle.into(), session.lifetime.into()];
+        if token > lifetime {
+            let found = format!("found {}, longer than the session's {}", session.token_lifetime, session.lifetime);
+            self.meaning.add(&format!("{at}.session.token_lifetime"), found, "let it be shorter than session.lifetime");
+        }
+        if idle < token {
+            let found = format!("found {}, shorter than a token's {}", session.idle, session.token_lifetime);
+            self.meaning.add(
+                &format!("{at}.session.idle"),
+                found,
+                "let it be longer than session.token_lifetime, or nobody stays logged in",
+            );
+        }
+        Some(session::Settings {
+            issuer: origin?.as_str().to_owned(),
+            audience: raw.name.clone(),
+            token_lifetime: token,
+            lifetime,
+            idle: idle.min(lifetime),
+        })
+    }
+
+    fn domain_proofs(&mut self, raw: &raw::Config) -> Option<HashMap<String, Vec<DomainProof>>> {
+        let mut all = HashMap::new();
+        for (index, app) in raw.apps.iter().enumerate() {
+            let mut proofs = Vec::new();
+            for (number, name) in app.domain_proofs.iter().enumerate() {
+                let path = format!("apps[{index}].domain_proofs[{number}]");
+                let wanted = "write the file's name, such as MP_verify_AbCdEfGh12345678.txt";
+                proofs.push(self.meaning.take(&path, name, DomainProof::parse(name), wanted)?);
+            }
+            if let Ok(origin) = Origin::parse(&app.origin) {
+                all.insert(origin.authority().to_owned(), proofs);
+            }
+        }
+        Some(all)
+    }
+
+    fn policy(&mut self, raw: &raw::Config) -> Option<Policy> {
+        let hosts: Vec<String> = raw
+            .apps
+            .iter()
+            .filter_map(|app| Origin::parse(&app.origin).ok())
+            .map(|origin| origin.authority().to_owned())
+            .collect();
+        let mut rules = Vec::new();
+        for (index, rule) in raw.policy.iter().enumerate() {
+            rules.push(self.rule(&format!("policy[{index}]"), rule, &hosts, &raw.prefix));
+        }
+        Some(Policy::new(rules.into_iter().collect::<Option<_>>()?))
+    }
+
+    fn rule(&mut self, at: &str, raw: &raw::Rule, hosts: &[String], prefix: &str) -> Option<Rule> {
+        let host = raw.host.as_deref().map(|host| authority(host).into_owned());
+        if let Some(host) = &host
+            && !hosts.contains(host)
+        {
+            let wanted = format!("write the host of an application: {}", hosts.join(", "));
+            self.meaning.add(&format!("{at}.host"), format!("found `{host}`, where no application lives"), wanted);
+        }
+        let path = match (&raw.path_prefix, &raw.path_pattern) {
+            (Some(_), Some(_)) => {
+                self.meaning.add(at, "found both path_prefix and path_pattern", "write one of them");
+                None
+            }
+            (Some(text), None) => self.meaning.take(
+                &format!("{at}.path_prefix"),
+                text,
+                PathMatch::prefix(text),
+                "write a path such as /static",
+            ),
+            (None, Some(text)) => {
+                let wanted = "write a path such as /users/*/avatar or /files/**";
+                self.meaning.take(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
+            }
+            (None, None) => Some(PathMatch::Any),
+        };
+        if let Some(PathMatch::Prefix(text)) = &path
+            && (text == prefix || text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
+        {
+            let wanted = "remove this rule: the pages are never checked, and the gateway must not send them here";
+            self.meaning.add(
+                &format!("{at}.path_prefix"),
+                format!("found `{text}`, which is below the pages' prefix"),
+                wanted,
+            );
+        }
+        let mut methods = Vec::new();
+        for (number, text) in raw.methods.iter().flatten().enumerate() {
+            methods.push(self.parse(&format!("{at}.methods[{number}]"), text, "write a method such as GET")?);
+        }
+        if raw.subjects.is_some() && raw.access != raw::Access::Required {
+            let wanted = "write access: required, or remove subjects: a list that is not asked for has no effect";
+            self.meaning.add(&format!("{at}.subjects"), "found subjects without access: required", wanted);
+        }
+        let requirement = match (raw.access, &raw.subjects) {
+            (raw::Access::Public, _) => Requirement::Public,
+            (raw::Access::Optional, _) => Requirement::Optional,
+            (raw::Access::Required, None) => Requirement::Required,
+            (raw::Access::Required, Some(subjects)) => Requirement::Subjects(subjects.as_slice().into()),
+        };
+        Some(Rule { host, path: path?, methods: raw.methods.is_some().then_some(methods), requirement })
+    }
+
+    fn limits(&mut self, raw: &raw::Limits) -> Option<limits::Settings> {
+        let rate = |rate: &raw::Rate| {
+            Some(Rate { per_minute: NonZeroU32::new(rate.per_minute)?, burst: NonZeroU32::new(rate.burst)? })
+        };
+        Some(limits::Settings {
+            logins_per_client: rate(&raw.logins_per_client)?,
+            logins_per_second: NonZeroU32::new(raw.logins_per_second)?,
+            new_tokens_per_client: rate(&raw.new_tokens_per_client)?,
+            checks_per_client: match &raw.checks_per_client {
+                Some(checks) => Some(rate(checks)?),
+                None => None,
+            },
+        })
+    }
+}
+
+const LISTENER: &str =
+    "write an address and port such as 127.0.0.1:9100, or a socket such as unix:/run/wechat-authz/check.sock";
+const CLIENT_ADDRESS: &str = "write header:NAME, peer, or x-forwarded-for:N";
+const ORIGIN: &str = "write an origin such as https://shop.example.com";
