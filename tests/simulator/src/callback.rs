@@ -1,8 +1,8 @@
 //! The way back to the app: `redirect_uri` with `code` and `state` after it, or what a fault made of them.
 
 use crate::app::Denial;
+use crate::effect::{Effect, Mangling};
 use crate::endpoint::Endpoint;
-use crate::faults::{Effect, Mangling};
 use crate::grants::{Code, Grant};
 use crate::request::percent_encoded;
 use crate::world::World;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, Content, errcode};
 use crate::body::{Cut, Pour, Step};
+use crate::effect::{Effect, HUGE_BODY, LONGEST_DELAY, Stage};
 use crate::endpoint::Endpoint;
-use crate::faults::{Effect, HUGE_BODY, LONGEST_DELAY};
 use crate::gzip;
 use crate::qr;
 use crate::refusal::Refusal;
@@ -145,7 +145,7 @@ fn travel(
 ) -> Result<Response<Pour>, Cut> {
     let length = bytes.len();
     let half = length / 2;
-    let (promised, steps) = match effects.iter().find(|effect| effect.stage() == crate::faults::Stage::Delivery) {
+    let (promised, steps) = match effects.iter().find(|effect| effect.stage() == Stage::Delivery) {
         Some(Effect::ResetAfter) => {
             lever.pull();
             return Err(Cut);

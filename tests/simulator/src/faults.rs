@@ -4,20 +4,15 @@
 //! truncated body, then a drip. At one stage the fault that was injected first acts alone, so that "-1 twice, then 45011
 //! once" is said by injecting one after the other.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::dice::Dice;
+use crate::effect::{Effect, Stage};
 use crate::endpoint::Endpoint;
 
-/// The longest delay; a longer one is cut to it.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// Faults waiting at once.
 pub const MOST_FAULTS: usize = 1_000;
-/// A body no client should read to its end.
-pub const HUGE_BODY: usize = 10 * 1024 * 1024;
 
 /// How often a fault happens before it is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,145 +38,6 @@ impl Times {
 impl From<u32> for Times {
     fn from(times: u32) -> Self {
         Self::Next(times)
-    }
-}
-
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// Wait before anything is processed.
-    #[serde(rename = "delay_before_s", with = "crate::seconds")]
-    DelayBefore(Duration),
-    /// Process, then wait before the answer: a client that gives up has spent its code.
-    #[serde(rename = "delay_after_s", with = "crate::seconds")]
-    DelayAfter(Duration),
-    /// Answer with this errcode and process nothing; on a page that people see, its number instead.
-    Errcode(i64),
-    /// Process (the code is spent), then answer with this errcode.
-    ErrcodeAfter(i64),
-    /// An HTTP status with a short HTML body; nothing is processed.
-    Status(u16),
-    /// 200 and no body; processed.
-    EmptyBody,
-    /// 200 and a web page where JSON should be; processed.
-    Html,
-    /// The body ends early, and says so honestly in its length.
-    TruncatedJson,
-    TrailingGarbage,
-    ByteOrderMark,
-    /// `"expires_in":"7200"`.
-    NumbersAsStrings,
-    /// These fields are `null`.
-    Null(Vec<String>),
-    /// These fields are not there: `openid`, for instance.
-    Missing(Vec<String>),
-    /// These fields with these values, in place of what is there or added.
-    Replace(serde_json::Map<String, serde_json::Value>),
-    /// Objects within objects under keys that no document mentions.
-    UnknownKeys,
-    /// The right fields and 10 MiB of padding.
-    HugeBody,
-    /// Bytes in the nickname that are not UTF-8.
-    InvalidUtf8,
-    /// U+0001 to U+001F unescaped in the nickname.
-    RawControl,
-    /// Half of a surrogate pair in the nickname.
-    LoneSurrogate,
-    /// Close without a byte of answer; nothing is processed.
-    Close,
-    /// TCP reset; nothing is processed.
-    ResetBefore,
-    /// Process (the code is spent), then TCP reset.
-    ResetAfter,
-    /// Half of the body, then the end.
-    CloseMidBody,
-    /// This `Content-Type`.
-    ContentType(String),
-    /// A `Content-Length` that promises more than comes.
-    LengthTooLong,
-    /// A `Content-Length` that ends the body early.
-    LengthTooShort,
-    /// No length: `Transfer-Encoding: chunked`.
-    Chunked,
-    /// `Content-Encoding: gzip`, whether or not it was accepted.
-    Gzip,
-    /// The body in so many pieces, spread over this time.
-    Drip {
-        pieces: u32,
-        #[serde(rename = "over_s", with = "crate::seconds")]
-        over: Duration,
-    },
-    /// The way back to the app is not what it was: see [`Mangling`]. Acts at [`Endpoint::Callback`].
-    Mangle(Mangling),
-}
-
-/// What happens to a callback's parameters.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mangling {
-    NoCode,
-    NoState,
-    /// Another state of the same length.
-    StateChanged,
-    /// The state with this after it, as one browser did.
-    StateAppended(String),
-    /// The same code twice.
-    CodeTwice,
-    /// Two different codes: the right one, then one that was never issued.
-    TwoCodes,
-    /// The same state twice.
-    StateTwice,
-    /// `nsukey`, `from` and `isappinstalled` besides, as WeChat adds them.
-    Extras,
-    /// A code that was issued to another app.
-    ForeignCode,
-}
-
-/// Stages in the order of an answer; at each at most one fault acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Before,
-    Instead,
-    Content,
-    Head,
-    Delivery,
-    After,
-    Callback,
-}
-
-impl Effect {
-    #[must_use]
-    pub fn stage(&self) -> Stage {
-        match self {
-            Self::DelayBefore(_) => Stage::Before,
-            Self::Errcode(_) | Self::Status(_) | Self::Close | Self::ResetBefore => Stage::Instead,
-            Self::ErrcodeAfter(_)
-            | Self::EmptyBody
-            | Self::Html
-            | Self::TruncatedJson
-            | Self::TrailingGarbage
-            | Self::ByteOrderMark
-            | Self::NumbersAsStrings
-            | Self::Null(_)
-            | Self::Missing(_)
-            | Self::Replace(_)
-            | Self::UnknownKeys
-            | Self::HugeBody
-            | Self::InvalidUtf8
-            | Self::RawControl
-            | Self::LoneSurrogate => Stage::Content,
-            Self::ContentType(_) => Stage::Head,
-            Self::ResetAfter
-            | Self::CloseMidBody
-            | Self::LengthTooLong
-            | Self::LengthTooShort
-            | Self::Chunked
-            | Self::Gzip
-            | Self::Drip { .. } => Stage::Delivery,
-            Self::DelayAfter(_) => Stage::After,
-            Self::Mangle(_) => Stage::Callback,
-        }
     }
 }
 
@@ -309,7 +165,10 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::effect::Mangling;
 
     const HERE: Occasion<'_> = Occasion { endpoint: Endpoint::AccessToken, appid: Some("wxa"), user: Some("小明") };
 
@@ -366,7 +225,7 @@ mod tests {
         .unwrap();
         assert_eq!(fault.times, Times::FOREVER);
         assert_eq!(fault.effect, Effect::Drip { pieces: 3, over: Duration::from_millis(1500) });
-        let fault: Fault = serde_json::from_str(r#"{"endpoint":"any","effect":"reset_after"}"#).unwrap();
+        let fault: Fault = serde_json::from_str(r#"{"endpoint":"userinfo","effect":"reset_after"}"#).unwrap();
         assert_eq!((fault.times, fault.effect), (Times::Next(1), Effect::ResetAfter));
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use http::{StatusCode, header};
 
 use crate::answer::{Answer, Content};
+use crate::effect::Effect;
 use crate::endpoint::Endpoint;
-use crate::faults::{Effect, Fault};
+use crate::faults::Fault;
 use crate::identity;
 use crate::pages;
 use crate::request::{Request, percent_encoded};

@@ -5,11 +5,12 @@
 //!
 //! From the wire inwards:
 //!
-//! - [`mod@server`], `wire`, `body`, `delivery`: connections, and everything that can go wrong with them
+//! - `server`, `wire`, `body`, `delivery`: connections, and everything that can go wrong with them
 //! - `endpoint`, `request`, `answer`, `payload`: what is asked and said
 //! - `authorize`, `consent`, `qr`, `sns`: WeChat's endpoints, each a function from world and request to answer
 //! - `callback`, `redirect_uri`, `refusal`: the way back to the app, and when there is none
-//! - `world`: everything known, behind one lock: `app`, `user`, `cast`, `grants`, `faults`, `journal`, `clock`, `dice`
+//! - `world`: everything known, behind one lock: `app`, `user`, `cast`, `grants`, `faults` and their
+//!   `effect`, `journal`, `clock`, `dice`
 //! - `control`, `home`, `domain_check`, `pages`: the simulator's own
 //!
 //! Decisions do no I/O; only the server, `domain_check` and the binary do.
@@ -26,6 +27,7 @@ mod control;
 mod delivery;
 mod dice;
 mod domain_check;
+mod effect;
 mod endpoint;
 mod faults;
 mod grants;
@@ -52,8 +54,9 @@ mod world;
 pub use app::{App, AppKind, Denial, Order};
 pub use cast::DEFAULT as DEFAULT_USER;
 pub use clock::Moment;
+pub use effect::{Effect, Mangling};
 pub use endpoint::Endpoint;
-pub use faults::{Effect, Fault, Lasting, Mangling, Times};
+pub use faults::{Fault, Lasting, Times};
 pub use identity::{openid, snapshot_openid, snapshot_unionid, unionid};
 pub use journal::Entry;
 pub use options::{Avatars, Options};

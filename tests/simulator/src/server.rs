@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::{Answer, Content};
 use crate::body::{Cut, Pour};
+use crate::effect::{Effect, LONGEST_DELAY, Stage};
 use crate::endpoint::Endpoint;
-use crate::faults::{Effect, LONGEST_DELAY, Stage};
 use crate::journal::Entry;
 use crate::request::Request;
 use crate::wire::{ResetLever, Wire};
@@ -127,6 +127,8 @@ async fn own(shared: &Shared, request: &Request) -> Result<Response<Pour>, Cut> 
         "/" => home::page(&shared.world(), request),
         path if path.starts_with("/_sim/") => control::answer(shared, request).await,
         path if path.starts_with("/mmopen/") => home::avatar(&shared.world(), request),
+        // Every browser asks; nobody wants to read of it.
+        "/favicon.ico" => Answer::new(StatusCode::NOT_FOUND, "text/plain", Content::Text(String::new()), "no icon"),
         _ => unknown(&mut shared.world(), request),
     };
     delivery::deliver(&mut shared.world(), Endpoint::Any, answer, &[], &ResetLever::default())

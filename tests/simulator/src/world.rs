@@ -7,9 +7,10 @@ use crate::cast;
 use crate::clock::Clock;
 use crate::consent::Asked;
 use crate::dice::Dice;
+use crate::effect::Effect;
 use crate::endpoint::Endpoint;
-use crate::faults::{Effect, Faults, Occasion};
-use crate::grants::Grants;
+use crate::faults::{Faults, Occasion};
+use crate::grants::{Grant, Grants};
 use crate::identity;
 use crate::journal::Journal;
 use crate::options::{Avatars, Options};
@@ -110,7 +111,7 @@ impl World {
     /// Which app and whom a request is about, as far as it tells.
     fn subject(&self, endpoint: Endpoint, request: &Request) -> (Option<String>, Option<String>) {
         let appid_param = Some(request.param("appid").to_owned()).filter(|appid| !appid.is_empty());
-        let either = |grant: Option<&crate::grants::Grant>| match grant {
+        let either = |grant: Option<&Grant>| match grant {
             Some(grant) => (Some(grant.appid.clone()), Some(grant.user.clone())),
             None => (appid_param.clone(), None),
         };

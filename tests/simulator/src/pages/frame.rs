@@ -19,7 +19,7 @@ h1{font-size:1.3rem;margin:.2rem 0 .6rem}h2{font-size:1rem;margin:0 0 .6rem}
 button,.button{display:inline-block;font:inherit;border:1px solid var(--line);background:#fff;color:var(--ink);border-radius:8px;padding:.5rem 1rem;cursor:pointer;text-decoration:none}
 button.yes,.button.yes{background:var(--green);border-color:var(--green);color:#fff}
 button:focus-visible,a:focus-visible,select:focus-visible{outline:3px solid #9bd8ff}
-select{font:inherit;padding:.35rem;border-radius:8px;border:1px solid var(--line);max-width:100%}
+select{font:inherit;padding:.35rem;border-radius:8px;border:1px solid var(--line);width:100%}label{min-width:0;max-width:100%}
 .row{display:flex;gap:.6rem;flex-wrap:wrap;align-items:center}.row.centre{justify-content:center}
 .face{width:4rem;height:4rem;border-radius:12px;background:#dfe3e8}
 table{border-collapse:collapse;width:100%;font-size:.85rem}td,th{text-align:left;padding:.3rem .5rem;border-top:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}

@@ -58,3 +58,19 @@ fn what_it_cannot_do_it_says_in_one_line_without_the_secret() {
         assert!(error.trim_end().lines().count() == 1 && !error.contains("THESECRET"), "{error}");
     }
 }
+
+#[test]
+fn a_file_of_apps_is_read_with_every_switch() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("apps.json");
+    let apps = r#"{"apps":[{"appid":"wx1","secret":"s","kind":"website","domains":["app.example.com"],
+        "denial":"state_only","order":"lenient","code_life_s":600}]}"#;
+    std::fs::write(&file, apps).unwrap();
+    let mut running =
+        Running(program(&["--listen", "127.0.0.1:0", "--app-file", file.to_str().unwrap()]).spawn().unwrap());
+    let mut first = String::new();
+    BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("listening on http://127.0.0.1:"), "{first}");
+    std::fs::write(&file, apps.replace("denial", "denail")).unwrap();
+    let refused = program(&["--listen", "127.0.0.1:0", "--app-file", file.to_str().unwrap()]).output().unwrap();
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("denail"));
+}

@@ -165,11 +165,11 @@ async fn answers_come_late_or_drop_by_drop() {
 async fn a_client_that_gives_up_has_spent_its_code() {
     let simulator = simulator().await;
     let code = code(&simulator).await;
-    simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_millis(60))));
+    simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_millis(400))));
     let target = exchange(&code);
-    let hasty = tokio::time::timeout(Duration::from_millis(20), get(&simulator, &target)).await;
+    let hasty = tokio::time::timeout(Duration::from_millis(200), get(&simulator, &target)).await;
     assert!(hasty.is_err());
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(is_spent(&simulator, &code).await);
 }
 

@@ -52,7 +52,7 @@ async fn a_test_confirms_with_one_call_and_gets_the_callback() {
 
 #[tokio::test]
 async fn a_held_poll_hears_of_the_scan_at_once() {
-    let simulator = simulator().await;
+    let simulator = holding_polls_for(Duration::from_secs(15)).await;
     let uuid = uuid(&simulator).await;
     let target = poll(&uuid);
     let (told, _) = tokio::join!(get(&simulator, &target), async {

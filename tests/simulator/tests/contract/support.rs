@@ -17,11 +17,15 @@ pub const STATE: &str = "9f2c7b3e51d84a60";
 pub const PHONE: &str = "User-Agent: Mozilla/5.0 (iPhone) MicroMessenger/8.0.50 Language/zh_CN";
 
 pub async fn simulator() -> Simulator {
+    holding_polls_for(Duration::from_millis(50)).await
+}
+
+pub async fn holding_polls_for(qr_hold: Duration) -> Simulator {
     let apps = vec![
         App { first_hop: false, ..App::official_account(OA, OA_SECRET, "app.example.com").in_open_platform("op") },
         App::website(WEB, WEB_SECRET, "app.example.com").in_open_platform("op"),
     ];
-    let options = Options { apps, seed: 1, qr_hold: Duration::from_millis(50), ..Options::default() };
+    let options = Options { apps, seed: 1, qr_hold, ..Options::default() };
     Simulator::start(options).await.unwrap()
 }
 
