@@ -75,7 +75,7 @@ pub enum Effect {
         #[serde(rename = "over_s", with = "crate::seconds")]
         over: Duration,
     },
-    /// The way back to the app is not what it was: see [`Mangling`]. Acts at [`Endpoint::Callback`].
+    /// The way back to the app is not what it was: see [`Mangling`]. Acts at [`Endpoint::Callback`](crate::Endpoint::Callback).
     Mangle(Mangling),
 }
 
