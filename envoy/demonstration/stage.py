@@ -149,7 +149,7 @@ class Stage:
         authz = [programs["wechat-authz"], "serve", "--config", self.directory / "wechat-authz.yaml"]
         envoy_command = [programs["envoy"], "-c", self.directory / "envoy.yaml", "--concurrency", "2"]
         # With hot restart, two Envoys on one machine would meet.
-        envoy_command += ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "50"]
+        envoy_command += ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "20"]
         for name, command, probe in (
             ("simulator", simulator, (self.simulator, "/_sim/clock")),
             ("app", [sys.executable, HERE / "app.py", f"--port={self.app}"], (self.app, "/")),
