@@ -113,7 +113,8 @@ impl Admin {
             return told(StatusCode::FORBIDDEN, "address this door by its own address");
         }
         if !self.knows(&parts) {
-            let mut answer = told(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
+            let mut answer =
+                told(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
         }
@@ -163,7 +164,8 @@ impl Admin {
         let shown = line.to_str().ok().and_then(|line| line.split_once(' '));
         let Some((scheme, token)) = shown else { return false };
         let expected = self.token.load();
-        scheme.eq_ignore_ascii_case("bearer") && expected.as_ref().is_some_and(|expected| expected.matches(token.trim()))
+        scheme.eq_ignore_ascii_case("bearer")
+            && expected.as_ref().is_some_and(|expected| expected.matches(token.trim()))
     }
 }
 
@@ -206,6 +208,7 @@ mod tests {
     use super::*;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
+    use crate::telemetry::Lookups;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -214,7 +217,7 @@ mod tests {
         std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
         let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
         let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
-        let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(60), None));
+        let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(60), None), Lookups::default());
         Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
             sessions: Arc::new(sessions),
@@ -281,7 +284,8 @@ mod tests {
     #[test]
     fn the_ops_door_reads_and_does_nothing_else() {
         let readiness = Arc::new(Readiness::default());
-        let ops = Ops { readiness: Arc::clone(&readiness), metrics: Arc::new(Metrics::default()), refresh: Box::new(|| ()) };
+        let ops =
+            Ops { readiness: Arc::clone(&readiness), metrics: Arc::new(Metrics::default()), refresh: Box::new(|| ()) };
         let ask = |method: &str, path: &str| {
             let request = http::Request::builder().method(method).uri(path).body(()).unwrap();
             ops.answer(&request.into_parts().0).status().as_u16()

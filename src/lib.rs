@@ -37,3 +37,5 @@ pub mod random;
 pub mod seal;
 pub mod secret;
 pub mod session;
+pub mod telemetry;
+pub mod server;

@@ -8,6 +8,7 @@ use crate::policy::{PathMatch, Rule};
 use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
 use crate::session::revocations::Revocations;
 use crate::session::{Grant, Issued};
+use crate::telemetry::Lookups;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ fn fixture() -> Fixture {
         rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".to_owned()].into())),
         rule("/nobody", Requirement::Subjects(Arc::from([]))),
     ]);
-    let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None));
+    let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None), Lookups::default());
     let sites: HashMap<String, Site> =
         [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into();
     let grant = Grant {

@@ -1,12 +1,12 @@
 //! One check, from question to answer.
 
 use super::Envoy;
+use super::answer::Answer;
 use crate::check::{Check, Decision};
 use crate::clock::Timestamp;
 use crate::decide::Decider;
 use crate::html::Language;
 use crate::telemetry::{Metrics, RequestIds};
-use answer::Answer;
 use http::request::Parts;
 use std::net::IpAddr;
 use std::time::Instant;

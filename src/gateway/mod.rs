@@ -4,9 +4,11 @@
 //! into a mode that trusts what it can forge (contract §7.9). A gateway never calls WeChat and never waits.
 
 pub mod answer;
+mod check;
 pub mod client_address;
 pub mod envoy;
 pub mod wants;
 
+pub use check::check;
 pub use client_address::ClientAddress;
 pub use envoy::Envoy;

@@ -12,6 +12,7 @@ pub mod token;
 
 use crate::check::IdentityHeaders;
 use crate::clock::Timestamp;
+use crate::telemetry::Lookups;
 use cache::Cache;
 use http::HeaderValue;
 use keys::KeyRing;
@@ -30,21 +31,7 @@ pub struct Sessions {
     /// What was revoked.
     pub revocations: Revocations,
     cache: Cache,
-    /// How look-ups went; read by the metrics.
-    pub lookups: Lookups,
-}
-
-/// How often a token was known, known to be bad, or had to be verified.
-#[derive(Default)]
-pub struct Lookups {
-    /// Found verified.
-    pub hits: AtomicU64,
-    /// Found refused.
-    pub refused_hits: AtomicU64,
-    /// Signatures checked.
-    pub verified: AtomicU64,
-    /// Refused before the signature.
-    pub refused_cheaply: AtomicU64,
+    lookups: Lookups,
 }
 
 /// A verified token with what is made from it once.
@@ -110,10 +97,10 @@ pub struct Issued {
 pub struct IssueFault;
 
 impl Sessions {
-    /// Sessions with these keys and revocations.
+    /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
     #[must_use]
-    pub fn new(keys: KeyRing, revocations: Revocations) -> Self {
-        Self { keys, revocations, cache: Cache::default(), lookups: Lookups::default() }
+    pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
+        Self { keys, revocations, cache: Cache::default(), lookups }
     }
 
     /// Judges `token` for the application of `settings` at `now`. `admit` is asked before a signature is checked.
@@ -142,30 +129,29 @@ impl Sessions {
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<Arc<Session>, Refusal> {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
         if token.len() > token::MOST_BYTES {
-            count(&self.lookups.refused_cheaply);
+            self.lookups.refused_cheaply.inc();
             return Err(Refusal::Token(TokenFault::Malformed));
         }
         let keys = self.keys.current();
         let place = Cache::key(keys.generation(), &settings.issuer, &settings.audience, token);
         match self.cache.get(&place) {
             Some(Ok(session)) => {
-                count(&self.lookups.hits);
+                self.lookups.hits.inc();
                 return Ok(session);
             }
             Some(Err(fault)) => {
-                count(&self.lookups.refused_hits);
+                self.lookups.refused_hits.inc();
                 return Err(Refusal::Token(fault));
             }
             None => {}
         }
         let unverified = Unverified::read(token, &keys, settings, now).map_err(|fault| {
-            count(&self.lookups.refused_cheaply);
+            self.lookups.refused_cheaply.inc();
             Refusal::Token(fault)
         })?;
         admit().map_err(Refusal::Busy)?;
-        count(&self.lookups.verified);
+        self.lookups.verified.inc();
         match unverified.verify(&keys) {
             Ok(token) => {
                 let session = Arc::new(Session::new(token));

@@ -1,0 +1,77 @@
+//! What names a request or a person in a log line.
+
+use crate::random;
+use aws_lc_rs::digest;
+use http::HeaderMap;
+
+/// A subject or session id as logs may show it: 16 hex digits of its SHA-256. The same id gives the same digits, and
+/// the id cannot be had back from them.
+#[must_use]
+pub fn redact(id: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, id.as_bytes());
+    random::hex(hash.as_ref().get(..8).unwrap_or_default())
+}
+
+/// The ids a gateway gave a request; empty where it gave none that can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestIds<'a> {
+    /// `x-request-id`.
+    pub request_id: &'a str,
+    /// The trace id of `traceparent` (W3C Trace Context).
+    pub trace_id: &'a str,
+}
+
+/// Envoy's ids are UUIDs of 36 characters.
+const MOST_REQUEST_ID: usize = 64;
+
+impl<'a> RequestIds<'a> {
+    /// Reads them. What is not of their form is somebody's attempt to write into our log.
+    #[must_use]
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let request_id = text("x-request-id");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let is_id = request_id.len() <= MOST_REQUEST_ID && request_id.bytes().all(plain);
+        Self { request_id: if is_id { request_id } else { "" }, trace_id: trace_id(text("traceparent")) }
+    }
+}
+
+fn trace_id(traceparent: &str) -> &str {
+    let mut parts = traceparent.split('-');
+    let (Some(version), Some(trace), Some(span)) = (parts.next(), parts.next(), parts.next()) else { return "" };
+    let hex =
+        |text: &str, length| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let valid = hex(version, 2) && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|byte| byte != b'0');
+    if valid { trace } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn an_id_is_told_apart_but_not_told() {
+        assert_eq!(redact("wx:wx01:oAlice").len(), 16);
+        assert_ne!(redact("wx:wx01:oAlice"), redact("wx:wx01:oBob"));
+        assert!(!redact("oAlice").contains("Alice"));
+    }
+
+    #[test]
+    fn ids_are_read_only_in_their_own_form() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (request_id, traceparent, ids) in [
+            ("d74144f0-1f", &format!("00-{trace}-00f067aa0ba902b7-01")[..], ("d74144f0-1f", trace)),
+            ("a b", "00-x-y-01", ("", "")),
+            ("a\"b", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), ("", "")),
+            (&"a".repeat(65), trace, ("", "")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_str(request_id).unwrap());
+            headers.insert("traceparent", HeaderValue::from_str(traceparent).unwrap());
+            let RequestIds { request_id, trace_id } = RequestIds::of(&headers);
+            assert_eq!((request_id, trace_id), ids);
+        }
+        assert_eq!(RequestIds::of(&HeaderMap::new()), RequestIds { request_id: "", trace_id: "" });
+    }
+}

@@ -1,0 +1,415 @@
+//! Metrics: every name there is, in OpenMetrics text. Labels come from closed sets: words of ours, the applications of
+//! the configuration, WeChat's known error codes.
+
+use crate::check::{Decision, Flow, Reason};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Check latencies: from what memory answers to what the gateway gives up on.
+const CHECK_BUCKETS: [f64; 12] = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 5e-2, 0.5];
+
+/// Calls to WeChat: 0.4 s is usual, 5 s the end of patience.
+const CALL_BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+
+/// A person's login: a silent one takes a second, a scanned one a minute.
+const LOGIN_BUCKETS: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 180.0, 600.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    decision: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AppLabels {
+    app: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FlowLabels {
+    app: String,
+    flow: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    app: String,
+    flow: &'static str,
+    class: &'static str,
+    errcode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    endpoint: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabels {
+    appid: String,
+    endpoint: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Word {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    kid: String,
+}
+
+type Buckets = fn() -> Histogram;
+
+/// How look-ups of tokens went; counted where they happen.
+#[derive(Clone, Default)]
+pub struct Lookups {
+    /// Found verified.
+    pub hits: Counter,
+    /// Found refused.
+    pub refused_hits: Counter,
+    /// Signatures checked.
+    pub verified: Counter,
+    /// Refused before the signature.
+    pub refused_cheaply: Counter,
+}
+
+/// Every metric, its handle resolved once where the path is hot.
+pub struct Metrics {
+    registry: Registry,
+    documented: Vec<(&'static str, &'static str)>,
+    checks: Family<CheckLabels, Counter>,
+    /// By decision and reason, in the order of [`Reason::ALL`].
+    hot_checks: Vec<[Counter; DECISIONS.len()]>,
+    check_seconds: Histogram,
+    /// How look-ups of tokens went.
+    pub lookups: Lookups,
+    logins_started: Family<FlowLabels, Counter>,
+    logins_finished: Family<FlowLabels, Counter>,
+    logins_failed: Family<FailureLabels, Counter>,
+    login_seconds: Family<FlowLabels, Histogram, Buckets>,
+    wechat_seconds: Family<CallLabels, Histogram, Buckets>,
+    breakers: Family<BreakerLabels, Gauge>,
+    limited: Family<Word, Counter>,
+    profiles_degraded: Family<AppLabels, Counter>,
+    sessions_issued: Family<AppLabels, Counter>,
+    sessions_renewed: Family<AppLabels, Counter>,
+    sessions_revoked: Family<Word, Counter>,
+    /// Verified tokens in the cache.
+    pub sessions_cached: Gauge,
+    /// Revocations held.
+    pub revocations: Gauge,
+    /// Addresses the limiters remember.
+    pub limiter_clients: Gauge,
+    /// Flows whose outcome is remembered.
+    pub flow_outcomes: Gauge,
+    key_ages: Family<KeyLabels, Gauge>,
+    reloads: Family<Word, Counter>,
+    /// When the configuration in force was loaded, as a Unix time.
+    pub reloaded_at: Gauge,
+    connections: Family<Word, Gauge>,
+    accept_failures: Family<Word, Counter>,
+    panics: Family<Word, Counter>,
+    /// Log lines dropped because nobody read them.
+    pub log_lines_dropped: Gauge,
+}
+
+const DECISIONS: [&str; 5] = ["allow", "login", "renew", "refuse", "limited"];
+
+fn decision_index(decision: &Decision) -> usize {
+    match decision {
+        Decision::Allow { .. } => 0,
+        Decision::Login { .. } => 1,
+        Decision::Renew { .. } => 2,
+        Decision::Refuse { .. } => 3,
+        Decision::Limited { .. } => 4,
+    }
+}
+
+/// The decision a reason usually comes with, so that its series is there before its first event.
+fn usual_decision(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PublicPath | Reason::AnonymousAllowed | Reason::SessionValid | Reason::SessionRenewed => "allow",
+        Reason::SessionNeedsRenewal => "renew",
+        Reason::NoSession
+        | Reason::ConflictingCredentials
+        | Reason::TokenMalformed
+        | Reason::TokenForeign
+        | Reason::TokenUnknownKey
+        | Reason::TokenForged
+        | Reason::SessionExpired
+        | Reason::SessionIdle
+        | Reason::SessionRevoked => "login",
+        Reason::SubjectNotAllowed
+        | Reason::AmbiguousPath
+        | Reason::UnknownHost
+        | Reason::ConnectRefused
+        | Reason::PreflightRefused
+        | Reason::PagesNotRouted => "refuse",
+        Reason::TooManyChecks | Reason::TooManyNewTokens => "limited",
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("wechat_authz");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", build);
+        let metrics = Self {
+            checks: Family::default(),
+            hot_checks: Vec::new(),
+            check_seconds: Histogram::new(CHECK_BUCKETS),
+            lookups: Lookups::default(),
+            logins_started: Family::default(),
+            logins_finished: Family::default(),
+            logins_failed: Family::default(),
+            login_seconds: Family::new_with_constructor(|| Histogram::new(LOGIN_BUCKETS)),
+            wechat_seconds: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS)),
+            breakers: Family::default(),
+            limited: Family::default(),
+            profiles_degraded: Family::default(),
+            sessions_issued: Family::default(),
+            sessions_renewed: Family::default(),
+            sessions_revoked: Family::default(),
+            sessions_cached: Gauge::default(),
+            revocations: Gauge::default(),
+            limiter_clients: Gauge::default(),
+            flow_outcomes: Gauge::default(),
+            key_ages: Family::default(),
+            reloads: Family::default(),
+            reloaded_at: Gauge::default(),
+            connections: Family::default(),
+            accept_failures: Family::default(),
+            panics: Family::default(),
+            log_lines_dropped: Gauge::default(),
+            documented: Vec::new(),
+            registry,
+        };
+        metrics.registered().resolved()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        macro_rules! register {
+            ($($name:literal, $metric:expr, $help:literal;)+) => {
+                $(registry.register($name, $help, $metric.clone());)+
+                self.documented = vec![$(($name, $help)),+];
+            };
+        }
+        register! {
+            "checks", self.checks, "Checks answered, by decision and reason";
+            "check_duration_seconds", self.check_seconds, "Time from a check's head to its answer";
+            "token_cache_hits", self.lookups.hits, "Tokens found verified in the cache";
+            "token_cache_refused_hits", self.lookups.refused_hits, "Tokens found refused in the cache";
+            "token_signatures_checked", self.lookups.verified, "Tokens not seen before whose signature was checked";
+            "token_refused_cheaply", self.lookups.refused_cheaply, "Tokens refused before their signature was checked";
+            "logins_started", self.logins_started, "Browsers sent to WeChat";
+            "logins_finished", self.logins_finished, "Logins that ended in a session";
+            "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";
+            "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session";
+            "wechat_call_duration_seconds", self.wechat_seconds, "Calls to WeChat, by endpoint and outcome";
+            "wechat_breaker_state", self.breakers, "Circuit breakers: 0 closed, 1 half-open, 2 open";
+            "limited", self.limited, "Requests refused by a limit, by budget";
+            "profiles_degraded", self.profiles_degraded, "Logins for which WeChat gave no profile when asked";
+            "sessions_issued", self.sessions_issued, "Sessions begun";
+            "sessions_renewed", self.sessions_renewed, "Tokens renewed on the renewal page";
+            "sessions_revoked", self.sessions_revoked, "Revocations, by what asked for them";
+            "sessions_cached", self.sessions_cached, "Verified tokens in the cache, about";
+            "revocations_held", self.revocations, "Revocations that still matter";
+            "limiter_clients", self.limiter_clients, "Client addresses the limits remember";
+            "flow_outcomes_held", self.flow_outcomes, "Logins whose outcome is remembered for a repeated callback";
+            "key_age_seconds", self.key_ages, "Age of each loaded signing key";
+            "configuration_reloads", self.reloads, "Changed configurations or keys, by outcome";
+            "configuration_loaded_timestamp_seconds", self.reloaded_at, "When the configuration in force was loaded";
+            "connections", self.connections, "Open connections, by door";
+            "accept_failures", self.accept_failures, "Connections that could not be accepted, by door";
+            "panics", self.panics, "Requests that made a handler panic, by door";
+            "log_lines_dropped", self.log_lines_dropped, "Log lines dropped because nobody read them";
+        }
+        self
+    }
+
+    /// Resolves the hot handles, and lets every reason have its series from the start.
+    fn resolved(mut self) -> Self {
+        for reason in Reason::ALL {
+            let usual = CheckLabels { decision: usual_decision(*reason), reason: reason.as_str() };
+            drop(self.checks.get_or_create(&usual));
+        }
+        let handles = |reason: &Reason| {
+            DECISIONS.map(|decision| {
+                let labels = CheckLabels { decision, reason: reason.as_str() };
+                // Pairs that do not occur stay out of the registry until they do.
+                if decision == usual_decision(*reason) {
+                    self.checks.get_or_create_owned(&labels)
+                } else {
+                    Counter::default()
+                }
+            })
+        };
+        self.hot_checks = Reason::ALL.iter().map(handles).collect();
+        self
+    }
+
+    /// One check answered.
+    pub fn check(&self, decision: &Decision, elapsed: Duration) {
+        let (reason, index) = (decision.reason(), decision_index(decision));
+        let word = DECISIONS.get(index).copied().unwrap_or_default();
+        let hot = self.hot_checks.get(reason as usize).and_then(|counters| counters.get(index));
+        match hot {
+            Some(counter) if word == usual_decision(reason) => counter.inc(),
+            _ => self.checks.get_or_create(&CheckLabels { decision: word, reason: reason.as_str() }).inc(),
+        };
+        self.check_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// A browser was sent to WeChat.
+    pub fn login_started(&self, app: &str, flow: Flow) {
+        self.logins_started.get_or_create(&flow_labels(app, flow)).inc();
+    }
+
+    /// A login ended in a session.
+    pub fn login_finished(&self, app: &str, flow: Flow, elapsed: Duration) {
+        self.logins_finished.get_or_create(&flow_labels(app, flow)).inc();
+        self.login_seconds.get_or_create(&flow_labels(app, flow)).observe(elapsed.as_secs_f64());
+    }
+
+    /// A login came back and failed.
+    pub fn login_failed(&self, app: &str, flow: Flow, class: &'static str, errcode: &'static str) {
+        let labels = FailureLabels { app: app.to_owned(), flow: flow.as_str(), class, errcode };
+        self.logins_failed.get_or_create(&labels).inc();
+    }
+
+    /// One call to WeChat ended.
+    pub fn wechat_call(&self, endpoint: &'static str, outcome: &'static str, elapsed: Duration) {
+        self.wechat_seconds.get_or_create(&CallLabels { endpoint, outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// A breaker's state: 0 closed, 1 half-open, 2 open.
+    pub fn breaker(&self, appid: &str, endpoint: &'static str, state: i64) {
+        self.breakers.get_or_create(&BreakerLabels { appid: appid.to_owned(), endpoint }).set(state);
+    }
+
+    /// A limit refused a request.
+    pub fn limited(&self, budget: &'static str) {
+        self.limited.get_or_create(&Word { kind: budget }).inc();
+    }
+
+    /// WeChat gave no profile when asked.
+    pub fn profile_degraded(&self, app: &str) {
+        self.profiles_degraded.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+    }
+
+    /// A session began.
+    pub fn session_issued(&self, app: &str) {
+        self.sessions_issued.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+    }
+
+    /// A token was renewed on the renewal page.
+    pub fn session_renewed(&self, app: &str) {
+        self.sessions_renewed.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+    }
+
+    /// Something was revoked: `logout`, `session`, `subject`, `app`.
+    pub fn session_revoked(&self, by: &'static str) {
+        self.sessions_revoked.get_or_create(&Word { kind: by }).inc();
+    }
+
+    /// The loaded keys and how old each is.
+    pub fn keys<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
+        self.key_ages.clear();
+        for (kid, age) in ages {
+            let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            self.key_ages.get_or_create(&KeyLabels { kid: kid.to_owned() }).set(seconds);
+        }
+    }
+
+    /// The configuration or the keys changed and were `accepted` or `refused`.
+    pub fn reload(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&Word { kind: outcome }).inc();
+    }
+
+    /// The gauge of open connections of a door.
+    #[must_use]
+    pub fn connections(&self, door: &'static str) -> Gauge {
+        self.connections.get_or_create_owned(&Word { kind: door })
+    }
+
+    /// A connection could not be accepted.
+    pub fn accept_failure(&self, door: &'static str) {
+        self.accept_failures.get_or_create(&Word { kind: door }).inc();
+    }
+
+    /// A handler panicked.
+    pub fn panic(&self, door: &'static str) {
+        self.panics.get_or_create(&Word { kind: door }).inc();
+    }
+
+    /// Every metric's name, without prefix and suffix, and what it is.
+    #[must_use]
+    pub fn documented(&self) -> &[(&'static str, &'static str)] {
+        &self.documented
+    }
+
+    /// All of it, as OpenMetrics text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to memory does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn flow_labels(app: &str, flow: Flow) -> FlowLabels {
+    FlowLabels { app: app.to_owned(), flow: flow.as_str() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Identity;
+
+    #[test]
+    fn every_reason_has_its_series_from_the_start() {
+        let text = Metrics::default().render();
+        for reason in Reason::ALL {
+            assert!(text.contains(&format!("reason=\"{}\"}} 0", reason.as_str())), "{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_is_counted_can_be_read() {
+        let metrics = Metrics::default();
+        let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
+        metrics.check(&allow, Duration::from_micros(7));
+        metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
+        metrics.login_failed("shop", Flow::Website, "restart_login", "40029");
+        metrics.lookups.hits.inc();
+        let text = metrics.render();
+        for line in [
+            "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
+            "wechat_authz_checks_total{decision=\"refuse\",reason=\"no_session\"} 1",
+            "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 0",
+            "wechat_authz_check_duration_seconds_bucket{le=\"0.00001\"} 2",
+            "wechat_authz_logins_failed_total{app=\"shop\",flow=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
+            "wechat_authz_token_cache_hits_total 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Logs and metrics. Promises that no code, token, secret, cookie, full openid or query string gets into either.
+
+pub mod ids;
+pub mod logs;
+pub mod metrics;
+
+pub use ids::{RequestIds, redact};
+pub use logs::{LogFault, Logs, logs};
+pub use metrics::{CONTENT_TYPE as METRICS_CONTENT_TYPE, Lookups, Metrics};
