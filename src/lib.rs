@@ -22,20 +22,25 @@
 //! An arrow between modules only goes down the levels that `tests/structure.rs` holds. What is absent on purpose: a
 //! gateway never calls WeChat, [`decide`] never waits, and nothing but a verified token makes a session.
 
+pub mod admin;
 pub mod check;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod cookie;
 pub mod decide;
 pub mod gateway;
 pub mod html;
 pub mod limits;
+pub mod login;
 pub mod origin;
+pub mod pages;
 pub mod path;
 pub mod policy;
 pub mod random;
 pub mod seal;
 pub mod secret;
+pub mod server;
 pub mod session;
 pub mod telemetry;
-pub mod server;
+pub mod wechat;

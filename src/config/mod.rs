@@ -16,6 +16,7 @@ pub mod form;
 pub mod loaded;
 pub mod raw;
 pub mod schema;
+pub mod settings;
 pub mod shape;
 pub mod typo;
 pub mod yaml;

@@ -183,5 +183,11 @@ impl Visit<'_> {
 }
 
 
-#[cfg(test)]
-mod tests;
+/// The answer of a handler that panicked.
+#[must_use]
+pub fn broken() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+    crate::html::security_headers(answer.headers_mut());
+    answer
+}

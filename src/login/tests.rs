@@ -1,0 +1,154 @@
+//! The flow: which callback belongs to which browser.
+
+use super::flow::{self, LIFETIME, MOST};
+use super::settings::{App, OfficialAccount, SubjectRule};
+use super::*;
+use crate::cookie;
+use crate::origin::Origin;
+use crate::secret::Secret;
+use crate::session;
+use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
+use crate::wechat::{AppId, Application, Scope};
+use http::header;
+use std::time::Duration;
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+
+/// A shop with an Official Account and a website application.
+pub(super) fn app() -> App {
+    let origin = Origin::parse("https://shop.example.com").unwrap();
+    let application = |appid: &str| Application {
+        appid: AppId::parse(appid).unwrap(),
+        secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
+    };
+    App {
+        name: "shop".into(),
+        session: session::Settings {
+            issuer: origin.as_str().into(),
+            audience: "shop".into(),
+            token_lifetime: Duration::from_secs(900),
+            lifetime: Duration::from_secs(7 * 86_400),
+            idle: Duration::from_secs(86_400),
+        },
+        origin,
+        subject: SubjectRule::Openid,
+        official_account: Some(OfficialAccount {
+            application: application("wx0123456789abcdef"),
+            scope: Scope::Base,
+            ask_first: false,
+        }),
+        website: Some(application("wxfedcba9876543210")),
+        return_to: Vec::new(),
+    }
+}
+
+fn key_ring() -> KeyRing {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+    KeyRing::new(KeySet::load(&settings).ok().unwrap())
+}
+
+/// The browser after these `Set-Cookie` lines.
+fn browser(mut jar: Vec<(String, String)>, set: &[HeaderValue]) -> Vec<(String, String)> {
+    for line in set {
+        let line = line.to_str().unwrap();
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        jar.retain(|(other, _)| other != name);
+        if !line.contains("Max-Age=0") {
+            jar.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    jar
+}
+
+fn headers(jar: &[(String, String)]) -> HeaderMap {
+    let line: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&line.join("; ")).unwrap())])
+}
+
+fn begin(app: &App, jar: &[(String, String)], keys: &KeyRing, now: Timestamp) -> flow::Begun {
+    flow::begin(app, Flow::Website, "https://shop.example.com/a".into(), 0, &headers(jar), keys, now).unwrap()
+}
+
+#[test]
+fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
+    let (app, keys) = (app(), key_ring());
+    let begun = begin(&app, &[], &keys, NOW);
+    let jar = browser(Vec::new(), &begun.cookies);
+    let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW.plus(LIFETIME)).unwrap();
+    assert_eq!((opened.state(), opened.flow(), opened.return_to()), (&*begun.state, Flow::Website, "https://shop.example.com/a"));
+    let other_app = App { name: "blog".into(), ..self::app() };
+    let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
+    let other_state = random_like(&begun.state);
+    for (why, app, state, jar, keys, now) in [
+        ("another browser", &app, &begun.state, &Vec::new(), &keys, NOW),
+        ("another state", &app, &other_state, &jar, &keys, NOW),
+        ("another application", &other_app, &begun.state, &jar, &keys, NOW),
+        ("another host", &other_host, &begun.state, &jar, &keys, NOW),
+        ("other keys", &app, &begun.state, &jar, &key_ring(), NOW),
+        ("too late", &app, &begun.state, &jar, &keys, NOW.plus(LIFETIME + Duration::from_secs(1))),
+    ] {
+        assert!(flow::open(app, state, &headers(jar), keys, now).is_none(), "{why}");
+    }
+}
+
+/// Another state whose cookie would have the same name.
+fn random_like(state: &str) -> String {
+    format!("{}{}", &state[..8], &crate::random::state()[..24])
+}
+
+#[test]
+fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
+    let (app, keys) = (app(), key_ring());
+    let begun = begin(&app, &[], &keys, NOW);
+    let jar = browser(Vec::new(), &begun.cookies);
+    let (name, value) = jar[0].clone();
+    let attempts = Attempts::default().failed(NOW).cookie(&app, &keys, NOW).unwrap();
+    let other_purpose = browser(Vec::new(), &[attempts])[0].1.clone();
+    let mut changed = value.clone().into_bytes();
+    changed[20] = if changed[20] == b'A' { b'B' } else { b'A' };
+    for value in [other_purpose, String::from_utf8(changed).unwrap(), String::new(), "junk".into(), "A".repeat(5_000)] {
+        let jar = vec![(name.clone(), value)];
+        assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_none());
+    }
+}
+
+#[test]
+fn a_browser_has_five_flows_and_the_oldest_goes() {
+    let (app, keys) = (app(), key_ring());
+    let mut jar = Vec::new();
+    let mut states = Vec::new();
+    for second in 0..8 {
+        let now = NOW.plus(Duration::from_secs(second));
+        let begun = begin(&app, &jar, &keys, now);
+        jar = browser(jar, &begun.cookies);
+        states.push(begun.state);
+        assert!(jar.len() <= MOST);
+    }
+    let now = NOW.plus(Duration::from_secs(8));
+    let open: Vec<bool> = states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_some()).collect();
+    assert_eq!(open, [false, false, false, true, true, true, true, true]);
+}
+
+#[test]
+fn old_and_broken_flow_cookies_never_block_a_login() {
+    let (app, keys) = (app(), key_ring());
+    let jar: Vec<(String, String)> =
+        (0..5).map(|number| (format!("{}{number:08x}", cookie::FLOW_PREFIX), "broken".into())).collect();
+    let begun = begin(&app, &jar, &keys, NOW);
+    let jar = browser(jar, &begun.cookies);
+    assert_eq!(jar.len(), 1, "the broken ones are ended");
+    assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_some());
+}
+
+#[test]
+fn the_longest_return_address_fits_a_cookie() {
+    let (app, keys) = (app(), key_ring());
+    let long = format!("https://shop.example.com/{}", "a".repeat(2_047));
+    let begun = flow::begin(&app, Flow::Website, long.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+    let line = begun.cookies.last().unwrap();
+    assert!(line.len() < 4_096, "{}", line.len());
+    let jar = browser(Vec::new(), &begun.cookies);
+    assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), long);
+}

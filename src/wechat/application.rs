@@ -1,0 +1,112 @@
+//! An application as it is registered at WeChat: AppID, AppSecret, and what it may ask a person for.
+
+use crate::secret::Secret;
+use std::fmt;
+
+/// An AppID: `wx` and 16 lower-case hex digits (protocol §0.3). Public: it stands in addresses and tokens.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct AppId(Box<str>);
+
+/// Not an AppID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not wx and 16 lower-case hex digits")]
+pub struct AppIdFault;
+
+impl AppId {
+    /// Reads an AppID.
+    ///
+    /// # Errors
+    /// Anything but `wx` and 16 lower-case hex digits: a WeCom CorpID, an original id `gh_…`, a secret.
+    pub fn parse(text: &str) -> Result<Self, AppIdFault> {
+        let digits = text.strip_prefix("wx").ok_or(AppIdFault)?;
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() != 16 || !digits.bytes().all(hex) {
+            return Err(AppIdFault);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// `wx0123456789abcdef`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An Official Account or a website application.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// Its AppID.
+    pub appid: AppId,
+    /// Its AppSecret.
+    pub secret: Secret,
+}
+
+/// What a person is asked for (protocol §1.3, §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// `snsapi_base`: silent, who it is.
+    Base,
+    /// `snsapi_userinfo`: with consent, nickname and avatar too.
+    Userinfo,
+    /// `snsapi_login`: the QR code on a website.
+    Login,
+}
+
+impl Scope {
+    /// WeChat's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "snsapi_base",
+            Self::Userinfo => "snsapi_userinfo",
+            Self::Login => "snsapi_login",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_appid_is_wx_and_sixteen_hex_digits() {
+        assert_eq!(AppId::parse("wx0123456789abcdef").unwrap().as_str(), "wx0123456789abcdef");
+        for text in [
+            "",
+            "wx",
+            "wx0123456789abcde",
+            "wx0123456789abcdef0",
+            "wx0123456789ABCDEF",
+            "wx0123456789abcdeg",
+            "ww0123456789abcdef",
+            "gh_0123456789ab",
+            " wx0123456789abcdef",
+            "wx0123456789abcdéf",
+            "0123456789abcdef0123456789abcdef",
+        ] {
+            assert_eq!(AppId::parse(text), Err(AppIdFault), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_application_does_not_print_its_secret() {
+        let application = Application {
+            appid: AppId::parse("wx0123456789abcdef").unwrap(),
+            secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
+        };
+        assert_eq!(format!("{application:?}"), "Application { appid: wx0123456789abcdef, secret: *** }");
+    }
+}

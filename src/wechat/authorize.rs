@@ -1,0 +1,130 @@
+//! The addresses a browser is sent to.
+//!
+//! Written by hand in the documented order: WeChat's clients match the address by a pattern, and desktop WeChat shows a
+//! blank page for any other order (protocol §1.2). `#wechat_redirect` is required even on a redirect.
+
+use super::application::{AppId, Scope};
+use super::settings::{Settings, below};
+use crate::check::Flow;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What JavaScript's `encodeURIComponent` leaves as it is: letters, digits and these.
+const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.
+#[must_use]
+pub fn authorize_url(
+    settings: &Settings,
+    flow: Flow,
+    appid: &AppId,
+    scope: Scope,
+    redirect_uri: &str,
+    state: &str,
+) -> String {
+    let page = match flow {
+        Flow::OfficialAccount => "/connect/oauth2/authorize",
+        Flow::Website => "/connect/qrconnect",
+    };
+    format!(
+        "{}?appid={}&redirect_uri={}&response_type=code&scope={}&state={}#wechat_redirect",
+        below(&settings.open, page),
+        appid.as_str(),
+        utf8_percent_encode(redirect_uri, COMPONENT),
+        scope.as_str(),
+        utf8_percent_encode(state, COMPONENT),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use url::Url;
+
+    const STATE: &str = "9f2c7b3e51d84a60b7c1e2d3f4a5b6c7";
+
+    fn appid(text: &str) -> AppId {
+        AppId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_page_in_wechat_has_these_bytes_in_this_order() {
+        for scope in [Scope::Base, Scope::Userinfo] {
+            let url = authorize_url(
+                &Settings::default(),
+                Flow::OfficialAccount,
+                &appid("wx0123456789abcdef"),
+                scope,
+                "https://app.example.com/_wx/callback",
+                STATE,
+            );
+            assert_eq!(
+                url,
+                format!(
+                    "https://open.weixin.qq.com/connect/oauth2/authorize?appid=wx0123456789abcdef\
+                     &redirect_uri=https%3A%2F%2Fapp.example.com%2F_wx%2Fcallback&response_type=code&scope={}\
+                     &state=9f2c7b3e51d84a60b7c1e2d3f4a5b6c7#wechat_redirect",
+                    scope.as_str()
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_with_the_qr_code_has_these_bytes_in_this_order() {
+        let url = authorize_url(
+            &Settings::default(),
+            Flow::Website,
+            &appid("wxfedcba9876543210"),
+            Scope::Login,
+            "https://app.example.com/_wx/callback",
+            STATE,
+        );
+        assert_eq!(
+            url,
+            "https://open.weixin.qq.com/connect/qrconnect?appid=wxfedcba9876543210\
+             &redirect_uri=https%3A%2F%2Fapp.example.com%2F_wx%2Fcallback&response_type=code&scope=snsapi_login\
+             &state=9f2c7b3e51d84a60b7c1e2d3f4a5b6c7#wechat_redirect"
+        );
+    }
+
+    #[test]
+    fn a_component_is_encoded_as_javascript_does() {
+        let written = "a b&c=d/e?f#g%h+i:j@k,l;m'(n)*o!p~q-r_s.t\"<中>\r\n";
+        let encoded = "a%20b%26c%3Dd%2Fe%3Ff%23g%25h%2Bi%3Aj%40k%2Cl%3Bm'(n)*o!p~q-r_s.t%22%3C%E4%B8%AD%3E%0D%0A";
+        assert_eq!(utf8_percent_encode(written, COMPONENT).to_string(), encoded);
+    }
+
+    #[test]
+    fn another_host_and_a_path_before_the_page_are_kept() {
+        let open = Url::parse("http://127.0.0.1:9000/sim/").unwrap();
+        let settings = Settings { open, ..Settings::default() };
+        let url =
+            authorize_url(&settings, Flow::Website, &appid("wxfedcba9876543210"), Scope::Login, "http://a/b", "s");
+        assert!(url.starts_with("http://127.0.0.1:9000/sim/connect/qrconnect?appid="), "{url}");
+    }
+
+    #[test]
+    fn nothing_handed_in_can_add_a_parameter_or_end_the_query() {
+        let url = authorize_url(
+            &Settings::default(),
+            Flow::OfficialAccount,
+            &appid("wx0123456789abcdef"),
+            Scope::Base,
+            "https://a/?x=1&scope=snsapi_userinfo#f",
+            "s&scope=snsapi_userinfo#",
+        );
+        let read = Url::parse(&url).unwrap();
+        let names: Vec<_> = read.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        assert_eq!(names, ["appid", "redirect_uri", "response_type", "scope", "state"]);
+        assert_eq!(read.fragment(), Some("wechat_redirect"));
+    }
+}

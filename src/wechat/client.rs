@@ -1,0 +1,267 @@
+//! The way to WeChat's server, and the one place that holds all bounds of it.
+//!
+//! One call is: room among the calls at once, leave from the breaker, a request, a body of 64 KiB at most, and perhaps
+//! the same again; all of it within the call's time. Nothing is followed, proxied or repeated by the HTTP client itself.
+
+use super::Endpoint;
+use super::application::AppId;
+use super::breaker::{Permit, State};
+use super::breakers::Breakers;
+use super::decode::{Answer, Unreadable};
+use super::fault::Fault;
+use super::retry::{Jitter, Retries, full_jitter};
+use super::settings::{AddressFault, Settings, check};
+use super::transport;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use url::Url;
+
+/// WeChat's answers have a few hundred bytes.
+const MOST_BODY: usize = 64 * 1024;
+
+/// An idle connection is dropped before WeChat's side drops it: a request that meets its end counts as sent, and costs
+/// the person a second login.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Of a call's time, the part it may wait for room: a fifth.
+const WAIT_FOR_ROOM: u32 = 5;
+
+/// Of a call's time, the part without which no retry is begun: a tenth. It would end as a time-out, which says less than
+/// the fault in hand.
+const LEAST_FOR_RETRY: u32 = 10;
+
+/// Told of each request's endpoint, outcome (`ok` or a [`Fault::label`]) and duration; of calls refused here as well.
+type Observer = Box<dyn Fn(&'static str, &'static str, Duration) + Send + Sync>;
+
+/// Makes the calls. One for ever: it keeps connections and breakers.
+pub struct Client {
+    http: reqwest::Client,
+    settings: Settings,
+    breakers: Breakers,
+    room: Semaphore,
+    observer: Observer,
+    jitter: Jitter,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildFault {
+    /// One of WeChat's addresses cannot be one.
+    #[error("wechat.{which} {fault}")]
+    Address {
+        /// `open` or `api`.
+        which: &'static str,
+        /// What is wrong with it.
+        fault: AddressFault,
+    },
+    /// TLS cannot be set up.
+    #[error("the HTTP client cannot be set up")]
+    Http(#[source] reqwest::Error),
+}
+
+/// One call, before its answer.
+pub(super) struct Call<'a> {
+    pub appid: &'a AppId,
+    pub endpoint: Endpoint,
+    pub query: &'a [(&'a str, &'a str)],
+    /// For all of it, retries included.
+    pub time: Duration,
+}
+
+impl Client {
+    /// A client within `settings`; needs rustls's default provider to be installed.
+    ///
+    /// `observer` is told of each request to WeChat, retries among them: endpoint, outcome (`ok` or a [`Fault::label`]) and
+    /// duration; and of each call that was refused here, with no duration. All words are of closed sets.
+    ///
+    /// # Errors
+    /// An address that is neither https nor on this machine, or TLS that cannot be set up.
+    pub fn new(
+        settings: &Settings,
+        observer: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static,
+    ) -> Result<Self, BuildFault> {
+        for (which, address) in [("open", &settings.open), ("api", &settings.api)] {
+            check(address).map_err(|fault| BuildFault::Address { which, fault })?;
+        }
+        // The system's certificate store; where it has none (an empty image) the one compiled in.
+        let http = configured(settings)
+            .build()
+            .or_else(|_| configured(settings).tls_certs_only(bundled_roots()?).build())
+            .map_err(|error| BuildFault::Http(error.without_url()))?;
+        Ok(Self {
+            http,
+            settings: settings.clone(),
+            breakers: Breakers::new(settings.breaker),
+            room: Semaphore::new(settings.max_calls.clamp(1, Semaphore::MAX_PERMITS)),
+            observer: Box::new(observer),
+            jitter: full_jitter,
+        })
+    }
+
+    /// The state of each breaker that has been used.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<(AppId, Endpoint, State)> {
+        self.breakers.states(Instant::now().into_std())
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Asks until there is an answer that `read` understands, a fault that is not repeated, or no time.
+    pub(super) async fn ask<T>(
+        &self,
+        call: Call<'_>,
+        read: impl Fn(&Answer) -> Result<T, Unreadable>,
+    ) -> Result<T, Fault> {
+        let deadline = Instant::now() + call.time;
+        let _room = self.enter(&call).await?;
+        let mut retries = Retries::default();
+        let mut last = None;
+        loop {
+            let now = Instant::now();
+            let breaker = self.breakers.of(call.appid, call.endpoint, now.into_std());
+            let permit = match breaker.enter(now.into_std()) {
+                Ok(permit) => permit,
+                // A retry that the breaker forbids ends with what it would have been for.
+                Err(retry_after) => {
+                    let endpoint = call.endpoint;
+                    return Err(
+                        last.unwrap_or_else(|| self.refused(Fault::BreakerOpen { endpoint, retry_after }))
+                    );
+                }
+            };
+            let asked = timeout_at(deadline, self.request(&call, &read)).await;
+            let outcome = asked.unwrap_or(Err(Fault::TimedOut { endpoint: call.endpoint }));
+            judge(permit, &outcome);
+            (self.observer)(call.endpoint.as_str(), label(&outcome), now.elapsed());
+            let fault = match outcome {
+                Ok(read) => return Ok(read),
+                Err(fault) => fault,
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match retries.after(&fault, self.jitter) {
+                Some(pause) if pause + call.time / LEAST_FOR_RETRY <= left => sleep(pause).await,
+                _ => return Err(fault),
+            }
+            last = Some(fault);
+        }
+    }
+
+    async fn enter(&self, call: &Call<'_>) -> Result<SemaphorePermit<'_>, Fault> {
+        match timeout(call.time / WAIT_FOR_ROOM, self.room.acquire()).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(self.refused(Fault::TooManyCalls { endpoint: call.endpoint })),
+        }
+    }
+
+    fn refused(&self, fault: Fault) -> Fault {
+        (self.observer)(fault.endpoint().as_str(), fault.label(), Duration::ZERO);
+        fault
+    }
+
+    async fn request<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&Answer) -> Result<T, Unreadable>,
+    ) -> Result<T, Fault> {
+        let endpoint = call.endpoint;
+        let sent = self.http.get(self.url(call)).send().await;
+        let response = sent.map_err(|error| transport::fault(endpoint, error))?;
+        if !response.status().is_success() {
+            return Err(Fault::Status { endpoint, status: response.status().as_u16() });
+        }
+        let body = bounded(endpoint, response).await?;
+        let unusable = |Unreadable(what)| Fault::Unusable { endpoint, what };
+        let answer = Answer::read(&body).map_err(unusable)?;
+        match answer.errcode().map_err(unusable)? {
+            0 => read(&answer).map_err(unusable),
+            code => Err(Fault::Errcode { endpoint, code, rid: answer.rid() }),
+        }
+    }
+
+    /// Holds secret, code or token: for the request alone.
+    fn url(&self, call: &Call<'_>) -> Url {
+        let mut url = self.settings.api.clone();
+        let path = format!("{}{}", url.path().trim_end_matches('/'), call.endpoint.path());
+        url.set_path(&path);
+        url.query_pairs_mut().extend_pairs(call.query);
+        url
+    }
+}
+
+fn configured(settings: &Settings) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .https_only(settings.api.scheme() == "https")
+        // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
+        .http1_only()
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(settings.max_calls)
+}
+
+fn bundled_roots() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
+}
+
+async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
+    if response.content_length().is_some_and(|length| length > MOST_BODY as u64) {
+        return Err(Fault::TooLarge { endpoint });
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport::fault(endpoint, error))? {
+        if body.len() + chunk.len() > MOST_BODY {
+            return Err(Fault::TooLarge { endpoint });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn judge<T>(permit: Permit<'_>, outcome: &Result<T, Fault>) {
+    match outcome.as_ref().map_or_else(Fault::blames_wechat, |_| Some(false)) {
+        Some(true) => permit.failed(Instant::now().into_std()),
+        Some(false) => permit.succeeded(),
+        None => drop(permit),
+    }
+}
+
+fn label<T>(outcome: &Result<T, Fault>) -> &'static str {
+    outcome.as_ref().map_or_else(Fault::label, |_| "ok")
+}
+
+#[cfg(test)]
+impl Client {
+    /// Without pauses between tries.
+    pub(super) fn hurried(mut self) -> Self {
+        self.jitter = |_| Duration::ZERO;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_system_has_no_roots_the_bundled_ones_serve() {
+        crate::wechat::tests::install_provider();
+        let roots = bundled_roots().unwrap();
+        assert!(roots.len() > 100);
+        configured(&Settings::default()).tls_certs_only(roots).build().unwrap();
+    }
+
+    #[test]
+    fn an_address_without_tls_makes_no_client() {
+        let api = Url::parse("http://api.weixin.qq.com").unwrap();
+        let built = Client::new(&Settings { api, ..Settings::default() }, |_, _, _| {});
+        let said = built.err().unwrap().to_string();
+        assert!(said.starts_with("wechat.api must use https"), "{said}");
+    }
+}

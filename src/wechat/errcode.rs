@@ -1,0 +1,213 @@
+//! WeChat's error codes and what each means for us: the whole of protocol §7.3, in one place.
+//!
+//! WeChat answers HTTP 200 for every refusal; the number in the body decides. Its `errmsg` is text for people that
+//! changes, and is never looked at.
+
+use super::Endpoint;
+
+/// What to do about a failure. Each errcode has exactly one for each endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Nothing was spent: once more, at once.
+    RetryNow,
+    /// WeChat is busy, away, or asks us to come later.
+    BackOff,
+    /// This attempt is dead, a fresh login may go well.
+    RestartLogin,
+    /// The operator must set something right, here or in WeChat's console.
+    Configuration,
+    /// WeChat refuses this person, or our request is malformed: nothing helps now.
+    Fatal,
+}
+
+/// One row of the table.
+struct Row {
+    label: &'static str,
+    exchange: Class,
+    refresh: Class,
+    userinfo: Class,
+}
+
+macro_rules! table {
+    ($($code:literal $meaning:literal => $exchange:ident $refresh:ident $userinfo:ident,)+) => {
+        /// Every code the table names on its own.
+        pub const KNOWN: &[i64] = &[$($code,)+];
+
+        const fn row(errcode: i64) -> Option<Row> {
+            match errcode {
+                $($code => Some(Row {
+                    label: stringify!($code),
+                    exchange: Class::$exchange,
+                    refresh: Class::$refresh,
+                    userinfo: Class::$userinfo,
+                }),)+
+                // The rest of the third-party platform's: the account is bound to a platform, or we are taken for one.
+                61003..=61030 => Some(Row {
+                    label: "component",
+                    exchange: Class::Configuration,
+                    refresh: Class::Configuration,
+                    userinfo: Class::Configuration,
+                }),
+                _ => None,
+            }
+        }
+    };
+}
+
+// Code, meaning, and the class at: exchange, refresh, userinfo.
+table! {
+    -1 "busy" => BackOff RetryNow RetryNow,
+    40001 "wrong secret at the exchange, a dead token elsewhere" => Configuration RestartLogin RestartLogin,
+    40002 "grant_type invalid" => Fatal Fatal Fatal,
+    40003 "openid and token do not agree" => RestartLogin RestartLogin RestartLogin,
+    40013 "AppID invalid" => Configuration Configuration Configuration,
+    40014 "access_token invalid" => RestartLogin RestartLogin RestartLogin,
+    40029 "code expired, unknown, or another AppID's" => RestartLogin RestartLogin RestartLogin,
+    40030 "refresh_token invalid" => RestartLogin RestartLogin RestartLogin,
+    40066 "no such path" => Fatal Fatal Fatal,
+    40125 "AppSecret invalid" => Configuration Configuration Configuration,
+    40163 "code used before" => RestartLogin RestartLogin RestartLogin,
+    40164 "caller's address not on the allow-list" => Configuration Configuration Configuration,
+    40226 "person blocked as high risk" => Fatal Fatal Fatal,
+    40243 "AppSecret frozen" => Configuration Configuration Configuration,
+    41001 "access_token missing" => Fatal Fatal Fatal,
+    41002 "appid missing" => Fatal Fatal Fatal,
+    41003 "refresh_token missing" => Fatal Fatal Fatal,
+    41004 "AppSecret missing" => Configuration Configuration Configuration,
+    41005 "media data missing" => Fatal Fatal Fatal,
+    41006 "media_id missing" => Fatal Fatal Fatal,
+    41007 "sub-menu data missing" => Fatal Fatal Fatal,
+    41008 "code missing" => RestartLogin RestartLogin RestartLogin,
+    41009 "openid missing" => Fatal Fatal Fatal,
+    42001 "access_token expired" => RestartLogin RestartLogin RestartLogin,
+    42002 "refresh_token expired" => RestartLogin RestartLogin RestartLogin,
+    42003 "code expired" => RestartLogin RestartLogin RestartLogin,
+    42004 "plugin's token expired" => Configuration Configuration Configuration,
+    42005 "the interface's use has run out" => Configuration Configuration Configuration,
+    42006 "third-party platform's token expired" => Configuration Configuration Configuration,
+    42007 "person changed the password" => RestartLogin RestartLogin RestartLogin,
+    43001 "GET required" => Fatal Fatal Fatal,
+    43002 "POST required" => Fatal Fatal Fatal,
+    43003 "https required" => Fatal Fatal Fatal,
+    43004 "person must follow the account" => Fatal Fatal Fatal,
+    45009 "quota of the day used up" => BackOff BackOff BackOff,
+    45011 "quota of the minute used up" => BackOff BackOff BackOff,
+    47001 "body malformed" => Fatal Fatal Fatal,
+    48001 "application lacks the right" => Configuration Configuration Configuration,
+    48004 "interface banned" => Configuration Configuration Configuration,
+    50001 "person did not authorize it" => RestartLogin RestartLogin RestartLogin,
+    50002 "person's account frozen or gone" => Fatal Fatal Fatal,
+    50004 "application may not use the interface" => Configuration Configuration Configuration,
+    50005 "person does not follow the account" => Fatal Fatal Fatal,
+    61009 "code invalid (third-party platform)" => RestartLogin RestartLogin RestartLogin,
+    61010 "code expired (third-party platform)" => RestartLogin RestartLogin RestartLogin,
+    61023 "refresh_token invalid (third-party platform)" => RestartLogin RestartLogin RestartLogin,
+    89501 "administrator refused the caller's address" => Configuration Configuration Configuration,
+    89503 "caller's address waits for the administrator" => Configuration Configuration Configuration,
+    89506 "administrator refused twice, for 24 hours" => Configuration Configuration Configuration,
+    89507 "administrator refused once, for an hour" => Configuration Configuration Configuration,
+}
+
+/// What `errcode` (not 0, which is success) means at `endpoint`. A code nobody has listed may pass: back off.
+#[must_use]
+pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
+    let Some(row) = row(errcode) else { return Class::BackOff };
+    match endpoint {
+        Endpoint::AccessToken => row.exchange,
+        Endpoint::RefreshToken => row.refresh,
+        Endpoint::Userinfo => row.userinfo,
+    }
+}
+
+/// The metrics' label for `errcode`: the number where it is known, so that nobody can invent labels.
+#[must_use]
+pub fn label(errcode: i64) -> &'static str {
+    row(errcode).map_or("other", |row| row.label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const EXCHANGE: Endpoint = Endpoint::AccessToken;
+    const REFRESH: Endpoint = Endpoint::RefreshToken;
+    const USERINFO: Endpoint = Endpoint::Userinfo;
+
+    /// The rows of protocol §7.3, by the class written there.
+    #[test]
+    fn every_listed_code_has_its_class() {
+        use Class::*;
+        let everywhere: [(&[i64], Class); 4] = [
+            // LOGIN
+            (
+                &[
+                    40003, 40014, 40029, 40030, 40163, 41008, 42001, 42002, 42003, 42007, 50001, 61009, 61010, 61023,
+                ],
+                RestartLogin,
+            ),
+            // CONF, and TOKEN for a central token that we do not have
+            (
+                &[
+                    40013, 40125, 40164, 40243, 41004, 42004, 42005, 42006, 48001, 48004, 50004, 61003, 61004, 61007,
+                    61011, 61030, 89501, 89503, 89506, 89507,
+                ],
+                Configuration,
+            ),
+            // RB, to be tried long after this call
+            (&[45009, 45011], BackOff),
+            // USER, then BUG
+            (
+                &[
+                    40226, 43004, 50002, 50005, 40002, 40066, 41001, 41002, 41003, 41005, 41006, 41007, 41009, 43001,
+                    43002, 43003, 47001,
+                ],
+                Fatal,
+            ),
+        ];
+        let mut seen = HashSet::from([-1, 40001]);
+        for (codes, class) in everywhere {
+            for code in codes {
+                for endpoint in Endpoint::ALL {
+                    assert_eq!(classify(endpoint, *code), class, "{code} at {endpoint:?}");
+                }
+                seen.insert(*code);
+            }
+        }
+        for (code, classes) in
+            [(-1, [BackOff, RetryNow, RetryNow]), (40001, [Configuration, RestartLogin, RestartLogin])]
+        {
+            assert_eq!([EXCHANGE, REFRESH, USERINFO].map(|endpoint| classify(endpoint, code)), classes, "{code}");
+        }
+        let untested: Vec<_> = KNOWN.iter().filter(|code| !seen.contains(code)).collect();
+        assert!(untested.is_empty(), "{untested:?}");
+    }
+
+    #[test]
+    fn the_exchange_is_never_retried_at_once_because_of_a_code() {
+        for code in KNOWN.iter().copied().chain(61003..=61030) {
+            assert_ne!(classify(EXCHANGE, code), Class::RetryNow, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_the_number_itself() {
+        for code in KNOWN {
+            assert_eq!(label(*code), code.to_string());
+        }
+        assert_eq!(label(61005), "component");
+        assert_eq!(label(12345), "other");
+    }
+
+    proptest! {
+        #[test]
+        fn a_code_nobody_listed_backs_off_under_one_label(code: i64) {
+            prop_assume!(code != 0 && !KNOWN.contains(&code) && !(61003..=61030).contains(&code));
+            for endpoint in Endpoint::ALL {
+                prop_assert_eq!(classify(endpoint, code), Class::BackOff);
+            }
+            prop_assert_eq!(label(code), "other");
+        }
+    }
+}

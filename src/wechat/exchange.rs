@@ -1,0 +1,203 @@
+//! A code for who it is: `sns/oauth2/access_token` (protocol §3.2).
+
+use super::application::Application;
+use super::client::{Call, Client};
+use super::decode::{Answer, Unreadable};
+use super::fault::Fault;
+use super::person::{OpenId, UnionId, is_word};
+use super::{Endpoint, Settings};
+use crate::secret::Secret;
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
+use std::time::Duration;
+
+/// WeCom documents 512 bytes for a code; WeChat's have some 32.
+const LONGEST_CODE: usize = 512;
+
+/// Scopes read from an answer at most, and how long each may be.
+const MOST_SCOPES: usize = 16;
+const LONGEST_SCOPE: usize = 64;
+
+/// What WeChat sent along with the browser: good once, for five minutes, for whoever holds the AppSecret.
+#[derive(Clone)]
+pub struct Code(SecretString);
+
+/// Not a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not 1 to 512 of the characters A-Z, a-z, 0-9, - and _")]
+pub struct CodeFault;
+
+impl Code {
+    /// Reads a code as the browser brought it.
+    ///
+    /// # Errors
+    /// Empty, longer than 512, or outside `[A-Za-z0-9_-]`.
+    pub fn parse(text: &str) -> Result<Self, CodeFault> {
+        let fits = (1..=LONGEST_CODE).contains(&text.len()) && text.bytes().all(is_word);
+        if fits { Ok(Self(text.to_owned().into())) } else { Err(CodeFault) }
+    }
+
+    /// The code itself, for the call that spends it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What a code was good for.
+#[derive(Clone, Debug)]
+pub struct Exchanged {
+    /// The person, under this AppID.
+    pub openid: OpenId,
+    /// The person, under all applications of the Open Platform account; see protocol §3.6 for when there is one.
+    pub unionid: Option<UnionId>,
+    /// The scopes granted, which may be fewer or more than were asked for.
+    pub granted: Vec<String>,
+    /// A virtual account of a snapshot page (快照页): nobody, and must not be logged in.
+    pub snapshot: bool,
+    /// For the profile.
+    pub access_token: Secret,
+    /// A bearer credential for 30 days that needs no AppSecret.
+    pub refresh_token: Option<Secret>,
+    /// How long the access token lives; zero where WeChat did not say.
+    pub expires_in: Duration,
+}
+
+impl Client {
+    /// Spends `code`. It may be spent even where this fails; [`Fault::class`] says what to do.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn exchange(&self, app: &Application, code: &Code) -> Result<Exchanged, Fault> {
+        let Settings { exchange_timeout, .. } = self.settings();
+        let query = [
+            ("appid", app.appid.as_str()),
+            ("secret", app.secret.expose()),
+            ("code", code.expose()),
+            ("grant_type", "authorization_code"),
+        ];
+        let (appid, endpoint) = (&app.appid, Endpoint::AccessToken);
+        self.ask(Call { appid, endpoint, query: &query, time: *exchange_timeout }, Exchanged::read).await
+    }
+}
+
+impl Exchanged {
+    /// Reads a success of the exchange or of a refresh.
+    pub(super) fn read(answer: &Answer) -> Result<Self, Unreadable> {
+        let token = |text: &str| Secret::parse(text, 1);
+        let granted = answer.text("scope").unwrap_or_default().split(',').map(str::trim);
+        let granted = granted.filter(|scope| (1..=LONGEST_SCOPE).contains(&scope.len()));
+        let lives = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
+        Ok(Self {
+            openid: answer.required("openid", OpenId::parse)?,
+            // One that is there and cannot be read is not the same as none: the subject may rest on it.
+            unionid: answer.optional("unionid", UnionId::parse)?,
+            granted: granted.take(MOST_SCOPES).map(str::to_owned).collect(),
+            snapshot: answer.is_flagged("is_snapshotuser"),
+            access_token: answer.required("access_token", token)?,
+            refresh_token: answer.optional("refresh_token", token).unwrap_or_default(),
+            expires_in: Duration::from_secs(lives.unwrap_or_default()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Exchanged, Unreadable> {
+        Exchanged::read(&Answer::read(body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_code_is_bounded_plain_and_not_printed() {
+        let code = Code::parse("071AbcDefGhiJklMno2pQrStUv1AbcDe").unwrap();
+        assert_eq!((code.expose(), format!("{code:?}")), ("071AbcDefGhiJklMno2pQrStUv1AbcDe", "***".into()));
+        assert!(Code::parse(&"a".repeat(512)).is_ok());
+        for text in ["", "a b", "a&b", "a%20", "a\n", "ä", &"a".repeat(513)] {
+            assert_eq!(Code::parse(text).unwrap_err(), CodeFault, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_documented_answer_is_read_whole() {
+        let exchanged = read(
+            r#"{"access_token":"37_Abc123-def_GHI","expires_in":7200,"refresh_token":"37_Xyz987-uvw_RST",
+                "openid":"oAbCd0123456789-_EFGHijklmno","scope":"snsapi_base,snsapi_userinfo,",
+                "unionid":"oUnIo0123456789-_PQRSTuvwxyz"}"#,
+        )
+        .unwrap();
+        assert_eq!(exchanged.openid.as_str(), "oAbCd0123456789-_EFGHijklmno");
+        assert_eq!(exchanged.unionid.unwrap().as_str(), "oUnIo0123456789-_PQRSTuvwxyz");
+        assert_eq!(exchanged.granted, ["snsapi_base", "snsapi_userinfo"]);
+        assert_eq!(exchanged.access_token.expose(), "37_Abc123-def_GHI");
+        assert_eq!(exchanged.refresh_token.unwrap().expose(), "37_Xyz987-uvw_RST");
+        assert_eq!(exchanged.expires_in, Duration::from_secs(7200));
+        assert!(!exchanged.snapshot);
+    }
+
+    #[test]
+    fn what_is_not_needed_may_be_missing_or_odd() {
+        for more in [
+            "",
+            r#","errcode":0,"errmsg":"ok""#,
+            r#","unionid":null,"scope":null,"refresh_token":null,"expires_in":null"#,
+            r#","unionid":"","scope":",,","refresh_token":"","expires_in":"-1""#,
+            r#","scope":7,"refresh_token":7,"expires_in":[],"is_snapshotuser":0"#,
+        ] {
+            let exchanged = read(&format!(r#"{{"openid":"o","access_token":"t"{more}}}"#)).unwrap();
+            assert!(exchanged.unionid.is_none() && exchanged.granted.is_empty() && !exchanged.snapshot, "{more}");
+            assert!(exchanged.refresh_token.is_none() && exchanged.expires_in.is_zero(), "{more}");
+        }
+        let as_text = read(r#"{"openid":"o","access_token":"t","expires_in":"7200"}"#).unwrap();
+        assert_eq!(as_text.expires_in, Duration::from_secs(7200));
+    }
+
+    #[test]
+    fn without_a_person_or_a_token_it_is_no_success() {
+        for (body, what) in [
+            ("{}", "openid"),
+            (r#"{"access_token":"t"}"#, "openid"),
+            (r#"{"openid":null,"access_token":"t"}"#, "openid"),
+            (r#"{"openid":"","access_token":"t"}"#, "openid"),
+            (r#"{"openid":7,"access_token":"t"}"#, "openid"),
+            (r#"{"openid":"o:x","access_token":"t"}"#, "openid"),
+            (r#"{"openid":"o"}"#, "access_token"),
+            (r#"{"openid":"o","access_token":" "}"#, "access_token"),
+            (r#"{"openid":"o","access_token":"t","unionid":"a b"}"#, "unionid"),
+            (r#"{"openid":"o","access_token":"t","unionid":7}"#, "unionid"),
+        ] {
+            assert_eq!(read(body).unwrap_err(), Unreadable(what), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_visitor_is_known_as_one() {
+        for value in ["1", "\"1\"", "true"] {
+            let body = format!(r#"{{"openid":"o","access_token":"t","is_snapshotuser":{value}}}"#);
+            assert!(read(&body).unwrap().snapshot);
+        }
+    }
+
+    #[test]
+    fn scopes_are_bounded() {
+        let scope = format!("{},{}", "x".repeat(65), "s,".repeat(1_000));
+        let exchanged = read(&format!(r#"{{"openid":"o","access_token":"t","scope":"{scope}"}}"#)).unwrap();
+        assert_eq!(exchanged.granted, vec!["s"; MOST_SCOPES]);
+    }
+
+    #[test]
+    fn nothing_personal_or_secret_is_printed() {
+        let exchanged = read(
+            r#"{"openid":"oCanary","unionid":"uCanary","access_token":"tCanary","refresh_token":"rCanary"}"#,
+        );
+        let printed = format!("{:?}", exchanged.unwrap());
+        assert!(!printed.contains("Canary"), "{printed}");
+    }
+}

@@ -1,0 +1,72 @@
+//! A person as WeChat numbers them. Personal data: `Debug` is blank.
+
+use std::fmt;
+
+/// Both kinds have 28 characters or so; more than this is something else.
+const LONGEST: usize = 64;
+
+/// Not an id of WeChat's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not 1 to 64 of the characters A-Z, a-z, 0-9, - and _")]
+pub struct IdFault;
+
+macro_rules! id {
+    ($(#[doc = $doc:literal])+ $name:ident) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Reads the id as WeChat sent it.
+            ///
+            /// # Errors
+            /// Empty, longer than 64, or outside `[A-Za-z0-9_-]`.
+            pub fn parse(text: &str) -> Result<Self, IdFault> {
+                let fits = (1..=LONGEST).contains(&text.len()) && text.bytes().all(is_word);
+                if fits { Ok(Self(text.into())) } else { Err(IdFault) }
+            }
+
+            /// The id itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("***")
+            }
+        }
+    };
+}
+
+id! {
+    /// A person under one AppID. Says nothing under another.
+    OpenId
+}
+
+id! {
+    /// A person under all applications of one Open Platform account.
+    UnionId
+}
+
+/// The alphabet of WeChat's ids, codes and tokens.
+pub(crate) const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_short_and_plain_and_not_printed() {
+        let openid = OpenId::parse("oAbCd0123456789-_EFGHijklmno").unwrap();
+        assert_eq!((openid.as_str(), format!("{openid:?}")), ("oAbCd0123456789-_EFGHijklmno", "***".into()));
+        assert_eq!(format!("{:?}", UnionId::parse("oUnIo").unwrap()), "***");
+        for text in ["", "o b", "o/b", "o\n", "ö", "o:b", &"o".repeat(65)] {
+            assert_eq!(OpenId::parse(text), Err(IdFault), "{text:?}");
+        }
+    }
+}

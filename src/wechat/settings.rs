@@ -1,0 +1,107 @@
+//! Where WeChat is and how long we wait for it.
+
+use super::breaker;
+use crate::origin::is_loopback;
+use std::time::Duration;
+use url::Url;
+
+/// WeChat's hosts and our bounds on calls to them (protocol §0.4, §7.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where browsers are sent: `https://open.weixin.qq.com`.
+    pub open: Url,
+    /// Where we ask: `https://api.weixin.qq.com`, or its stand-in `api2`.
+    pub api: Url,
+    /// For TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For a whole exchange or refresh, retries included. WeChat's browser asks for the callback again after 5–7 s.
+    pub exchange_timeout: Duration,
+    /// For a whole profile call, retries included: the login goes on without it.
+    pub userinfo_timeout: Duration,
+    /// When to stop asking.
+    pub breaker: breaker::Settings,
+    /// Calls under way at once, at least one.
+    pub max_calls: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            open: known("https://open.weixin.qq.com/"),
+            api: known("https://api.weixin.qq.com/"),
+            connect_timeout: Duration::from_secs(2),
+            exchange_timeout: Duration::from_secs(5),
+            userinfo_timeout: Duration::from_secs(2),
+            breaker: breaker::Settings::default(),
+            max_calls: 100,
+        }
+    }
+}
+
+#[allow(clippy::expect_used)] // the two constants above, held by a test
+fn known(url: &str) -> Url {
+    Url::parse(url).expect("a constant URL")
+}
+
+/// Why an address of WeChat's is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressFault {
+    /// Secrets would travel in the clear.
+    #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
+    NotHttps,
+    /// User, query or fragment.
+    #[error("must be scheme, host, port and path only")]
+    MoreThanBase,
+}
+
+/// Whether `address` may be a base of WeChat's: https, or this machine (a simulator), and nothing after the path.
+pub(crate) fn check(address: &Url) -> Result<(), AddressFault> {
+    let here = address.host().is_some_and(|host| is_loopback(&host));
+    match address.scheme() {
+        "https" => {}
+        "http" if here => {}
+        _ => return Err(AddressFault::NotHttps),
+    }
+    let bare = address.query().is_none() && address.fragment().is_none();
+    if !bare || !address.username().is_empty() || address.password().is_some() {
+        return Err(AddressFault::MoreThanBase);
+    }
+    Ok(())
+}
+
+/// `path` below `base`, whether or not `base` ends with a slash.
+pub(crate) fn below(base: &Url, path: &str) -> String {
+    format!("{}{path}", base.as_str().trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_wechats_own_hosts() {
+        let settings = Settings::default();
+        assert_eq!(below(&settings.open, "/a"), "https://open.weixin.qq.com/a");
+        assert_eq!(below(&settings.api, "/a"), "https://api.weixin.qq.com/a");
+        assert_eq!((check(&settings.open), check(&settings.api)), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn an_address_is_https_or_on_this_machine_and_bare() {
+        for (address, verdict) in [
+            ("https://api2.weixin.qq.com", Ok(())),
+            ("https://proxy.example.com:8443/wechat/", Ok(())),
+            ("http://127.0.0.1:9000", Ok(())),
+            ("http://[::1]:9000", Ok(())),
+            ("http://wechat.localhost:9000", Ok(())),
+            ("http://api.weixin.qq.com", Err(AddressFault::NotHttps)),
+            ("http://10.0.0.1", Err(AddressFault::NotHttps)),
+            ("ftp://127.0.0.1", Err(AddressFault::NotHttps)),
+            ("https://me@api.weixin.qq.com", Err(AddressFault::MoreThanBase)),
+            ("https://api.weixin.qq.com/?a", Err(AddressFault::MoreThanBase)),
+            ("https://api.weixin.qq.com/#a", Err(AddressFault::MoreThanBase)),
+        ] {
+            assert_eq!(check(&Url::parse(address).unwrap()), verdict, "{address}");
+        }
+    }
+}

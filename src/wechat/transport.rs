@@ -1,0 +1,83 @@
+//! From the HTTP client's error to a [`Fault`]: had anything been sent, and whose fault is it.
+//!
+//! The error itself is dropped here. It quotes the URL, and with it secret, code or token.
+
+use super::Endpoint;
+use super::fault::Fault;
+use std::error::Error;
+use std::io;
+
+/// What a failed request to `endpoint` comes to.
+pub(crate) fn fault(endpoint: Endpoint, error: reqwest::Error) -> Fault {
+    let error = error.without_url();
+    if error.is_connect() || error.is_builder() {
+        unsent(endpoint, &error, error.is_timeout(), error.is_dns())
+    } else if error.is_timeout() {
+        Fault::TimedOut { endpoint }
+    } else {
+        Fault::Broken { endpoint }
+    }
+}
+
+fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, nameless: bool) -> Fault {
+    let causes = causes(error);
+    let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls {
+        return Fault::Certificate { endpoint };
+    }
+    let kind = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let why = match kind {
+        _ if timed_out => "timed out",
+        // The resolver of the HTTP client has no type of its own for it, only these words.
+        _ if nameless || causes.iter().any(|cause| cause.to_string() == "dns error") => "name not resolved",
+        _ if tls.is_some() => "TLS failed",
+        Some(io::ErrorKind::ConnectionRefused) => "refused",
+        Some(io::ErrorKind::TimedOut) => "timed out",
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => "TLS failed",
+        _ => "not connected",
+    };
+    Fault::Unsent { endpoint, why }
+}
+
+/// An error and all that caused it. An `io::Error` passes over what it wraps when asked for its cause, so it is asked for
+/// that as well.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    /// No chain of causes is as long.
+    const MOST: usize = 32;
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if causes.len() == MOST {
+            break;
+        }
+        causes.push(cause);
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ended_a_connection_attempt_is_told_apart() {
+        let endpoint = Endpoint::AccessToken;
+        let distrust = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let because = |why| Fault::Unsent { endpoint, why };
+        for (error, fault) in [
+            (io::Error::other(io::Error::other(distrust)), Fault::Certificate { endpoint }),
+            (io::Error::other(rustls::Error::DecryptError), because("TLS failed")),
+            (io::Error::from(io::ErrorKind::UnexpectedEof), because("TLS failed")),
+            (io::Error::from(io::ErrorKind::ConnectionRefused), because("refused")),
+            (io::Error::from(io::ErrorKind::TimedOut), because("timed out")),
+            (io::Error::from(io::ErrorKind::HostUnreachable), because("not connected")),
+            (io::Error::other("dns error"), because("name not resolved")),
+        ] {
+            assert_eq!(unsent(endpoint, &error, false, false), fault);
+        }
+    }
+}
