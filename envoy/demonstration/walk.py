@@ -11,8 +11,8 @@ from .stage import CONSENT, SILENT
 
 PERSON = "小明"
 SESSION = "__Host-wechat_session"
-BROWSER = "__Host-wechat_browser"
-FLOW = "__Secure-wechat_flow_*"
+FLOW = "__Host-wechat_flow_*"
+ATTEMPTS = "__Host-wechat_attempts"
 # Of all query parameters only these are shown.
 HARMLESS = {"appid", "redirect_uri", "response_type", "scope", "return_to", "connect_redirect", "lang", "go", "page"}
 
@@ -90,12 +90,7 @@ class Walk:
         callback = re.escape(urllib.parse.quote(f"{self.stage.origin(site)}/_wechat/callback", safe=""))
         wanted = f"{re.escape(self.stage.wechat)}/connect/{page}\\?appid={appid}&redirect_uri={callback}"
         wanted += f"&response_type=code&scope={scope}&state=[0-9a-f]{{32}}#wechat_redirect"
-        return self.hop(browser, "GET", url, 302, wanted, sets=self.starting(browser))
-
-    def starting(self, browser):
-        """The cookies of a login's start: the flow's, and the browser's unless it has one."""
-        has_one = any(cookie.name == BROWSER for cookie in browser.cookies.kept.values())
-        return (FLOW,) if has_one else (FLOW, BROWSER)
+        return self.hop(browser, "GET", url, 302, wanted, sets=(FLOW,))
 
     def first_hop(self, browser, url):
         """WeChat answers a first visit with the same link and one parameter more."""
@@ -107,7 +102,7 @@ class Walk:
     def enter(self, browser, site, url, path):
         """The callback, which makes the session; then the application."""
         there = re.escape(self.stage.origin(site) + path)
-        answer = self.hop(browser, "GET", url, 303, there, sets=(SESSION,), ends=(FLOW,))
+        answer = self.hop(browser, "GET", url, 303, there, sets=(SESSION, ATTEMPTS), ends=(FLOW,))
         self.hop(browser, "GET", self.step(answer), 200, page=("x-wechat-subject",))
 
     def who(self, browser, site, flow, appid, nickname):
