@@ -100,14 +100,27 @@ impl Breaker {
     /// While it is open, or while somebody else probes: how long to wait.
     pub fn enter(&self, now: Instant) -> Result<Permit<'_>, Duration> {
         let mut inner = self.lock();
+        self.refusal(&inner, now).map_or(Ok(()), Err)?;
         match &mut inner.phase {
             Phase::Closed { .. } => {}
-            Phase::Open { until } if now < *until => return Err(until.saturating_duration_since(now)),
             Phase::Open { .. } => inner.change(Phase::HalfOpen { probing: true }),
-            Phase::HalfOpen { probing: true } => return Err(self.settings.open.min(WHILE_PROBING)),
             Phase::HalfOpen { probing } => *probing = true,
         }
         Ok(Permit { breaker: self, turn: inner.turn, decided: false })
+    }
+
+    /// Whether a call at `now` would be refused, and for how long; takes no turn.
+    #[must_use]
+    pub fn would_refuse(&self, now: Instant) -> Option<Duration> {
+        self.refusal(&self.lock(), now)
+    }
+
+    fn refusal(&self, inner: &Inner, now: Instant) -> Option<Duration> {
+        match inner.phase {
+            Phase::Open { until } if now < until => Some(until.saturating_duration_since(now)),
+            Phase::HalfOpen { probing: true } => Some(self.settings.open.min(WHILE_PROBING)),
+            Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+        }
     }
 
     /// What it would do with a call at `now`.
@@ -225,6 +238,7 @@ mod tests {
     fn while_open_it_refuses_and_says_for_how_long() {
         let (breaker, now) = open(2);
         assert_eq!(breaker.enter(now).unwrap_err(), OPEN);
+        assert_eq!(breaker.would_refuse(now), Some(OPEN));
         assert_eq!(breaker.enter(now + Duration::from_secs(7)).unwrap_err(), Duration::from_secs(3));
     }
 
@@ -232,7 +246,7 @@ mod tests {
     fn after_a_while_exactly_one_probe_passes() {
         let (breaker, now) = open(2);
         let later = now + OPEN;
-        assert_eq!(breaker.state(later), State::HalfOpen);
+        assert_eq!((breaker.state(later), breaker.would_refuse(later)), (State::HalfOpen, None));
         let probe = breaker.enter(later).unwrap();
         for _ in 0..100 {
             assert_eq!(breaker.enter(later).unwrap_err(), WHILE_PROBING);

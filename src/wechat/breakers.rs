@@ -68,8 +68,7 @@ mod tests {
 
     #[test]
     fn applications_and_endpoints_break_apart() {
-        let (breakers, now) =
-            (Breakers::new(Settings { failures: 1, open: Duration::from_secs(1) }), Instant::now());
+        let (breakers, now) = (Breakers::new(Settings { failures: 1, open: Duration::from_secs(1) }), Instant::now());
         breakers.of(&appid(1), Endpoint::AccessToken, now).enter(now).unwrap().failed(now);
         let _ = breakers.of(&appid(1), Endpoint::Userinfo, now);
         let _ = breakers.of(&appid(2), Endpoint::AccessToken, now);

@@ -115,27 +115,27 @@ impl Client {
         call: Call<'_>,
         read: impl Fn(&Answer) -> Result<T, Unreadable>,
     ) -> Result<T, Fault> {
-        let deadline = Instant::now() + call.time;
+        let began = Instant::now();
+        let deadline = began + call.time;
+        let endpoint = call.endpoint;
+        let breaker = self.breakers.of(call.appid, endpoint, began.into_std());
+        let open = |retry_after| self.refused(Fault::BreakerOpen { endpoint, retry_after });
+        // Before the wait for room: those whom WeChat keeps hanging may have taken it all.
+        breaker.would_refuse(began.into_std()).map_or(Ok(()), |retry_after| Err(open(retry_after)))?;
         let _room = self.enter(&call).await?;
         let mut retries = Retries::default();
         let mut last = None;
         loop {
             let now = Instant::now();
-            let breaker = self.breakers.of(call.appid, call.endpoint, now.into_std());
             let permit = match breaker.enter(now.into_std()) {
                 Ok(permit) => permit,
                 // A retry that the breaker forbids ends with what it would have been for.
-                Err(retry_after) => {
-                    let endpoint = call.endpoint;
-                    return Err(
-                        last.unwrap_or_else(|| self.refused(Fault::BreakerOpen { endpoint, retry_after }))
-                    );
-                }
+                Err(retry_after) => return Err(last.unwrap_or_else(|| open(retry_after))),
             };
             let asked = timeout_at(deadline, self.request(&call, &read)).await;
-            let outcome = asked.unwrap_or(Err(Fault::TimedOut { endpoint: call.endpoint }));
+            let outcome = asked.unwrap_or(Err(Fault::TimedOut { endpoint }));
             judge(permit, &outcome);
-            (self.observer)(call.endpoint.as_str(), label(&outcome), now.elapsed());
+            (self.observer)(endpoint.as_str(), label(&outcome), now.elapsed());
             let fault = match outcome {
                 Ok(read) => return Ok(read),
                 Err(fault) => fault,
@@ -161,11 +161,7 @@ impl Client {
         fault
     }
 
-    async fn request<T>(
-        &self,
-        call: &Call<'_>,
-        read: impl Fn(&Answer) -> Result<T, Unreadable>,
-    ) -> Result<T, Fault> {
+    async fn request<T>(&self, call: &Call<'_>, read: impl Fn(&Answer) -> Result<T, Unreadable>) -> Result<T, Fault> {
         let endpoint = call.endpoint;
         let sent = self.http.get(self.url(call)).send().await;
         let response = sent.map_err(|error| transport::fault(endpoint, error))?;

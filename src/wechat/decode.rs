@@ -42,7 +42,7 @@ impl Answer {
                 _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
             })
         })?;
-        let ends = after.bytes().nth(26).is_none_or(|next| !super::person::is_word(next));
+        let ends = after.as_bytes().get(26).is_none_or(|next| !super::person::is_word(*next));
         ends.then(|| rid.to_owned())
     }
 

@@ -18,6 +18,9 @@ const LONGEST_CODE: usize = 512;
 const MOST_SCOPES: usize = 16;
 const LONGEST_SCOPE: usize = 64;
 
+/// Plan for 512 bytes, says the documentation; a token travels in a URL.
+const LONGEST_TOKEN: usize = 4_096;
+
 /// What WeChat sent along with the browser: good once, for five minutes, for whoever holds the AppSecret.
 #[derive(Clone)]
 pub struct Code(SecretString);
@@ -90,7 +93,7 @@ impl Client {
 impl Exchanged {
     /// Reads a success of the exchange or of a refresh.
     pub(super) fn read(answer: &Answer) -> Result<Self, Unreadable> {
-        let token = |text: &str| Secret::parse(text, 1);
+        let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= LONGEST_TOKEN).ok_or(());
         let granted = answer.text("scope").unwrap_or_default().split(',').map(str::trim);
         let granted = granted.filter(|scope| (1..=LONGEST_SCOPE).contains(&scope.len()));
         let lives = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
@@ -178,6 +181,13 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_bounded() {
+        let body = |length: usize| format!(r#"{{"openid":"o","access_token":"{}"}}"#, "ab".repeat(length / 2));
+        assert!(read(&body(4_096)).is_ok());
+        assert_eq!(read(&body(4_098)).unwrap_err(), Unreadable("access_token"));
+    }
+
+    #[test]
     fn a_snapshot_visitor_is_known_as_one() {
         for value in ["1", "\"1\"", "true"] {
             let body = format!(r#"{{"openid":"o","access_token":"t","is_snapshotuser":{value}}}"#);
@@ -194,9 +204,8 @@ mod tests {
 
     #[test]
     fn nothing_personal_or_secret_is_printed() {
-        let exchanged = read(
-            r#"{"openid":"oCanary","unionid":"uCanary","access_token":"tCanary","refresh_token":"rCanary"}"#,
-        );
+        let exchanged =
+            read(r#"{"openid":"oCanary","unionid":"uCanary","access_token":"tCanary","refresh_token":"rCanary"}"#);
         let printed = format!("{:?}", exchanged.unwrap());
         assert!(!printed.contains("Canary"), "{printed}");
     }

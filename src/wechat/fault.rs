@@ -15,7 +15,7 @@ pub enum Fault {
     Unsent {
         /// Which call.
         endpoint: Endpoint,
-        /// Where it ended: `name not resolved`, `refused`, `timed out`, `TLS failed`, `not connected`.
+        /// Where it ended: `name not resolved`, `refused`, `timed out`, `TLS failed`, `cut off`, `not connected`.
         why: &'static str,
     },
     /// Something without a certificate that we trust answers in WeChat's place. Nothing was sent.

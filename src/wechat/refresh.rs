@@ -14,11 +14,8 @@ impl Client {
     /// [`Fault`]; [`super::Class::RestartLogin`] where the person must log in again.
     pub async fn refresh(&self, app: &Application, refresh_token: &Secret) -> Result<Exchanged, Fault> {
         let Settings { exchange_timeout, .. } = self.settings();
-        let query = [
-            ("appid", app.appid.as_str()),
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh_token.expose()),
-        ];
+        let query =
+            [("appid", app.appid.as_str()), ("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
         let (appid, endpoint) = (&app.appid, Endpoint::RefreshToken);
         self.ask(Call { appid, endpoint, query: &query, time: *exchange_timeout }, Exchanged::read).await
     }

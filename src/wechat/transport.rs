@@ -25,7 +25,7 @@ fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, na
     if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls {
         return Fault::Certificate { endpoint };
     }
-    let kind = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let kind = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     let why = match kind {
         _ if timed_out => "timed out",
         // The resolver of the HTTP client has no type of its own for it, only these words.
@@ -33,7 +33,7 @@ fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, na
         _ if tls.is_some() => "TLS failed",
         Some(io::ErrorKind::ConnectionRefused) => "refused",
         Some(io::ErrorKind::TimedOut) => "timed out",
-        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => "TLS failed",
+        Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "cut off",
         _ => "not connected",
     };
     Fault::Unsent { endpoint, why }
@@ -71,7 +71,8 @@ mod tests {
         for (error, fault) in [
             (io::Error::other(io::Error::other(distrust)), Fault::Certificate { endpoint }),
             (io::Error::other(rustls::Error::DecryptError), because("TLS failed")),
-            (io::Error::from(io::ErrorKind::UnexpectedEof), because("TLS failed")),
+            (io::Error::from(io::ErrorKind::UnexpectedEof), because("cut off")),
+            (io::Error::other(io::Error::from(io::ErrorKind::ConnectionReset)), because("cut off")),
             (io::Error::from(io::ErrorKind::ConnectionRefused), because("refused")),
             (io::Error::from(io::ErrorKind::TimedOut), because("timed out")),
             (io::Error::from(io::ErrorKind::HostUnreachable), because("not connected")),

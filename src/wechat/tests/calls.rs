@@ -1,0 +1,203 @@
+//! What is asked, what comes back, and what is asked again.
+
+use super::stub::{says, status, with_head};
+use super::*;
+use crate::wechat::breaker::State;
+use crate::wechat::{Class, Endpoint, Fault};
+
+const RID: &str = "6741a0c2-11aa22bb-33cc44dd";
+
+#[tokio::test]
+async fn an_exchange_asks_once_with_these_parameters() {
+    let (stub, client, heard) = stage([says(TOKEN)]).await;
+    let exchanged = client.exchange(&app(), &code()).await.unwrap();
+    assert_eq!(exchanged.openid.as_str(), "oAbCd");
+    assert_eq!(
+        stub.requests(),
+        ["GET /sns/oauth2/access_token?appid=wx0123456789abcdef&secret=0123456789abcdef0123456789abcdef\
+          &code=071AbcDefGhiJklMno2pQrStUv1AbcDe&grant_type=authorization_code HTTP/1.1"]
+    );
+    assert_eq!(*heard.lock().unwrap(), [("access_token", "ok")]);
+}
+
+#[tokio::test]
+async fn a_profile_is_asked_for_with_these_parameters() {
+    let (stub, client, _) = stage([says(PERSON)]).await;
+    let profiled = client.userinfo(&app(), &exchanged()).await.unwrap();
+    assert_eq!(profiled.profile.nickname, "小明");
+    assert_eq!(profiled.profile.avatar, "https://thirdwx.qlogo.cn/1/132");
+    assert_eq!(profiled.unionid.unwrap().as_str(), "oUnIo");
+    assert_eq!(stub.requests(), ["GET /sns/userinfo?access_token=37_Abc&openid=oAbCd&lang=zh_CN HTTP/1.1"]);
+}
+
+#[tokio::test]
+async fn a_refresh_sends_no_secret() {
+    let (stub, client, heard) = stage([says(TOKEN)]).await;
+    let token = Secret::parse("37_Xyz", 1).unwrap();
+    client.refresh(&app(), &token).await.unwrap();
+    assert_eq!(
+        stub.requests(),
+        [
+            "GET /sns/oauth2/refresh_token?appid=wx0123456789abcdef&grant_type=refresh_token&refresh_token=37_Xyz HTTP/1.1"
+        ]
+    );
+    assert_eq!(*heard.lock().unwrap(), [("refresh_token", "ok")]);
+}
+
+#[tokio::test]
+async fn a_path_before_wechats_is_kept() {
+    let stub = Stub::start([says(TOKEN)]).await;
+    let (client, _) = client(&settings(&stub.url.join("relay/").unwrap()));
+    client.exchange(&app(), &code()).await.unwrap();
+    assert!(stub.requests()[0].starts_with("GET /relay/sns/oauth2/access_token?"));
+}
+
+#[tokio::test]
+async fn whatever_the_header_says_the_body_is_utf_8_json() {
+    for head in [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json; encoding=utf-8\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=iso-8859-1\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: nonsense\r\nContent-Encoding: gzip\r\n",
+    ] {
+        let (_stub, client, _) = stage([with_head(head, PERSON)]).await;
+        assert_eq!(client.userinfo(&app(), &exchanged()).await.unwrap().profile.nickname, "小明", "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_an_exchange_is_final_at_once() {
+    for (errcode, class) in [
+        (40029, Class::RestartLogin),
+        (40163, Class::RestartLogin),
+        (40125, Class::Configuration),
+        (40013, Class::Configuration),
+        (45011, Class::BackOff),
+        (50002, Class::Fatal),
+        (99999, Class::BackOff),
+    ] {
+        let (stub, client, _) = stage([refusal(errcode)]).await;
+        let fault = client.exchange(&app(), &code()).await.unwrap_err();
+        let expected = Fault::Errcode { endpoint: Endpoint::AccessToken, code: errcode, rid: Some(RID.to_owned()) };
+        assert_eq!((&fault, fault.class(), stub.calls()), (&expected, class, 1), "{errcode}");
+    }
+}
+
+#[tokio::test]
+async fn a_busy_wechat_is_asked_for_an_exchange_once_more_and_no_more() {
+    let (stub, client, heard) = stage([refusal(-1), says(TOKEN)]).await;
+    client.exchange(&app(), &code()).await.unwrap();
+    assert_eq!(stub.calls(), 2);
+    assert_eq!(*heard.lock().unwrap(), [("access_token", "-1"), ("access_token", "ok")]);
+
+    let (stub, client, _) = stage([refusal(-1), refusal(-1), says(TOKEN)]).await;
+    let fault = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!((fault.label(), fault.class(), stub.calls()), ("-1", Class::BackOff, 2));
+}
+
+#[tokio::test]
+async fn a_code_spent_by_the_first_try_restarts_the_login() {
+    for first in [refusal(-1), status(502), status(429)] {
+        let (stub, client, _) = stage([first, refusal(40163)]).await;
+        let fault = client.exchange(&app(), &code()).await.unwrap_err();
+        assert_eq!((fault.label(), fault.class(), stub.calls()), ("40163", Class::RestartLogin, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_busy_wechat_is_asked_for_a_profile_three_times() {
+    let (stub, client, _) = stage([refusal(-1), refusal(-1), says(PERSON)]).await;
+    client.userinfo(&app(), &exchanged()).await.unwrap();
+    assert_eq!(stub.calls(), 3);
+
+    let (stub, client, _) = stage([refusal(-1)]).await;
+    let fault = client.userinfo(&app(), &exchanged()).await.unwrap_err();
+    assert_eq!((fault.label(), stub.calls()), ("-1", 3));
+}
+
+#[tokio::test]
+async fn a_profile_of_somebody_else_is_not_taken() {
+    let other_openid = PERSON.replace("oAbCd", "oOther");
+    let other_unionid = PERSON.replace("oUnIo", "oOther");
+    for body in [other_openid, other_unionid] {
+        let (stub, client, _) = stage([says(body)]).await;
+        let known = Exchanged { unionid: Some(crate::wechat::UnionId::parse("oUnIo").unwrap()), ..exchanged() };
+        let fault = client.userinfo(&app(), &known).await.unwrap_err();
+        assert_eq!((fault, stub.calls()), (Fault::Mismatch { endpoint: Endpoint::Userinfo }, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_answers_without_asking_and_for_this_application_alone() {
+    let stub = Stub::start([status(500)]).await;
+    let breaker = breaker::Settings { failures: 2, open: Duration::from_secs(60) };
+    let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
+    let fault = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!((fault.label(), stub.calls()), ("status_5xx", 2));
+    let fault = client.exchange(&app(), &code()).await.unwrap_err();
+    assert!(matches!(fault, Fault::BreakerOpen { .. }), "{fault}");
+    assert_eq!((fault.class(), stub.calls()), (Class::BackOff, 2));
+    assert_eq!(heard.lock().unwrap().last(), Some(&("access_token", "breaker_open")));
+    assert_eq!(client.breakers(), [(app().appid, Endpoint::AccessToken, State::Open)]);
+
+    let other = app_called("wxfedcba9876543210");
+    assert_eq!(client.exchange(&other, &code()).await.unwrap_err().label(), "status_5xx");
+    assert_eq!(client.userinfo(&app(), &exchanged()).await.unwrap_err().label(), "status_5xx");
+}
+
+#[tokio::test]
+async fn a_retry_that_the_breaker_forbids_ends_with_the_fault_it_was_for() {
+    let stub = Stub::start([status(500)]).await;
+    let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
+    let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
+    let fault = client.userinfo(&app(), &exchanged()).await.unwrap_err();
+    assert_eq!((fault.label(), stub.calls()), ("status_5xx", 1));
+    assert_eq!(*heard.lock().unwrap(), [("userinfo", "status_5xx")]);
+}
+
+#[tokio::test]
+async fn users_and_operators_do_not_open_the_breaker() {
+    let acts = [40029, 40163, 40125, 45011, 40029, 40029].map(refusal);
+    let stub = Stub::start(acts).await;
+    let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
+    let (client, _) = client(&Settings { breaker, ..settings(&stub.url) });
+    for _ in 0..6 {
+        assert!(matches!(client.exchange(&app(), &code()).await, Err(Fault::Errcode { .. })));
+    }
+    assert_eq!(stub.calls(), 6);
+}
+
+#[tokio::test]
+async fn a_dropped_probe_does_not_wedge_the_breaker() {
+    let stub = Stub::start([status(500), Act::Hang, says(TOKEN)]).await;
+    let open = Duration::from_millis(200);
+    let breaker = breaker::Settings { failures: 1, open };
+    let (client, _) = client(&Settings { breaker, ..settings(&stub.url) });
+    let (app, code) = (app(), code());
+    client.exchange(&app, &code).await.unwrap_err();
+    tokio::time::sleep(open * 2).await;
+    let probe = tokio::time::timeout(open, client.exchange(&app, &code)).await;
+    assert!(probe.is_err() && stub.calls() == 2, "the probe hung, and its caller went away");
+    client.exchange(&app, &code).await.unwrap();
+    assert_eq!(client.breakers(), [(app.appid, Endpoint::AccessToken, State::Closed)]);
+}
+
+#[tokio::test]
+async fn more_calls_than_allowed_are_refused_soon() {
+    let stub = Stub::start([Act::Hang]).await;
+    let (client, heard) =
+        client(&Settings { max_calls: 1, exchange_timeout: Duration::from_millis(500), ..settings(&stub.url) });
+    let (client, app, code) = (Arc::new(client), app(), code());
+    let first = tokio::spawn({
+        let (client, app, code) = (Arc::clone(&client), app.clone(), code.clone());
+        async move { client.exchange(&app, &code).await }
+    });
+    while stub.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let fault = client.exchange(&app, &code).await.unwrap_err();
+    assert_eq!(fault, Fault::TooManyCalls { endpoint: Endpoint::AccessToken });
+    assert_eq!(*heard.lock().unwrap(), [("access_token", "too_many_calls")]);
+    assert_eq!(first.await.unwrap().unwrap_err().label(), "timed_out");
+    assert_eq!(stub.calls(), 1);
+}

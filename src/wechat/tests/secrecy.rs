@@ -1,0 +1,71 @@
+//! Nothing that only WeChat and we may know is in any text a fault makes.
+
+use super::stub::{status, with_head};
+use super::*;
+use crate::wechat::{Fault, UnionId};
+use std::error::Error as _;
+
+const CANARIES: [&str; 8] =
+    ["CanarySecret", "CanaryCode", "CanaryToken", "CanaryFresh", "CanaryOpenid", "CanaryUnionid", "://", "127.0.0.1"];
+
+fn texts(fault: &Fault) -> String {
+    let mut texts = format!("{fault} {fault:?} {}", fault.label());
+    let mut next = fault.source();
+    while let Some(cause) = next {
+        texts.push_str(&format!("{cause} {cause:?}"));
+        next = cause.source();
+    }
+    texts
+}
+
+#[tokio::test]
+async fn no_fault_says_a_url_secret_code_token_or_openid() {
+    let app = Application {
+        appid: AppId::parse("wx0123456789abcdef").unwrap(),
+        secret: Secret::parse("CanarySecret0123456789", 16).unwrap(),
+    };
+    let code = Code::parse("CanaryCode").unwrap();
+    let known = Exchanged {
+        openid: OpenId::parse("CanaryOpenid").unwrap(),
+        unionid: Some(UnionId::parse("CanaryUnionid").unwrap()),
+        access_token: Secret::parse("CanaryToken", 1).unwrap(),
+        ..exchanged()
+    };
+    let fresh = Secret::parse("CanaryFresh", 1).unwrap();
+    let echo = "CanarySecret0123456789 CanaryCode CanaryToken CanaryOpenid CanaryUnionid";
+    let closed = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let nowhere = Url::parse(&format!("http://{}", closed.local_addr().unwrap())).unwrap();
+    drop(closed);
+    let mut faults = Vec::new();
+    for act in [
+        Act::Reset,
+        Act::Slam,
+        Act::Hang,
+        status(500),
+        with_head(&format!("HTTP/1.1 302 Found\r\nLocation: http://x.example/?secret={echo}\r\n"), echo),
+        with_head(&format!("HTTP/1.1 200 {echo}\r\n{echo}\r\n"), echo),
+        says(echo),
+        says("x".repeat(1 << 20)),
+        says(format!(r#"{{"errcode":40029,"errmsg":"{echo}, rid: {echo}"}}"#)),
+        says(format!(r#"{{"errcode":"{echo}"}}"#)),
+        says(format!(r#"{{"openid":"{echo}"}}"#)),
+        says(r#"{"openid":"CanaryOpenid2","unionid":"CanaryUnionid","access_token":7}"#),
+    ] {
+        let stub = Stub::start([act]).await;
+        let short = Duration::from_millis(300);
+        let (client, _) = client(&Settings { exchange_timeout: short, userinfo_timeout: short, ..settings(&stub.url) });
+        faults.push(client.exchange(&app, &code).await.unwrap_err());
+        faults.push(client.userinfo(&app, &known).await.unwrap_err());
+        faults.push(client.refresh(&app, &fresh).await.unwrap_err());
+    }
+    let (client, _) = client(&settings(&nowhere));
+    faults.push(client.exchange(&app, &code).await.unwrap_err());
+    for fault in faults {
+        let texts = texts(&fault);
+        for canary in CANARIES {
+            assert!(!texts.to_lowercase().contains(&canary.to_lowercase()), "{canary} in {texts}");
+        }
+    }
+    let printed = format!("{app:?} {code:?} {known:?}");
+    assert!(!printed.contains("Canary"), "{printed}");
+}

@@ -1,0 +1,121 @@
+//! A server that plays WeChat on raw TCP: it answers with any bytes, or in any way of not answering, and counts.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use url::Url;
+
+/// What the stub does with one connection.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Reads the request, writes these bytes, closes.
+    Say(Vec<u8>),
+    /// Closes without reading.
+    Slam,
+    /// Reads the request, then resets the connection.
+    Reset,
+    /// Reads the request, writes these bytes, then resets the connection.
+    SayAndReset(Vec<u8>),
+    /// Reads the request and says nothing.
+    Hang,
+    /// Reads the request, writes these bytes, and then a byte each 20 ms, for ever.
+    Drip(Vec<u8>),
+}
+
+/// Acts in turn, the last again and again.
+pub struct Stub {
+    pub url: Url,
+    seen: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Stub {
+    pub async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let acts: Vec<Act> = acts.into_iter().collect();
+        let note = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            for turn in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let act = acts.get(turn).or(acts.last()).unwrap().clone();
+                tokio::spawn(play(stream, act, Arc::clone(&note)));
+            }
+        });
+        Self { url, seen, task }
+    }
+
+    /// The first lines of all requests so far; empty for a connection that was not read.
+    pub fn requests(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// How often it was called.
+    pub fn calls(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>) {
+    if matches!(act, Act::Slam) {
+        seen.lock().unwrap().push(String::new());
+        return;
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let first = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+    seen.lock().unwrap().push(first);
+    match act {
+        Act::Slam => {}
+        Act::Say(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+        }
+        Act::Reset => stream.set_zero_linger().unwrap(),
+        Act::SayAndReset(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stream.set_zero_linger().unwrap();
+        }
+        Act::Hang => tokio::time::sleep(Duration::from_secs(60)).await,
+        Act::Drip(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            while stream.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+/// An answer as WeChat sends it: 200, `text/plain` whatever it is.
+pub fn says(body: impl AsRef<[u8]>) -> Act {
+    with_head("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", body)
+}
+
+/// A status with an HTML body.
+pub fn status(status: u16) -> Act {
+    with_head(&format!("HTTP/1.1 {status} Whatever\r\nContent-Type: text/html\r\n"), "<html>no</html>")
+}
+
+/// A head without its end, and a body with its length. Announces that the connection ends, so that no test depends on
+/// who notices first.
+pub fn with_head(head: &str, body: impl AsRef<[u8]>) -> Act {
+    let body = body.as_ref();
+    let mut bytes = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    Act::Say(bytes)
+}
