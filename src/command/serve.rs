@@ -15,7 +15,7 @@ use crate::limits::{self, Limits};
 use crate::login::settings::App;
 use crate::login::{Login, Memory};
 use crate::pages::Pages;
-use crate::server::{BindFault, Budget, Door, Drain};
+use crate::server::{Address, BindFault, Budget, Door, Drain};
 use crate::session::Sessions;
 use crate::session::journal::{Journal, JournalFault};
 use crate::session::keys::{KeyFault, KeyRing, KeySet};
@@ -93,7 +93,7 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
         let pages = Door::bind(&settings.listen.pages, Budget::pages()).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
-            pages = %pages.local_address(), ops = %settings.listen.ops, "serving"
+            pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display), "serving"
         );
         let doors = [
             parts.open(check, "check", check_handler(&world, &parts), &drain, gateway::envoy::denied),
@@ -300,6 +300,8 @@ fn pages_handler(
 
 /// The ops and admin doors, on a thread and runtime of their own.
 struct Beside {
+    ops: Address,
+    admin: Option<Address>,
     thread: std::thread::JoinHandle<()>,
     stop: tokio::sync::oneshot::Sender<()>,
 }
@@ -317,6 +319,7 @@ impl Beside {
             Some(address) => Some(runtime.block_on(Door::bind(address, Budget::small()))?),
             None => None,
         };
+        let (ops_address, admin_address) = (ops.local_address().clone(), admin.as_ref().map(|door| door.local_address().clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (parts, world) = (Arc::clone(parts), Arc::clone(world));
         let thread = std::thread::Builder::new().name("beside".into()).spawn(move || {
@@ -343,7 +346,7 @@ impl Beside {
                 let _ = stopped.await;
             });
         })?;
-        Ok(Self { thread, stop })
+        Ok(Self { ops: ops_address, admin: admin_address, thread, stop })
     }
 
     fn stop(self) {

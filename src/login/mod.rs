@@ -184,7 +184,7 @@ impl Login {
         let return_to = return_to::accept(start.return_to, start.app, &self.prefix);
         match self.redirect(start.app, flow, return_to, 0, start.headers, now) {
             Some((location, mut cookies)) => {
-                if start.pressed {
+                if start.pressed && attempts != Attempts::default() {
                     cookies.extend(Attempts::forgiven().cookie(start.app, &self.sessions.keys, now));
                 }
                 Started::Redirect { location, cookies }

@@ -1,6 +1,7 @@
 //! The calls over a real network that misbehaves. What matters most is how often WeChat was asked.
 
 mod calls;
+mod certificate;
 mod network;
 mod secrecy;
 mod stub;

@@ -1,0 +1,62 @@
+//! Whoever answers in WeChat's place without its certificate learns nothing.
+
+use super::*;
+use crate::wechat::{Class, Endpoint, Fault};
+use base64::Engine as _;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection, crypto};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::TcpListener;
+
+/// For 127.0.0.1, good until 2126, signed by itself. Nobody has its key: a client that trusts nobody unknown does not come
+/// to ask for it.
+const SELF_SIGNED: &str = "\
+MIIBijCCATCgAwIBAgIUL0YICoxfbSJNIK5vMlWb4TQETzQwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEy\
+MzEyMzc1MFoYDzIxMjYxMDMwMTIzNzUwWjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATERdKN\
+po5Txu5C96eHVV/SqhMVmfnfZn4glYEWFk8ZIVV0hZ/AlGklYvLyxgEc4Ya1glLvoVVCBBpdBPtIiZoDo2QwYjAdBgNVHQ4EFgQU\
+Y4QGOfc0NsordpFO1AplAY1DK2kwHwYDVR0jBBgwFoAUY4QGOfc0NsordpFO1AplAY1DK2kwDwYDVR0TAQH/BAUwAwEB/zAPBgNV\
+HREECDAGhwR/AAABMAoGCCqGSM49BAMCA0gAMEUCIQDBR61Al0w2nwbtyKDxq6p/ZmWGOktMyTDW9F/UZfoCZQIgUpB+fpW9kji8\
+0DCZ8hI48ythmBBaV00aggGemJ87WBg=";
+
+fn impostor() -> Arc<ServerConfig> {
+    let certificate = base64::engine::general_purpose::STANDARD.decode(SELF_SIGNED).unwrap();
+    let key = aws_lc_rs::signature::EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING);
+    let key = key.unwrap().to_pkcs8v1().unwrap().as_ref().to_vec();
+    let key = crypto::aws_lc_rs::sign::any_ecdsa_type(&PrivatePkcs8KeyDer::from(key).into()).unwrap();
+    let shown = CertifiedKey::new(vec![CertificateDer::from(certificate)], key);
+    let config = ServerConfig::builder().with_no_client_auth();
+    Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown))))
+}
+
+#[tokio::test]
+async fn an_unknown_certificate_is_the_operators_to_see_and_gets_no_secret() {
+    install_provider();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let api = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    let (met, talked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (meets, talks, config) = (Arc::clone(&met), Arc::clone(&talked), impostor());
+    let server = tokio::spawn(async move {
+        loop {
+            let mut stream = listener.accept().await.unwrap().0.into_std().unwrap();
+            meets.fetch_add(1, Ordering::SeqCst);
+            let (talks, config) = (Arc::clone(&talks), Arc::clone(&config));
+            tokio::task::spawn_blocking(move || {
+                stream.set_nonblocking(false).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                let mut connection = ServerConnection::new(config).unwrap();
+                while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+                talks.fetch_add(usize::from(!connection.is_handshaking()), Ordering::SeqCst);
+            });
+        }
+    });
+    let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
+    let (client, _) = client(&Settings { breaker, ..settings(&api) });
+    for asked in 1..=3 {
+        let fault = client.exchange(&app(), &code()).await.unwrap_err();
+        assert_eq!(fault, Fault::Certificate { endpoint: Endpoint::AccessToken });
+        assert_eq!((fault.class(), met.load(Ordering::SeqCst)), (Class::Configuration, asked), "no retry, no breaker");
+    }
+    assert_eq!(talked.load(Ordering::SeqCst), 0);
+    server.abort();
+}

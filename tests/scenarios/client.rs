@@ -1,0 +1,250 @@
+//! A client that sends exactly the bytes it is told to, and keeps cookies as browsers do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// WeChat's own browser on a phone.
+pub const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+     Mobile/15E148 MicroMessenger/8.0.50(0x18003237) NetType/WIFI Language/zh_CN";
+/// A desktop browser.
+pub const DESKTOP: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
+/// What browsers say they want of a page.
+pub const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    /// The one header of this name; empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    pub fn location(&self) -> &str {
+        self.header("location")
+    }
+
+    pub fn set_cookies(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What the echoing application saw of a request header; none where it saw none.
+    pub fn seen(&self, name: &str) -> Option<String> {
+        let json = self.json();
+        let values: Vec<String> = json["headers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|pair| pair[0].as_str().unwrap().eq_ignore_ascii_case(name))
+            .map(|pair| pair[1].as_str().unwrap().to_owned())
+            .collect();
+        (!values.is_empty()).then(|| values.join(" | "))
+    }
+}
+
+/// Sends raw bytes and reads one answer, or whatever comes until the other side closes.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(bytes).await.ok()?;
+        let mut read = Vec::new();
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(answer) = parse(&read, bytes.starts_with(b"HEAD ")) {
+                return Some(answer);
+            }
+            match stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return parse_closed(&read),
+                Ok(count) => read.extend_from_slice(&chunk[..count]),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(40), exchange).await.expect("an answer within 40 s")
+}
+
+fn head(read: &[u8]) -> Option<(u16, Vec<(String, String)>, usize)> {
+    let end = read.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let text = String::from_utf8_lossy(&read[..end]).into_owned();
+    let mut lines = text.split("\r\n");
+    let status: u16 = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers =
+        lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
+    Some((status, headers.collect(), end + 4))
+}
+
+/// One whole answer at the start of `read`, interim ones passed over.
+fn parse(read: &[u8], no_body: bool) -> Option<Answer> {
+    let (status, headers, start) = head(read)?;
+    if (100..200).contains(&status) && status != 101 {
+        return parse(&read[start..], no_body);
+    }
+    let find = |name: &str| headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+    let rest = &read[start..];
+    let body = if no_body || status == 304 || status == 204 || status == 101 {
+        Vec::new()
+    } else if let Some(length) = find("content-length").and_then(|text| text.parse::<usize>().ok()) {
+        rest.get(..length)?.to_vec()
+    } else if find("transfer-encoding").is_some() {
+        unchunk(rest)?
+    } else {
+        return None;
+    };
+    Some(Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn parse_closed(read: &[u8]) -> Option<Answer> {
+    let (status, headers, start) = head(read)?;
+    Some(Answer { status, headers, body: String::from_utf8_lossy(&read[start..]).into_owned() })
+}
+
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?.trim(), 16).ok()?;
+        rest = &rest[end + 2..];
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..length)?);
+        rest = rest.get(length + 2..)?;
+    }
+}
+
+/// A cookie a browser keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    pub name: String,
+    pub value: String,
+    pub path: String,
+    pub host: String,
+}
+
+/// A browser: a User-Agent and a cookie jar, and no scripts.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    pub user_agent: String,
+    pub jar: Vec<Cookie>,
+    /// Sent with every request.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Browser {
+    pub fn wechat() -> Self {
+        Self::new(WECHAT)
+    }
+
+    pub fn desktop() -> Self {
+        Self::new(DESKTOP)
+    }
+
+    pub fn new(user_agent: &str) -> Self {
+        Self { user_agent: user_agent.to_owned(), jar: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The value of a cookie in the jar.
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        self.jar.iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value.clone())
+    }
+
+    /// Names of the cookies in the jar that start with `prefix`.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        self.jar.iter().filter(|cookie| cookie.name.starts_with(prefix)).map(|cookie| cookie.name.clone()).collect()
+    }
+
+    /// Opens a page.
+    pub async fn get(&mut self, url: &str) -> Answer {
+        self.ask("GET", url, &[("accept", HTML)], "").await
+    }
+
+    /// Asks as a script does.
+    pub async fn fetch(&mut self, url: &str) -> Answer {
+        self.ask("GET", url, &[("accept", "application/json")], "").await
+    }
+
+    /// One request and its answer; cookies go along and are kept, redirects are not followed.
+    pub async fn ask(&mut self, method: &str, url: &str, lines: &[(&str, &str)], body: &str) -> Answer {
+        let parsed = url::Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let host = parsed.host_str().unwrap().to_owned();
+        let port = parsed.port_or_known_default().unwrap();
+        // The address as it is written: a parser would tidy the path.
+        let target = url.splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).unwrap_or_else(|| "/".to_owned());
+        let target = target.split('#').next().unwrap();
+        let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}:{port}\r\nuser-agent: {}\r\n", self.user_agent);
+        let cookies: Vec<String> = self
+            .jar
+            .iter()
+            .filter(|cookie| cookie.host == format!("{host}:{port}") && parsed.path().starts_with(&cookie.path))
+            .map(|cookie| format!("{}={}", cookie.name, cookie.value))
+            .collect();
+        if !cookies.is_empty() {
+            head.push_str(&format!("cookie: {}\r\n", cookies.join("; ")));
+        }
+        for (name, value) in self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(lines.iter().copied()) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() || method == "POST" {
+            head.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        head.push_str(&format!("connection: close\r\n\r\n{body}"));
+        let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+        let answer = raw(address, head.as_bytes()).await.unwrap_or_else(|| panic!("no answer: {method} {url}"));
+        self.keep(&answer, &format!("{host}:{port}"));
+        answer
+    }
+
+    /// Keeps what an answer sets, as strictly as a browser that knows cookie prefixes.
+    fn keep(&mut self, answer: &Answer, host: &str) {
+        for line in answer.set_cookies() {
+            let mut parts = line.split(';').map(str::trim);
+            let (name, value) = parts.next().unwrap().split_once('=').unwrap();
+            let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
+            let attribute = |wanted: &str| attributes.iter().find_map(|one| one.strip_prefix(wanted).map(str::to_owned));
+            let secure = attributes.iter().any(|one| one == "secure");
+            let path = attribute("path=").unwrap_or_else(|| "/".into());
+            if name.starts_with("__Host-") {
+                assert!(secure && path == "/" && attribute("domain=").is_none(), "a browser refuses {line}");
+            }
+            if name.starts_with("__Secure-") {
+                assert!(secure, "a browser refuses {line}");
+            }
+            assert!(line.len() < 4_096, "a browser drops a cookie of {} bytes", line.len());
+            self.jar.retain(|cookie| !(cookie.name == name && cookie.host == host));
+            if attribute("max-age=").as_deref() != Some("0") {
+                let (name, value, host) = (name.to_owned(), value.to_owned(), host.to_owned());
+                self.jar.push(Cookie { name, value, path, host });
+            }
+        }
+    }
+
+    /// Opens a page and goes wherever it leads, at most twenty hops; all answers, the last one last.
+    pub async fn follow(&mut self, url: &str) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        let mut url = url.to_owned();
+        for _ in 0..20 {
+            let answer = self.get(&url).await;
+            let next = (300..400).contains(&answer.status).then(|| {
+                url::Url::parse(&url).unwrap().join(answer.location()).unwrap().to_string()
+            });
+            answers.push(answer);
+            match next {
+                Some(next) => url = next,
+                None => return answers,
+            }
+        }
+        panic!("sent round for ever: {:?}", answers.iter().map(Answer::location).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,470 @@
+//! A stack of its own for each test: simulator, application, wechat-authz and Envoy on free ports.
+//!
+//! What it starts it ends, by process id. When it ends well, its logs are searched for everything that must not be in
+//! them: so the search covers the whole run.
+
+use crate::client::{Answer, Browser};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wechat_simulator::{App, Options, Simulator};
+
+pub const OA: &str = "wx00000000000000a1";
+pub const OA_SECRET: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+pub const WEB: &str = "wx00000000000000b2";
+pub const WEB_SECRET: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
+pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
+
+/// How a stack differs from the usual one.
+pub struct Plan {
+    /// The Official Account's scope.
+    pub scope: &'static str,
+    /// More lines for the application in the configuration, indented by two.
+    pub app: String,
+    /// More top-level lines for the configuration.
+    pub more: String,
+    /// The check over HTTP/2.
+    pub h2c: bool,
+    /// The check over a Unix socket.
+    pub unix: bool,
+    /// Lines under `wechat:` beside its hosts, indented by two.
+    pub wechat: String,
+    /// Replaces text in Envoy's configuration.
+    pub envoy: Vec<(String, String)>,
+    /// A state directory, so that revocations are kept.
+    pub state: bool,
+    /// Changes the simulator before it starts.
+    pub simulator: fn(&mut Options),
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            scope: "snsapi_base",
+            app: String::new(),
+            more: String::new(),
+            h2c: false,
+            unix: false,
+            wechat: String::new(),
+            envoy: Vec::new(),
+            state: false,
+            simulator: |_| (),
+        }
+    }
+}
+
+pub struct Stack {
+    pub simulator: Simulator,
+    pub upstream: Upstream,
+    /// `http://127.0.0.1:PORT`: what a browser opens.
+    pub origin: String,
+    pub edge: SocketAddr,
+    pub check: String,
+    pub pages: SocketAddr,
+    pub ops: SocketAddr,
+    pub admin: SocketAddr,
+    pub directory: tempfile::TempDir,
+    authz: Option<Child>,
+    envoy: Option<Child>,
+    plan: Plan,
+    /// Values that no log may hold, besides the simulator's.
+    canaries: Mutex<Vec<String>>,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program under test: another build by `WECHAT_AUTHZ`.
+pub fn program() -> PathBuf {
+    std::env::var_os("WECHAT_AUTHZ").map_or_else(|| env!("CARGO_BIN_EXE_wechat-authz").into(), PathBuf::from)
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Stack {
+    /// The usual stack.
+    pub async fn start() -> Self {
+        Self::planned(Plan::default()).await
+    }
+
+    /// A stack that differs.
+    pub async fn planned(plan: Plan) -> Self {
+        let edge_port = free_port();
+        let edge = SocketAddr::from(([127, 0, 0, 1], edge_port));
+        let mut options = Options {
+            apps: vec![
+                App::official_account(OA, OA_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
+                App::website(WEB, WEB_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
+            ],
+            qr_hold: Duration::from_secs(2),
+            ..Options::default()
+        };
+        (plan.simulator)(&mut options);
+        let simulator = Simulator::start(options).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("keys");
+        let made = Command::new(program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status().unwrap();
+        assert!(made.success());
+        std::fs::write(directory.path().join("oa.secret"), OA_SECRET).unwrap();
+        std::fs::write(directory.path().join("web.secret"), WEB_SECRET).unwrap();
+        std::fs::write(directory.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+        if plan.state {
+            std::fs::create_dir(directory.path().join("state")).unwrap();
+        }
+        let mut stack = Self {
+            upstream: Upstream::start().await,
+            origin: format!("http://127.0.0.1:{edge_port}"),
+            edge,
+            check: String::new(),
+            pages: edge,
+            ops: edge,
+            admin: edge,
+            authz: None,
+            envoy: None,
+            directory,
+            simulator,
+            plan,
+            canaries: Mutex::default(),
+        };
+        let any = "127.0.0.1:0".to_owned();
+        let socket = format!("unix:{}", stack.directory.path().join("check.sock").display());
+        let check = if stack.plan.unix { socket } else { any.clone() };
+        std::fs::write(stack.config(), stack.configuration(&[&check, &any, &any, &any])).unwrap();
+        stack.start_authz().await;
+        // From now on the ports are known, and a restart takes the same ones.
+        let doors = [&stack.check, &stack.pages.to_string(), &stack.ops.to_string(), &stack.admin.to_string()];
+        std::fs::write(stack.directory.path().join("doors"), doors.map(String::as_str).join("\n")).unwrap();
+        stack.start_envoy().await;
+        stack
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("config.yaml")
+    }
+
+    /// The configuration's text with these doors: check, pages, ops, admin.
+    pub fn configuration(&self, doors: &[&str; 4]) -> String {
+        let Plan { scope, app, more, wechat, state, .. } = &self.plan;
+        let [check, pages, ops, admin] = doors;
+        let state = if *state { "state_directory: ./state\n" } else { "" };
+        format!(
+            "listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
+             admin: {{ listen: \"{admin}\", token_file: ./admin.token }}\n\
+             keys: {{ directory: keys }}\nreload_interval: 1s\nlog: {{ level: trace }}\n{state}\
+             wechat:\n  open: {sim}\n  api: {sim}\n{wechat}\
+             apps:\n- name: shop\n  origin: {origin}\n\
+             \x20 official_account: {{ appid: {OA}, secret_file: ./oa.secret, scope: {scope} }}\n\
+             \x20 website: {{ appid: {WEB}, secret_file: ./web.secret }}\n{app}{more}",
+            sim = self.simulator.base_url(),
+            origin = self.origin,
+        )
+    }
+
+    /// The configuration as it is now, with the ports in use.
+    pub fn configured(&self) -> String {
+        let doors = std::fs::read_to_string(self.directory.path().join("doors")).unwrap();
+        let doors: Vec<&str> = doors.lines().collect();
+        self.configuration(&[doors[0], doors[1], doors[2], doors[3]])
+    }
+
+    /// Starts wechat-authz and waits until it serves.
+    pub async fn start_authz(&mut self) {
+        let log = self.authz_log();
+        let before = std::fs::read_to_string(&log).unwrap_or_default().len();
+        let out = File::options().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(program())
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        self.authz = Some(child);
+        let serving = self.wait_for(&log, before, "serving").await;
+        let address = |door: &str| serving[door].as_str().unwrap_or_else(|| panic!("{serving}")).to_owned();
+        self.check = address("check");
+        self.pages = address("pages").parse().unwrap();
+        self.ops = address("ops").parse().unwrap();
+        self.admin = address("admin").parse().unwrap();
+    }
+
+    /// A log line with this message, past `offset`.
+    async fn wait_for(&mut self, log: &Path, offset: usize, message: &str) -> serde_json::Value {
+        let begun = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines = text.get(offset..).unwrap_or_default().lines();
+            let parsed = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            if let Some(found) = parsed.into_iter().find(|line| line["message"] == message) {
+                return found;
+            }
+            if let Some(child) = &mut self.authz
+                && let Some(status) = child.try_wait().unwrap()
+            {
+                panic!("wechat-authz ended with {status}:\n{text}");
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "no \"{message}\" in\n{text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until wechat-authz logs this message once more than `before` lines of it.
+    pub async fn until_logged(&mut self, message: &str, offset: usize) -> serde_json::Value {
+        let log = self.authz_log();
+        self.wait_for(&log, offset, message).await
+    }
+
+    pub fn authz_log(&self) -> PathBuf {
+        self.directory.path().join("authz.log")
+    }
+
+    /// What wechat-authz has logged so far.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.authz_log()).unwrap_or_default()
+    }
+
+    async fn start_envoy(&mut self) {
+        let log = self.directory.path().join("envoy.log");
+        let admin = free_port();
+        let mut render = Command::new(root().join("envoy/render"));
+        render.args(["--listen", &self.edge.to_string(), "--app", &self.upstream.address.to_string()]);
+        render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.to_string()]);
+        if self.plan.h2c {
+            render.arg("--h2c");
+        }
+        let rendered = render.output().unwrap();
+        assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+        let mut text = String::from_utf8(rendered.stdout).unwrap();
+        for (from, to) in &self.plan.envoy {
+            assert!(text.contains(from), "Envoy's configuration has no {from:?}");
+            text = text.replace(from, to);
+        }
+        let file = self.directory.path().join("envoy.yaml");
+        std::fs::write(&file, text).unwrap();
+        let envoy = root().join("target/envoy/1.40.0/envoy");
+        assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
+        let out = File::options().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(envoy)
+            .args(["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "20", "-l", "warning", "-c"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        self.envoy = Some(child);
+        let begun = Instant::now();
+        loop {
+            let ready = crate::client::raw(
+                SocketAddr::from(([127, 0, 0, 1], admin)),
+                b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+            )
+            .await;
+            if ready.is_some_and(|answer| answer.status == 200) {
+                return;
+            }
+            let ended = self.envoy.as_mut().unwrap().try_wait().unwrap();
+            let text = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(30), "Envoy does not start:\n{}", text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn envoy_log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("envoy.log")).unwrap_or_default()
+    }
+
+    /// wechat-authz's process id.
+    pub fn authz_pid(&self) -> u32 {
+        self.authz.as_ref().unwrap().id()
+    }
+
+    /// Sends wechat-authz a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.authz_pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for wechat-authz to end, and gives its exit code.
+    pub async fn authz_ended(&mut self, within: Duration) -> Option<i32> {
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            if let Some(status) = self.authz.as_mut().unwrap().try_wait().unwrap() {
+                self.authz = None;
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("wechat-authz did not end within {within:?}");
+    }
+
+    /// Kills wechat-authz as a crash does.
+    pub fn kill_authz(&mut self) {
+        end(self.authz.take());
+    }
+
+    /// Starts wechat-authz again at the same doors.
+    pub async fn restart_authz(&mut self) {
+        std::fs::write(self.config(), self.configured()).unwrap();
+        self.start_authz().await;
+    }
+
+    /// An address of the application.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    /// The metrics' text.
+    pub async fn metrics(&self) -> String {
+        Browser::desktop().fetch(&format!("http://{}/metrics", self.ops)).await.body
+    }
+
+    /// A metric's value: the series whose line starts with `series`, 0 where there is none.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        let line = text.lines().find(|line| line.starts_with(series) && !line.starts_with('#'));
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// Logs a browser in at `path` and checks that it arrived; the last answer is the application's.
+    pub async fn log_in(&self, browser: &mut Browser, path: &str) -> Answer {
+        let answers = browser.follow(&self.url(path)).await;
+        let last = answers.last().unwrap().clone();
+        assert_eq!(last.status, 200, "{last:?}");
+        assert!(last.seen("x-wechat-subject").is_some_and(|subject| !subject.is_empty()), "{last:?}");
+        self.remember(browser);
+        last
+    }
+
+    /// Values that no log may hold: a browser's cookies.
+    pub fn remember(&self, browser: &Browser) {
+        let mut canaries = self.canaries.lock().unwrap();
+        canaries.extend(browser.jar.iter().filter(|cookie| cookie.value.len() > 20).map(|cookie| cookie.value.clone()));
+    }
+
+    /// Codes WeChat was asked to exchange so far.
+    pub fn exchanges(&self) -> Vec<wechat_simulator::Entry> {
+        let journal = self.simulator.journal();
+        journal.into_iter().filter(|entry| entry.path == "/sns/oauth2/access_token").collect()
+    }
+
+    /// Everything that was logged, by us and by Envoy, searched for what must not be there.
+    fn search_logs(&self) {
+        let logs = self.logged() + &self.envoy_log();
+        let mut forbidden = self.simulator.issued_secrets();
+        forbidden.extend([OA_SECRET, WEB_SECRET, ADMIN_TOKEN].map(str::to_owned));
+        forbidden.append(&mut self.canaries.lock().unwrap());
+        for user in ["小明", "小红", "follower", "emoji", "odd", "snapshot"] {
+            forbidden.extend([OA, WEB].map(|appid| self.simulator.openid(appid, user)));
+            forbidden.extend([OA, WEB].into_iter().filter_map(|appid| self.simulator.unionid(appid, user)));
+        }
+        forbidden.extend(["code=", "state=", "return_to=", "__Host-wechat_session="].map(str::to_owned));
+        for secret in forbidden {
+            let found = logs.lines().find(|line| line.contains(&secret));
+            assert!(found.is_none(), "a log holds what it must not: {}", found.unwrap_or_default());
+        }
+        for line in self.logged().lines() {
+            assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not one JSON object: {line}");
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        end(self.authz.take());
+        end(self.envoy.take());
+        if failing {
+            let tail = |text: String| text.lines().rev().take(25).map(str::to_owned).collect::<Vec<_>>().join("\n");
+            eprintln!("wechat-authz, newest first:\n{}\nEnvoy, newest first:\n{}", tail(self.logged()), tail(self.envoy_log()));
+        } else {
+            self.search_logs();
+        }
+    }
+}
+
+/// Ends a process that we started, by its id.
+fn end(child: Option<Child>) {
+    if let Some(mut child) = child {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// An application that knows nothing of logins and says what it saw.
+pub struct Upstream {
+    pub address: SocketAddr,
+    /// Request lines it saw.
+    pub requests: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Upstream {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let seen = Arc::clone(&seen);
+                tokio::spawn(async move {
+                    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                        let seen = Arc::clone(&seen);
+                        async move { Ok::<_, Infallible>(echo(request, &seen).await) }
+                    });
+                    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        Self { address, requests, task }
+    }
+
+    /// How many requests it saw.
+    pub fn count(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn echo(request: http::Request<hyper::body::Incoming>, seen: &Mutex<Vec<String>>) -> http::Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    seen.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
+    if parts.headers.contains_key("upgrade") {
+        let answer = http::Response::builder().status(101).header("upgrade", "websocket").header("connection", "upgrade");
+        return answer.body(Full::default()).unwrap();
+    }
+    let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
+    let headers: Vec<(String, String)> = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    let said = serde_json::json!({
+        "method": parts.method.as_str(), "target": parts.uri.to_string(), "headers": headers, "body": body,
+    });
+    http::Response::builder()
+        .header("content-type", "application/json")
+        .header("set-cookie", "app=1; Path=/")
+        .body(Full::from(said.to_string()))
+        .unwrap()
+}
