@@ -1,5 +1,7 @@
 //! A client that sends exactly the bytes it is told to, and keeps cookies as browsers do.
 
+#![allow(dead_code)] // each scenario file uses its part
+
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

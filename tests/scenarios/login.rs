@@ -1,5 +1,10 @@
 //! Logging in, every way there is (protocol §10.7).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod stack;
+
 use crate::client::Browser;
 use crate::stack::{OA, Plan, Stack, WEB};
 

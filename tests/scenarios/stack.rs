@@ -3,6 +3,8 @@
 //! What it starts it ends, by process id. When it ends well, its logs are searched for everything that must not be in
 //! them: so the search covers the whole run.
 
+#![allow(dead_code)] // each scenario file uses its part
+
 use crate::client::{Answer, Browser};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
