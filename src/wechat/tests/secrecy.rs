@@ -1,4 +1,4 @@
-//! Nothing that only WeChat and we may know is in any text a fault makes.
+//! Nothing that only WeChat and we may know is in any text a fault makes, nor in any log line at any level.
 
 use super::stub::{status, with_head};
 use super::*;
@@ -18,8 +18,32 @@ fn texts(fault: &Fault) -> String {
     texts
 }
 
+/// All that is logged on this thread while the guard lives.
+fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    #[derive(Clone)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let buffer = Buffer(Arc::clone(&lines));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+        .with_ansi(false)
+        .with_writer(move || buffer.clone());
+    (lines, tracing::subscriber::set_default(subscriber.finish()))
+}
+
 #[tokio::test]
-async fn no_fault_says_a_url_secret_code_token_or_openid() {
+async fn neither_faults_nor_logs_say_a_url_secret_code_token_or_openid() {
+    let (lines, _guard) = logged();
+    tracing::trace!("logs are listened to");
     let app = Application {
         appid: AppId::parse("wx0123456789abcdef").unwrap(),
         secret: Secret::parse("CanarySecret0123456789", 16).unwrap(),
@@ -65,6 +89,11 @@ async fn no_fault_says_a_url_secret_code_token_or_openid() {
         for canary in CANARIES {
             assert!(!texts.to_lowercase().contains(&canary.to_lowercase()), "{canary} in {texts}");
         }
+    }
+    let lines = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    assert!(lines.contains("logs are listened to"), "{lines}");
+    for canary in CANARIES.iter().filter(|canary| canary.starts_with("Canary")) {
+        assert!(!lines.contains(canary), "{canary} in {lines}");
     }
     let printed = format!("{app:?} {code:?} {known:?}");
     assert!(!printed.contains("Canary"), "{printed}");
