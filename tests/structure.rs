@@ -18,7 +18,9 @@ const LEVELS: [(u8, &[&str]); 7] = [
 ];
 
 /// Arrows between neighbours of one level, each with its reason.
-const NEIGHBOURS: [(&str, &str, &str); 3] = [
+const NEIGHBOURS: [(&str, &str, &str); 5] = [
+    ("check", "path", "a check holds the path's one reading"),
+    ("check", "cookie", "a check holds the cookies as the application may see them"),
     ("pages", "gateway", "both doors read host, address and credential of a request in the same one place"),
     ("config", "server", "a module's own settings are made in config"),
     ("config", "admin", "a module's own settings are made in config"),
