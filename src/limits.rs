@@ -131,7 +131,9 @@ impl<C: Clock + Clone> Limits<C> {
 
     /// Forgets addresses whose budget is full again. Walks every key: not for an async thread.
     pub fn sweep(&self) {
-        for clients in [Some(&self.logins_per_client), Some(&self.new_tokens), self.checks.as_ref()].into_iter().flatten() {
+        for clients in
+            [Some(&self.logins_per_client), Some(&self.new_tokens), self.checks.as_ref()].into_iter().flatten()
+        {
             clients.fine.retain_recent();
             clients.fine.shrink_to_fit();
             clients.coarse.retain_recent();
@@ -141,7 +143,9 @@ impl<C: Clock + Clone> Limits<C> {
     /// Addresses remembered.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.logins_per_client.fine.len() + self.new_tokens.fine.len() + self.checks.as_ref().map_or(0, |one| one.fine.len())
+        self.logins_per_client.fine.len()
+            + self.new_tokens.fine.len()
+            + self.checks.as_ref().map_or(0, |one| one.fine.len())
     }
 }
 
@@ -177,9 +181,8 @@ impl<C: Clock + Clone> Clients<C> {
     }
 
     fn take(&self, client: IpAddr, clock: &C) -> Result<(), Duration> {
-        let take = |limiter: &Keyed<C>, key| {
-            limiter.check_key(&key).map(drop).map_err(|not| not.wait_time_from(clock.now()))
-        };
+        let take =
+            |limiter: &Keyed<C>, key| limiter.check_key(&key).map(drop).map_err(|not| not.wait_time_from(clock.now()));
         let client = canonical(client);
         // A /48 is cheap to have and holds 65,536 addresses of ours: it has a bucket too.
         if let IpAddr::V6(address) = client {
@@ -266,7 +269,11 @@ mod tests {
 
     #[test]
     fn spellings_of_one_address_share_a_budget() {
-        for (first, second) in [("203.0.113.9", "::ffff:203.0.113.9"), ("2001:db8::1", "2001:db8::ffff:1"), ("2001:db8:0:1::", "2001:db8:0:1:ffff::")] {
+        for (first, second) in [
+            ("203.0.113.9", "::ffff:203.0.113.9"),
+            ("2001:db8::1", "2001:db8::ffff:1"),
+            ("2001:db8:0:1::", "2001:db8:0:1:ffff::"),
+        ] {
             let (limits, _) = limits();
             (0..50).for_each(|_| limits.login(ip(first)).unwrap());
             assert!(limits.login(ip(second)).is_err(), "{first} {second}");
@@ -280,7 +287,11 @@ mod tests {
     fn a_48_has_a_budget_of_its_own() {
         let (limits, _) = limits();
         let let_in = (0..5_000_u32)
-            .filter(|number| limits.login(IpAddr::V6(Ipv6Addr::from((0x2001_0db8_0000_u128 << 80) | (u128::from(*number) << 64)))).is_ok())
+            .filter(|number| {
+                limits
+                    .login(IpAddr::V6(Ipv6Addr::from((0x2001_0db8_0000_u128 << 80) | (u128::from(*number) << 64))))
+                    .is_ok()
+            })
             .count();
         assert_eq!(let_in, 1_000, "twenty addresses' worth");
     }
@@ -288,7 +299,8 @@ mod tests {
     #[test]
     fn everybody_together_has_a_budget() {
         let (limits, _) = limits();
-        let let_in = (0..2_000_u32).filter(|number| limits.login(IpAddr::V4((0x0A00_0000 + number).into())).is_ok()).count();
+        let let_in =
+            (0..2_000_u32).filter(|number| limits.login(IpAddr::V4((0x0A00_0000 + number).into())).is_ok()).count();
         assert_eq!(let_in, 1_000);
     }
 

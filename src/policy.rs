@@ -141,10 +141,9 @@ impl Policy {
 impl Rule {
     fn matches(&self, host: &str, path: &NormalPath, method: &Method) -> bool {
         self.host.as_deref().is_none_or(|wanted| wanted == host)
-            && self
-                .methods
-                .as_ref()
-                .is_none_or(|methods| methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET)))
+            && self.methods.as_ref().is_none_or(|methods| {
+                methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
+            })
             && self.path.matches(path)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It starts nothing, connects to nobody and prints no secret.
 
-use crate::config::{self, Faults, schema};
+use crate::config::{self, Faults, schema, settings};
+use crate::session::keys::KeySet;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,6 +20,9 @@ pub enum CheckFault {
     /// The configuration's.
     #[error(transparent)]
     Configuration(#[from] Faults),
+    /// The keys'.
+    #[error("{0}")]
+    Keys(String),
     /// The output's: a closed pipe, a full disk.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
@@ -34,6 +38,10 @@ pub fn run(path: &Path, print_schema: bool) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(CheckFault::Configuration(faults)) => {
             let _ = writeln!(io::stderr(), "{faults}\n\n{}", closing_line(&faults));
+            ExitCode::from(CONFIGURATION_FAULT)
+        }
+        Err(fault @ CheckFault::Keys(_)) => {
+            let _ = writeln!(io::stderr(), "{fault}");
             ExitCode::from(CONFIGURATION_FAULT)
         }
         Err(fault @ CheckFault::Output(_)) => {
@@ -54,8 +62,13 @@ pub fn check(
 ) -> Result<(), CheckFault> {
     let loaded = config::load(path, env)?;
     let effective = loaded.effective();
-    loaded.shape()?;
+    let settings = settings::understand(loaded)?;
+    KeySet::load(&settings.keys)
+        .map_err(|faults| CheckFault::Keys(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     writeln!(out, "# The effective configuration. Secrets are read from the files named here and never shown.")?;
+    for warning in &settings.warnings {
+        writeln!(out, "# warning: {warning}")?;
+    }
     writeln!(out, "{effective}")?;
     Ok(out.flush()?)
 }
@@ -76,20 +89,45 @@ fn closing_line(faults: &Faults) -> String {
 mod tests {
     use super::*;
 
+    /// Checks a file that lies beside a key directory and a secret, both good.
     fn checked(text: &str) -> Result<String, CheckFault> {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("keys")).unwrap();
+        std::fs::write(directory.path().join("keys/a.pem"), crate::session::keys::generate().unwrap()).unwrap();
+        std::fs::write(directory.path().join("oa.secret"), "0a1b2c3d4e5f60718293a4b5c6d7e8f9").unwrap();
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, text).unwrap();
         let mut out = Vec::new();
         check(&file, std::iter::empty(), &mut out).map(|()| String::from_utf8(out).unwrap())
     }
 
+    const MINIMAL: &str = "keys: { directory: keys }\napps:\n- name: shop\n  origin: https://shop.example.com\n  \
+                           official_account: { appid: wx0123456789abcdef, secret_file: ./oa.secret }\n";
+
     #[test]
-    fn a_good_file_is_shown_with_its_defaults() {
-        let text = checked(include_str!("../../tests/config/minimal.yaml")).unwrap();
+    fn a_good_file_is_shown_with_its_defaults_and_without_its_secrets() {
+        let text = checked(MINIMAL).unwrap();
         assert!(text.starts_with("# The effective configuration."));
+        assert!(
+            text.contains("# warning: ") && text.contains("chmod"),
+            "the test's secret is for everybody to read: {text}"
+        );
         assert!(text.contains("\n    idle: 24h\n"), "{text}");
-        assert!(text.ends_with("deadline: 10s\n"), "{text}");
+        assert!(text.trim_end().ends_with("deadline: 10s"), "{text}");
+        assert!(!text.contains("0a1b2c3d4e5f"), "{text}");
+    }
+
+    #[test]
+    fn what_the_file_names_is_looked_at_too() {
+        for (from, to, says) in [
+            ("./oa.secret", "./none.secret", "official_account.secret_file: found no such file"),
+            ("directory: keys", "directory: none", "keys.directory"),
+        ] {
+            match checked(&MINIMAL.replace(from, to)) {
+                Ok(text) => panic!("{text}"),
+                Err(fault) => assert!(fault.to_string().contains(says), "{fault}"),
+            }
+        }
     }
 
     #[test]

@@ -90,9 +90,7 @@ pub enum Command {
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve { config } => serve::run(&config),
-        Command::CheckConfig { file, print_schema } => {
-            check_config::run(&file.unwrap_or_default(), print_schema)
-        }
+        Command::CheckConfig { file, print_schema } => check_config::run(&file.unwrap_or_default(), print_schema),
         Command::Keygen { directory } => keygen::run(&directory),
     }
 }

@@ -319,7 +319,8 @@ impl Beside {
             Some(address) => Some(runtime.block_on(Door::bind(address, Budget::small()))?),
             None => None,
         };
-        let (ops_address, admin_address) = (ops.local_address().clone(), admin.as_ref().map(|door| door.local_address().clone()));
+        let (ops_address, admin_address) =
+            (ops.local_address().clone(), admin.as_ref().map(|door| door.local_address().clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (parts, world) = (Arc::clone(parts), Arc::clone(world));
         let thread = std::thread::Builder::new().name("beside".into()).spawn(move || {
@@ -331,9 +332,8 @@ impl Beside {
                     metrics: Arc::clone(&parts.metrics),
                     refresh: refresh(&parts, &world, log),
                 });
-                let ops_handler = move |request: Request<Incoming>, _| {
-                    std::future::ready(answers.answer(&request.into_parts().0))
-                };
+                let ops_handler =
+                    move |request: Request<Incoming>, _| std::future::ready(answers.answer(&request.into_parts().0));
                 let _ops = parts.open(ops, "ops", ops_handler, &drain, crate::pages::broken);
                 let _admin = admin.map(|door| {
                     let admin = Arc::clone(&parts.admin);
@@ -356,7 +356,11 @@ impl Beside {
 }
 
 /// Brings the gauges up to date when somebody looks.
-fn refresh(parts: &Arc<Parts>, world: &Arc<ArcSwap<World>>, log: telemetry::logs::Level) -> Box<dyn Fn() + Send + Sync> {
+fn refresh(
+    parts: &Arc<Parts>,
+    world: &Arc<ArcSwap<World>>,
+    log: telemetry::logs::Level,
+) -> Box<dyn Fn() + Send + Sync> {
     let (parts, world) = (Arc::clone(parts), Arc::clone(world));
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Box::new(move || {

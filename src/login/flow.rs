@@ -163,5 +163,6 @@ fn name(state: &str) -> String {
 
 /// A name that can be repeated in an answer.
 fn is_flow_name(name: &str) -> bool {
-    name.strip_prefix(FLOW_PREFIX).is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.strip_prefix(FLOW_PREFIX)
+        .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

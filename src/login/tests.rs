@@ -77,7 +77,10 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
     let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW.plus(LIFETIME)).unwrap();
-    assert_eq!((opened.state(), opened.flow(), opened.return_to()), (&*begun.state, Flow::Website, "https://shop.example.com/a"));
+    assert_eq!(
+        (opened.state(), opened.flow(), opened.return_to()),
+        (&*begun.state, Flow::Website, "https://shop.example.com/a")
+    );
     let other_app = App { name: "blog".into(), ..self::app() };
     let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
     let other_state = random_like(&begun.state);
@@ -127,7 +130,8 @@ fn a_browser_has_five_flows_and_the_oldest_goes() {
         assert!(jar.len() <= MOST);
     }
     let now = NOW.plus(Duration::from_secs(8));
-    let open: Vec<bool> = states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_some()).collect();
+    let open: Vec<bool> =
+        states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_some()).collect();
     assert_eq!(open, [false, false, false, true, true, true, true, true]);
 }
 

@@ -1,7 +1,7 @@
 //! The forms in which the pages answer.
 
-use crate::html::{self, Language, Page};
 pub use crate::gateway::answer::{Answer, jittered};
+use crate::html::{self, Language, Page};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;

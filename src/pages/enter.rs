@@ -31,7 +31,9 @@ impl Pages {
                 answer::page(&ask, visit.language)
             }
             Started::NeedsWechat => answer::page(&Page::NeedsWechat { url: visit.app.origin.as_str() }, visit.language),
-            Started::NeedsBrowser => answer::page(&Page::NeedsBrowser { url: visit.app.origin.as_str() }, visit.language),
+            Started::NeedsBrowser => {
+                answer::page(&Page::NeedsBrowser { url: visit.app.origin.as_str() }, visit.language)
+            }
             Started::TooManyAttempts => answer::page(&Page::TooManyAttempts { login_url: &again() }, visit.language),
             Started::Fault(fault) => self.failed(visit, fault),
         }
@@ -51,7 +53,8 @@ impl Pages {
         };
         let back = Return { app: visit.app, headers: &visit.request.headers, callback, former: self.session(visit) };
         let login_url = self.login_url(visit, None);
-        let page = |page: &Page, cookies: Vec<HeaderValue>| answer::with_cookies(answer::page(page, visit.language), cookies);
+        let page =
+            |page: &Page, cookies: Vec<HeaderValue>| answer::with_cookies(answer::page(page, visit.language), cookies);
         match self.login.complete(back, visit.now).await {
             Returned::Entered { entered, cookies } => {
                 let session = cookie::set(cookie::SESSION, &entered.token, "/", entered.lifetime);

@@ -18,8 +18,8 @@ use crate::origin::authority;
 use crate::session::{LiveSession, Sessions};
 use crate::telemetry::Metrics;
 use answer::Answer;
-use http::request::Parts;
 use http::Method;
+use http::request::Parts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ impl DomainProof {
     /// [`DomainProofFault`].
     pub fn parse(name: &str) -> Result<Self, DomainProofFault> {
         let content = name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt"));
-        let is_proof = content.is_some_and(|text| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let is_proof =
+            content.is_some_and(|text| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         if is_proof { Ok(Self { name: name.to_owned() }) } else { Err(DomainProofFault) }
     }
 
@@ -127,7 +128,8 @@ impl Pages {
     /// The live session of the request's cookie or bearer token, if it has one.
     fn session(&self, visit: &Visit) -> Option<LiveSession> {
         use crate::check::Credential;
-        let (Credential::Cookie(token) | Credential::Bearer(token)) = gateway::envoy::credential(&visit.request.headers)
+        let (Credential::Cookie(token) | Credential::Bearer(token)) =
+            gateway::envoy::credential(&visit.request.headers)
         else {
             return None;
         };
@@ -181,7 +183,6 @@ impl Visit<'_> {
         }
     }
 }
-
 
 /// The answer of a handler that panicked.
 #[must_use]

@@ -39,7 +39,8 @@ impl Pages {
             Some(Ok(next)) if matches!(envoy::credential(headers), Credential::Bearer(_)) => {
                 let expires_in = next.expires.since(visit.now).as_secs();
                 let session_expires_in = next.session_expires.since(visit.now).as_secs();
-                let data = json!({ "token": next.token, "expires_in": expires_in, "session_expires_in": session_expires_in });
+                let data =
+                    json!({ "token": next.token, "expires_in": expires_in, "session_expires_in": session_expires_in });
                 answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }))
             }
             Some(Ok(next)) => {
@@ -47,8 +48,10 @@ impl Pages {
                 let lifetime = next.session_expires.since(visit.now);
                 let cookie = cookie::set(cookie::SESSION, &next.token, "/", lifetime);
                 if !page {
-                    let data = json!({ "token_expires_at": next.expires.0, "session_expires_at": next.session_expires.0 });
-                    let told = answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }));
+                    let data =
+                        json!({ "token_expires_at": next.expires.0, "session_expires_at": next.session_expires.0 });
+                    let told =
+                        answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }));
                     return answer::with_cookies(told, [cookie]);
                 }
                 let location = return_to::accept(wanted.as_deref(), visit.app, &self.login.prefix);

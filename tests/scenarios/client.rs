@@ -77,7 +77,10 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     tokio::time::timeout(Duration::from_secs(40), exchange).await.expect("an answer within 40 s")
 }
 
-fn head(read: &[u8]) -> Option<(u16, Vec<(String, String)>, usize)> {
+type Head = (u16, Vec<(String, String)>, usize);
+
+/// Status, headers, and where the body starts.
+fn head(read: &[u8]) -> Option<Head> {
     let end = read.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&read[..end]).into_owned();
     let mut lines = text.split("\r\n");
@@ -93,7 +96,8 @@ fn parse(read: &[u8], no_body: bool) -> Option<Answer> {
     if (100..200).contains(&status) && status != 101 {
         return parse(&read[start..], no_body);
     }
-    let find = |name: &str| headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+    let find =
+        |name: &str| headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
     let rest = &read[start..];
     let body = if no_body || status == 304 || status == 204 || status == 101 {
         Vec::new()
@@ -116,7 +120,8 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = rest.windows(2).position(|window| window == b"\r\n")?;
-        let length = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?.trim(), 16).ok()?;
+        let length =
+            usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?.trim(), 16).ok()?;
         rest = &rest[end + 2..];
         if length == 0 {
             return Some(body);
@@ -185,7 +190,8 @@ impl Browser {
         // The address as it is written: a parser would tidy the path.
         let target = url.splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).unwrap_or_else(|| "/".to_owned());
         let target = target.split('#').next().unwrap();
-        let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}:{port}\r\nuser-agent: {}\r\n", self.user_agent);
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nhost: {host}:{port}\r\nuser-agent: {}\r\n", self.user_agent);
         let cookies: Vec<String> = self
             .jar
             .iter()
@@ -195,7 +201,9 @@ impl Browser {
         if !cookies.is_empty() {
             head.push_str(&format!("cookie: {}\r\n", cookies.join("; ")));
         }
-        for (name, value) in self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(lines.iter().copied()) {
+        for (name, value) in
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(lines.iter().copied())
+        {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !body.is_empty() || method == "POST" {
@@ -214,7 +222,8 @@ impl Browser {
             let mut parts = line.split(';').map(str::trim);
             let (name, value) = parts.next().unwrap().split_once('=').unwrap();
             let attributes: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
-            let attribute = |wanted: &str| attributes.iter().find_map(|one| one.strip_prefix(wanted).map(str::to_owned));
+            let attribute =
+                |wanted: &str| attributes.iter().find_map(|one| one.strip_prefix(wanted).map(str::to_owned));
             let secure = attributes.iter().any(|one| one == "secure");
             let path = attribute("path=").unwrap_or_else(|| "/".into());
             if name.starts_with("__Host-") {
@@ -238,9 +247,9 @@ impl Browser {
         let mut url = url.to_owned();
         for _ in 0..20 {
             let answer = self.get(&url).await;
-            let next = (300..400).contains(&answer.status).then(|| {
-                url::Url::parse(&url).unwrap().join(answer.location()).unwrap().to_string()
-            });
+            let next = (300..400)
+                .contains(&answer.status)
+                .then(|| url::Url::parse(&url).unwrap().join(answer.location()).unwrap().to_string());
             answers.push(answer);
             match next {
                 Some(next) => url = next,

@@ -259,7 +259,16 @@ impl Stack {
         assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
         let out = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(envoy)
-            .args(["--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "20", "-l", "warning", "-c"])
+            .args([
+                "--disable-hot-restart",
+                "--concurrency",
+                "1",
+                "--file-flush-interval-msec",
+                "20",
+                "-l",
+                "warning",
+                "-c",
+            ])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
@@ -390,7 +399,11 @@ impl Drop for Stack {
         end(self.envoy.take());
         if failing {
             let tail = |text: String| text.lines().rev().take(25).map(str::to_owned).collect::<Vec<_>>().join("\n");
-            eprintln!("wechat-authz, newest first:\n{}\nEnvoy, newest first:\n{}", tail(self.logged()), tail(self.envoy_log()));
+            eprintln!(
+                "wechat-authz, newest first:\n{}\nEnvoy, newest first:\n{}",
+                tail(self.logged()),
+                tail(self.envoy_log())
+            );
         } else {
             self.search_logs();
         }
@@ -452,7 +465,8 @@ async fn echo(request: http::Request<hyper::body::Incoming>, seen: &Mutex<Vec<St
     let (parts, body) = request.into_parts();
     seen.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
     if parts.headers.contains_key("upgrade") {
-        let answer = http::Response::builder().status(101).header("upgrade", "websocket").header("connection", "upgrade");
+        let answer =
+            http::Response::builder().status(101).header("upgrade", "websocket").header("connection", "upgrade");
         return answer.body(Full::default()).unwrap();
     }
     let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
