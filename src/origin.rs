@@ -12,6 +12,9 @@ pub struct Origin {
     scheme_len: usize,
 }
 
+/// The longest address that a login leads back to.
+pub const MOST_RETURN_BYTES: usize = 2_048;
+
 /// Why a text is refused as an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginFault {
@@ -63,6 +66,19 @@ impl Origin {
         self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
 
+    /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it. A way back that
+    /// is not worth its place in an address is left out.
+    #[must_use]
+    pub fn page(&self, path: &str, return_to: Option<&str>) -> String {
+        let mut url = self.absolute(path);
+        if let Some(target) = return_to.filter(|target| target.len() <= MOST_RETURN_BYTES) {
+            url.push(if path.contains('?') { '&' } else { '?' });
+            url.push_str("return_to=");
+            url.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
+        }
+        url
+    }
+
     /// The absolute address of `path`, which starts with one slash.
     #[must_use]
     pub fn absolute(&self, path: &str) -> String {
@@ -112,6 +128,22 @@ mod tests {
         ] {
             let origin = Origin::parse(written).unwrap();
             assert_eq!((origin.as_str(), origin.authority()), (means, host));
+        }
+    }
+
+    #[test]
+    fn a_page_knows_the_way_back_unless_it_is_too_long() {
+        let origin = Origin::parse("https://shop.example.com").unwrap();
+        assert_eq!(
+            origin.page("/_wechat/login", Some("/a?b=c")),
+            "https://shop.example.com/_wechat/login?return_to=%2Fa%3Fb%3Dc"
+        );
+        assert_eq!(
+            origin.page("/_wechat/login?go=1", Some("/")),
+            "https://shop.example.com/_wechat/login?go=1&return_to=%2F"
+        );
+        for none in [None, Some("/".repeat(MOST_RETURN_BYTES + 1))] {
+            assert_eq!(origin.page("/_wechat/login", none.as_deref()), "https://shop.example.com/_wechat/login");
         }
     }
 

@@ -40,9 +40,6 @@ pub struct Decider {
     pub limits: Arc<Limits>,
 }
 
-/// A return address longer than this is not worth its place in a URL.
-const MOST_RETURN: usize = 2_048;
-
 impl Decider {
     /// Decides one check at `now`.
     #[must_use]
@@ -150,16 +147,8 @@ impl Decider {
         }
     }
 
-    /// The absolute address of one of our pages, with the way back where it is worth it.
     fn page(&self, site: &Site, name: &str, back: Option<&str>) -> String {
-        let mut url = site.origin.absolute(&format!("{}/{name}", self.prefix));
-        if let Some(target) = back
-            && target.len() <= MOST_RETURN
-        {
-            url.push_str("?return_to=");
-            url.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
-        }
-        url
+        site.origin.page(&format!("{}/{name}", self.prefix), back)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::wechat::{Application, Code, Exchanged, Scope};
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::Instrument as _;
 
 /// Restarts of one flow at most: after three failures a person is shown a page.
 const MOST_RESTARTS: u8 = 2;
@@ -41,7 +42,8 @@ impl Login {
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let former = former.map(|live| live.claims().sid.clone());
-        let spending = self.tasks.spawn(async move { login.spend(&flow_app, &flow, &code, former).await });
+        let spend = async move { login.spend(&flow_app, &flow, &code, former).await };
+        let spending = self.tasks.spawn(spend.in_current_span());
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
             Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
             Err(LoginFault::CodeSpent { .. }) => self.restart(app, &matched, headers, attempts.failed(now), now),

@@ -4,12 +4,9 @@
 //! configured origin.
 
 use super::settings::App;
-use crate::origin::Origin;
+use crate::origin::{MOST_RETURN_BYTES, Origin};
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
-
-/// A longer address is not one to come back to.
-const MOST_BYTES: usize = 2_048;
 
 /// What WeChat adds to addresses that are shared, and what a callback carries (protocol §8.3): none of it is the page's.
 const NOT_THE_PAGES: [&str; 6] = ["code", "state", "nsukey", "wxsigntext", "isappinstalled", "from"];
@@ -22,7 +19,7 @@ pub fn accept(wanted: Option<&str>, app: &App, prefix: &str) -> String {
 
 fn accepted(wanted: &str, app: &App, prefix: &str) -> Option<String> {
     let plain = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'\\' && byte != b'#';
-    if wanted.len() > MOST_BYTES || !wanted.bytes().all(plain) {
+    if wanted.len() > MOST_RETURN_BYTES || !wanted.bytes().all(plain) {
         return None;
     }
     if wanted.starts_with('/') {

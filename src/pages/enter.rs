@@ -106,12 +106,6 @@ impl Pages {
 
     /// Where our own buttons lead: the login, pressed by a person.
     fn login_url(&self, visit: &Visit, return_to: Option<&str>) -> String {
-        let mut url = self.url(visit, "login");
-        url.push_str("?go=1");
-        if let Some(target) = return_to.filter(|target| target.len() <= 2_048) {
-            url.push_str("&return_to=");
-            url.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
-        }
-        url
+        self.url(visit, "login?go=1", return_to)
     }
 }

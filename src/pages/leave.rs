@@ -14,7 +14,7 @@ impl Pages {
     pub(super) async fn leave(&self, visit: &Visit<'_>) -> Answer {
         let meant = if visit.request.method == Method::POST { !visit.is_cross_site() } else { visit.is_same_origin() };
         if !meant {
-            let post_url = self.url(visit, "logout");
+            let post_url = self.url(visit, "logout", None);
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }
         if let Some(live) = self.session(visit) {
@@ -29,7 +29,7 @@ impl Pages {
                 subject = telemetry::redact(&live.claims().sub), session = telemetry::redact(&live.claims().sid), "logged out"
             );
         }
-        let page = Page::LoggedOut { login_url: &self.url(visit, "login?go=1") };
+        let page = Page::LoggedOut { login_url: &self.url(visit, "login?go=1", None) };
         answer::with_cookies(answer::page(&page, visit.language), [cookie::clear(cookie::SESSION, "/")])
     }
 }

@@ -16,13 +16,14 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
 use crate::session::{LiveSession, Sessions};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, RequestIds};
 use answer::Answer;
 use http::Method;
 use http::request::Parts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use tracing::Instrument as _;
 
 /// The pages of all applications of this instance.
 pub struct Pages {
@@ -76,8 +77,15 @@ struct Visit<'a> {
 }
 
 impl Pages {
-    /// Answers one request at `now`.
+    /// Answers one request at `now`. Every line that is logged meanwhile carries the request's ids.
     pub async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
+        let RequestIds { request_id, trace_id } = RequestIds::of(&request.headers);
+        // At the level of errors, so that no level leaves the ids out.
+        let span = tracing::error_span!("request", request_id, trace_id);
+        self.routed(request, peer, now).instrument(span).await
+    }
+
+    async fn routed(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let language = Language::negotiate(&request.headers);
         let host = authority(gateway::envoy::host(request));
         let Some(app) = self.login.app(&host) else {
@@ -137,9 +145,9 @@ impl Pages {
         self.sessions().verify(token, &visit.app.session, visit.now, admit).ok()
     }
 
-    /// The address of one of our pages at this application.
-    fn url(&self, visit: &Visit, name: &str) -> String {
-        visit.app.origin.absolute(&format!("{}/{name}", self.login.prefix))
+    /// The address of one of our pages at this application, and the way back from it.
+    fn url(&self, visit: &Visit, name: &str, return_to: Option<&str>) -> String {
+        visit.app.origin.page(&format!("{}/{name}", self.login.prefix), return_to)
     }
 }
 

@@ -58,11 +58,7 @@ impl Pages {
                 answer::redirect(StatusCode::SEE_OTHER, &location, [cookie])
             }
             Some(Err(_)) | None if page => {
-                let mut login = self.url(visit, "login");
-                if let Some(target) = wanted.filter(|target| target.len() <= 2_048) {
-                    login.push_str("?return_to=");
-                    login.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
-                }
+                let login = self.url(visit, "login", wanted.as_deref());
                 answer::redirect(StatusCode::SEE_OTHER, &login, [])
             }
             Some(Err(_)) | None => self.nobody(visit),
@@ -70,7 +66,7 @@ impl Pages {
     }
 
     fn nobody(&self, visit: &Visit) -> Answer {
-        let data = json!({ "login_url": self.url(visit, "login"), "reason": "no_session" });
+        let data = json!({ "login_url": self.url(visit, "login", None), "reason": "no_session" });
         answer::json(StatusCode::UNAUTHORIZED, &json!({ "code": 401, "message": "log in first", "data": data }))
     }
 }

@@ -87,7 +87,7 @@ where
     tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_current_span(false)
+        .with_current_span(true)
         .with_span_list(false)
         .with_timer(UtcSeconds)
         .with_writer(writer)
