@@ -43,6 +43,8 @@ pub struct Plan {
     pub envoy: Vec<(String, String)>,
     /// A state directory, so that revocations are kept.
     pub state: bool,
+    /// Lets the test set wechat-authz's wall clock (see [`Stack::set_clock`]).
+    pub clock: bool,
     /// Changes the simulator before it starts.
     pub simulator: fn(&mut Options),
 }
@@ -58,6 +60,7 @@ impl Default for Plan {
             wechat: String::new(),
             envoy: Vec::new(),
             state: false,
+            clock: false,
             simulator: |_| (),
         }
     }
@@ -88,6 +91,13 @@ fn root() -> PathBuf {
 /// The program under test: another build by `WECHAT_AUTHZ`.
 pub fn program() -> PathBuf {
     std::env::var_os("WECHAT_AUTHZ").map_or_else(|| env!("CARGO_BIN_EXE_wechat-authz").into(), PathBuf::from)
+}
+
+/// The library that gives a process another wall clock.
+fn faketime() -> PathBuf {
+    let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
+    let library = |place: &str| PathBuf::from(format!("/usr/lib/{place}/faketime/libfaketimeMT.so.1"));
+    places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")
 }
 
 pub fn free_port() -> u16 {
@@ -185,7 +195,13 @@ impl Stack {
         let log = self.authz_log();
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         let out = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        if self.plan.clock {
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", self.directory.path().join("clock"));
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            self.set_clock(0);
+        }
+        let child = command
             .args(["serve", "--config"])
             .arg(self.config())
             .stdin(Stdio::null())
@@ -200,6 +216,14 @@ impl Stack {
         self.pages = address("pages").parse().unwrap();
         self.ops = address("ops").parse().unwrap();
         self.admin = address("admin").parse().unwrap();
+    }
+
+    /// Sets wechat-authz's wall clock this many seconds from the true time.
+    pub fn set_clock(&self, offset: i64) {
+        let file = self.directory.path().join("clock");
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, format!("{offset:+}")).unwrap();
+        std::fs::rename(&fresh, file).unwrap();
     }
 
     /// A log line with this message, past `offset`.

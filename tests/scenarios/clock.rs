@@ -1,0 +1,125 @@
+//! Sessions in time: renewal, idleness, the end, and a clock that jumps (design §4, R24). The program's wall clock is
+//! the test's; its durations stay on the true monotonic clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod stack;
+
+use client::Browser;
+use stack::{Plan, Stack};
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+
+async fn logged_in(more: &str) -> (Stack, Browser) {
+    let stack = Stack::planned(Plan { clock: true, more: more.to_owned(), ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    (stack, browser)
+}
+
+const SESSION: &str = "__Host-wechat_session";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_near_its_end_is_renewed_by_the_answer_that_lets_it_pass() {
+    let (stack, mut browser) = logged_in("").await;
+    let first = browser.cookie(SESSION).unwrap();
+    for (offset, renewed, why) in [
+        (9 * MINUTE, false, "two thirds of a token's fifteen minutes are not over"),
+        (11 * MINUTE, true, "in its last third"),
+    ] {
+        stack.set_clock(offset);
+        let answer = browser.clone().fetch(&stack.url("/api/orders")).await;
+        assert_eq!(answer.status, 200, "{why}");
+        let ours = answer.set_cookies().filter(|line| line.starts_with(SESSION)).count();
+        assert_eq!(ours, usize::from(renewed), "{why}: {answer:?}");
+        assert!(answer.set_cookies().any(|line| line.starts_with("app=")), "the application's own cookie stays");
+    }
+    // Past its end a data request does not break, and the next token is a new one of the same session.
+    stack.set_clock(16 * MINUTE);
+    let session = |answer: &client::Answer| answer.seen("x-wechat-session");
+    let past = browser.fetch(&stack.url("/api/orders")).await;
+    stack.remember(&browser);
+    let second = browser.cookie(SESSION).unwrap();
+    assert_ne!(first, second);
+    let next = browser.fetch(&stack.url("/api/orders")).await;
+    assert_eq!(next.set_cookies().filter(|line| line.starts_with(SESSION)).count(), 0, "one renewal is enough");
+    assert!(session(&past).is_some() && session(&past) == session(&next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_cookie_comes_through_a_page_is_renewed_by_one_redirect() {
+    let (stack, mut browser) = logged_in("gateway: { delivers_set_cookie: false }\n").await;
+    stack.set_clock(16 * MINUTE);
+    let data = browser.fetch(&stack.url("/api/orders")).await;
+    assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
+    let answers = browser.follow(&stack.url("/a?b=c")).await;
+    stack.remember(&browser);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [302, 303, 200], "{answers:?}");
+    assert_eq!(answers[0].location(), stack.url("/_wechat/renew?return_to=%2Fa%3Fb%3Dc"));
+    assert_eq!(answers[2].json()["target"], "/a?b=c");
+    assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_keeps_no_renewed_cookie_is_not_sent_round() {
+    let (stack, browser) = logged_in("gateway: { delivers_set_cookie: false }\n").await;
+    stack.set_clock(16 * MINUTE);
+    assert_eq!(browser.clone().get(&stack.url("/")).await.status, 302);
+    assert_eq!(browser.clone().get(&stack.url("/")).await.status, 200, "the second time it passes as it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unused_session_ends_and_a_used_one_goes_on_to_its_last_day() {
+    let (stack, mut used) = logged_in("").await;
+    let idle = used.clone();
+    for hour in (20..=160).step_by(20) {
+        stack.set_clock(hour * HOUR);
+        assert_eq!(used.fetch(&stack.url("/api")).await.status, 200, "hour {hour}");
+        stack.remember(&used);
+    }
+    let reason = |answer: client::Answer| answer.json()["data"]["reason"].as_str().unwrap().to_owned();
+    let refused = idle.clone().fetch(&stack.url("/api")).await;
+    assert_eq!((refused.status, reason(refused)), (401, "session_idle".to_owned()));
+    stack.set_clock(7 * 24 * HOUR + MINUTE);
+    let over = used.fetch(&stack.url("/api")).await;
+    assert_eq!((over.status, reason(over)), (401, "session_expired".to_owned()), "seven days and no longer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_back_and_forth_neither_revives_nor_loses_a_session() {
+    let (stack, mut browser) = logged_in("").await;
+    let token = browser.cookie(SESSION).unwrap();
+    for (offset, status) in
+        [(0, 200), (-10 * HOUR, 401), (0, 200), (10 * 365 * 24 * HOUR, 401), (-1_700_000_000, 401), (0, 200)]
+    {
+        stack.set_clock(offset);
+        let answer = browser.fetch(&stack.url("/api")).await;
+        assert_eq!(answer.status, status, "{offset}: {answer:?}");
+    }
+    assert_eq!(browser.cookie(SESSION), Some(token), "nobody is logged out by it");
+    let revoke = r#"{"app":"shop"}"#;
+    let admin = format!("http://{}/sessions/revoke", stack.admin);
+    let bearer = format!("Bearer {}", stack::ADMIN_TOKEN);
+    let revoked = Browser::desktop().ask("POST", &admin, &[("authorization", &bearer)], revoke).await;
+    assert_eq!(revoked.status, 200);
+    for offset in [0, -60, 60, 23 * HOUR] {
+        stack.set_clock(offset);
+        assert_eq!(browser.fetch(&stack.url("/api")).await.status, 401, "revoked, whatever the clock says: {offset}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_took_too_long_starts_over() {
+    let stack = Stack::planned(Plan { clock: true, ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    let login = browser.get(&stack.url("/_wechat/login?return_to=%2Fa")).await;
+    let mut callback = browser.get(login.location().split('#').next().unwrap()).await;
+    callback = browser.get(callback.location()).await;
+    stack.set_clock(11 * MINUTE);
+    let page = browser.get(callback.location()).await;
+    assert_eq!(page.status, 400, "{page:?}");
+    assert!(page.body.contains("/_wechat/login?go=1") && stack.exchanges().is_empty());
+}
