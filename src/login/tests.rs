@@ -156,3 +156,26 @@ fn the_longest_return_address_fits_a_cookie() {
     let jar = browser(Vec::new(), &begun.cookies);
     assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), long);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever the way back, the flow brings it through; whatever changed a byte of the cookie, nothing comes through.
+    #[test]
+    fn a_sealed_flow_is_whole_or_nothing(path in "/[!-~]{0,200}", at in 0usize..400, to in "[A-Za-z0-9_-]") {
+        let (app, keys) = (app(), key_ring());
+        let return_to = format!("https://shop.example.com{path}");
+        let begun = flow::begin(&app, Flow::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+        let jar = browser(Vec::new(), &begun.cookies);
+        let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
+        proptest::prop_assert_eq!(opened.return_to(), return_to.as_str());
+        let (name, value) = jar[0].clone();
+        let mut changed = value.clone();
+        let at = at % changed.len();
+        changed.replace_range(at..=at, &to);
+        if changed != value {
+            let jar = [(name, changed)];
+            proptest::prop_assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_none());
+        }
+    }
+}
