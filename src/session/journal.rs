@@ -3,7 +3,7 @@
 //! A line is on the disk before the revocation is acknowledged. A torn last line was never acknowledged and is passed
 //! over; any other line that cannot be read stops the start, because guessing could bring a revoked session back.
 
-use super::revocations::Revocation;
+use super::revocation::Revocation;
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -140,7 +140,7 @@ fn rewrite(path: &Path, live: &[Revocation]) -> Result<File, JournalFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::revocations::Target;
+    use crate::session::revocation::Target;
 
     fn revocation(sid: &str, until: u64) -> Revocation {
         Revocation { target: Target::Session(sid.into()), at: 10, until }

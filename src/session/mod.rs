@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod journal;
 pub mod keys;
+pub mod revocation;
 pub mod revocations;
 pub mod settings;
 pub mod token;

@@ -7,37 +7,13 @@
 //! which ends every session from before now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
 use super::journal::{Journal, JournalFault};
+pub use super::revocation::{Revocation, Target};
 use super::token::Claims;
 use crate::clock::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
-
-/// What is revoked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// One session, by its id.
-    Session(String),
-    /// Every session of a subject from before now.
-    Subject(String),
-    /// Every session of an application from before now.
-    App(String),
-}
-
-/// One revocation, as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revocation {
-    /// What.
-    #[serde(flatten)]
-    pub target: Target,
-    /// When, as a NumericDate.
-    pub at: u64,
-    /// From when on no session it could concern is alive.
-    pub until: u64,
-}
 
 /// Entries held at most: about 100 bytes each.
 const MOST: usize = 200_000;

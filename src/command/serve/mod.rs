@@ -1,0 +1,242 @@
+//! `serve`: puts everything together. The only file that knows everyone.
+//!
+//! Three runtimes: the checks and the pages share one; health, metrics and revocation have a thread of their own, so
+//! that they answer while the others are busy.
+
+mod beside;
+mod upkeep;
+mod world;
+
+use crate::admin::{Admin, Readiness};
+use crate::clock;
+use crate::command::check_config::CONFIGURATION_FAULT;
+use crate::config;
+use crate::config::settings::{self, Settings};
+use crate::gateway;
+use crate::gateway::answer::Answer;
+use crate::login::Memory;
+use crate::server::{BindFault, Budget, Door, Drain};
+use crate::session::Sessions;
+use crate::session::journal::{Journal, JournalFault};
+use crate::session::keys::{KeyFault, KeyRing, KeySet};
+use crate::session::revocations::Revocations;
+use crate::telemetry::{self, Metrics};
+use crate::wechat;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use beside::Beside;
+use http::Request;
+use hyper::body::Incoming;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
+use world::World;
+
+/// Why the process could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+enum ServeFault {
+    /// The configuration, a secret or a key. The operator's, every fault named.
+    #[error("{0}")]
+    Configuration(String),
+    /// A door.
+    #[error(transparent)]
+    Bind(#[from] BindFault),
+    /// The operating system.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// The client to WeChat.
+    #[error(transparent)]
+    Wechat(#[from] wechat::BuildFault),
+    /// The logs.
+    #[error(transparent)]
+    Log(#[from] telemetry::LogFault),
+}
+
+impl ServeFault {
+    fn keys(faults: &[KeyFault]) -> Self {
+        Self::Configuration(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl From<JournalFault> for ServeFault {
+    fn from(fault: JournalFault) -> Self {
+        Self::Configuration(format!("state_directory: {fault}"))
+    }
+}
+
+/// Serves until it is told to end.
+#[must_use]
+pub fn run(file: &Path) -> ExitCode {
+    match serve(file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::from(if matches!(fault, ServeFault::Configuration(_)) { CONFIGURATION_FAULT } else { 1 })
+        }
+    }
+}
+
+fn serve(file: &Path) -> Result<(), ServeFault> {
+    let settings = read(file)?;
+    let keys = KeySet::load(&settings.keys).map_err(|faults| ServeFault::keys(&faults))?;
+    let logs = telemetry::logs(settings.log_level)?;
+    log_panics();
+    let parts = Arc::new(Parts::assemble(file, &settings, keys)?);
+    let world = Arc::new(ArcSwap::from_pointee(World::new(&settings, &parts, None)?));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("doors").enable_all().build()?;
+    let beside = Beside::start(&settings, &parts, &world, logs.level())?;
+    let ended = runtime.block_on(async {
+        let drain = Drain::new(settings.drain.delay, settings.drain.deadline, parts.tasks.clone());
+        let check = Door::bind(&settings.listen.check, Budget::check()).await?;
+        let pages = Door::bind(&settings.listen.pages, Budget::pages()).await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
+            pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display), "serving"
+        );
+        let doors = [
+            parts.open(check, "check", check_handler(&world, &parts), &drain, gateway::envoy::denied),
+            parts.open(pages, "pages", pages_handler(&world), &drain, crate::pages::broken),
+        ];
+        let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
+        parts.readiness.started();
+        told_to_end().await?;
+        tracing::info!("draining: not ready any more, finishing what is under way");
+        parts.readiness.draining();
+        drain.run().await;
+        upkeep.abort();
+        doors.iter().for_each(tokio::task::JoinHandle::abort);
+        tracing::info!("ended");
+        Ok(())
+    });
+    beside.stop();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+/// A panic is a fault of ours: one line says where. Its message could hold anything, so it is left out.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a handler panicked; the request was answered with an error");
+    }));
+}
+
+fn read(file: &Path) -> Result<Settings, ServeFault> {
+    let loaded = config::load(file, std::env::vars_os());
+    loaded.and_then(settings::understand).map_err(|faults| ServeFault::Configuration(faults.to_string()))
+}
+
+/// What lives as long as the process, whatever the configuration says.
+struct Parts {
+    file: PathBuf,
+    sessions: Arc<Sessions>,
+    memory: Arc<Memory>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    admin: Arc<Admin>,
+    tasks: TaskTracker,
+}
+
+impl Parts {
+    fn assemble(file: &Path, settings: &Settings, keys: KeySet) -> Result<Self, ServeFault> {
+        let metrics = Arc::new(Metrics::default());
+        let journal = match &settings.state_directory {
+            Some(directory) => Some(Journal::open(directory, clock::now())?),
+            None => {
+                tracing::warn!("without state_directory, a restart forgets which sessions were revoked or logged out");
+                None
+            }
+        };
+        for warning in &settings.warnings {
+            tracing::warn!(warning, "the configuration works but should not stay so");
+        }
+        // No configured session can outlive this, so no revocation has to be remembered longer.
+        let revocations = Revocations::new(LONGEST_SESSION, journal);
+        let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
+        let admin = Admin {
+            token: ArcSwapOption::from(settings.admin_token.clone().map(Arc::new)),
+            sessions: Arc::clone(&sessions),
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Self {
+            file: file.to_owned(),
+            sessions,
+            memory: Arc::default(),
+            metrics,
+            readiness: Arc::default(),
+            admin: Arc::new(admin),
+            tasks: TaskTracker::new(),
+        })
+    }
+}
+
+impl Parts {
+    /// Opens a door on the current runtime.
+    fn open<H, F>(
+        &self,
+        door: Door,
+        name: &'static str,
+        handler: H,
+        drain: &Drain,
+        broken: fn() -> Answer,
+    ) -> tokio::task::JoinHandle<()>
+    where
+        H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let (failures, panics) = (Arc::clone(&self.metrics), Arc::clone(&self.metrics));
+        let failed = move |error: &std::io::Error| {
+            failures.accept_failure(name);
+            tracing::warn!(door = name, %error, "a connection could not be accepted");
+        };
+        let panicked = move || {
+            panics.panic(name);
+            broken()
+        };
+        tokio::spawn(door.serve(handler, drain.clone(), self.metrics.connections(name), failed, panicked))
+    }
+}
+
+/// `session.lifetime` goes up to this.
+const LONGEST_SESSION: Duration = Duration::from_secs(90 * 86_400);
+
+/// The hot path: no wait, no lock held, the world as it is now.
+fn check_handler(
+    world: &Arc<ArcSwap<World>>,
+    parts: &Arc<Parts>,
+) -> impl Fn(Request<Incoming>, IpAddr) -> std::future::Ready<Answer> + Send + Sync + 'static {
+    let (world, metrics) = (Arc::clone(world), Arc::clone(&parts.metrics));
+    move |request, peer| {
+        let (request, _) = request.into_parts();
+        let world = world.load();
+        std::future::ready(gateway::check(&request, peer, &world.envoy, &world.decider, &metrics, clock::now()))
+    }
+}
+
+fn pages_handler(
+    world: &Arc<ArcSwap<World>>,
+) -> impl Fn(Request<Incoming>, IpAddr) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync + 'static
+{
+    let world = Arc::clone(world);
+    move |request, peer| {
+        let world = world.load_full();
+        Box::pin(async move {
+            let (request, _) = request.into_parts();
+            world.pages.answer(&request, peer, clock::now()).await
+        })
+    }
+}
+
+/// SIGTERM, or Ctrl-C at a terminal.
+async fn told_to_end() -> Result<(), ServeFault> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

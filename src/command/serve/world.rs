@@ -1,0 +1,81 @@
+//! What a configuration makes: the check and the pages, replaced whole when it changes.
+
+use super::{Parts, ServeFault};
+use crate::config::settings::Settings;
+use crate::decide::{Decider, Site};
+use crate::gateway::Envoy;
+use crate::limits::{self, Limits};
+use crate::login::Login;
+use crate::login::settings::App;
+use crate::pages::Pages;
+use crate::wechat;
+use std::sync::Arc;
+
+/// What a configuration makes; replaced whole when it changes.
+pub(super) struct World {
+    pub envoy: Envoy,
+    pub decider: Decider,
+    pub pages: Pages,
+    pub limits: Arc<Limits>,
+    pub client: Arc<wechat::Client>,
+    limit_settings: limits::Settings,
+    wechat_settings: wechat::Settings,
+}
+
+impl World {
+    /// What `settings` make. Budgets and breakers go on where their own settings are as `before`.
+    pub fn new(settings: &Settings, parts: &Parts, before: Option<&Self>) -> Result<Self, ServeFault> {
+        let metrics = Arc::clone(&parts.metrics);
+        let limits = match before.filter(|before| before.limit_settings == settings.limits) {
+            Some(before) => Arc::clone(&before.limits),
+            None => Arc::new(Limits::new(&settings.limits)),
+        };
+        let client = match before.filter(|before| before.wechat_settings == settings.wechat) {
+            Some(before) => Arc::clone(&before.client),
+            None => {
+                let calls = Arc::clone(&metrics);
+                let observer = move |endpoint, outcome, elapsed| calls.wechat_call(endpoint, outcome, elapsed);
+                Arc::new(wechat::Client::new(&settings.wechat, observer)?)
+            }
+        };
+        let site = |app: &Arc<App>| {
+            let site = Site { origin: app.origin.clone(), session: app.session.clone() };
+            (app.origin.authority().to_owned(), site)
+        };
+        let decider = Decider {
+            sites: settings.apps.iter().map(site).collect(),
+            policy: settings.policy.clone(),
+            prefix: settings.prefix.clone(),
+            delivers_set_cookie: settings.delivers_set_cookie,
+            sessions: Arc::clone(&parts.sessions),
+            limits: Arc::clone(&limits),
+        };
+        let login = Login {
+            apps: settings.apps.iter().map(|app| (app.origin.authority().to_owned(), Arc::clone(app))).collect(),
+            prefix: settings.prefix.clone(),
+            wechat: settings.wechat.clone(),
+            client: Arc::clone(&client),
+            sessions: Arc::clone(&parts.sessions),
+            memory: Arc::clone(&parts.memory),
+            tasks: parts.tasks.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let pages = Pages {
+            login: Arc::new(login),
+            limits: Arc::clone(&limits),
+            client_address: settings.client_address.clone(),
+            domain_proofs: settings.domain_proofs.clone(),
+            metrics,
+        };
+        let envoy = Envoy { client_address: settings.client_address.clone() };
+        Ok(Self {
+            envoy,
+            decider,
+            pages,
+            limits,
+            client,
+            limit_settings: settings.limits,
+            wechat_settings: settings.wechat.clone(),
+        })
+    }
+}
