@@ -20,6 +20,7 @@ PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; vertical-align: top; padding: .2rem .6rem; border-top: 1px solid #ddd }}
+h1 {{ overflow-wrap: anywhere }}
 td {{ overflow-wrap: anywhere; font-family: ui-monospace, monospace }}
 .who {{ background: #e8f7ee }}
 </style></head>

@@ -20,8 +20,8 @@ const EXAMPLES: &str = "\
 Examples:
   wechat-simulator
       Two demo apps with callbacks to 127.0.0.1 and localhost on any port; open the printed address in a browser.
-      Official account wx00000000000demo1, secret 00000000000000000000000000demo01
-      Website          wx00000000000demo2, secret 00000000000000000000000000demo02
+      Official account wxdddddddddddddd01, secret d0d0d0d0d0d0d0d0d0d0d0d0d0d0de01
+      Website          wxdddddddddddddd02, secret d0d0d0d0d0d0d0d0d0d0d0d0d0d0de02
 
   wechat-simulator --any-port \\
       --official-account wx0123456789abcdef:0123456789abcdef0123456789abcdef@app.localhost \\
@@ -162,8 +162,8 @@ fn demo() -> [App; 2] {
         app.with_any_port()
     };
     [
-        here(App::official_account("wx00000000000demo1", "00000000000000000000000000demo01", "")),
-        here(App::website("wx00000000000demo2", "00000000000000000000000000demo02", "")),
+        here(App::official_account("wxdddddddddddddd01", "d0d0d0d0d0d0d0d0d0d0d0d0d0d0de01", "")),
+        here(App::website("wxdddddddddddddd02", "d0d0d0d0d0d0d0d0d0d0d0d0d0d0de02", "")),
     ]
 }
 
