@@ -97,17 +97,20 @@ impl Pages {
         let Some(name) = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
             return self.proof(&visit, &host, path);
         };
-        let get = matches!(request.method, Method::GET | Method::HEAD);
+        let get = request.method == Method::GET;
+        let look = get || request.method == Method::HEAD;
         let post = request.method == Method::POST;
+        // What a HEAD may ask for changes nothing: it spends no code and ends no session.
         match name {
-            "login" if get => self.begin(&visit),
+            "login" if look => self.begin(&visit),
             "callback" if get => self.complete(&visit).await,
             "logout" if get || post => self.leave(&visit).await,
             "renew" if get || post => self.renew(&visit),
-            "session" if get => self.who(&visit),
-            "jwks.json" if get => self.keys(),
-            "login" | "callback" | "session" | "jwks.json" => answer::method_not_allowed("GET, HEAD"),
-            "logout" | "renew" => answer::method_not_allowed("GET, HEAD, POST"),
+            "session" if look => self.who(&visit),
+            "jwks.json" if look => self.keys(),
+            "login" | "session" | "jwks.json" => answer::method_not_allowed("GET, HEAD"),
+            "callback" => answer::method_not_allowed("GET"),
+            "logout" | "renew" => answer::method_not_allowed("GET, POST"),
             _ => answer::page(&Page::NotFound { home_url: "/" }, language),
         }
     }
