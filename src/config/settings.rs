@@ -278,6 +278,12 @@ impl Reader {
             let wanted = "an Official Account and a website application have different AppIDs: take this one from open.weixin.qq.com";
             self.meaning.add(&format!("{at}.website.appid"), "found the AppID of the Official Account", wanted);
         }
+        if raw.subject == raw::Subject::UnionId
+            && raw.official_account.as_ref().is_some_and(|account| account.scope == raw::Scope::SnsapiBase)
+        {
+            let found = "found snsapi_base with subject: unionid; WeChat promises no unionid then, and a login without one fails";
+            self.meaning.warn(&format!("{at}.official_account.scope"), found, "write scope: snsapi_userinfo");
+        }
         if raw.official_account.is_none() && raw.website.is_none() {
             self.meaning.add(at, "found no way to log in", "add official_account, website, or both");
         }
@@ -444,3 +450,130 @@ const LISTENER: &str =
     "write an address and port such as 127.0.0.1:9100, or a socket such as unix:/run/wechat-authz/check.sock";
 const CLIENT_ADDRESS: &str = "write header:NAME, peer, or x-forwarded-for:N";
 const ORIGIN: &str = "write an origin such as https://shop.example.com";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+keys: { directory: keys }
+admin: { listen: 127.0.0.1:9103, token_file: ./admin.token }
+apps:
+- name: shop
+  origin: https://shop.example.com
+  official_account: { appid: wx0123456789abcdef, secret_file: ./oa.secret }
+  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }
+  session: { token_lifetime: 15m, lifetime: 7d, idle: 24h }
+- name: blog
+  origin: https://blog.example.com
+  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }
+policy:
+- { host: shop.example.com, path_prefix: /static, access: public }
+- { path_pattern: /users/*, methods: [GET], access: required, subjects: [\"wx:union:o1\"] }
+";
+
+    fn understood(text: &str) -> Result<Settings, String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, secret) in [
+            ("oa.secret", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
+            ("web.secret", "9f8e7d6c5b4a39281706f5e4d3c2b1a0"),
+            ("admin.token", "a-token-of-more-than-thirty-two-characters"),
+        ] {
+            std::fs::write(directory.path().join(name), secret).unwrap();
+        }
+        let file = directory.path().join("c.yaml");
+        std::fs::write(&file, text).unwrap();
+        super::super::load(&file, std::iter::empty()).and_then(understand).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_good_configuration_means_what_it_says() {
+        let settings = understood(GOOD).unwrap();
+        assert_eq!(settings.apps.len(), 2);
+        let shop = &settings.apps[0];
+        assert_eq!(
+            (shop.session.issuer.as_str(), shop.session.audience.as_str()),
+            ("https://shop.example.com", "shop")
+        );
+        assert!(shop.official_account.is_some() && shop.website.is_some());
+        assert!(!shop.official_account.as_ref().unwrap().ask_first, "a silent login asks nothing first");
+        assert!(settings.admin_token.is_some() && settings.keys.directory.is_absolute());
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_faults_with_their_keys() {
+        for (from, to, key, says) in [
+            ("name: blog", "name: shop", "apps[1].name", "the name of an earlier application"),
+            ("https://blog.example.com", "https://SHOP.example.com:443", "apps[1].origin", "the host of an earlier"),
+            (
+                "appid: wx0123456789abcdef",
+                "appid: wxfedcba9876543210",
+                "apps[0].website.appid",
+                "of the Official Account",
+            ),
+            (
+                "token_lifetime: 15m, lifetime: 7d",
+                "token_lifetime: 1h, lifetime: 30m",
+                "session.token_lifetime",
+                "longer than",
+            ),
+            ("idle: 24h", "idle: 5m", "apps[0].session.idle", "shorter than a token's"),
+            ("127.0.0.1:9103", "127.0.0.1:9100", "admin.listen", "the same address as listen.check"),
+            ("127.0.0.1:9103", "0.0.0.0:9103", "admin.listen", "which others can reach"),
+            ("host: shop.example.com", "host: shop.example.org", "policy[0].host", "where no application lives"),
+            ("path_prefix: /static", "path_prefix: /_wechat/login", "policy[0].path_prefix", "below the pages' prefix"),
+            (
+                "path_prefix: /static",
+                "path_prefix: /a, path_pattern: /b",
+                "policy[0]",
+                "both path_prefix and path_pattern",
+            ),
+            (
+                "access: required, subjects",
+                "access: optional, subjects",
+                "policy[1].subjects",
+                "without access: required",
+            ),
+            ("./web.secret }\npolicy", "./none.secret }\npolicy", "apps[1].website.secret_file", "no such file"),
+        ] {
+            assert!(GOOD.contains(from), "{from}");
+            let faults = understood(&GOOD.replace(from, to)).err().unwrap_or_default();
+            assert!(faults.contains(key) && faults.contains(says), "{to}: {faults:?}");
+            assert!(!faults.contains("0a1b2c3d4e5f"), "{faults}");
+        }
+    }
+
+    #[test]
+    fn an_application_without_a_way_to_log_in_is_a_fault() {
+        let text =
+            GOOD.replace("  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }\npolicy", "policy");
+        let faults = understood(&text).err().unwrap_or_default();
+        assert!(faults.contains("apps[1]: found no way to log in"), "{faults}");
+    }
+
+    #[test]
+    fn what_works_but_will_disappoint_is_a_warning() {
+        let settings = understood(&GOOD.replace("name: shop\n", "name: shop\n  subject: unionid\n")).unwrap();
+        assert!(
+            settings.warnings.iter().any(|warning| warning.contains("promises no unionid")),
+            "{:?}",
+            settings.warnings
+        );
+    }
+
+    #[test]
+    fn a_changed_secret_is_a_changed_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c.yaml");
+        let text = "keys: { directory: keys }\napps:\n- name: shop\n  origin: https://shop.example.com\n  \
+                    website: { appid: wxfedcba9876543210, secret_file: ./web.secret }\n";
+        std::fs::write(&file, text).unwrap();
+        let fingerprint = |secret: &str| {
+            std::fs::write(directory.path().join("web.secret"), secret).unwrap();
+            super::super::load(&file, std::iter::empty()).and_then(understand).unwrap().fingerprint
+        };
+        let first = fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0");
+        assert_eq!(first, fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0"));
+        assert_ne!(first, fingerprint("8f8e7d6c5b4a39281706f5e4d3c2b1a0"));
+    }
+}

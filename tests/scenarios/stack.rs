@@ -29,7 +29,7 @@ pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
 pub struct Plan {
     /// The Official Account's scope.
     pub scope: &'static str,
-    /// More lines for the application in the configuration, indented by two.
+    /// More lines for the application in the configuration, indented by two; `EDGE_PORT` becomes Envoy's port.
     pub app: String,
     /// More top-level lines for the configuration.
     pub more: String,
@@ -181,6 +181,7 @@ impl Stack {
             sim = self.simulator.base_url(),
             origin = self.origin,
         )
+        .replace("EDGE_PORT", &self.edge.port().to_string())
     }
 
     /// The configuration as it is now, with the ports in use.
