@@ -259,3 +259,16 @@ impl Browser {
         panic!("sent round for ever: {:?}", answers.iter().map(Answer::location).collect::<Vec<_>>());
     }
 }
+
+/// A request's bytes, exactly these lines and `host`; the connection ends after the answer unless a line says otherwise.
+pub fn compose(method: &str, target: &str, host: &str, lines: &[(&str, &str)]) -> Vec<u8> {
+    let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
+    for (name, value) in lines {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !lines.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
+        head.push_str("connection: close\r\n");
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}

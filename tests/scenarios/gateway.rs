@@ -5,9 +5,840 @@
 mod client;
 mod stack;
 
-use stack::Stack;
+use client::{Answer, Browser, HTML, compose, raw};
+use stack::{Plan, Stack};
+use std::time::{Duration, Instant};
+
+const SESSION: &str = "__Host-wechat_session";
+
+/// `/public` is open, `/maybe` for known and unknown alike, `/staff` for somebody else; the rest asks for a session.
+const POLICY: &str = "policy:\n\
+    - { path_prefix: /public, access: public }\n\
+    - { path_prefix: /maybe, access: optional }\n\
+    - { path_prefix: /staff, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
+
+const IDENTITY: [&str; 8] = [
+    "x-wechat-subject",
+    "x-wechat-openid",
+    "x-wechat-unionid",
+    "x-wechat-appid",
+    "x-wechat-flow",
+    "x-wechat-session",
+    "x-wechat-nickname",
+    "x-wechat-avatar",
+];
+
+async fn with_rules() -> (Stack, Browser) {
+    let stack = Stack::planned(Plan { more: POLICY.to_owned(), ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    (stack, browser)
+}
+
+/// One request through Envoy.
+async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> Answer {
+    let bytes = compose(method, target, &stack.edge.to_string(), lines);
+    raw(stack.edge, &bytes).await.unwrap_or_else(|| panic!("no answer: {method} {target} {lines:?}"))
+}
+
+/// One check, asked as Envoy asks it.
+async fn check(stack: &Stack, target: &str, lines: &[(&str, &str)]) -> Answer {
+    let bytes = compose("GET", target, &stack.edge.to_string(), lines);
+    raw(stack.check.parse().unwrap(), &bytes).await.unwrap_or_else(|| panic!("no answer: {target} {lines:?}"))
+}
+
+fn session_cookie(browser: &Browser) -> String {
+    format!("{SESSION}={}", browser.cookie(SESSION).unwrap())
+}
+
+fn reason(answer: &Answer) -> String {
+    answer.json()["data"]["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The clients of contract §1.7 and protocol §8.2, each as it announces itself.
+const CLIENTS: &[(&str, &str, &[(&str, &str)])] = &[
+    ("page", "GET", &[("accept", HTML)]),
+    ("page", "GET", &[("sec-fetch-mode", "navigate"), ("accept", HTML)]),
+    // Android WeChat says this on page loads.
+    ("page", "GET", &[("accept", HTML), ("x-requested-with", "com.tencent.mm")]),
+    ("head", "HEAD", &[("accept", HTML)]),
+    (
+        "form",
+        "POST",
+        &[("accept", HTML), ("content-type", "application/x-www-form-urlencoded"), ("content-length", "0")],
+    ),
+    ("data", "GET", &[("accept", "application/json")]),
+    ("data", "GET", &[]),
+    ("data", "GET", &[("accept", HTML), ("x-requested-with", "XMLHttpRequest")]),
+    ("data", "GET", &[("accept", HTML), ("sec-fetch-mode", "cors")]),
+    ("data", "PUT", &[("content-type", "application/json"), ("content-length", "0")]),
+    ("websocket", "GET", HANDSHAKE),
+    ("grpc", "POST", &[("content-type", "application/grpc"), ("te", "trailers"), ("content-length", "0")]),
+    ("preflight", "OPTIONS", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]),
+];
+
+const HANDSHAKE: &[(&str, &str)] = &[
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// What every refusal looks like to its client, whatever was decided.
+fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
+    let said = format!("{why}, {client}: {answer:?}");
+    if client == "grpc" {
+        assert_eq!(answer.status, 200, "{said}");
+        let number = match status {
+            401 => "16",
+            403 => "7",
+            _ => "14",
+        };
+        assert_eq!(answer.header("grpc-status"), number, "{said}");
+        assert!(answer.header("grpc-message").contains(why), "{said}");
+        return;
+    }
+    assert_eq!(answer.status, status, "{said}");
+    assert_eq!(answer.header("cache-control"), "no-store", "{said}");
+    assert_eq!(answer.header("retry-after").is_empty(), status != 429, "{said}");
+    assert!(IDENTITY.iter().all(|name| answer.header(name).is_empty()), "{said}");
+    let machine = matches!(client, "data" | "websocket" | "preflight");
+    if machine {
+        assert_eq!(answer.header("content-type"), "application/json", "{said}");
+        let body = answer.json();
+        assert_eq!(body["code"], status, "{said}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{said}");
+        assert_eq!(reason(answer), why, "{said}");
+        assert_eq!(answer.header("www-authenticate"), if status == 401 { "Bearer" } else { "" }, "{said}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{said}");
+    } else if status != 302 {
+        // Envoy takes the type from an answer without a body.
+        let kind = if client == "head" { "" } else { "text/html; charset=utf-8" };
+        assert_eq!(answer.header("content-type"), kind, "{said}");
+        assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{said}");
+        assert_eq!(answer.body.is_empty(), client == "head", "{said}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stack_starts() {
-    drop(Stack::start().await);
+async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use() {
+    let stack = Stack::start().await;
+    let login = stack.url("/_wechat/login");
+    for (client, method, lines) in CLIENTS {
+        let answer = ask(&stack, method, "/orders?page=2", lines).await;
+        let (status, why) = match *client {
+            "page" | "head" => (302, ""),
+            "preflight" => (403, "preflight_refused"),
+            _ => (401, "no_session"),
+        };
+        assert_form(client, status, &answer, why);
+        let back = format!("{login}?return_to=%2Forders%3Fpage%3D2");
+        match *client {
+            "page" | "head" => assert_eq!(answer.location(), back),
+            "form" => assert!(answer.body.contains(&back.replace('&', "&amp;")), "{answer:?}"),
+            "data" | "websocket" => assert_eq!(answer.json()["data"]["login_url"], login.as_str()),
+            "preflight" => assert!(answer.json()["data"]["login_url"].is_null()),
+            _ => {}
+        }
+    }
+    assert_eq!(stack.upstream.count(), 0, "nothing reached the application");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again() {
+    let (stack, browser) = with_rules().await;
+    let before = stack.upstream.count();
+    for (client, method, lines) in CLIENTS.iter().filter(|(client, ..)| *client != "preflight") {
+        let cookie = session_cookie(&browser);
+        let lines = [*lines, &[("cookie", cookie.as_str())]].concat();
+        let answer = ask(&stack, method, "/staff/list", &lines).await;
+        assert_form(client, 403, &answer, "subject_not_allowed");
+        assert_eq!(answer.location(), "");
+    }
+    assert_eq!(stack.upstream.count(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never() {
+    let more = "limits: { checks_per_client: { per_minute: 1, burst: 1 } }\n";
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    for (client, method, lines) in CLIENTS {
+        let answer = ask(&stack, method, "/", lines).await;
+        assert_form(client, 429, &answer, "too_many_checks");
+        let wait = answer.header("retry-after").parse::<u64>();
+        assert!(*client == "grpc" || wait.is_ok_and(|seconds| (1..=80).contains(&seconds)), "{answer:?}");
+    }
+    // Nobody gets a fresh budget by claiming to be somebody else.
+    for name in
+        ["x-auth-client-ip", "x-forwarded-for", "x-real-ip", "forwarded", "x-envoy-external-address", "true-client-ip"]
+    {
+        let answer = ask(&stack, "GET", "/", &[(name, "198.51.100.7")]).await;
+        assert_eq!(answer.status, 429, "{name}: {answer:?}");
+    }
+    for _ in 0..50 {
+        assert_eq!(browser.fetch(&stack.url("/api")).await.status, 200, "the same address, logged in");
+    }
+    assert!(!stack.logged().contains("198.51.100.7"), "an address that a client claims is believed nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_logged_in_passes_whatever_the_client() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    for (client, method, lines) in CLIENTS.iter().filter(|(client, ..)| *client != "preflight") {
+        let before = stack.upstream.count();
+        let lines = [*lines, &[("cookie", cookie.as_str())]].concat();
+        let answer = ask(&stack, method, "/orders?page=2", &lines).await;
+        assert_eq!(answer.status, if *client == "websocket" { 101 } else { 200 }, "{client} {answer:?}");
+        assert_eq!(answer.header("grpc-status"), "");
+        assert_eq!(stack.upstream.count(), before + 1);
+        assert_eq!(stack.upstream.requests.lock().unwrap().last().unwrap(), &format!("{method} /orders?page=2"));
+    }
+    for target in ["/public/a", "/maybe"] {
+        let preflight = CLIENTS.last().unwrap();
+        assert_eq!(ask(&stack, preflight.1, target, preflight.2).await.status, 200, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched() {
+    let (stack, browser) = with_rules().await;
+    let token = browser.cookie(SESSION).unwrap();
+    let ours = format!("Bearer {token}");
+    let cookie = session_cookie(&browser);
+    for (target, lines, status, seen) in [
+        ("/api", vec![("authorization", ours.as_str())], 200, None),
+        ("/api", vec![("authorization", ours.as_str()), ("cookie", "a=1")], 200, None),
+        ("/maybe", vec![("authorization", ours.as_str())], 200, None),
+        // The application's own, beside our cookie or where nobody needs to be known.
+        ("/api", vec![("authorization", "Bearer own"), ("cookie", cookie.as_str())], 200, Some("Bearer own")),
+        ("/api", vec![("authorization", "Basic YTpi"), ("cookie", cookie.as_str())], 200, Some("Basic YTpi")),
+        ("/public", vec![("authorization", "Bearer own")], 200, Some("Bearer own")),
+        ("/maybe", vec![("authorization", "Bearer own")], 200, Some("Bearer own")),
+        ("/api", vec![("authorization", "Bearer own")], 401, None),
+        ("/api", vec![("authorization", "Basic YTpi")], 401, None),
+        ("/api", vec![("authorization", ours.as_str()), ("authorization", "Bearer own")], 401, None),
+    ] {
+        let answer = ask(&stack, "GET", target, &lines).await;
+        assert_eq!(answer.status, status, "{target} {answer:?}");
+        if status == 200 {
+            assert_eq!(answer.seen("authorization").as_deref(), seen, "{target}: {answer:?}");
+            assert!(!answer.body.contains(&token), "the application sees no session token: {answer:?}");
+            let known = answer.seen("x-wechat-openid").is_some_and(|openid| !openid.is_empty());
+            assert_eq!(known, lines.iter().any(|(_, value)| value.contains(&token)) && target != "/public");
+        }
+    }
+    let refused = ask(&stack, "GET", "/api", &[("authorization", "Bearer own"), ("accept", HTML)]).await;
+    assert_form("data", 401, &refused, "token_malformed");
+}
+
+/// Names by which an application could be made to see an identity that is not ours (contract §3).
+fn spoofed_names() -> Vec<String> {
+    let mut names: Vec<String> = IDENTITY.iter().map(|name| (*name).to_owned()).collect();
+    names.extend(IDENTITY.iter().map(|name| name.to_uppercase()));
+    names.extend(IDENTITY.iter().map(|name| name.replace('-', ".")));
+    // Every other character that a header name may hold, but the underscore, which is refused.
+    for character in "!#$%&'*+.^`|~".chars() {
+        names.push(format!("x{character}wechat{character}openid"));
+        names.push(format!("x-wechat{character}openid"));
+        names.push(format!("x{character}wechat-openid"));
+    }
+    names.extend(
+        [
+            "x-wechat",
+            "x-wechat-new",
+            "x-wechat-roles",
+            "x-wechat-assertion",
+            "x-wechat-openid-2",
+            "X-WeChat-OpenId",
+            "x-auth-client-ip",
+            "X-Auth-Client-IP",
+            "x-auth-user",
+            "x-envoy-auth-headers-to-remove",
+            "x-envoy-auth-partial-body",
+            "x-envoy-auth-failure-mode-allowed",
+            "x-original-url",
+            "x-original-uri",
+            "x-rewrite-url",
+            "x-forwarded-uri",
+            "x-forwarded-prefix",
+        ]
+        .map(str::to_owned),
+    );
+    names
+}
+
+/// What the application saw of all names that some server reads as one of ours.
+fn identity_seen(answer: &Answer) -> Vec<(String, String)> {
+    let json = answer.json();
+    let headers = json["headers"].as_array().unwrap().iter();
+    let pairs = headers.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned()));
+    let folded = |name: &str| name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+    let mut ours: Vec<(String, String)> = pairs
+        .filter(|(name, _)| ["x-wechat", "x-auth", "x-envoy-auth"].iter().any(|ours| folded(name).starts_with(ours)))
+        .collect();
+    ours.sort();
+    ours
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_sees_each_identity_header_once_and_from_us_alone() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    let names = spoofed_names();
+    for target in ["/orders", "/public/a", "/maybe"] {
+        for logged_in in [true, false] {
+            if !logged_in && target == "/orders" {
+                continue;
+            }
+            let lines: &[(&str, &str)] = if logged_in { &[("cookie", &cookie)] } else { &[] };
+            let honest = identity_seen(&ask(&stack, "GET", target, lines).await);
+            let mut wanted: Vec<&str> = IDENTITY.to_vec();
+            wanted.sort_unstable();
+            assert_eq!(
+                honest.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+                wanted,
+                "{target} {logged_in}"
+            );
+            let known = logged_in && target != "/public/a";
+            let openid = if known { stack.simulator.openid(stack::OA, "小明") } else { String::new() };
+            assert!(honest.contains(&("x-wechat-openid".into(), openid)), "{honest:?}");
+            assert!(known || honest.iter().all(|(_, value)| value.is_empty()), "{honest:?}");
+            for some in names.chunks(30) {
+                let claims = some.iter().map(|name| (name.as_str(), "admin"));
+                let lines: Vec<(&str, &str)> = lines.iter().copied().chain(claims).collect();
+                let answer = ask(&stack, "GET", target, &lines).await;
+                assert_eq!(answer.status, 200, "{target} {logged_in}: {answer:?}");
+                assert_eq!(identity_seen(&answer), honest, "{target} {logged_in}");
+                for gone in
+                    ["x-original-url", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-prefix", "x-original-uri"]
+                {
+                    assert_eq!(answer.seen(gone), None, "some frameworks serve that path");
+                }
+            }
+            // Hop-by-hop headers are dropped on the way; ours is not one, whatever the client says.
+            for connection in ["x-wechat-openid, close", "X-WeChat-Subject, x-wechat-openid, close"] {
+                let answer = ask(&stack, "GET", target, &[lines, &[("connection", connection)]].concat()).await;
+                assert_eq!(identity_seen(&answer), honest, "{target} {logged_in} {connection}");
+            }
+            // A client may drop its own cookie so, and is nobody then.
+            let answer = ask(&stack, "GET", target, &[lines, &[("connection", "cookie, close")]].concat()).await;
+            assert_eq!(answer.status, if target == "/orders" { 401 } else { 200 }, "{target} {logged_in}: {answer:?}");
+            assert!(answer.status == 401 || identity_seen(&answer).iter().all(|(_, value)| value.is_empty()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_identity_opens_nothing() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    let before = stack.upstream.count();
+    let names = spoofed_names();
+    for some in names.chunks(30) {
+        let claims: Vec<(&str, &str)> = some.iter().map(|name| (name.as_str(), "wx:union:somebody-else")).collect();
+        assert_eq!(ask(&stack, "GET", "/orders", &claims).await.status, 401);
+        assert_eq!(ask(&stack, "GET", "/staff", &claims).await.status, 401);
+        let claims = [&claims[..], &[("cookie", &cookie)]].concat();
+        assert_eq!(ask(&stack, "GET", "/staff", &claims).await.status, 403);
+    }
+    // Many servers read an underscore as a hyphen: such a request goes nowhere, not even to what is public.
+    for name in ["x_wechat_openid", "x-wechat_openid", "X_WECHAT_SUBJECT", "x_auth_client_ip", "x_wechat-new"] {
+        for target in ["/orders", "/public/a", "/maybe", "/staff", "/_wechat/session"] {
+            for lines in [&[(name, "admin")][..], &[(name, "admin"), ("cookie", &cookie)]] {
+                let answer = ask(&stack, "GET", target, lines).await;
+                assert_eq!(answer.status, 400, "{name} at {target}: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(stack.upstream.count(), before);
+}
+
+/// Headers by which some gateway or framework passes on a method, a path, a host, an address or an order (R5).
+const FORGEABLE: &[(&str, &str)] = &[
+    ("x-forwarded-uri", "/public/a"),
+    ("x-forwarded-path", "/public/a"),
+    ("x-forwarded-prefix", "/public"),
+    ("x-forwarded-method", "OPTIONS"),
+    ("x-forwarded-host", "evil.example"),
+    ("x-forwarded-port", "1"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-scheme", "https"),
+    ("x-forwarded-ssl", "on"),
+    ("x-forwarded-server", "evil.example"),
+    ("x-forwarded-for", "127.0.0.1, 10.0.0.1"),
+    ("x-forwarded-user", "admin"),
+    ("x-forwarded-client-cert", "Hash=0;Subject=admin"),
+    ("x-original-url", "/public/a"),
+    ("x-original-uri", "/public/a"),
+    ("x-original-method", "OPTIONS"),
+    ("x-original-host", "evil.example"),
+    ("x-original-forwarded-for", "127.0.0.1"),
+    ("x-rewrite-url", "/public/a"),
+    ("x-http-method-override", "OPTIONS"),
+    ("x-http-method", "OPTIONS"),
+    ("x-method-override", "OPTIONS"),
+    ("forwarded", "for=127.0.0.1;host=evil.example;proto=https"),
+    ("x-real-ip", "127.0.0.1"),
+    ("true-client-ip", "127.0.0.1"),
+    ("cf-connecting-ip", "127.0.0.1"),
+    ("x-client-ip", "127.0.0.1"),
+    ("x-host", "evil.example"),
+    ("x-auth-client-ip", "127.0.0.2"),
+    ("x-envoy-original-path", "/public/a"),
+    ("x-envoy-original-host", "evil.example"),
+    ("x-envoy-external-address", "127.0.0.1"),
+    ("x-envoy-internal", "true"),
+    ("x-envoy-upstream-rq-timeout-ms", "1"),
+    ("x-envoy-upstream-rq-per-try-timeout-ms", "1"),
+    ("x-envoy-upstream-alt-stat-name", "a"),
+    ("x-envoy-retry-on", "5xx"),
+    ("x-envoy-retriable-status-codes", "401"),
+    ("x-envoy-max-retries", "10"),
+    ("x-envoy-decorator-operation", "a"),
+    ("x-envoy-expected-rq-timeout-ms", "1"),
+    ("x-envoy-force-trace", "true"),
+    ("x-envoy-auth-failure-mode-allowed", "true"),
+    ("x-request-id", "00000000-0000-0000-0000-000000000000"),
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ("proxy-authorization", "Bearer admin"),
+    ("x-access-token", "admin"),
+    ("user-agent", "Envoy/HC"),
+    ("referer", "/public/a"),
+    ("via", "1.1 envoy"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_header_changes_what_is_decided_about_a_request() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    // What was decided, and what of it the application saw.
+    let outcome = |answer: Answer| {
+        let reached = (answer.status == 200).then(|| {
+            let json = answer.json();
+            (json["method"].clone(), json["target"].clone(), identity_seen(&answer), answer.seen("host"))
+        });
+        let told = if reached.is_some() { String::new() } else { answer.body.clone() };
+        (answer.status, answer.location().to_owned(), told, reached)
+    };
+    for (method, target) in
+        [("GET", "/orders?a=b"), ("POST", "/orders"), ("GET", "/staff/a"), ("GET", "/public/a"), ("GET", "/maybe")]
+    {
+        for lines in [&[("accept", HTML)][..], &[], &[("accept", "application/json"), ("cookie", &cookie)]] {
+            let lines = [lines, if method == "POST" { &[("content-length", "0")] } else { &[] }].concat();
+            let plain = outcome(ask(&stack, method, target, &lines).await);
+            for forged in FORGEABLE {
+                let told = outcome(ask(&stack, method, target, &[&lines[..], &[*forged]].concat()).await);
+                assert_eq!(told, plain, "{method} {target} {lines:?} with {forged:?}");
+            }
+            let told = outcome(ask(&stack, method, target, &[&lines[..], FORGEABLE].concat()).await);
+            assert_eq!(told, plain, "{method} {target} {lines:?} with all of them");
+        }
+    }
+}
+
+/// Every path of contract §1.6 and its relatives: what a stranger gets, and whether the application hears of it.
+const PATHS: &[(&str, u16)] = &[
+    // What is public, and stays so.
+    ("/public", 200),
+    ("/public/", 200),
+    ("/public/a", 200),
+    ("/public/a;p=1", 200),
+    ("/public/a?next=/../admin", 200),
+    ("/public/a?next=%2e%2e%2fadmin&x=//", 200),
+    ("/public/a%20b", 200),
+    ("/%70ublic/a", 200),
+    ("/public//a", 200),
+    ("/orders/../public/a", 200),
+    // What climbs out of it.
+    ("/public/../admin", 401),
+    ("/public/%2e%2e/admin", 401),
+    ("/public/.%2e/admin", 401),
+    ("/public/%2E./admin", 401),
+    ("/public/..\\admin", 401),
+    ("/public/./../admin", 401),
+    ("/public/..", 401),
+    ("/public/..;/admin", 401),
+    ("/public/..;a=b/admin", 401),
+    ("/public/..%2fadmin", 400),
+    ("/public/..%5cadmin", 400),
+    ("/public%2f..%2fadmin", 400),
+    ("/public/%2e%2e%2fadmin", 400),
+    ("/public/%252e%252e/admin", 403),
+    ("/public/%252e%252e%252fadmin", 403),
+    ("/public/..%252fadmin", 403),
+    ("/public/..%00/admin", 400),
+    ("/public/%c0%ae%c0%ae/admin", 403),
+    ("/public/%zz/admin", 403),
+    ("/public;x/../admin", 401),
+    ("/public;x/admin", 403),
+    // What looks like it.
+    ("/publicadmin", 401),
+    ("/public.admin", 401),
+    ("/Public/a", 401),
+    ("/public%20/a", 401),
+    ("/_wechatever", 401),
+    ("/_wechat;x/callback", 403),
+    ("/%5fwechat/%2e%2e/admin", 401),
+    // What is protected, in every spelling.
+    ("/admin", 401),
+    ("//admin", 401),
+    ("/%61dmin", 401),
+    ("/admin;v=1", 403),
+    ("/admin;/a", 403),
+    ("/;/admin", 403),
+    ("/a%2Fb", 400),
+    ("/a%5Cb", 400),
+    ("/a\\b", 401),
+    ("/a%00b", 400),
+    ("/a#frag", 400),
+    ("/a?x#f", 400),
+    ("*", 400),
+    ("/a b", 400),
+    ("/中", 400),
+    ("/a;p=1/b", 401),
+    ("/a%zz", 403),
+    ("/a?%zz=%2e%2e%2f", 401),
+    ("http://127.0.0.1/admin", 403),
+    ("http://evil.example/public/a", 403),
+    ("admin", 400),
+    ("?a", 400),
+    ("", 400),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_a_path_gets_past_the_rules() {
+    let more = "policy:\n- { path_prefix: /public, access: public }\n\
+        - { path_prefix: /admin, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let mut faults = Vec::new();
+    for (target, status) in PATHS {
+        let before = stack.upstream.count();
+        let answer = ask(&stack, "GET", target, &[]).await;
+        let reached = stack.upstream.count() - before;
+        if answer.status != *status || reached != usize::from(*status == 200) {
+            faults
+                .push(format!("{target:?}: {} instead of {status}, {reached} reached; {}", answer.status, answer.body));
+        }
+        if answer.status == 200 {
+            let seen = answer.json()["target"].as_str().unwrap().to_owned();
+            assert!(
+                seen == "/public" || seen.starts_with("/public/") || seen.starts_with("/public?"),
+                "{target}: {seen}"
+            );
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // With a session, what another person may see stays closed in every spelling.
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/orders").await;
+    let cookie = session_cookie(&browser);
+    for (target, _) in PATHS.iter().filter(|(target, _)| target.contains("admin")) {
+        let before = stack.upstream.count();
+        let answer = ask(&stack, "GET", target, &[("cookie", &cookie)]).await;
+        let elsewhere = ["/publicadmin", "/public.admin"].contains(target) || target.contains("?next=");
+        if elsewhere {
+            assert_eq!(answer.status, 200, "{target}");
+        } else {
+            assert!(matches!(answer.status, 400 | 403), "{target}: {answer:?}");
+            assert_eq!(stack.upstream.count(), before, "{target}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_not_ours_is_served_nothing() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    let before = stack.upstream.count();
+    let port = stack.edge.port();
+    for host in [
+        "evil.example",
+        "127.0.0.1",
+        "localhost",
+        &format!("evil@127.0.0.1:{port}"),
+        &format!("127.0.0.1:{port}.evil"),
+        "127.0.0.1:1",
+        "[::1]",
+    ] {
+        for target in ["/", "/public/a", "/maybe", "/_wechat/session"] {
+            let bytes = compose("GET", target, host, &[("cookie", &cookie)]);
+            let answer = raw(stack.edge, &bytes).await.unwrap();
+            assert!(matches!(answer.status, 400 | 403), "{host}{target}: {answer:?}");
+            assert_eq!(answer.location(), "");
+        }
+    }
+    assert_eq!(stack.upstream.count(), before);
+    let shouting = compose("GET", "/orders", &format!("127.0.0.1:{port}").to_uppercase(), &[("cookie", &cookie)]);
+    assert_eq!(raw(stack.edge, &shouting).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out() {
+    let (stack, browser) = with_rules().await;
+    let token = browser.cookie(SESSION).unwrap();
+    let ours = format!("{SESSION}={token}");
+    let two = format!("a=1; {ours}; b=\"2, 3\"; c=; d={{x,y}}; e==; flag");
+    let flow = format!("__Host-wechat_flow_00=x; a=1; __Host-wechat_attempts=y; {ours}");
+    let lower = format!("__host-wechat_session={token}");
+    for (lines, status, seen) in [
+        (vec![ours.as_str()], 200, None),
+        (vec![two.as_str()], 200, Some("a=1; b=\"2, 3\"; c=; d={x,y}; e==; flag")),
+        (vec!["a=1", ours.as_str(), "b=2"], 200, Some("a=1; b=2")),
+        (vec![ours.as_str(), "b=2"], 200, Some("b=2")),
+        (vec![flow.as_str()], 200, Some("a=1")),
+        (vec![ours.as_str(), ours.as_str()], 200, None),
+        (vec![lower.as_str()], 401, None),
+        (vec!["a=1"], 401, None),
+        (vec![ours.as_str(), "__Host-wechat_session=other"], 401, None),
+        (vec!["__Host-wechat_session=other", ours.as_str()], 401, None),
+        (vec![ours.as_str(), "__Host-wechat_session="], 401, None),
+    ] {
+        let lines: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
+        let answer = ask(&stack, "GET", "/orders", &lines).await;
+        assert_eq!(answer.status, status, "{lines:?}: {answer:?}");
+        if status == 200 {
+            assert_eq!(answer.seen("cookie").as_deref(), seen, "{lines:?}");
+        } else if lines.len() > 1 {
+            assert_eq!(reason(&answer), "conflicting_credentials", "{lines:?}");
+        }
+        // Ours are of no use to the application where nobody needs to be known either.
+        let public = ask(&stack, "GET", "/public/a", &lines).await;
+        assert_eq!(public.status, 200);
+        assert!(!public.seen("cookie").unwrap_or_default().contains("__Host-wechat"), "{public:?}");
+    }
+    // What some gateways do to several lines (contract §1.3), straight to the check.
+    for (line, rest) in [
+        (format!("a=1,{ours},b=2"), "a=1,b=2"),
+        (format!("a=1; {ours},b=2"), "a=1; b=2"),
+        (format!(",{ours}"), ""),
+        (ours.clone(), ""),
+        (format!("a=1,{ours}; b=2"), "a=1; b=2"),
+    ] {
+        let answer = check(&stack, "/orders", &[("cookie", &line)]).await;
+        assert_eq!((answer.status, answer.header("cookie")), (200, rest), "{answer:?}");
+        let removed = answer.header("x-envoy-auth-headers-to-remove");
+        assert_eq!(removed, if rest.is_empty() { "cookie" } else { "" });
+        assert!(
+            IDENTITY.iter().all(|name| answer.headers.iter().filter(|(other, _)| other == name).count() == 1),
+            "{answer:?}"
+        );
+    }
+    let conflict = check(&stack, "/orders", &[("cookie", &format!("{ours},{SESSION}=other"))]).await;
+    assert_eq!((conflict.status, reason(&conflict)), (401, "conflicting_credentials".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_one_application_is_nothing_at_another() {
+    const BLOG: &str = "wx00000000000000c3";
+    let app = format!(
+        "- name: blog\n  origin: https://blog.example.com\n\
+         \x20 official_account: {{ appid: {BLOG}, secret_file: ./oa.secret, scope: snsapi_base }}\n"
+    );
+    let stack = Stack::planned(Plan {
+        app,
+        simulator: |options| {
+            let app =
+                wechat_simulator::App::official_account("wx00000000000000c3", stack::OA_SECRET, "blog.example.com");
+            options.apps.push(app.with_any_port());
+        },
+        ..Plan::default()
+    })
+    .await;
+    let mut shop = Browser::wechat();
+    stack.log_in(&mut shop, "/").await;
+    // The blog's login, by hand: its name leads nowhere on this machine.
+    let blog = "blog.example.com";
+    let visit = |target: String, cookies: String| {
+        let lines = [("user-agent", client::WECHAT), ("accept", HTML), ("cookie", cookies.as_str())];
+        let bytes = compose("GET", &target, blog, &lines);
+        let edge = stack.edge;
+        async move { raw(edge, &bytes).await.unwrap() }
+    };
+    let login = visit("/_wechat/login?return_to=%2F".into(), "a=1".into()).await;
+    assert_eq!(login.status, 302, "{login:?}");
+    let flow = login.set_cookies().map(|line| line.split(';').next().unwrap()).collect::<Vec<_>>().join("; ");
+    let mut phone = Browser::wechat();
+    let mut location = login.location().split('#').next().unwrap().to_owned();
+    while !location.starts_with("https://blog.example.com/") {
+        let answer = phone.get(&location).await;
+        assert!((300..400).contains(&answer.status), "{answer:?}");
+        location = url::Url::parse(&location).unwrap().join(answer.location()).unwrap().to_string();
+    }
+    let callback = visit(location.trim_start_matches("https://blog.example.com").to_owned(), flow).await;
+    assert_eq!(callback.status, 303, "{callback:?}");
+    let there = callback.set_cookies().find(|line| line.starts_with(SESSION)).unwrap().split(';').next().unwrap();
+    let here = session_cookie(&shop);
+    let own = stack.edge.to_string();
+    for (host, cookie, status) in
+        [(blog, there, 200), (own.as_str(), here.as_str(), 200), (own.as_str(), there, 401), (blog, &here, 401)]
+    {
+        for (name, value) in
+            [("cookie", cookie.to_owned()), ("authorization", cookie.replacen(&format!("{SESSION}="), "Bearer ", 1))]
+        {
+            // Twice: what the cache remembers of one application is nothing to the other (R9).
+            for _ in 0..2 {
+                let answer = raw(stack.edge, &compose("GET", "/", host, &[(name, &value)])).await.unwrap();
+                assert_eq!(answer.status, status, "{host} {name}: {answer:?}");
+                if status == 401 {
+                    assert_eq!(reason(&answer), "token_foreign");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_reach_the_check_decides_the_same() {
+    for (h2c, unix) in [(true, false), (false, true), (true, true)] {
+        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..Plan::default() }).await;
+        let way = format!("h2c {h2c}, unix {unix}");
+        let mut browser = Browser::wechat();
+        let home = stack.log_in(&mut browser, "/orders?a=b").await;
+        assert_eq!(home.json()["target"], "/orders?a=b", "{way}");
+        let ours = session_cookie(&browser);
+        for (client, method, lines) in CLIENTS {
+            let status = match *client {
+                "page" | "head" => 302,
+                "grpc" => 200,
+                "preflight" => 403,
+                _ => 401,
+            };
+            assert_eq!(ask(&stack, method, "/orders", lines).await.status, status, "{way} {client}");
+        }
+        for (target, lines, status, cookie_seen) in [
+            ("/orders", vec![("cookie", ours.as_str())], 200, None),
+            ("/orders", vec![("cookie", "a=1"), ("cookie", ours.as_str()), ("cookie", "b=2")], 200, Some("a=1; b=2")),
+            ("/orders", vec![("cookie", ours.as_str()), ("cookie", "__Host-wechat_session=x")], 401, None),
+            ("/staff", vec![("cookie", ours.as_str())], 403, None),
+            ("/public/a", vec![], 200, None),
+            ("/maybe", vec![("x-wechat-openid", "admin")], 200, None),
+            ("/public/%252e%252e/staff", vec![], 403, None),
+        ] {
+            let answer = ask(&stack, "GET", target, &lines).await;
+            assert_eq!(answer.status, status, "{way} {target}: {answer:?}");
+            if status == 200 {
+                assert_eq!(answer.seen("cookie").as_deref(), cookie_seen, "{way} {target}");
+                assert_eq!(identity_seen(&answer).len(), 8, "{way} {target}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_our_pages_answers_its_methods_and_nothing_else() {
+    let (stack, mut browser) = with_rules().await;
+    let token = browser.cookie(SESSION).unwrap();
+    let page = |name: &str| stack.url(&format!("/_wechat/{name}"));
+
+    let who = browser.fetch(&page("session")).await;
+    assert_eq!(
+        (who.status, who.header("content-type"), who.header("cache-control")),
+        (200, "application/json", "no-store")
+    );
+    let openid = stack.simulator.openid(stack::OA, "小明");
+    assert_eq!(who.json()["data"]["subject"], format!("wx:{}:{openid}", stack::OA));
+    assert_eq!((&who.json()["data"]["app"], &who.json()["data"]["flow"]), (&"shop".into(), &"official_account".into()));
+    let (short, long) = (&who.json()["data"]["token_expires_at"], &who.json()["data"]["session_expires_at"]);
+    assert!(short.as_u64().unwrap() < long.as_u64().unwrap());
+    assert!(!who.body.contains(&token));
+    let nobody = Browser::desktop().fetch(&page("session")).await;
+    assert_eq!((nobody.status, reason(&nobody)), (401, "no_session".to_owned()));
+    assert_eq!(nobody.json()["data"]["login_url"], page("login"));
+
+    // Renewal: a page goes back with a new cookie, a script and a bearer are told.
+    let back = browser.get(&page("renew?return_to=%2Forders%3Fa")).await;
+    assert_eq!(
+        (back.status, back.location(), back.header("cache-control")),
+        (303, stack.url("/orders?a").as_str(), "no-store")
+    );
+    assert!(back.set_cookies().any(|line| line.starts_with(SESSION) && line.contains("HttpOnly")), "{back:?}");
+    stack.remember(&browser);
+    assert_eq!(browser.fetch(&stack.url("/orders")).await.status, 200, "the next token works");
+    let told = browser.fetch(&page("renew")).await;
+    assert_eq!((told.status, told.set_cookies().count()), (200, 1));
+    assert!(told.json()["data"]["token"].is_null(), "a script never sees the cookie's value");
+    let bearer = format!("Bearer {token}");
+    let next = Browser::desktop().ask("POST", &page("renew"), &[("authorization", &bearer)], "").await;
+    assert_eq!((next.status, next.set_cookies().count()), (200, 0), "{next:?}");
+    let next_token = format!("Bearer {}", next.json()["data"]["token"].as_str().unwrap());
+    assert_eq!(ask(&stack, "GET", "/orders", &[("authorization", &next_token)]).await.status, 200);
+    assert_eq!(Browser::desktop().fetch(&page("renew")).await.status, 401);
+    let stranger = Browser::desktop().get(&page("renew?return_to=%2Fa")).await;
+    assert_eq!((stranger.status, stranger.location()), (303, page("login?return_to=%2Fa").as_str()));
+
+    let jwks = Browser::desktop().fetch(&page("jwks.json")).await;
+    assert_eq!((jwks.status, jwks.header("cache-control")), (200, "public, max-age=300"));
+    let jwks = jwks.json();
+    let keys = jwks["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), 1);
+    let mut members: Vec<&String> = keys[0].as_object().unwrap().keys().collect();
+    members.sort();
+    assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"], "no private part");
+
+    for (method, name, status, allow) in [
+        ("POST", "login", 405, "GET, HEAD"),
+        ("POST", "callback", 405, "GET"),
+        ("HEAD", "callback", 405, "GET"),
+        ("PUT", "logout", 405, "GET, POST"),
+        ("DELETE", "renew", 405, "GET, POST"),
+        ("POST", "session", 405, "GET, HEAD"),
+        ("POST", "jwks.json", 405, "GET, HEAD"),
+        ("HEAD", "session", 200, ""),
+        ("GET", "", 404, ""),
+        ("GET", "nothing", 404, ""),
+        ("GET", "session/", 404, ""),
+        ("GET", "LOGIN", 404, ""),
+        ("GET", "jwks.json.bak", 404, ""),
+    ] {
+        let lines = [("cookie", session_cookie(&browser)), ("content-length", "0".to_owned())];
+        let lines: Vec<(&str, &str)> = lines.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = ask(&stack, method, &format!("/_wechat/{name}"), &lines).await;
+        assert_eq!((answer.status, answer.header("allow")), (status, allow), "{method} {name}: {answer:?}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{method} {name}");
+        assert!(IDENTITY.iter().all(|name| answer.header(name).is_empty()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form() {
+    let (mut stack, mut browser) = with_rules().await;
+    let before = stack.upstream.count();
+    stack.kill_authz();
+    for target in ["/", "/public/a", "/maybe", "/_wechat/login", "/_wechat/session"] {
+        let page = browser.get(&stack.url(target)).await;
+        let data = browser.fetch(&stack.url(target)).await;
+        for (answer, kind) in [(&page, "text/html; charset=utf-8"), (&data, "application/json")] {
+            assert_eq!((answer.status, answer.header("content-type")), (503, kind), "{target}: {answer:?}");
+            assert_eq!((answer.header("retry-after"), answer.header("cache-control")), ("2", "no-store"), "{target}");
+        }
+        assert!(page.body.contains("登录服务暂时不可用"), "{page:?}");
+        assert_eq!((reason(&data).as_str(), &data.json()["code"]), ("unavailable", &503.into()));
+    }
+    let handshake = ask(&stack, "GET", "/ws", HANDSHAKE).await;
+    assert_eq!(handshake.status, 503, "{handshake:?}");
+    assert_eq!(stack.upstream.count(), before, "closed, not open");
+    stack.restart_authz().await;
+    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "the session outlives the process");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
+    let (stack, mut browser) = with_rules().await;
+    let before = stack.upstream.count();
+    stack.signal("STOP");
+    let begun = Instant::now();
+    let (page, public) = tokio::join!(async { browser.clone().get(&stack.url("/orders")).await }, async {
+        Browser::desktop().fetch(&stack.url("/public/a")).await
+    });
+    let waited = begun.elapsed();
+    stack.signal("CONT");
+    for answer in [&page, &public] {
+        assert_eq!((answer.status, answer.header("retry-after")), (503, "2"), "{answer:?}");
+    }
+    assert!(waited < Duration::from_secs(5), "half a second is the check's time, not {waited:?}");
+    assert_eq!(stack.upstream.count(), before);
+    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200);
 }
