@@ -9,6 +9,9 @@ use client::{Answer, Browser, HTML, compose, raw};
 use stack::{Plan, Stack};
 use std::time::{Duration, Instant};
 
+/// Header lines.
+type Lines = &'static [(&'static str, &'static str)];
+
 const SESSION: &str = "__Host-wechat_session";
 
 /// `/public` is open, `/maybe` for known and unknown alike, `/staff` for somebody else; the rest asks for a session.
@@ -56,7 +59,7 @@ fn reason(answer: &Answer) -> String {
 }
 
 /// The clients of contract §1.7 and protocol §8.2, each as it announces itself.
-const CLIENTS: &[(&str, &str, &[(&str, &str)])] = &[
+const CLIENTS: &[(&str, &str, Lines)] = &[
     ("page", "GET", &[("accept", HTML)]),
     ("page", "GET", &[("sec-fetch-mode", "navigate"), ("accept", HTML)]),
     // Android WeChat says this on page loads.
@@ -77,7 +80,7 @@ const CLIENTS: &[(&str, &str, &[(&str, &str)])] = &[
     ("preflight", "OPTIONS", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]),
 ];
 
-const HANDSHAKE: &[(&str, &str)] = &[
+const HANDSHAKE: Lines = &[
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
@@ -357,7 +360,7 @@ async fn a_claimed_identity_opens_nothing() {
 }
 
 /// Headers by which some gateway or framework passes on a method, a path, a host, an address or an order (R5).
-const FORGEABLE: &[(&str, &str)] = &[
+const FORGEABLE: Lines = &[
     ("x-forwarded-uri", "/public/a"),
     ("x-forwarded-path", "/public/a"),
     ("x-forwarded-prefix", "/public"),

@@ -1,0 +1,170 @@
+//! The files under `envoy/`: what is shipped is what Envoy 1.40 loads without a murmur, in each of its variants.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy").join(name)
+}
+
+fn envoy() -> Command {
+    let envoy = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/envoy/1.40.0/envoy");
+    assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
+    Command::new(envoy)
+}
+
+fn render(arguments: &[&str]) -> Output {
+    Command::new(shipped("render")).args(arguments).output().unwrap()
+}
+
+/// What `render` writes where it has nothing against the arguments.
+fn rendered(arguments: &[&str]) -> String {
+    let output = render(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether Envoy loads it, and every word it says besides.
+fn validate(text: &str) -> (bool, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("envoy.yaml");
+    std::fs::write(&file, text).unwrap();
+    let output = envoy().args(["--mode", "validate", "-l", "warning", "-c"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().filter(|line| !line.ends_with("' OK")).collect::<Vec<_>>().join("\n");
+    (output.status.success(), said)
+}
+
+const VARIANTS: &[&[&str]] = &[
+    &[],
+    &["--h2c"],
+    &["--check", "unix:/run/wechat-authz/check.sock"],
+    &["--h2c", "--check", "unix:/run/wechat-authz/a \"quoted\" one.sock"],
+    &[
+        "--listen",
+        "[::1]:8443",
+        "--app",
+        "10.0.0.1:80",
+        "--check",
+        "[::1]:1",
+        "--pages",
+        "[fd00::2]:65535",
+        "--admin",
+        "1",
+    ],
+    // One place's new address may be another's shipped one.
+    &[
+        "--listen",
+        "127.0.0.1:9100",
+        "--app",
+        "127.0.0.1:8080",
+        "--check",
+        "127.0.0.1:8081",
+        "--pages",
+        "127.0.0.1:9901",
+    ],
+];
+
+#[test]
+fn envoy_loads_every_variant_without_a_warning() {
+    let shipped = std::fs::read_to_string(shipped("strict.yaml")).unwrap();
+    assert_eq!(rendered(&[]), shipped, "nothing named, nothing changed");
+    for variant in VARIANTS {
+        assert_eq!(validate(&rendered(variant)), (true, String::new()), "{variant:?}");
+    }
+}
+
+#[test]
+fn a_deprecated_or_unknown_setting_would_be_noticed() {
+    let shipped = std::fs::read_to_string(shipped("strict.yaml")).unwrap();
+    for (from, to, word) in [
+        (
+            "transport_api_version: V3\n",
+            "transport_api_version: V3\n              no_such_setting: true\n",
+            "no_such_setting",
+        ),
+        (
+            "authorization_request:\n",
+            "authorization_request:\n                  allowed_headers: { patterns: [ { exact: cookie } ] }\n",
+            "allowed_headers",
+        ),
+    ] {
+        assert!(shipped.contains(from), "strict.yaml has no {from:?}");
+        let (_, said) = validate(&shipped.replacen(from, to, 1));
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn only_addresses_and_the_checks_protocol_change() {
+    let shipped = std::fs::read_to_string(shipped("strict.yaml")).unwrap();
+    for (variant, lines) in VARIANTS.iter().zip([0, 1, 1, 2, 5, 4]) {
+        let text = rendered(variant);
+        assert_eq!(text.lines().count(), shipped.lines().count(), "{variant:?}");
+        let changed: Vec<&str> =
+            text.lines().zip(shipped.lines()).filter(|(new, old)| new != old).map(|(new, _)| new).collect();
+        assert_eq!(changed.len(), lines, "{variant:?}: {changed:?}");
+        assert!(
+            changed.iter().all(|line| line.contains("address: {") || line.contains("http2_protocol_options: {}")),
+            "{variant:?}: {changed:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_address_is_refused_before_envoy_sees_it() {
+    for arguments in [
+        &["--listen", "localhost:80"][..],
+        &["--listen", "127.0.0.1"],
+        &["--listen", "8080"],
+        &["--listen", ":8080"],
+        &["--listen", "127.0.0.1:0"],
+        &["--listen", "127.0.0.1:65536"],
+        &["--listen", "127.0.0.1:-1"],
+        &["--listen", "127.0.0.1:80:80"],
+        &["--listen", "127.0.0.1:80 }"],
+        &["--listen", "127.0.0.256:80"],
+        &["--listen", "unix:/run/edge.sock"],
+        &["--app", "app.example.com:80"],
+        &["--app", "127.0.0.1:80, port_value: 1"],
+        &["--check", "http://127.0.0.1:9100"],
+        &["--check", "unix"],
+        &["--check", ""],
+        &["--pages", "unix:/run/pages.sock"],
+        &["--admin", "127.0.0.1:9901"],
+        &["--admin", "port"],
+        &["--no-such-argument"],
+        &["127.0.0.1:80"],
+    ] {
+        let output = render(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?} gave half a configuration");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let named = arguments.last().unwrap();
+        assert!(said.contains("render: error: ") && said.contains(named) && !said.contains("Traceback"), "{said}");
+    }
+}
+
+#[test]
+fn every_python_file_parses() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files: Vec<PathBuf> = ["app.py", "demo", "get", "render"].map(shipped).to_vec();
+    let parts = std::fs::read_dir(shipped("demonstration")).unwrap().map(|entry| entry.unwrap().path());
+    files.extend(parts.filter(|path| path.extension().is_some_and(|extension| extension == "py")));
+    assert!(files.len() > 4);
+    for file in files {
+        let compiled = Command::new("python3")
+            .args([
+                "-W",
+                "error",
+                "-c",
+                "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], doraise=True)",
+            ])
+            .args([&file, &directory.path().join("compiled")])
+            .output()
+            .unwrap();
+        assert!(compiled.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&compiled.stderr));
+    }
+}
