@@ -142,6 +142,8 @@ impl Admin {
             Target::Session(id) => ("session", id),
             Target::Subject(id) => ("subject", id),
             Target::App(id) => ("app", id),
+            // `target` lets none through.
+            Target::Everyone(()) => return told(StatusCode::BAD_REQUEST, "nobody is everyone"),
         };
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
         self.metrics.session_revoked(kind);
@@ -172,7 +174,7 @@ impl Admin {
 /// What a body asks to revoke.
 fn target(body: &[u8]) -> Option<Target> {
     let target: Target = serde_json::from_slice(body).ok()?;
-    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &target;
+    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &target else { return None };
     (!id.is_empty() && id.len() <= MOST_ID).then_some(target)
 }
 
@@ -272,6 +274,7 @@ mod tests {
             (r#"{"session":""}"#, 400),
             (r#"{"session":"a","subject":"b"}"#, 400),
             (r#"{"everything":true}"#, 400),
+            (r#"{"everyone":null}"#, 400),
             (r#"{"session":["a"]}"#, 400),
         ] {
             assert_eq!(ask(&admin, "POST", "/sessions/revoke", &lines, body).await, status, "{body}");

@@ -12,6 +12,8 @@ pub enum Target {
     Subject(String),
     /// Every session of an application from before now.
     App(String),
+    /// Every session there is from before now: what is left when the table is full. Nobody asks for it.
+    Everyone(()),
 }
 
 /// One revocation, as the journal keeps it.

@@ -3,7 +3,7 @@
 //! By session id, by subject and by application ("nothing from before this moment"), never by a token's bytes. Held in
 //! memory, each no longer than a session can live. Where there is a journal, what it holds comes back at start.
 //!
-//! Bounded without ever forgetting: when the table is full of entries that still matter, the floor is raised instead,
+//! Bounded without ever forgetting: a table full of entries that still matter is replaced by one entry for everyone,
 //! which ends every session from before now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
 use super::journal::{Journal, JournalFault};
@@ -28,12 +28,7 @@ pub struct Revocations {
     horizon: Duration,
 }
 
-#[derive(Default)]
-struct Held {
-    entries: HashMap<Target, Revocation>,
-    /// Nothing from before this moment, or from it, is a session.
-    floor: u64,
-}
+type Held = HashMap<Target, Revocation>;
 
 impl Revocations {
     /// Revocations in memory, with what `journal` brought back.
@@ -43,7 +38,7 @@ impl Revocations {
         let revocations =
             Self { held: RwLock::default(), version: AtomicU64::new(1), journal: journal.map(Mutex::new), horizon };
         for revocation in brought {
-            revocations.insert(revocation);
+            let _ = revocations.insert(revocation);
         }
         revocations
     }
@@ -54,10 +49,10 @@ impl Revocations {
     /// The journal could not be written: the revocation holds, but a restart forgets it.
     pub fn revoke(&self, target: Target, now: Timestamp) -> Result<(), JournalFault> {
         let revocation = Revocation { target, at: now.0, until: now.plus(self.horizon).0 };
-        self.insert(revocation.clone());
+        let in_force = self.insert(revocation);
         let Some(journal) = &self.journal else { return Ok(()) };
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.append(&revocation)?;
+        journal.append(&in_force)?;
         if journal.wants_compaction(self.len()) {
             let live = self.live(now);
             journal.compact(&live)?;
@@ -73,9 +68,9 @@ impl Revocations {
             return false;
         }
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let before = |target: Target| held.entries.get(&target).is_some_and(|entry| claims.auth_time <= entry.at);
-        let covered = claims.auth_time <= held.floor
-            || held.entries.contains_key(&Target::Session(claims.sid.clone()))
+        let before = |target: Target| held.get(&target).is_some_and(|entry| claims.auth_time <= entry.at);
+        let covered = before(Target::Everyone(()))
+            || held.contains_key(&Target::Session(claims.sid.clone()))
             || before(Target::Subject(claims.sub.clone()))
             || before(Target::App(claims.aud.clone()));
         if !covered {
@@ -87,14 +82,14 @@ impl Revocations {
     /// Drops what no living session can be concerned by.
     pub fn sweep(&self, now: Timestamp) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.entries.retain(|_, entry| entry.until > now.0);
-        held.entries.shrink_to_fit();
+        held.retain(|_, entry| entry.until > now.0);
+        held.shrink_to_fit();
     }
 
     /// How many are held.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).entries.len()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether none is held.
@@ -111,29 +106,31 @@ impl Revocations {
 
     fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.entries.values().filter(|entry| entry.until > now.0).cloned().collect()
+        held.values().filter(|entry| entry.until > now.0).cloned().collect()
     }
 
-    fn insert(&self, revocation: Revocation) {
+    /// Puts `revocation` in force, and gives what is in force now: itself, or one for everyone.
+    fn insert(&self, revocation: Revocation) -> Revocation {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if held.entries.len() >= MOST && !held.entries.contains_key(&revocation.target) {
-            held.entries.retain(|_, entry| entry.until > revocation.at);
-            if held.entries.len() >= MOST {
+        let mut in_force = revocation;
+        if held.len() >= MOST && !held.contains_key(&in_force.target) {
+            held.retain(|_, entry| entry.until > in_force.at);
+            if held.len() >= MOST {
                 tracing::error!(held = MOST, "the table of revocations is full: every session from before now ends");
-                held.floor = held.floor.max(revocation.at);
-                held.entries.clear();
+                held.clear();
+                in_force.target = Target::Everyone(());
             }
         }
-        held.entries
-            .entry(revocation.target.clone())
+        held.entry(in_force.target.clone())
             // An older record never takes back what a newer one said.
             .and_modify(|entry| {
-                entry.at = entry.at.max(revocation.at);
-                entry.until = entry.until.max(revocation.until);
+                entry.at = entry.at.max(in_force.at);
+                entry.until = entry.until.max(in_force.until);
             })
-            .or_insert(revocation);
+            .or_insert_with(|| in_force.clone());
         drop(held);
         self.version.fetch_add(1, Ordering::Release);
+        in_force
     }
 }
 
@@ -204,5 +201,17 @@ mod tests {
         assert!(revocations.len() <= MOST);
         assert!(covers(&revocations, &claims(Timestamp(100))));
         assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(201)) }));
+    }
+
+    #[test]
+    fn a_restart_does_not_forget_that_everybody_was_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal));
+        revocations.revoke(Target::Everyone(()), Timestamp(150)).unwrap();
+        drop(revocations);
+        let journal = Journal::open(directory.path(), Timestamp(160)).unwrap();
+        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal));
+        assert!(covers(&revocations, &claims(Timestamp(150))) && !covers(&revocations, &claims(Timestamp(151))));
     }
 }
