@@ -2,10 +2,10 @@
 
 #![allow(dead_code)] // each scenario file uses its part
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 /// WeChat's own browser on a phone.
 pub const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
@@ -39,6 +39,19 @@ impl Answer {
         self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value.as_str())
     }
 
+    /// Where a page's one button leads.
+    pub fn button(&self) -> String {
+        let href = self.body.split("<a class=\"button").nth(1).and_then(|rest| rest.split("href=\"").nth(1));
+        let href = href.and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("no button: {self:?}"));
+        href.replace("&#38;", "&").replace("&amp;", "&")
+    }
+
+    /// A page's incident id or address: what is there to be passed on.
+    pub fn shown(&self) -> String {
+        let shown = self.body.split("<dd>").nth(1).and_then(|rest| rest.split("</dd>").next());
+        shown.unwrap_or_else(|| panic!("nothing to pass on: {self:?}")).to_owned()
+    }
+
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -59,8 +72,18 @@ impl Answer {
 
 /// Sends raw bytes and reads one answer, or whatever comes until the other side closes.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    raw_from(IpAddr::V4(Ipv4Addr::LOCALHOST), address, bytes).await
+}
+
+/// The same from this address of our own machine.
+pub async fn raw_from(from: IpAddr, address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.ok()?;
+        let socket = TcpSocket::new_v4().ok()?;
+        // Unbound, the system may use one port towards many servers.
+        if from != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            socket.bind(SocketAddr::new(from, 0)).ok()?;
+        }
+        let mut stream = socket.connect(address).await.ok()?;
         stream.write_all(bytes).await.ok()?;
         let mut read = Vec::new();
         let mut chunk = [0; 16 * 1024];
@@ -147,6 +170,8 @@ pub struct Browser {
     pub jar: Vec<Cookie>,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
+    /// Where it is: an address of our own machine.
+    pub from: IpAddr,
 }
 
 impl Browser {
@@ -159,7 +184,8 @@ impl Browser {
     }
 
     pub fn new(user_agent: &str) -> Self {
-        Self { user_agent: user_agent.to_owned(), jar: Vec::new(), headers: Vec::new() }
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { user_agent: user_agent.to_owned(), jar: Vec::new(), headers: Vec::new(), from }
     }
 
     /// The value of a cookie in the jar.
@@ -211,7 +237,8 @@ impl Browser {
         }
         head.push_str(&format!("connection: close\r\n\r\n{body}"));
         let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-        let answer = raw(address, head.as_bytes()).await.unwrap_or_else(|| panic!("no answer: {method} {url}"));
+        let answer = raw_from(self.from, address, head.as_bytes()).await;
+        let answer = answer.unwrap_or_else(|| panic!("no answer: {method} {url}"));
         self.keep(&answer, &format!("{host}:{port}"));
         answer
     }
@@ -243,13 +270,19 @@ impl Browser {
 
     /// Opens a page and goes wherever it leads, at most twenty hops; all answers, the last one last.
     pub async fn follow(&mut self, url: &str) -> Vec<Answer> {
+        self.follow_until(url, |_| false).await
+    }
+
+    /// The same, but not to an address of which `stop` says so.
+    pub async fn follow_until(&mut self, url: &str, stop: impl Fn(&str) -> bool) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut url = url.to_owned();
         for _ in 0..20 {
             let answer = self.get(&url).await;
             let next = (300..400)
                 .contains(&answer.status)
-                .then(|| url::Url::parse(&url).unwrap().join(answer.location()).unwrap().to_string());
+                .then(|| url::Url::parse(&url).unwrap().join(answer.location()).unwrap().to_string())
+                .filter(|next| !stop(next));
             answers.push(answer);
             match next {
                 Some(next) => url = next,

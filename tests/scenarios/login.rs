@@ -5,8 +5,58 @@
 mod client;
 mod stack;
 
-use crate::client::Browser;
-use crate::stack::{OA, Plan, Stack, WEB};
+use crate::client::{Answer, Browser, DESKTOP, WECHAT};
+use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
+use std::time::{Duration, Instant};
+use wechat_simulator::{Denial, Effect, Endpoint, Fault, Options, Times};
+
+const SESSION: &str = "__Host-wechat_session";
+
+/// Consent without its page: the person does at once what they always do.
+fn at_once(options: &mut Options) {
+    options.apps[0].instant_consent = true;
+}
+
+/// A login with consent and profile, for tests about what comes after.
+fn with_profile() -> Plan {
+    let (wechat, more) = (PATIENT.into(), UNLIMITED.into());
+    Plan { scope: "snsapi_userinfo", simulator: at_once, wechat, more, ..Plan::default() }
+}
+
+/// Opens `path`, presses the page's button and goes wherever that leads.
+async fn pressing(stack: &Stack, browser: &mut Browser, path: &str) -> Answer {
+    let asked = browser.follow(&stack.url(path)).await.pop().unwrap();
+    assert_eq!(asked.status, 200, "{asked:?}");
+    browser.follow(&asked.button()).await.pop().unwrap()
+}
+
+/// The QR code on a page of WeChat's.
+fn qr_code(page: &Answer) -> String {
+    let uuid = page.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("no QR code: {page:?}"));
+    uuid.split('"').next().unwrap().to_owned()
+}
+
+/// What a phone does with a QR code: `scan`, `confirm`, `cancel` or `expire`.
+async fn phone(stack: &Stack, user: &str, uuid: &str, verb: &str) -> Answer {
+    let mut phone = Browser::wechat();
+    stack.hand_to(&mut phone, user);
+    phone.ask("POST", &format!("{}/_sim/qr/{uuid}/{verb}", stack.simulator.base_url()), &[], "").await
+}
+
+/// Nobody: no session cookie, and the application is not reached.
+fn is_nobody(browser: &Browser, answer: &Answer) -> bool {
+    browser.cookie(SESSION).is_none() && answer.location().is_empty()
+}
+
+/// How the log names what a page showed.
+fn incident(page: &Answer) -> String {
+    format!("\"incident\":\"{}\"", page.shown())
+}
+
+/// Lines of the log at this level.
+fn lines_at(stack: &Stack, level: &str) -> usize {
+    stack.logged().lines().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).count()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_in_wechat_is_logged_in_silently() {
@@ -43,4 +93,310 @@ async fn a_person_on_a_desktop_is_logged_in_by_scanning() {
             assert_eq!(home.seen("x-wechat-nickname").as_deref(), Some("%E5%B0%8F%E6%98%8E"));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_wechat_is_written_exactly_as_wechat_wants_it() {
+    let stack = Stack::start().await;
+    let callback: String = url::form_urlencoded::byte_serialize(stack.url("/_wechat/callback").as_bytes()).collect();
+    let long = format!("/_wechat/login?return_to=/{}", "a".repeat(2_000));
+    for (user_agent, page, appid, scope) in
+        [(WECHAT, "oauth2/authorize", OA, "snsapi_base"), (DESKTOP, "qrconnect", WEB, "snsapi_login")]
+    {
+        for path in ["/_wechat/login?return_to=/a%3Fb", &long] {
+            let sent = Browser::new(user_agent).get(&stack.url(path)).await;
+            let before = format!(
+                "{}/connect/{page}?appid={appid}&redirect_uri={callback}&response_type=code&scope={scope}&state=",
+                stack.simulator.base_url()
+            );
+            let state = sent.location().strip_prefix(&before).unwrap_or_else(|| panic!("{sent:?}"));
+            let state = state.strip_suffix("#wechat_redirect").unwrap();
+            assert!(state.len() == 32 && state.bytes().all(|byte| b"0123456789abcdef".contains(&byte)), "{state}");
+            assert_eq!((sent.status, sent.header("cache-control")), (302, "no-store"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wechat_refuses_ends_on_wechats_own_page() {
+    let stack = Stack::start().await;
+    let sent = Browser::wechat().get(&stack.url("/_wechat/login")).await.location().to_owned();
+    let (before, state) = sent.split_once("&state=").unwrap();
+    let too_long = format!("{before}&state={}#wechat_redirect", "a".repeat(129));
+    let other_order = sent.replace("response_type=code&scope=snsapi_base", "scope=snsapi_base&response_type=code");
+    assert!(other_order != sent && state.len() < 128);
+    for (link, said) in [(other_order, "该链接无法访问"), (too_long, "state参数过长")] {
+        let page = Browser::wechat().follow(&link).await.pop().unwrap();
+        assert!(page.status == 200 && page.body.contains(said), "{page:?}");
+    }
+    for appid in [OA, WEB] {
+        stack.simulator.change_app(appid, |app| app.domains = vec!["elsewhere.example.com".into()]);
+    }
+    for (mut browser, said) in [(Browser::wechat(), "10003"), (Browser::desktop(), "redirect_uri 参数错误")] {
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        assert!(page.status == 200 && page.body.contains(said) && is_nobody(&browser, &page), "{page:?}");
+    }
+    assert_eq!(stack.exchanges().len(), 0);
+    assert_eq!(stack.upstream.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_consent_nickname_and_avatar_arrive_whole_and_percent_encoded() {
+    let stack = Stack::planned(Plan { scope: "snsapi_userinfo", more: UNLIMITED.into(), ..Plan::default() }).await;
+    for (user, nickname, has_avatar) in [
+        ("小明", "小明", true),
+        ("emoji", "小明😀👨‍👩‍👧", true),
+        // Line end and U+0001 are no part of a name.
+        ("odd", "引\"号\\斜<b>线换行控制", true),
+        ("private-use", "私有\u{e312}区", true),
+        ("faceless", "", false),
+        ("follower", "老粉丝", true),
+    ] {
+        let mut browser = Browser::wechat();
+        stack.hand_to(&mut browser, user);
+        let asked = browser.follow(&stack.url("/me")).await.pop().unwrap();
+        assert!(asked.status == 200 && browser.names("__Host-wechat_flow").is_empty(), "first our own page: {asked:?}");
+        let mut home = browser.follow(&asked.button()).await.pop().unwrap();
+        if user != "follower" {
+            // WeChat's consent page: the person says yes.
+            let reply = format!(
+                "{}/connect/oauth2/authorize_reply?allow=1&snsapi_userinfo=on&uuid={}",
+                stack.simulator.base_url(),
+                qr_code(&home)
+            );
+            home = browser.follow(&reply).await.pop().unwrap();
+        }
+        stack.remember(&browser);
+        let seen = home.seen("x-wechat-nickname").unwrap();
+        assert!(seen.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%-_.~!*'()".contains(&byte)), "{seen}");
+        let decoded = percent_encoding::percent_decode_str(&seen).decode_utf8().unwrap().into_owned();
+        assert_eq!((decoded.as_str(), home.json()["target"].as_str()), (nickname, Some("/me")), "{user}");
+        assert_eq!(home.seen("x-wechat-avatar").unwrap().starts_with("https://"), has_avatar, "{user}");
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, user)));
+        assert_eq!(home.seen("x-wechat-unionid"), stack.simulator.unionid(OA, user));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_no_gets_a_page_and_is_not_sent_round() {
+    let stack = Stack::planned(with_profile()).await;
+    // Today WeChat tells us nothing.
+    let mut silent = Browser::wechat();
+    stack.hand_to(&mut silent, "denier");
+    let left = pressing(&stack, &mut silent, "/").await;
+    assert!(left.status == 200 && is_nobody(&silent, &left) && left.body.contains("拒绝"), "{left:?}");
+    for appid in [OA, WEB] {
+        stack.simulator.change_app(appid, |app| app.denial = Denial::StateOnly);
+    }
+    // Older documents: back with the state alone.
+    let mut inside = Browser::wechat();
+    stack.hand_to(&mut inside, "denier");
+    let denied = pressing(&stack, &mut inside, "/").await;
+    let mut outside = Browser::desktop();
+    let page = outside.follow(&stack.url("/")).await.pop().unwrap();
+    let cancelled = phone(&stack, "denier", &qr_code(&page), "cancel").await;
+    let cancelled = outside.get(cancelled.json()["location"].as_str().unwrap()).await;
+    for (mut browser, page) in [(inside, denied), (outside, cancelled)] {
+        assert!(page.status == 403 && is_nobody(&browser, &page), "{page:?}");
+        assert!(page.body.contains("登录没有完成") || page.body.contains("Login was not completed"), "{page:?}");
+        assert!(browser.names("__Host-wechat_flow").is_empty(), "the flow is over");
+        assert!(page.button().contains("/_wechat/login?go=1"));
+        // Whoever changes their mind presses the button.
+        stack.hand_to(&mut browser, "小红");
+        assert_eq!(browser.get(&page.button()).await.status, 302);
+    }
+    assert_eq!(stack.exchanges().len(), 0);
+    let failed = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"denied\"";
+    assert_eq!(stack.metric(failed).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_qr_code_that_was_cancelled_or_expired_logs_nobody_in_and_the_next_one_does() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::desktop();
+    for verb in ["cancel", "expire"] {
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        let ended = phone(&stack, "小明", &qr_code(&page), verb).await;
+        assert_eq!((ended.status, ended.json()["location"].clone()), (200, serde_json::Value::Null), "{verb}");
+        assert_eq!(phone(&stack, "小明", &qr_code(&page), "confirm").await.status, 409, "{verb}");
+        assert!(browser.cookie(SESSION).is_none());
+    }
+    let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+    stack.simulator.advance(Duration::from_secs(301));
+    assert_eq!(phone(&stack, "小明", &qr_code(&page), "confirm").await.status, 409, "five minutes passed");
+    assert_eq!(stack.exchanges().len(), 0);
+    let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
+    let confirmed = phone(&stack, "小红", &qr_code(&page), "confirm").await;
+    let home = browser.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小红")));
+    assert_eq!(home.json()["target"], "/a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_visitor_is_nobody_until_they_open_the_full_page() {
+    let stack = Stack::planned(with_profile()).await;
+    let mut browser = Browser::wechat();
+    stack.hand_to(&mut browser, "snapshot");
+    let page = pressing(&stack, &mut browser, "/").await;
+    assert!(page.status == 403 && page.body.contains("使用完整服务") && is_nobody(&browser, &page), "{page:?}");
+    assert_eq!(stack.exchanges().len(), 1);
+    assert!(
+        stack.simulator.journal().iter().all(|entry| entry.path != "/sns/userinfo"),
+        "their profile is not asked for"
+    );
+    assert_eq!(stack.upstream.count(), 0);
+    for id in [wechat_simulator::snapshot_openid(OA, "snapshot"), wechat_simulator::snapshot_unionid("one", "snapshot")]
+    {
+        assert!(!stack.logged().contains(&id));
+    }
+    stack.simulator.change_user("snapshot", |user| user.snapshot = wechat_simulator::Snapshot::Never);
+    let home = browser.follow(&page.button()).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "snapshot")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_browser_gets_the_login_that_works_in_it() {
+    const WECOM: &str = "Mozilla/5.0 (Linux; Android 10) Mobile Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1";
+    const MINI: &str = "Mozilla/5.0 (iPhone) MicroMessenger/8.0.40 miniProgram/wx0123456789abcdef";
+    const MAC: &str =
+        "Mozilla/5.0 (Macintosh) MicroMessenger/6.8.0(0x16080000) MacWechat/3.3(0x13030013) WindowsWechat";
+    const ACCOUNT: &str = "/connect/oauth2/authorize";
+    const CODE: &str = "/connect/qrconnect";
+    let mut stack = Stack::start().await;
+    let website = format!("  website: {{ appid: {WEB}, secret_file: ./web.secret }}\n");
+    let account = format!("  official_account: {{ appid: {OA}, secret_file: ./oa.secret, scope: snsapi_base }}\n");
+    let (in_wechat, in_browser) = ("请在微信里打开", "请用浏览器打开");
+    for (without, rows) in [
+        ("", [(WECHAT, ACCOUNT), (MAC, ACCOUNT), (MINI, ACCOUNT), (WECOM, CODE), (DESKTOP, CODE), ("", CODE)]),
+        (
+            &website,
+            [
+                (WECHAT, ACCOUNT),
+                (MAC, ACCOUNT),
+                (MINI, ACCOUNT),
+                (WECOM, in_wechat),
+                (DESKTOP, in_wechat),
+                ("", in_wechat),
+            ],
+        ),
+        (
+            &account,
+            [(WECHAT, in_browser), (MAC, in_browser), (MINI, in_browser), (WECOM, CODE), (DESKTOP, CODE), ("", CODE)],
+        ),
+    ] {
+        if !without.is_empty() {
+            stack.reconfigured(without, "").await;
+        }
+        for (user_agent, leads_to) in rows {
+            let mut browser = Browser::new(user_agent);
+            browser.headers.push(("accept-language".into(), "zh-CN".into()));
+            let answer = browser.get(&stack.url("/_wechat/login")).await;
+            if leads_to.starts_with('/') {
+                let there = format!("{}{leads_to}?", stack.simulator.base_url());
+                assert!(answer.status == 302 && answer.location().starts_with(&there), "{user_agent}: {answer:?}");
+            } else {
+                assert!(answer.status == 403 && answer.body.contains(leads_to), "{user_agent}: {answer:?}");
+                assert_eq!(answer.shown(), stack.origin, "an address to copy");
+                assert!(is_nobody(&browser, &answer) && browser.jar.is_empty());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_unionid_is_the_subject_both_flows_name_the_same_person_and_nobody_passes_without_one() {
+    let stack = Stack::planned(Plan { app: "  subject: unionid\n".into(), ..with_profile() }).await;
+    let subject = format!("wx:union:{}", stack.simulator.unionid(OA, "小明").unwrap());
+    let mut inside = Browser::wechat();
+    let home = pressing(&stack, &mut inside, "/").await;
+    let mut outside = Browser::desktop();
+    let page = outside.follow(&stack.url("/")).await.pop().unwrap();
+    let confirmed = phone(&stack, "小明", &qr_code(&page), "confirm").await;
+    let other_home = outside.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
+    stack.remember(&inside);
+    stack.remember(&outside);
+    assert_eq!(
+        (home.seen("x-wechat-subject"), home.seen("x-wechat-openid")),
+        (Some(subject.clone()), Some(stack.simulator.openid(OA, "小明")))
+    );
+    assert_eq!(
+        (other_home.seen("x-wechat-subject"), other_home.seen("x-wechat-openid")),
+        (Some(subject), Some(stack.simulator.openid(WEB, "小明")))
+    );
+    let reached = stack.upstream.count();
+    let mut without = Browser::wechat();
+    stack.hand_to(&mut without, "no-unionid");
+    let page = pressing(&stack, &mut without, "/").await;
+    assert!(page.status == 403 && page.body.contains("UnionID") && is_nobody(&without, &page), "{page:?}");
+    stack.until_log_holds(&incident(&page)).await;
+    assert_eq!(stack.upstream.count(), reached);
+    assert!(!stack.logged().contains(&stack.simulator.openid(OA, "no-unionid")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_wechat_restricts_gets_a_page_with_an_incident() {
+    let stack = Stack::start().await;
+    for user in ["punished", "blocked"] {
+        let mut browser = Browser::wechat();
+        stack.hand_to(&mut browser, user);
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        assert!(page.status == 403 && is_nobody(&browser, &page), "{user}: {page:?}");
+        stack.until_log_holds(&incident(&page)).await;
+    }
+    assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (2, 0), "each asked once, nobody's fault");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wechat_finds_the_domain_proof_without_a_login_and_nothing_else_at_the_root() {
+    let file = "MP_verify_abcDEF0123456789.txt";
+    let stack = Stack::planned(Plan { app: format!("  domain_proofs: [{file}]\n"), ..Plan::default() }).await;
+    let proof = Browser::desktop().get(&stack.url(&format!("/{file}"))).await;
+    assert_eq!((proof.status, proof.body.as_str()), (200, "abcDEF0123456789"));
+    assert!(proof.header("content-type").starts_with("text/plain"));
+    let check = serde_json::json!({ "domain": stack.edge.to_string(), "file": file }).to_string();
+    let check_url = format!("{}/_sim/domain-check", stack.simulator.base_url());
+    let checked = Browser::desktop().ask("POST", &check_url, &[("content-type", "application/json")], &check).await;
+    assert_eq!(checked.json(), serde_json::json!({ "passed": true }));
+    for other in
+        ["/MP_verify_abcDEF0123456780.txt", "/MP_verify_ABCDEF0123456789.txt", "/x/MP_verify_abcDEF0123456789.txt"]
+    {
+        let answer = Browser::desktop().get(&stack.url(other)).await;
+        assert!(matches!(answer.status, 302 | 404) && !answer.body.contains("abcDEF"), "{other}: {answer:?}");
+    }
+    assert_eq!(stack.upstream.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_people_at_once_are_never_mixed() {
+    let stack = std::sync::Arc::new(Stack::planned(Plan { more: UNLIMITED.into(), ..Plan::default() }).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..30 {
+        let name = format!("guest{number}");
+        stack.simulator.add_user(wechat_simulator::User::plain(&name, &name));
+        let stack = std::sync::Arc::clone(&stack);
+        tasks.spawn(async move {
+            let mut browser = Browser::wechat();
+            stack.hand_to(&mut browser, &name);
+            let openid = stack.simulator.openid(OA, &name);
+            let home = stack.log_in(&mut browser, &format!("/{name}")).await;
+            assert_eq!(
+                (home.seen("x-wechat-openid"), home.json()["target"].as_str()),
+                (Some(openid.clone()), Some(&*format!("/{name}")))
+            );
+            for _ in 0..5 {
+                let again = browser.fetch(&stack.url("/api")).await;
+                assert_eq!(again.seen("x-wechat-openid"), Some(openid.clone()), "{name}");
+            }
+            let token = browser.cookie(SESSION).unwrap();
+            assert!(!stack.logged().contains(&openid));
+            (openid, token)
+        });
+    }
+    let people = tasks.join_all().await;
+    let distinct = |values: Vec<&String>| values.into_iter().collect::<std::collections::HashSet<_>>().len();
+    assert_eq!(distinct(people.iter().map(|(openid, _)| openid).collect()), 30);
+    assert_eq!(distinct(people.iter().map(|(_, token)| token).collect()), 30);
+    assert_eq!(stack.exchanges().len(), 30);
 }

@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each scenario file uses its part
 
-use crate::client::{Answer, Browser};
+use crate::client::{Answer, Browser, Cookie};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -24,6 +24,12 @@ pub const OA_SECRET: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
 pub const WEB: &str = "wx00000000000000b2";
 pub const WEB_SECRET: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
 pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
+
+/// For `Plan::more`: no limit that a test meets by its own speed.
+pub const UNLIMITED: &str = "limits: { logins_per_client: { per_minute: 100000, burst: 100000 } }\n";
+
+/// For `Plan::wechat`: a breaker that stays closed, for tests about something else.
+pub const PATIENT: &str = "  breaker: { failures: 1000, open: 1s }\n";
 
 /// How a stack differs from the usual one.
 pub struct Plan {
@@ -382,6 +388,49 @@ impl Stack {
         assert!(last.seen("x-wechat-subject").is_some_and(|subject| !subject.is_empty()), "{last:?}");
         self.remember(browser);
         last
+    }
+
+    /// Hands this browser's phone to somebody of the cast.
+    pub fn hand_to(&self, browser: &mut Browser, user: &str) {
+        let host = self.simulator.address().to_string();
+        let value = url::form_urlencoded::byte_serialize(user.as_bytes()).collect();
+        browser.jar.retain(|cookie| cookie.name != "sim_user");
+        browser.jar.push(Cookie { name: "sim_user".into(), value, path: "/".into(), host });
+    }
+
+    /// Starts a login at `path` and stops where WeChat sends the browser back: the callback's address, not yet opened.
+    pub async fn to_callback(&self, browser: &mut Browser, path: &str) -> String {
+        let callback = self.url("/_wechat/callback?");
+        let last = browser.follow_until(&self.url(path), |next| next.starts_with(&callback)).await.pop().unwrap();
+        assert!(last.location().starts_with(&callback), "{last:?}");
+        last.location().to_owned()
+    }
+
+    /// Waits until WeChat was asked to exchange this many codes.
+    pub async fn until_exchanged(&self, count: usize) {
+        let begun = Instant::now();
+        while self.exchanges().len() < count {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{} of {count} exchanges", self.exchanges().len());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until wechat-authz's log holds this text; lines are written a moment after the answer.
+    pub async fn until_log_holds(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.logged().contains(text) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no {text:?} in\n{}", self.logged());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Starts wechat-authz anew, with `from` in its configuration replaced by `to`.
+    pub async fn reconfigured(&mut self, from: &str, to: &str) {
+        let text = self.configured();
+        assert!(text.contains(from), "the configuration has no {from:?}");
+        self.kill_authz();
+        std::fs::write(self.config(), text.replace(from, to)).unwrap();
+        self.start_authz().await;
     }
 
     /// Values that no log may hold: a browser's cookies.
