@@ -46,6 +46,12 @@ impl Answer {
         href.replace("&#38;", "&").replace("&amp;", "&")
     }
 
+    /// The uuid of the QR code or question on a page of WeChat's.
+    pub fn uuid(&self) -> String {
+        let uuid = self.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("nothing to answer: {self:?}"));
+        uuid.split('"').next().unwrap().to_owned()
+    }
+
     /// A page's incident id or address: what is there to be passed on.
     pub fn shown(&self) -> String {
         let shown = self.body.split("<dd>").nth(1).and_then(|rest| rest.split("</dd>").next());

@@ -30,19 +30,6 @@ async fn pressing(stack: &Stack, browser: &mut Browser, path: &str) -> Answer {
     browser.follow(&asked.button()).await.pop().unwrap()
 }
 
-/// The QR code on a page of WeChat's.
-fn qr_code(page: &Answer) -> String {
-    let uuid = page.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("no QR code: {page:?}"));
-    uuid.split('"').next().unwrap().to_owned()
-}
-
-/// What a phone does with a QR code: `scan`, `confirm`, `cancel` or `expire`.
-async fn phone(stack: &Stack, user: &str, uuid: &str, verb: &str) -> Answer {
-    let mut phone = Browser::wechat();
-    stack.hand_to(&mut phone, user);
-    phone.ask("POST", &format!("{}/_sim/qr/{uuid}/{verb}", stack.simulator.base_url()), &[], "").await
-}
-
 /// Nobody: no session cookie, and the application is not reached.
 fn is_nobody(browser: &Browser, answer: &Answer) -> bool {
     browser.cookie(SESSION).is_none() && answer.location().is_empty()
@@ -162,7 +149,7 @@ async fn with_consent_nickname_and_avatar_arrive_whole_and_percent_encoded() {
             let reply = format!(
                 "{}/connect/oauth2/authorize_reply?allow=1&snsapi_userinfo=on&uuid={}",
                 stack.simulator.base_url(),
-                qr_code(&home)
+                home.uuid()
             );
             home = browser.follow(&reply).await.pop().unwrap();
         }
@@ -194,7 +181,7 @@ async fn who_says_no_gets_a_page_and_is_not_sent_round() {
     let denied = pressing(&stack, &mut inside, "/").await;
     let mut outside = Browser::desktop();
     let page = outside.follow(&stack.url("/")).await.pop().unwrap();
-    let cancelled = phone(&stack, "denier", &qr_code(&page), "cancel").await;
+    let cancelled = stack.phone("denier", &page.uuid(), "cancel").await;
     let cancelled = outside.get(cancelled.json()["location"].as_str().unwrap()).await;
     for (mut browser, page) in [(inside, denied), (outside, cancelled)] {
         assert!(page.status == 403 && is_nobody(&browser, &page), "{page:?}");
@@ -216,17 +203,17 @@ async fn a_qr_code_that_was_cancelled_or_expired_logs_nobody_in_and_the_next_one
     let mut browser = Browser::desktop();
     for verb in ["cancel", "expire"] {
         let page = browser.follow(&stack.url("/")).await.pop().unwrap();
-        let ended = phone(&stack, "小明", &qr_code(&page), verb).await;
+        let ended = stack.phone("小明", &page.uuid(), verb).await;
         assert_eq!((ended.status, ended.json()["location"].clone()), (200, serde_json::Value::Null), "{verb}");
-        assert_eq!(phone(&stack, "小明", &qr_code(&page), "confirm").await.status, 409, "{verb}");
+        assert_eq!(stack.phone("小明", &page.uuid(), "confirm").await.status, 409, "{verb}");
         assert!(browser.cookie(SESSION).is_none());
     }
     let page = browser.follow(&stack.url("/")).await.pop().unwrap();
     stack.simulator.advance(Duration::from_secs(301));
-    assert_eq!(phone(&stack, "小明", &qr_code(&page), "confirm").await.status, 409, "five minutes passed");
+    assert_eq!(stack.phone("小明", &page.uuid(), "confirm").await.status, 409, "five minutes passed");
     assert_eq!(stack.exchanges().len(), 0);
     let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
-    let confirmed = phone(&stack, "小红", &qr_code(&page), "confirm").await;
+    let confirmed = stack.phone("小红", &page.uuid(), "confirm").await;
     let home = browser.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
     stack.remember(&browser);
     assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小红")));
@@ -313,7 +300,7 @@ async fn where_the_unionid_is_the_subject_both_flows_name_the_same_person_and_no
     let home = pressing(&stack, &mut inside, "/").await;
     let mut outside = Browser::desktop();
     let page = outside.follow(&stack.url("/")).await.pop().unwrap();
-    let confirmed = phone(&stack, "小明", &qr_code(&page), "confirm").await;
+    let confirmed = stack.phone("小明", &page.uuid(), "confirm").await;
     let other_home = outside.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
     stack.remember(&inside);
     stack.remember(&outside);
@@ -359,11 +346,13 @@ async fn wechat_finds_the_domain_proof_without_a_login_and_nothing_else_at_the_r
     let check_url = format!("{}/_sim/domain-check", stack.simulator.base_url());
     let checked = Browser::desktop().ask("POST", &check_url, &[("content-type", "application/json")], &check).await;
     assert_eq!(checked.json(), serde_json::json!({ "passed": true }));
-    for other in
-        ["/MP_verify_abcDEF0123456780.txt", "/MP_verify_ABCDEF0123456789.txt", "/x/MP_verify_abcDEF0123456789.txt"]
-    {
+    for (other, status) in [
+        ("/MP_verify_abcDEF0123456780.txt", 404),
+        ("/MP_verify_ABCDEF0123456789.txt", 404),
+        ("/x/MP_verify_abcDEF0123456789.txt", 302),
+    ] {
         let answer = Browser::desktop().get(&stack.url(other)).await;
-        assert!(matches!(answer.status, 302 | 404) && !answer.body.contains("abcDEF"), "{other}: {answer:?}");
+        assert!(answer.status == status && !answer.body.contains("abcDEF"), "{other}: {answer:?}");
     }
     assert_eq!(stack.upstream.count(), 0);
 }
@@ -399,4 +388,234 @@ async fn thirty_people_at_once_are_never_mixed() {
     assert_eq!(distinct(people.iter().map(|(openid, _)| openid).collect()), 30);
     assert_eq!(distinct(people.iter().map(|(_, token)| token).collect()), 30);
     assert_eq!(stack.exchanges().len(), 30);
+}
+
+/// A fault of the exchange, or of the profile, that lasts.
+fn for_ever(endpoint: Endpoint, effect: Effect) -> Fault {
+    Fault::at(endpoint, effect).times(Times::FOREVER)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_does_not_come_degrades_the_login_and_does_not_end_it() {
+    let stack = Stack::planned(with_profile()).await;
+    // 小红 has been here before, 小明 has not.
+    let mut known = Browser::wechat();
+    stack.hand_to(&mut known, "小红");
+    let (nickname, avatar) = {
+        let home = pressing(&stack, &mut known, "/").await;
+        (home.seen("x-wechat-nickname").unwrap(), home.seen("x-wechat-avatar").unwrap())
+    };
+    assert_eq!(nickname, "%E5%B0%8F%E7%BA%A2");
+    let replaced = serde_json::json!({ "openid": "oSomebodyElse000000000000000" }).as_object().unwrap().clone();
+    let troubles = [
+        Effect::Status(500),
+        Effect::Status(404),
+        Effect::Errcode(48001),
+        Effect::Errcode(-1),
+        Effect::Errcode(40003),
+        Effect::Html,
+        Effect::EmptyBody,
+        Effect::TruncatedJson,
+        Effect::LoneSurrogate,
+        Effect::HugeBody,
+        Effect::Missing(vec!["openid".into()]),
+        Effect::Replace(replaced),
+        Effect::Close,
+        Effect::ResetAfter,
+        Effect::LengthTooLong,
+        Effect::DelayBefore(Duration::from_secs(30)),
+    ];
+    for (number, trouble) in troubles.into_iter().enumerate() {
+        stack.simulator.clear_faults();
+        stack.simulator.inject(for_ever(Endpoint::UserInfo, trouble.clone()));
+        for (user, expected) in [("小红", (&*nickname, &*avatar)), ("小明", ("", ""))] {
+            let mut browser = Browser::wechat();
+            stack.hand_to(&mut browser, user);
+            let begun = Instant::now();
+            let home = pressing(&stack, &mut browser, "/").await;
+            stack.remember(&browser);
+            assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, user)), "{trouble:?}");
+            let seen = (home.seen("x-wechat-nickname").unwrap(), home.seen("x-wechat-avatar").unwrap());
+            assert_eq!((&*seen.0, &*seen.1), expected, "{trouble:?}");
+            assert!(begun.elapsed() < Duration::from_secs(8), "{trouble:?} took {:?}", begun.elapsed());
+        }
+        let degraded = stack.metric("wechat_authz_profiles_degraded_total{app=\"shop\"}").await;
+        assert_eq!(degraded, 2.0 * (number as f64 + 1.0), "{trouble:?} is counted");
+    }
+    assert_eq!(lines_at(&stack, "ERROR"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_in_an_odd_form_is_read_all_the_same() {
+    let stack = Stack::planned(with_profile()).await;
+    for (oddity, nickname) in [
+        (Effect::InvalidUtf8, None),
+        (Effect::RawControl, None),
+        (Effect::ByteOrderMark, Some("%E5%B0%8F%E6%98%8E")),
+        (Effect::UnknownKeys, Some("%E5%B0%8F%E6%98%8E")),
+        (Effect::Null(vec!["unionid".into(), "headimgurl".into(), "privilege".into()]), Some("%E5%B0%8F%E6%98%8E")),
+        (Effect::ContentType("application/json; encoding=utf-8".into()), Some("%E5%B0%8F%E6%98%8E")),
+        (Effect::Chunked, Some("%E5%B0%8F%E6%98%8E")),
+        (Effect::Drip { pieces: 20, over: Duration::from_millis(500) }, Some("%E5%B0%8F%E6%98%8E")),
+    ] {
+        stack.simulator.inject(Fault::at(Endpoint::UserInfo, oddity.clone()));
+        let mut browser = Browser::wechat();
+        let home = pressing(&stack, &mut browser, "/").await;
+        stack.remember(&browser);
+        let seen = home.seen("x-wechat-nickname").unwrap();
+        assert!(
+            seen.contains("%E5%B0%8F%E6%98%8E") && nickname.is_none_or(|nickname| seen == nickname),
+            "{oddity:?}: {seen}"
+        );
+        let decoded = percent_encoding::percent_decode_str(&seen).decode_utf8().unwrap();
+        assert!(!decoded.chars().any(char::is_control), "{oddity:?}: {decoded:?}");
+    }
+    assert_eq!(stack.metric("wechat_authz_profiles_degraded_total").await, 0.0);
+    assert!(stack.simulator.waiting_faults().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wechat_that_is_away_or_busy_gets_an_honest_page_and_its_button_works_later() {
+    let stack = Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
+    // The quota first: it is asked once; what may pass in a moment is asked twice.
+    for (trouble, asked) in [
+        (Effect::Errcode(45011), 1),
+        (Effect::Errcode(45009), 1),
+        (Effect::Status(500), 2),
+        (Effect::Status(429), 2),
+        (Effect::Errcode(-1), 2),
+    ] {
+        stack.simulator.clear_journal();
+        stack.simulator.inject(for_ever(Endpoint::AccessToken, trouble.clone()));
+        let mut browser = Browser::wechat();
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        assert!(page.status == 503 && is_nobody(&browser, &page), "{trouble:?}: {page:?}");
+        let wait: u64 = page.header("retry-after").parse().unwrap();
+        assert!((30..=60).contains(&wait));
+        stack.until_log_holds(&incident(&page)).await;
+        assert_eq!(stack.exchanges().len(), asked, "{trouble:?}");
+        stack.simulator.clear_faults();
+        let home = browser.follow(&page.button()).await.pop().unwrap();
+        stack.remember(&browser);
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")), "{trouble:?}");
+    }
+    assert_eq!(lines_at(&stack, "ERROR"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_wechat_is_asked_once_more_and_nobody_notices() {
+    let stack = Stack::start().await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(-1)));
+    let mut browser = Browser::wechat();
+    let answers = browser.follow(&stack.url("/")).await;
+    stack.remember(&browser);
+    assert_eq!(answers.last().unwrap().seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
+    assert!(answers.iter().all(|answer| answer.status < 400));
+    assert_eq!((stack.exchanges().len(), stack.metric("wechat_authz_logins_started_total").await), (2, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
+    let breaker = "  breaker: { failures: 5, open: 2s }\n";
+    let stack = Stack::planned(Plan { wechat: breaker.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
+    let state = format!("wechat_authz_wechat_breaker_state{{appid=\"{OA}\",endpoint=\"access_token\"}}");
+    let mut early = Browser::wechat();
+    stack.log_in(&mut early, "/").await;
+    let before = stack.exchanges().len();
+    stack.simulator.inject(for_ever(Endpoint::AccessToken, Effect::Status(502)));
+    for _ in 0..3 {
+        assert_eq!(Browser::wechat().follow(&stack.url("/")).await.pop().unwrap().status, 503);
+    }
+    assert_eq!(stack.exchanges().len(), before + 5, "the sixth request is not made");
+    assert_eq!(stack.metric(&state).await, 2.0, "open");
+    // Open: an answer at once, and WeChat hears nothing.
+    let mut late = Browser::wechat();
+    let callback = stack.to_callback(&mut late, "/").await;
+    let begun = Instant::now();
+    let page = late.get(&callback).await;
+    assert!(page.status == 503 && begun.elapsed() < Duration::from_millis(500), "{page:?} after {:?}", begun.elapsed());
+    assert_eq!(stack.exchanges().len(), before + 5);
+    stack.until_log_holds(&incident(&page)).await;
+    let refused = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"unreachable\",errcode=\"breaker_open\"}";
+    assert_eq!(stack.metric(refused).await, 1.0);
+    // Others do not suffer: not those with a session, not the other flow.
+    assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
+    let mut outside = Browser::desktop();
+    let shown = outside.follow(&stack.url("/")).await.pop().unwrap();
+    stack.simulator.clear_faults();
+    let confirmed = stack.phone("小明", &shown.uuid(), "confirm").await;
+    let home = outside.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
+    stack.remember(&outside);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小明")));
+    // WeChat is back: the first who asks after the pause gets in.
+    let begun = Instant::now();
+    while stack.metric(&state).await == 2.0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it stays open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stack.log_in(&mut Browser::wechat(), "/").await;
+    assert_eq!(stack.metric(&state).await, 0.0, "closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_setting_is_one_page_one_error_line_and_one_request_each() {
+    let stack = Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
+    let mut logins = 0;
+    let mut fails = async |why: &str| {
+        let mut browser = Browser::wechat();
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        logins += 1;
+        assert!(page.status == 500 && is_nobody(&browser, &page), "{why}: {page:?}");
+        assert!(!page.body.contains("class=\"button"), "trying again would not help");
+        stack.until_log_holds(&incident(&page)).await;
+        assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (logins, logins), "{why}");
+    };
+    for code in [40013, 41004, 48004, 40001] {
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(code)));
+        fails(&code.to_string()).await;
+    }
+    stack.simulator.change_app(OA, |app| app.secret_frozen = true);
+    fails("frozen").await;
+    stack.simulator.change_app(OA, |app| {
+        app.secret_frozen = false;
+        app.secret = "another-secret".into();
+    });
+    for number in 0..8 {
+        fails(&format!("wrong secret, login {number}")).await;
+    }
+    let series = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"configuration\",errcode=\"40125\"}";
+    assert_eq!(stack.metric(series).await, 8.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_logins_from_one_office_lock_out_nobody_who_is_logged_in_and_no_other_office() {
+    let stack = Stack::start().await;
+    let mut colleague = Browser::wechat();
+    stack.log_in(&mut colleague, "/").await;
+    // A burst of fifty, two of which are spent.
+    let mut refused = None;
+    for number in 3..70 {
+        let answer = Browser::wechat().get(&stack.url("/_wechat/login")).await;
+        match answer.status {
+            302 => assert!(number < 60, "no limit after {number}"),
+            _ => {
+                assert!(number > 50, "refused already at {number}");
+                refused = Some(answer);
+                break;
+            }
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!((refused.status, refused.location()), (429, ""));
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert!(refused.header("content-type").starts_with("text/html") && refused.body.contains("class=\"button"));
+    assert!(refused.set_cookies().next().is_none());
+    assert!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await >= 1.0);
+    for _ in 0..100 {
+        assert_eq!(colleague.get(&stack.url("/")).await.status, 200);
+    }
+    assert_eq!(colleague.fetch(&stack.url("/_wechat/session")).await.status, 200);
+    let mut elsewhere = Browser::wechat();
+    elsewhere.from = "127.0.0.2".parse().unwrap();
+    stack.log_in(&mut elsewhere, "/").await;
 }

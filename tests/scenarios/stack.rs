@@ -398,6 +398,13 @@ impl Stack {
         browser.jar.push(Cookie { name: "sim_user".into(), value, path: "/".into(), host });
     }
 
+    /// What somebody's phone does with a QR code: `scan`, `confirm`, `cancel` or `expire`.
+    pub async fn phone(&self, user: &str, uuid: &str, verb: &str) -> Answer {
+        let mut phone = Browser::wechat();
+        self.hand_to(&mut phone, user);
+        phone.ask("POST", &format!("{}/_sim/qr/{uuid}/{verb}", self.simulator.base_url()), &[], "").await
+    }
+
     /// Starts a login at `path` and stops where WeChat sends the browser back: the callback's address, not yet opened.
     pub async fn to_callback(&self, browser: &mut Browser, path: &str) -> String {
         let callback = self.url("/_wechat/callback?");
