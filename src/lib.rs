@@ -36,6 +36,7 @@ pub mod login;
 pub mod origin;
 pub mod pages;
 pub mod path;
+pub mod percent;
 pub mod policy;
 pub mod random;
 pub mod seal;

@@ -6,19 +6,7 @@
 use super::application::{AppId, Scope};
 use super::settings::{Settings, below};
 use crate::check::Flow;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-/// What JavaScript's `encodeURIComponent` leaves as it is: letters, digits and these.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'!')
-    .remove(b'~')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
+use crate::percent::encode_component;
 
 /// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.
 #[must_use]
@@ -38,9 +26,9 @@ pub fn authorize_url(
         "{}?appid={}&redirect_uri={}&response_type=code&scope={}&state={}#wechat_redirect",
         below(&settings.open, page),
         appid.as_str(),
-        utf8_percent_encode(redirect_uri, COMPONENT),
+        encode_component(redirect_uri),
         scope.as_str(),
-        utf8_percent_encode(state, COMPONENT),
+        encode_component(state),
     )
 }
 
@@ -100,7 +88,7 @@ mod tests {
     fn a_component_is_encoded_as_javascript_does() {
         let written = "a b&c=d/e?f#g%h+i:j@k,l;m'(n)*o!p~q-r_s.t\"<中>\r\n";
         let encoded = "a%20b%26c%3Dd%2Fe%3Ff%23g%25h%2Bi%3Aj%40k%2Cl%3Bm'(n)*o!p~q-r_s.t%22%3C%E4%B8%AD%3E%0D%0A";
-        assert_eq!(utf8_percent_encode(written, COMPONENT).to_string(), encoded);
+        assert_eq!(encode_component(written).to_string(), encoded);
     }
 
     #[test]
