@@ -106,8 +106,11 @@ fn faketime() -> PathBuf {
     places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")
 }
 
+/// A port for a server that starts later. Below those that the system gives to outgoing connections: one of them could
+/// take it meanwhile.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Stack {
