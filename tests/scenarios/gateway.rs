@@ -845,3 +845,136 @@ async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
     assert_eq!(stack.upstream.count(), before);
     assert_eq!(browser.get(&stack.url("/orders")).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_itself_believes_no_other_header_either() {
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    let told = |answer: Answer| {
+        let headers = answer.headers.into_iter().filter(|(name, _)| name != "date").collect::<Vec<_>>();
+        (answer.status, headers, answer.body)
+    };
+    // The one header that is the gateway's own says who is asking; it decides about budgets alone.
+    let claims: Vec<(&str, &str)> = FORGEABLE.iter().copied().chain(IDENTITY.map(|name| (name, "admin"))).collect();
+    for target in ["/orders?a=b", "/staff/a", "/public/a", "/maybe", "/public/..%2fstaff"] {
+        for lines in [&[("accept", HTML)][..], &[], &[("cookie", &cookie)]] {
+            let plain = told(check(&stack, target, lines).await);
+            for claim in &claims {
+                let other = told(check(&stack, target, &[lines, &[*claim]].concat()).await);
+                assert_eq!(other, plain, "{target} {lines:?} with {claim:?}");
+            }
+            assert_eq!(
+                told(check(&stack, target, &[lines, &claims[..]].concat()).await),
+                plain,
+                "{target} with all of them"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names() {
+    let more = "limits: { logins_per_client: { per_minute: 1, burst: 4 } }\n";
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let start = async |name: &str, address: &str| {
+        let lines = [("user-agent", client::WECHAT), ("accept", HTML), (name, address)];
+        ask(&stack, "GET", "/_wechat/login", &lines).await.status
+    };
+    assert_eq!(
+        (start("x-a", "1").await, start("x-a", "1").await),
+        (302, 302),
+        "a login and its callback were two of four"
+    );
+    for name in [
+        "x-auth-client-ip",
+        "X-Auth-Client-Ip",
+        "x-forwarded-for",
+        "x-real-ip",
+        "forwarded",
+        "x-envoy-external-address",
+    ] {
+        for address in ["198.51.100.7", "::ffff:198.51.100.8", "2001:db8::1", "198.51.100.9, 127.0.0.1", "unknown", ""]
+        {
+            assert_eq!(start(name, address).await, 429, "{name}: {address}");
+        }
+    }
+    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "who is logged in needs no login");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_2_client_is_served_as_any_other() {
+    use http_body_util::{BodyExt as _, Full};
+    let (stack, browser) = with_rules().await;
+    let cookie = session_cookie(&browser);
+    let host = stack.edge.to_string();
+    let connect = async || {
+        let stream = tokio::net::TcpStream::connect(stack.edge).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    };
+    let request = |target: &str, lines: &[(&str, &str)]| {
+        let mut request = http::Request::builder().uri(format!("http://{host}{target}"));
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::<hyper::body::Bytes>::default()).unwrap()
+    };
+    let mut sender = connect().await;
+    for (target, lines, status, seen) in [
+        // Browsers send each cookie in a field of its own.
+        ("/orders", vec![("cookie", "a=1"), ("cookie", cookie.as_str()), ("cookie", "b=2")], 200, Some("a=1; b=2")),
+        ("/orders", vec![("cookie", cookie.as_str()), ("cookie", "__Host-wechat_session=x")], 401, None),
+        ("/orders", vec![("x-wechat-openid", "admin"), ("x-wechat-new", "admin")], 401, None),
+        (
+            "/maybe",
+            vec![("x-wechat-openid", "admin"), ("x-wechat-new", "admin"), ("x.wechat.openid", "admin")],
+            200,
+            None,
+        ),
+        ("/public/%2e%2e/staff", vec![("cookie", cookie.as_str())], 403, None),
+        ("/public/..%2fstaff", vec![("cookie", cookie.as_str())], 400, None),
+    ] {
+        let answer = sender.send_request(request(target, &lines)).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        assert_eq!(parts.status, status, "{target} {lines:?}");
+        if status == 200 {
+            let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+            let answer = Answer { status, headers: Vec::new(), body };
+            assert_eq!(answer.seen("cookie").as_deref(), seen, "{target}");
+            assert_eq!(identity_seen(&answer).len(), 8, "{answer:?}");
+            assert!(!answer.body.contains("admin"), "{answer:?}");
+        }
+    }
+    let before = stack.upstream.count();
+    let underscore = sender.send_request(request("/public/a", &[("x_wechat_openid", "admin")])).await;
+    assert!(underscore.is_err() || underscore.is_ok_and(|answer| answer.status() == 400));
+    let tunnel = http::Request::builder().method("CONNECT").uri(&host).body(Full::default()).unwrap();
+    let tunnel = connect().await.send_request(tunnel).await;
+    assert!(tunnel.is_err() || tunnel.is_ok_and(|answer| matches!(answer.status().as_u16(), 400 | 403 | 404)));
+    assert_eq!(stack.upstream.count(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial() {
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/strict.yaml")).unwrap();
+    let start = shipped.find("              # typed_per_filter_config:").unwrap();
+    let end = start + shipped[start..].find("              routes:").unwrap();
+    let commented = shipped[start..end].to_owned();
+    let in_force = commented.replace("              # ", "              ");
+    let stack = Stack::planned(Plan { envoy: vec![(commented, in_force)], ..Plan::default() }).await;
+    for (origin, allowed) in [("https://www.example.com", "https://www.example.com"), ("https://evil.example", "")] {
+        let preflight = [("origin", origin), ("access-control-request-method", "PUT")];
+        let answer = ask(&stack, "OPTIONS", "/api", &preflight).await;
+        assert_eq!(answer.status, if allowed.is_empty() { 403 } else { 200 }, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), allowed, "{answer:?}");
+        let denied = ask(&stack, "GET", "/api", &[("origin", origin), ("accept", "application/json")]).await;
+        assert_form("data", 401, &denied, "no_session");
+        assert_eq!(denied.header("access-control-allow-origin"), allowed, "{denied:?}");
+    }
+    assert_eq!(stack.upstream.count(), 0);
+}
