@@ -1,0 +1,670 @@
+//! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (protocol §8.1, §10.7; T7, T8,
+//! T11, T17). And the way out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod stack;
+
+use crate::client::{Answer, Browser, HTML, WECHAT, compose};
+use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt as _;
+use wechat_simulator::{Effect, Endpoint, Fault, Mangling, Times};
+
+const SESSION: &str = "__Host-wechat_session";
+const FLOW: &str = "__Host-wechat_flow";
+
+async fn unlimited() -> Stack {
+    Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await
+}
+
+/// Sessions that were begun.
+async fn sessions(stack: &Stack) -> f64 {
+    stack.metric("wechat_authz_sessions_issued_total{app=\"shop\"}").await
+}
+
+/// A parameter of an address.
+fn parameter(address: &str, name: &str) -> String {
+    let url = url::Url::parse(address).unwrap();
+    url.query_pairs().find(|(key, _)| key == name).unwrap_or_else(|| panic!("no {name} in {address}")).1.into_owned()
+}
+
+/// The callback's address with these.
+fn callback(stack: &Stack, code: &str, state: &str) -> String {
+    stack.url(&format!("/_wechat/callback?code={code}&state={state}"))
+}
+
+/// A page that stops here: no redirect, and nothing to keep but ends of cookies.
+fn stops(answer: &Answer, status: u16) -> bool {
+    let sets = answer.set_cookies().any(|line| line.starts_with(SESSION));
+    answer.status == status && answer.location().is_empty() && !sets && answer.header("cache-control") == "no-store"
+}
+
+/// The session an answer gives.
+fn given_session(answer: &Answer) -> String {
+    let line = answer.set_cookies().find(|line| line.starts_with(SESSION)).unwrap_or_else(|| panic!("{answer:?}"));
+    line.split(';').next().unwrap().to_owned()
+}
+
+/// Whether an answer sends the browser to WeChat.
+fn leads_to_wechat(stack: &Stack, answer: &Answer) -> bool {
+    let there = format!("{}/connect/", stack.simulator.base_url());
+    answer.location().starts_with(&there) && answer.location().ends_with("#wechat_redirect")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_comes_twice_at_once_the_first_time_aborted_is_spent_once() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_millis(700))));
+    let cookies: Vec<String> = browser.jar.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
+    let lines = [("user-agent", WECHAT), ("accept", HTML), ("cookie", &cookies.join("; "))];
+    let target = back.strip_prefix(&stack.origin).unwrap();
+    let mut first = tokio::net::TcpStream::connect(stack.edge).await.unwrap();
+    first.write_all(&compose("GET", target, &stack.edge.to_string(), &lines)).await.unwrap();
+    stack.until_exchanged(1).await;
+    drop(first);
+    let home = browser.follow(&back).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
+    assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_goes_on_when_nobody_waits_for_it_any_more() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_millis(300))));
+    let mut leaving = browser.clone();
+    let address = back.clone();
+    let gone = tokio::spawn(async move { leaving.get(&address).await });
+    stack.until_exchanged(1).await;
+    gone.abort();
+    let begun = Instant::now();
+    while sessions(&stack).await < 1.0 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "the exchange was dropped");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = browser.get(&back).await;
+    stack.remember(&browser);
+    assert_eq!((answer.status, answer.location()), (303, &*stack.url("/a")));
+    assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_exchange_is_shared_by_every_repetition_from_wherever_it_comes() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(2))));
+    let from = |last: u8| Browser { from: [127, 0, 0, last].into(), ..browser.clone() };
+    let (mut first, mut again, mut elsewhere, mut late) = (from(1), from(1), from(2), from(3));
+    let (first, again, elsewhere) = tokio::join!(first.get(&back), again.get(&back), elsewhere.get(&back));
+    // Once it is over, too, whoever has the flow's cookie gets the same.
+    let late = late.get(&back).await;
+    for answer in [&first, &again, &elsewhere, &late] {
+        assert_eq!((answer.status, answer.location()), (303, &*stack.url("/a")));
+        assert_eq!(given_session(answer), given_session(&first));
+    }
+    assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_codes_for_one_state_are_one_session_whichever_of_them_is_good() {
+    for first_is_bad in [false, true] {
+        let stack = Stack::start().await;
+        let mut browser = Browser::wechat();
+        let link = browser.get(&stack.url("/_wechat/login?return_to=/a")).await.location().to_owned();
+        let ours = stack.url("/_wechat/callback?");
+        let mut addresses = Vec::new();
+        for _ in 0..2 {
+            let last = browser.follow_until(&link, |next| next.starts_with(&ours)).await.pop().unwrap();
+            addresses.push(last.location().to_owned());
+        }
+        assert_ne!(addresses[0], addresses[1]);
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_millis(400))));
+        if first_is_bad {
+            stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(40029)));
+        }
+        let (mut one, first_address) = (browser.clone(), addresses[0].clone());
+        let first = tokio::spawn(async move { one.get(&first_address).await });
+        stack.until_exchanged(1).await;
+        let second = browser.get(&addresses[1]).await;
+        let first = first.await.unwrap();
+        assert_eq!((second.status, second.location()), (303, &*stack.url("/a")));
+        if first_is_bad {
+            assert!(leads_to_wechat(&stack, &first), "{first:?}");
+        } else {
+            assert_eq!(given_session(&first), given_session(&second));
+        }
+        assert_eq!((stack.exchanges().len(), sessions(&stack).await), (if first_is_bad { 2 } else { 1 }, 1.0));
+        assert!(browser.get(&stack.url("/a")).await.seen("x-wechat-openid").is_some());
+        stack.remember(&browser);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_code_with_another_state_starts_over_silently_and_not_for_ever() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    let code = parameter(&back, "code");
+    // Opened twice: two states, and WeChat brings one code to both.
+    let other = parameter(browser.get(&stack.url("/_wechat/login?return_to=/b")).await.location(), "state");
+    assert_eq!(browser.get(&back).await.status, 303);
+    let answers = browser.follow(&callback(&stack, &code, &other)).await;
+    assert!(leads_to_wechat(&stack, &answers[0]));
+    assert_eq!(answers.last().unwrap().json()["target"], "/b");
+    stack.remember(&browser);
+    // And if it always is that code: twice to WeChat again, then a page.
+    let mut state = parameter(browser.get(&stack.url("/_wechat/login?return_to=/c")).await.location(), "state");
+    for _ in 0..2 {
+        let restarted = browser.get(&callback(&stack, &code, &state)).await;
+        assert!(restarted.status == 303 && leads_to_wechat(&stack, &restarted), "{restarted:?}");
+        state = parameter(restarted.location(), "state");
+    }
+    let page = browser.get(&callback(&stack, &code, &state)).await;
+    assert!(stops(&page, 429) && !page.header("retry-after").is_empty(), "{page:?}");
+    assert_eq!(stack.exchanges().len(), 1 + 2 + 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_fetched_by_others_spends_nothing_before_and_gives_nothing_after() {
+    let stack = Stack::start().await;
+    let mut somebody = Browser::wechat();
+    stack.hand_to(&mut somebody, "小红");
+    stack.log_in(&mut somebody, "/").await;
+    let spent = stack.exchanges().len();
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/secret-place").await;
+    let crawler = || Browser { from: [127, 0, 0, 9].into(), ..Browser::new("Mozilla/5.0 (Linux) MicroMessenger/6.2") };
+    for after in [false, true] {
+        let page = crawler().get(&back).await;
+        assert!(stops(&page, 400) && page.set_cookies().next().is_none(), "{page:?}");
+        assert!(!page.body.contains("secret-place"));
+        assert_eq!(crawler().ask("HEAD", &back, &[], "").await.status, 405);
+        // Somebody who is logged in stays who they are, and is not told where the other was going.
+        let (jar, page) = (somebody.jar.clone(), somebody.get(&back).await);
+        assert!(stops(&page, 200) && !page.body.contains("secret-place") && somebody.jar == jar, "{page:?}");
+        assert_eq!(stack.exchanges().len(), spent + usize::from(after));
+        if !after {
+            assert_eq!(browser.get(&back).await.location(), stack.url("/secret-place"));
+            stack.remember(&browser);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_callbacks_of_one_login_are_one_exchange_and_one_session() {
+    let stack = Arc::new(unlimited().await);
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(1))));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (mut browser, back) = (browser.clone(), back.clone());
+        tasks.spawn(async move { browser.get(&back).await });
+    }
+    let answers = tasks.join_all().await;
+    let given: std::collections::HashSet<String> = answers.iter().map(given_session).collect();
+    assert_eq!((answers.len(), given.len()), (200, 1));
+    assert!(answers.iter().all(|answer| answer.status == 303 && answer.location() == stack.url("/a")));
+    assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_back_button_leads_on_with_a_session_and_to_a_page_without() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a?b=c").await;
+    assert_eq!(browser.get(&back).await.status, 303);
+    stack.remember(&browser);
+    let again = browser.get(&back).await;
+    assert_eq!((again.status, again.location()), (303, &*stack.url("/a?b=c")));
+    assert!(again.set_cookies().next().is_none() && again.header("cache-control") == "no-store");
+    browser.jar.retain(|cookie| cookie.name != SESSION);
+    let page = browser.get(&back).await;
+    assert!(stops(&page, 400) && page.button().contains("/_wechat/login?go=1"), "{page:?}");
+    assert_eq!(stack.exchanges().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_callback_is_a_page_and_wechat_hears_nothing() {
+    let stack = unlimited().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    let (code, state) = (parameter(&back, "code"), parameter(&back, "state"));
+    let mut other = Browser::wechat();
+    let foreign = stack.to_callback(&mut other, "/b").await;
+    let (foreign_code, foreign_state) = (parameter(&foreign, "code"), parameter(&foreign, "state"));
+    let renamed = {
+        // The right name over another flow's seal.
+        let mut browser = browser.clone();
+        let sealed = other.jar.iter().find(|cookie| cookie.name.starts_with(FLOW)).unwrap().value.clone();
+        browser.jar.iter_mut().filter(|cookie| cookie.name.starts_with(FLOW)).for_each(|c| c.value.clone_from(&sealed));
+        browser
+    };
+    let sender = |browser: &Browser| browser.clone();
+    for (why, mut from, query) in [
+        ("no cookie", Browser::wechat(), format!("code={code}&state={state}")),
+        ("another browser's cookies", sender(&other), format!("code={code}&state={state}")),
+        ("another flow's seal", renamed, format!("code={code}&state={state}")),
+        ("another browser's callback", sender(&browser), format!("code={foreign_code}&state={foreign_state}")),
+        ("another browser's state", sender(&browser), format!("code={code}&state={foreign_state}")),
+        ("no state", sender(&browser), format!("code={code}")),
+        ("an empty state", sender(&browser), format!("code={code}&state=")),
+        ("two states", sender(&browser), format!("code={code}&state={state}&state={foreign_state}")),
+        (
+            "two states, the right one last",
+            sender(&browser),
+            format!("code={code}&state={foreign_state}&state={state}"),
+        ),
+        ("two codes", sender(&browser), format!("code={code}&code={foreign_code}&state={state}")),
+        ("a state in capitals", sender(&browser), format!("code={code}&state={}", state.to_uppercase())),
+        ("a longer state", sender(&browser), format!("code={code}&state={state}x")),
+        ("a space after the state", sender(&browser), format!("code={code}&state={state}+")),
+        ("a shorter state", sender(&browser), format!("code={code}&state={}", &state[..31])),
+        ("the cookie's part of the state", sender(&browser), format!("code={code}&state={}", &state[..8])),
+        (
+            "the same start of the state",
+            sender(&browser),
+            format!("code={code}&state={}{}", &state[..8], &foreign_state[8..]),
+        ),
+        ("STATE", sender(&browser), format!("code={code}&STATE={state}")),
+        ("a code that is none", sender(&browser), format!("code={code}%00&state={state}")),
+        ("a code too long", sender(&browser), format!("code={}&state={state}", "a".repeat(513))),
+        ("a query too long", sender(&browser), format!("code={code}&state={state}&x={}", "a".repeat(9_000))),
+        ("no query", sender(&browser), String::new()),
+    ] {
+        let page = from.get(&stack.url(&format!("/_wechat/callback?{query}"))).await;
+        assert!(stops(&page, 400), "{why}: {page:?}");
+        assert!(from.cookie(SESSION).is_none() && !page.body.contains(&code), "{why}");
+        assert_eq!(stack.exchanges().len(), 0, "{why}");
+    }
+    // Nothing of it has used anything up.
+    for (mut browser, back, target) in [(browser, back, "/a"), (other, foreign, "/b")] {
+        assert_eq!(browser.follow(&back).await.pop().unwrap().json()["target"], target);
+        stack.remember(&browser);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wechat_or_a_browser_does_to_a_callback_ends_in_a_page_or_a_login() {
+    let stack = unlimited().await;
+    for (mangling, ends, exchanges) in [
+        (Mangling::NoCode, 403, 0),
+        (Mangling::NoState, 400, 0),
+        (Mangling::StateChanged, 400, 0),
+        (Mangling::StateAppended("lang=zh".into()), 400, 0),
+        (Mangling::TwoCodes, 400, 0),
+        (Mangling::CodeTwice, 200, 1),
+        (Mangling::StateTwice, 200, 1),
+        (Mangling::Extras, 200, 1),
+        // Another application's code: WeChat refuses it, and the person hardly notices.
+        (Mangling::ForeignCode, 200, 2),
+    ] {
+        stack.simulator.clear_journal();
+        stack.simulator.inject(Fault::at(Endpoint::Callback, Effect::Mangle(mangling.clone())));
+        let mut browser = Browser::wechat();
+        let end = browser.follow(&stack.url("/a")).await.pop().unwrap();
+        assert_eq!((end.status, stack.exchanges().len()), (ends, exchanges), "{mangling:?}: {end:?}");
+        assert_eq!(browser.cookie(SESSION).is_some(), ends == 200, "{mangling:?}");
+        stack.remember(&browser);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_an_attackers_callback_does_not_become_the_attacker() {
+    let stack = Stack::start().await;
+    let mut attacker = Browser::wechat();
+    stack.hand_to(&mut attacker, "小红");
+    let bait = stack.to_callback(&mut attacker, "/a").await;
+    // A victim without a login, one with a login under way, one who is logged in.
+    let mut nobody = Browser::wechat();
+    let mut busy = Browser::wechat();
+    let own = stack.to_callback(&mut busy, "/mine").await;
+    let mut known = Browser::wechat();
+    stack.log_in(&mut known, "/").await;
+    let mixed = callback(&stack, &parameter(&bait, "code"), &parameter(&own, "state"));
+    assert!(stops(&nobody.get(&bait).await, 400) && nobody.jar.is_empty());
+    assert!(stops(&busy.get(&bait).await, 400) && busy.cookie(SESSION).is_none());
+    assert!(stops(&known.get(&bait).await, 200));
+    assert_eq!(stack.exchanges().len(), 1, "the attacker's code is not spent");
+    let openid = Some(stack.simulator.openid(OA, "小明"));
+    assert_eq!(known.get(&stack.url("/")).await.seen("x-wechat-openid"), openid);
+    assert_eq!(busy.follow(&own).await.pop().unwrap().seen("x-wechat-openid"), openid);
+    stack.remember(&busy);
+    // The attacker's code under the victim's state: only who can read the victim's address could write that; the flow
+    // that has ended well gives the victim's own session all the same.
+    let again = busy.get(&mixed).await;
+    assert_eq!((again.status, again.location()), (303, &*stack.url("/mine")));
+    assert_eq!(busy.get(&stack.url("/")).await.seen("x-wechat-openid"), openid);
+    assert_eq!(stack.exchanges().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_one_way_of_logging_in_is_worth_nothing_in_the_other() {
+    let stack = unlimited().await;
+    for from_website in [true, false] {
+        stack.simulator.clear_journal();
+        let mut browser = Browser::desktop();
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        let confirmed =
+            stack.phone("小红", &page.uuid(), "confirm").await.json()["location"].as_str().unwrap().to_owned();
+        browser.user_agent = WECHAT.to_owned();
+        let inside = stack.to_callback(&mut browser, "/").await;
+        let (code_of, state_of, appid) =
+            if from_website { (&confirmed, &inside, OA) } else { (&inside, &confirmed, WEB) };
+        let answer = browser.get(&callback(&stack, &parameter(code_of, "code"), &parameter(state_of, "state"))).await;
+        assert!(leads_to_wechat(&stack, &answer) && browser.cookie(SESSION).is_none(), "{answer:?}");
+        let asked = stack.exchanges();
+        let asked_for: Vec<&str> =
+            asked[0].query.iter().filter(|(name, _)| name == "appid").map(|(_, value)| value.as_str()).collect();
+        assert_eq!((asked.len(), asked_for), (1, vec![appid]), "asked as the application the state was made for");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_breaks_after_the_code_was_spent_starts_over_unseen() {
+    let stack = Stack::start().await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::ResetAfter));
+    let mut browser = Browser::wechat();
+    let answers = browser.follow(&stack.url("/a?b")).await;
+    stack.remember(&browser);
+    assert!(answers.iter().all(|answer| answer.status < 400), "no page on the way");
+    assert_eq!(answers.last().unwrap().json()["target"], "/a?b");
+    let codes: Vec<String> = stack
+        .exchanges()
+        .iter()
+        .map(|entry| entry.query.iter().find(|(name, _)| name == "code").unwrap().1.clone())
+        .collect();
+    assert!(codes.len() == 2 && codes[0] != codes[1], "no code is sent twice");
+    assert_eq!(sessions(&stack).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_wechat_answers_to_a_code_ends_in_a_login_or_a_page() {
+    let wechat = format!("{PATIENT}  exchange_timeout: 500ms\n");
+    let stack = Stack::planned(Plan { wechat, more: UNLIMITED.into(), ..Plan::default() }).await;
+    let fields = |value: serde_json::Value| Effect::Replace(value.as_object().unwrap().clone());
+    let names = |name: &str| vec![name.to_owned()];
+    let long = Duration::from_secs(30);
+    for (effect, exchanges) in [
+        // Odd, and readable all the same.
+        (Effect::ByteOrderMark, 1),
+        (Effect::NumbersAsStrings, 1),
+        (Effect::UnknownKeys, 1),
+        (Effect::Null(names("unionid")), 1),
+        (Effect::ContentType("text/html".into()), 1),
+        (Effect::Chunked, 1),
+        (Effect::Drip { pieces: 10, over: Duration::from_millis(200) }, 1),
+        // Of no use: a new code, silently.
+        (Effect::TruncatedJson, 2),
+        (Effect::Html, 2),
+        (Effect::EmptyBody, 2),
+        (Effect::TrailingGarbage, 2),
+        (Effect::Null(names("openid")), 2),
+        (Effect::Missing(names("openid")), 2),
+        (fields(serde_json::json!({ "openid": "" })), 2),
+        (fields(serde_json::json!({ "openid": "o/../../admin" })), 2),
+        (fields(serde_json::json!({ "openid": 7 })), 2),
+        (fields(serde_json::json!({ "unionid": ["u"] })), 2),
+        (fields(serde_json::json!({ "errcode": "none" })), 2),
+        (Effect::HugeBody, 2),
+        (Effect::Gzip, 2),
+        (Effect::LengthTooLong, 2),
+        (Effect::LengthTooShort, 2),
+        (Effect::CloseMidBody, 2),
+        (Effect::Close, 2),
+        (Effect::ResetBefore, 2),
+        (Effect::ResetAfter, 2),
+        (Effect::DelayBefore(long), 2),
+        (Effect::DelayAfter(long), 2),
+        (Effect::Drip { pieces: 10, over: long }, 2),
+        (Effect::Errcode(40029), 2),
+        (Effect::Errcode(40163), 2),
+        (Effect::Errcode(42003), 2),
+        // Spent, and then "busy": asked once more, told 40163, and over.
+        (Effect::ErrcodeAfter(-1), 3),
+    ] {
+        stack.simulator.clear_journal();
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, effect.clone()));
+        let mut browser = Browser::wechat();
+        let answers = browser.follow(&stack.url("/a")).await;
+        stack.remember(&browser);
+        assert!(answers.iter().all(|answer| answer.status < 400), "{effect:?}: {answers:?}");
+        let openid = answers.last().unwrap().seen("x-wechat-openid");
+        assert_eq!(openid, Some(stack.simulator.openid(OA, "小明")), "{effect:?}");
+        assert_eq!(stack.exchanges().len(), exchanges, "{effect:?}");
+        // And where it never gets better: three codes, then a page.
+        if exchanges > 1 {
+            stack.simulator.clear_journal();
+            stack.simulator.inject(Fault::at(Endpoint::AccessToken, effect.clone()).times(Times::FOREVER));
+            let mut browser = Browser::wechat();
+            let begun = Instant::now();
+            let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
+            let ends = if effect == Effect::ErrcodeAfter(-1) { 503 } else { 429 };
+            assert!(stops(&page, ends) && browser.cookie(SESSION).is_none(), "{effect:?}: {page:?}");
+            assert!(stack.exchanges().len() <= 3, "{effect:?}: {}", stack.exchanges().len());
+            assert!(begun.elapsed() < Duration::from_secs(8), "{effect:?} took {:?}", begun.elapsed());
+            stack.simulator.clear_faults();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wechat_that_hangs_costs_a_person_a_few_seconds_and_no_connection() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(60))));
+    let begun = Instant::now();
+    let answer = browser.get(&back).await;
+    assert!(answer.status == 303 && leads_to_wechat(&stack, &answer), "{answer:?}");
+    assert!((4.5..7.0).contains(&begun.elapsed().as_secs_f64()), "{:?}", begun.elapsed());
+    let home = browser.follow(answer.location()).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.json()["target"], "/a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_that_expire_on_the_way_start_over_twice_and_then_stop() {
+    let stack = Stack::start().await;
+    let expire = || stack.simulator.advance(Duration::from_secs(301));
+    // Once: nobody notices.
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    expire();
+    let home = browser.follow(&back).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!((home.json()["target"].as_str(), stack.exchanges().len()), (Some("/a"), 2));
+    // Always: three codes, then a page, and no more redirects until a person presses the button.
+    let mut browser = Browser::wechat();
+    let mut back = stack.to_callback(&mut browser, "/a").await;
+    let ours = stack.url("/_wechat/callback?");
+    for _ in 0..2 {
+        expire();
+        let hops = browser.follow_until(&back, |next| next.starts_with(&ours)).await;
+        back = hops.last().unwrap().location().to_owned();
+        assert!(back.starts_with(&ours), "{hops:?}");
+    }
+    expire();
+    let page = browser.get(&back).await;
+    assert!(stops(&page, 429), "{page:?}");
+    assert_eq!(stack.exchanges().len(), 2 + 3);
+    let visited = browser.follow(&stack.url("/a")).await.pop().unwrap();
+    assert!(stops(&visited, 429) && visited.body.contains("Cookie"), "{visited:?}");
+    assert_eq!(stack.exchanges().len(), 2 + 3);
+    let home = browser.follow(&page.button()).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_login_ends_the_first_session_even_if_it_comes_twice() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let mut former = browser.clone();
+    stack.hand_to(&mut browser, "小红");
+    let back = stack.to_callback(&mut browser, "/_wechat/login?return_to=/").await;
+    assert_eq!(former.get(&stack.url("/")).await.status, 200, "only a login that ends well ends the former");
+    let (mut twice, mut again) = (browser.clone(), browser.clone());
+    let (first, second) = tokio::join!(twice.get(&back), again.get(&back));
+    assert_eq!(given_session(&first), given_session(&second));
+    assert_ne!(given_session(&first), format!("{SESSION}={}", former.cookie(SESSION).unwrap()));
+    stack.remember(&twice);
+    let home = twice.get(&stack.url("/")).await;
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小红")));
+    assert_eq!(former.get(&stack.url("/")).await.status, 302);
+    assert_eq!(former.fetch(&stack.url("/")).await.status, 401);
+    assert_eq!(former.fetch(&stack.url("/_wechat/session")).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_that_is_meant_ends_the_session_everywhere_and_stays_on_a_page() {
+    let stack = unlimited().await;
+    let own = stack.origin.clone();
+    for (method, lines, ends) in [
+        ("POST", vec![("sec-fetch-site", "same-origin")], true),
+        ("POST", vec![("origin", &*own)], true),
+        ("POST", vec![], true),
+        ("POST", vec![("sec-fetch-site", "cross-site")], false),
+        ("POST", vec![("sec-fetch-site", "same-site")], false),
+        ("POST", vec![("origin", "https://evil.example")], false),
+        ("POST", vec![("origin", "null")], false),
+        ("GET", vec![("sec-fetch-site", "same-origin")], true),
+        ("GET", vec![("sec-fetch-site", "none")], true),
+        ("GET", vec![("sec-fetch-site", "cross-site")], false),
+        ("GET", vec![("sec-fetch-site", "same-site")], false),
+        ("GET", vec![("referer", "https://evil.example/")], false),
+        ("GET", vec![], false),
+    ] {
+        let why = format!("{method} {lines:?}");
+        let mut browser = Browser::wechat();
+        stack.log_in(&mut browser, "/").await;
+        let mut stolen = browser.clone();
+        let mut lines = lines;
+        lines.push(("accept", HTML));
+        let page = browser.ask(method, &stack.url("/_wechat/logout?return_to=/"), &lines, "").await;
+        assert!(
+            page.status == 200 && page.location().is_empty() && page.header("refresh").is_empty(),
+            "{why}: {page:?}"
+        );
+        assert_eq!(browser.cookie(SESSION).is_none(), ends, "{why}");
+        assert_eq!(page.body.contains("<form method=\"post\""), !ends, "{why}: a question");
+        let (as_page, as_data) = if ends { (302, 401) } else { (200, 200) };
+        assert_eq!(stolen.get(&stack.url("/")).await.status, as_page, "{why}: the old cookie");
+        assert_eq!(stolen.fetch(&stack.url("/")).await.status, as_data, "{why}: the old cookie");
+        assert_eq!(stolen.fetch(&stack.url("/_wechat/session")).await.status, as_data, "{why}: the old cookie");
+        let renewed = stolen.get(&stack.url("/_wechat/renew")).await;
+        assert_eq!(renewed.set_cookies().next().is_none(), ends, "{why}: renewal of the old cookie");
+    }
+    // Out without having been in is out as well.
+    let mut nobody = Browser::wechat();
+    let page = nobody.ask("POST", &stack.url("/_wechat/logout"), &[("accept", HTML)], "").await;
+    assert!(page.status == 200 && page.location().is_empty());
+}
+
+/// The families of threat model §4, and what is left of each.
+const TARGETS: [(&str, &str); 66] = [
+    ("/", "/"),
+    ("/a/b?c=d&e=%2F", "/a/b?c=d&e=%2F"),
+    ("/%E4%B8%AD", "/%E4%B8%AD"),
+    ("/a?next=//evil.example", "/a?next=//evil.example"),
+    ("/a?code=1&x=2&state=3&from=timeline&isappinstalled=0&nsukey=a&wxsigntext=b", "/a?x=2"),
+    ("/a?c%6fde=1", "/a"),
+    ("/_wechatx", "/_wechatx"),
+    ("", "/"),
+    ("evil.example", "/"),
+    ("//evil.example", "/"),
+    ("///evil.example", "/"),
+    ("////evil.example", "/"),
+    ("/\\evil.example", "/"),
+    ("\\\\evil.example", "/"),
+    ("\\/evil.example", "/"),
+    ("/%2fevil.example", "/"),
+    ("/%5cevil.example", "/"),
+    ("/%09/evil.example", "/"),
+    ("/\t/evil.example", "/"),
+    ("/%0d%0aLocation:%20https://evil.example", "/"),
+    ("/\r\nLocation: https://evil.example", "/"),
+    ("/%00", "/"),
+    ("/.//evil.example", "/"),
+    ("/..//evil.example", "/"),
+    ("/%2e%2e//evil.example", "/"),
+    ("/a/..//evil.example", "/"),
+    ("/a/..%2f%2fevil.example", "/"),
+    ("/%252f%252fevil.example", "/"),
+    ("/%255cevil.example", "/"),
+    ("/%252e%252e//evil.example", "/"),
+    ("/ /evil.example", "/"),
+    ("http:evil.example", "/"),
+    ("https:evil.example", "/"),
+    ("https:/evil.example", "/"),
+    ("https:///evil.example", "/"),
+    ("https://evil.example/", "/"),
+    ("HTTPS://evil.example/", "/"),
+    ("//us@evil.example", "/"),
+    ("https://127.0.0.1@evil.example/", "/"),
+    ("https://127.0.0.1.evil.example/", "/"),
+    ("https://evil.example#127.0.0.1", "/"),
+    ("https://2130706433/", "/"),
+    ("https://[::ffff:7f00:1]/", "/"),
+    ("//２１６.５８.２１４.２２７", "/"),
+    ("//evil。example", "/"),
+    ("/\u{200b}/evil.example", "/"),
+    ("\u{feff}//evil.example", "/"),
+    ("javascript:alert(1)", "/"),
+    ("java\tscript:alert(1)", "/"),
+    ("JAVASCRIPT:alert(1)", "/"),
+    (" javascript:alert(1)", "/"),
+    ("data:text/html,x", "/"),
+    ("vbscript:x", "/"),
+    ("/%c0%af/evil.example#", "/"),
+    ("/a#b", "/"),
+    ("/_wechat", "/"),
+    ("/_wechat/logout", "/"),
+    ("/_wechat/callback?code=a&state=b", "/"),
+    ("/_wechat/login?return_to=//evil.example", "/"),
+    ("/%5fwechat/logout", "/"),
+    ("/_WECHAT/logout", "/"),
+    ("/a/../_wechat/logout", "/"),
+    ("/%255fwechat/logout", "/"),
+    ("/./_wechat/logout", "/"),
+    ("/_wechat;x/logout", "/"),
+    ("TOO LONG", "/"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_a_link_says_to_return_to_the_browser_stays_at_this_application() {
+    let stack = unlimited().await;
+    let mut known = Browser::wechat();
+    stack.log_in(&mut known, "/").await;
+    let long = format!("/{}", "a".repeat(3_000));
+    for (wanted, path) in TARGETS {
+        let wanted = if wanted == "TOO LONG" { &long } else { wanted };
+        let query: String = url::form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
+        let mut browser = Browser::wechat();
+        let back = stack.to_callback(&mut browser, &format!("/_wechat/login?return_to={query}")).await;
+        let answer = browser.get(&back).await;
+        stack.remember(&browser);
+        assert_eq!((answer.status, answer.location()), (303, &*stack.url(path)), "{wanted:?}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        let renewed = known.get(&stack.url(&format!("/_wechat/renew?return_to={query}"))).await;
+        assert_eq!((renewed.status, renewed.location()), (303, &*stack.url(path)), "renewal, {wanted:?}");
+        // What the client says of its host shapes nothing.
+        let mut asked = Browser::wechat();
+        asked.headers.push(("x-forwarded-host".into(), "evil.example".into()));
+        asked.headers.push(("x-forwarded-proto".into(), "https".into()));
+        asked.headers.push(("forwarded".into(), "host=evil.example".into()));
+        let sent = asked.get(&stack.url(&format!("/_wechat/login?go=1&return_to={query}"))).await;
+        assert!(leads_to_wechat(&stack, &sent) && !sent.location().contains("evil.example"), "{sent:?}");
+        assert_eq!(parameter(sent.location(), "redirect_uri"), stack.url("/_wechat/callback"));
+    }
+}
