@@ -832,6 +832,15 @@ async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
     let (stack, mut browser) = with_rules().await;
     let before = stack.upstream.count();
     stack.signal("STOP");
+    // The signal is on its way when it is sent; a thread in the middle of an answer ends it first.
+    let tasks = format!("/proc/{}/task", stack.authz_pid());
+    let stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+    };
+    while !std::fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap())) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let begun = Instant::now();
     let (page, public) = tokio::join!(async { browser.clone().get(&stack.url("/orders")).await }, async {
         Browser::desktop().fetch(&stack.url("/public/a")).await
