@@ -208,6 +208,7 @@ fn told(status: StatusCode, message: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
     use crate::telemetry::Lookups;
@@ -219,7 +220,8 @@ mod tests {
         std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
         let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
         let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
-        let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(60), None), Lookups::default());
+        let sessions =
+            Sessions::new(keys, Revocations::new(Duration::from_secs(60), None, Timestamp(0)), Lookups::default());
         Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
             sessions: Arc::new(sessions),

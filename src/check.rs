@@ -22,6 +22,8 @@ pub struct Check<'a> {
     pub client: IpAddr,
     /// What a session may be shown by.
     pub credential: Credential<'a>,
+    /// Whether `Authorization` holds a session token, whoever's: the application must not see it.
+    pub bearer_is_ours: bool,
     /// The kind of answer this client can use.
     pub wants: Wants,
     /// Cookies as the application may see them.

@@ -1,8 +1,10 @@
 //! Cookies: reading what arrives in however many lines, and writing ours.
 //!
-//! Names are compared exactly, case included. A gateway may join several `Cookie` lines with a bare comma
-//! (ext-authz contract §1.3), so `,` separates as well as `;`. Two different values under our name are never
-//! chosen between.
+//! Names are compared exactly, case included. Two different values under our name are never chosen between.
+//!
+//! A gateway may join several `Cookie` lines with a bare comma (ext-authz contract §1.3), and programs send several. A
+//! browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to read that comma
+//! as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it may.
 
 use cookie::{Cookie, SameSite};
 use http::{HeaderMap, HeaderValue, header};
@@ -26,22 +28,54 @@ pub enum Found<'a> {
     Conflict,
 }
 
+/// What stands between cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Separators {
+    /// `;`, as every browser writes.
+    Semicolon,
+    /// `;` and `,`: several lines may have been joined.
+    SemicolonAndComma,
+}
+
+impl Separators {
+    /// For this client: joined lines can only come from a program, since every browser (WeChat's too) calls itself
+    /// `Mozilla/`, and a page that plants a cookie cannot change that.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let browser = headers
+            .get_all(header::USER_AGENT)
+            .iter()
+            .any(|value| value.as_bytes().windows(8).any(|window| window.eq_ignore_ascii_case(b"mozilla/")));
+        if browser || headers.contains_key("sec-fetch-mode") { Self::Semicolon } else { Self::SemicolonAndComma }
+    }
+
+    fn separates(self, byte: u8) -> bool {
+        byte == b';' || (byte == b',' && self == Self::SemicolonAndComma)
+    }
+}
+
 /// Every `name=value` of every `Cookie` line, in order. Bytes that are not text are passed over here.
 pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| matches!(byte, b';' | b',')))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
         .filter_map(|piece| std::str::from_utf8(piece).ok())
         .filter_map(|piece| piece.trim().split_once('='))
 }
 
-/// The cookie called `name`.
+/// The cookie called `name`, as a browser sends it.
 #[must_use]
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    find_among(headers, name, Separators::Semicolon)
+}
+
+/// The cookie called `name` among cookies that `separators` stand between.
+#[must_use]
+pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators) -> Found<'a> {
     let mut found = Found::None;
     for line in headers.get_all(header::COOKIE) {
-        for piece in line.as_bytes().split(|byte| matches!(byte, b';' | b',')) {
+        for piece in line.as_bytes().split(|byte| separators.separates(*byte)) {
             let piece = piece.trim_ascii();
             let Some(value) = piece.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else {
                 continue;
@@ -140,7 +174,29 @@ mod tests {
             &["__Host-wechat_session=a; __Host-wechat_session=a"],
             &["  __Host-wechat_session=a  ;"],
         ] {
-            assert_eq!(find(&headers(lines), SESSION), Found::One("a"), "{lines:?}");
+            assert_eq!(
+                find_among(&headers(lines), SESSION, Separators::SemicolonAndComma),
+                Found::One("a"),
+                "{lines:?}"
+            );
+        }
+    }
+
+    /// What a sibling sub-domain can plant must not count as ours.
+    #[test]
+    fn a_comma_inside_a_browsers_cookie_separates_nothing() {
+        let planted = headers(&["lang=zh,__Host-wechat_session=evil"]);
+        assert_eq!(find(&planted, SESSION), Found::None);
+        assert_eq!(pairs(&planted).count(), 1);
+        let beside = headers(&["lang=zh,__Host-wechat_session=evil; __Host-wechat_session=good"]);
+        assert_eq!(find(&beside, SESSION), Found::One("good"));
+        for (user_agent, separators) in [
+            ("Mozilla/5.0 (iPhone) MicroMessenger/8.0", Separators::Semicolon),
+            ("curl/8.5", Separators::SemicolonAndComma),
+            ("", Separators::SemicolonAndComma),
+        ] {
+            let agent = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_str(user_agent).unwrap())]);
+            assert_eq!(Separators::of(&agent), separators, "{user_agent}");
         }
     }
 
@@ -151,7 +207,11 @@ mod tests {
             &["__Host-wechat_session=a", "__Host-wechat_session=b"],
             &["__Host-wechat_session=a,__Host-wechat_session="],
         ] {
-            assert_eq!(find(&headers(lines), SESSION), Found::Conflict, "{lines:?}");
+            assert_eq!(
+                find_among(&headers(lines), SESSION, Separators::SemicolonAndComma),
+                Found::Conflict,
+                "{lines:?}"
+            );
         }
     }
 
@@ -203,7 +263,7 @@ mod tests {
             let headers: HeaderMap = lines.iter().map(|line| (header::COOKIE, HeaderValue::from_str(line).unwrap())).collect();
             if let Forwarded::Rest(rest) = without_ours(&headers) {
                 let again = HeaderMap::from_iter([(header::COOKIE, rest)]);
-                prop_assert_eq!(find(&again, SESSION), Found::None);
+                prop_assert_eq!(find_among(&again, SESSION, Separators::SemicolonAndComma), Found::None);
             }
         }
     }

@@ -63,7 +63,9 @@ impl Origin {
     /// What a client's `Host` header says for this origin, as [`authority`] reads it.
     #[must_use]
     pub fn authority(&self) -> &str {
-        self.text.get(self.scheme_len + 3..).unwrap_or_default()
+        let host = self.text.get(self.scheme_len + 3..).unwrap_or_default();
+        // As `authority` reads a client's: an origin on the other scheme's port would never be found otherwise.
+        host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host)
     }
 
     /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it. A way back that
@@ -123,6 +125,7 @@ mod tests {
             ("https://Shop.Example.com", "https://shop.example.com", "shop.example.com"),
             ("https://shop.example.com:443/", "https://shop.example.com", "shop.example.com"),
             ("https://shop.example.com:8443", "https://shop.example.com:8443", "shop.example.com:8443"),
+            ("https://shop.example.com:80", "https://shop.example.com:80", "shop.example.com"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080"),
             ("http://a.localhost:8080", "http://a.localhost:8080", "a.localhost:8080"),
         ] {

@@ -33,8 +33,8 @@ pub enum PathFault {
     /// A percent sign without two hex digits, or bytes that are not UTF-8.
     #[error("is not decodable")]
     NotDecodable,
-    /// A control character or a fragment.
-    #[error("holds a control character")]
+    /// A control character, or a decoded `?` or `#`.
+    #[error("holds a control character, or an encoded end of the path")]
     ControlCharacter,
 }
 
@@ -51,7 +51,8 @@ impl<'a> NormalPath<'a> {
         for byte in text.bytes() {
             match byte {
                 b'\\' => return Err(PathFault::EncodedSlash),
-                0..=0x1f | 0x7f | b'#' => return Err(PathFault::ControlCharacter),
+                // A decoded `?` or `#` would end the path for a server that decodes before it parses.
+                0..=0x1f | 0x7f | b'#' | b'?' => return Err(PathFault::ControlCharacter),
                 _ => {}
             }
         }
@@ -128,7 +129,9 @@ fn still_encoded(text: &[u8]) -> bool {
         [b'%', high, low] => {
             let digit = |byte: &u8| char::from(*byte).to_digit(16);
             match (digit(high), digit(low)) {
-                (Some(high), Some(low)) => matches!(high * 16 + low, 0..=0x1f | 0x25 | 0x2e | 0x2f | 0x5c | 0x7f),
+                (Some(high), Some(low)) => {
+                    matches!(high * 16 + low, 0..=0x1f | 0x23 | 0x25 | 0x2e | 0x2f | 0x3b | 0x3f | 0x5c | 0x7f)
+                }
                 _ => false,
             }
         }
@@ -188,6 +191,8 @@ mod tests {
             ("/a%0d%0ab", ControlCharacter),
             ("/a%7f", ControlCharacter),
             ("/a%23b", ControlCharacter),
+            ("/admin%3fx", ControlCharacter),
+            ("/admin%253fx", EncodedTwice),
             ("/a#b", ControlCharacter),
             ("/a%zz", NotDecodable),
             ("/a%", NotDecodable),

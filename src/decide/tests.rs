@@ -58,7 +58,8 @@ fn fixture() -> Fixture {
         rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".to_owned()].into())),
         rule("/nobody", Requirement::Subjects(Arc::from([]))),
     ]);
-    let sessions = Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None), Lookups::default());
+    let sessions =
+        Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None, NOW), Lookups::default());
     let sites: HashMap<String, Site> =
         [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into();
     let grant = Grant {
@@ -89,6 +90,7 @@ fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Chec
         target,
         client: [203, 0, 113, 9].into(),
         credential,
+        bearer_is_ours: false,
         wants: Wants::Page,
         forwarded_cookies: cookie::Forwarded::Untouched,
     }

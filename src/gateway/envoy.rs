@@ -11,6 +11,7 @@ use crate::check::{Check, Credential, Decision, Identity};
 use crate::cookie::{self, Forwarded, Found};
 use crate::html::Language;
 use crate::path::NormalPath;
+use crate::session::token;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::net::IpAddr;
@@ -37,6 +38,7 @@ impl Envoy {
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
             client: self.client_address.read(headers, peer),
             credential: credential(headers),
+            bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
             wants: wants::classify(&request.method, headers),
             forwarded_cookies: cookie::without_ours(headers),
         }
@@ -66,13 +68,13 @@ pub fn denied() -> Answer {
 }
 
 fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: &Check) -> Answer {
+    let our_bearer = check.bearer_is_ours;
     let mut answer = Answer::default();
     let headers = answer.headers_mut();
     headers.reserve(12);
     answer::identify(headers, identity);
     // A header both set and removed is removed, so this names only what is not set.
     let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
-    let our_bearer = matches!((identity, check.credential), (Identity::Known(_), Credential::Bearer(_)));
     match (only_our_cookies, our_bearer) {
         (true, true) => headers.insert(REMOVE, HeaderValue::from_static("cookie, authorization")),
         (true, false) => headers.insert(REMOVE, HeaderValue::from_static("cookie")),
@@ -105,7 +107,7 @@ pub fn host(request: &Parts) -> &str {
 /// The session cookie, or a bearer token where there is no such cookie: an application may have bearer tokens of its own.
 #[must_use]
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
-    match cookie::find(headers, cookie::SESSION) {
+    match cookie::find_among(headers, cookie::SESSION, cookie::Separators::of(headers)) {
         Found::Conflict => Credential::Conflict,
         Found::One(token) => Credential::Cookie(token),
         Found::None => bearer(headers),
@@ -142,6 +144,9 @@ mod tests {
     fn envoy() -> Envoy {
         Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() }
     }
+
+    /// `{"alg":"ES256","typ":"wechat-session+jwt","kid":"k"}` and no more.
+    const OUR_BEARER: &str = "Bearer eyJhbGciOiJFUzI1NiIsInR5cCI6IndlY2hhdC1zZXNzaW9uK2p3dCIsImtpZCI6ImsifQ.e30.c2ln";
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -270,7 +275,13 @@ mod tests {
             (&[("cookie", "a=1; __Host-wechat_session=s")][..], true, Some(("cookie", "a=1"))),
             (&[("cookie", "__Host-wechat_session=s")], true, Some(("x-envoy-auth-headers-to-remove", "cookie"))),
             (&[("cookie", "__Host-wechat_session=s")], false, Some(("x-envoy-auth-headers-to-remove", "cookie"))),
-            (&[("authorization", "Bearer s")], true, Some(("x-envoy-auth-headers-to-remove", "authorization"))),
+            (&[("authorization", OUR_BEARER)], true, Some(("x-envoy-auth-headers-to-remove", "authorization"))),
+            (&[("authorization", OUR_BEARER)], false, Some(("x-envoy-auth-headers-to-remove", "authorization"))),
+            (
+                &[("authorization", OUR_BEARER), ("cookie", "__Host-wechat_session=s")],
+                true,
+                Some(("x-envoy-auth-headers-to-remove", "cookie, authorization")),
+            ),
             (&[("authorization", "Bearer the-applications-own")], false, None),
             (&[("cookie", "a=1")], true, None),
         ] {

@@ -10,7 +10,7 @@ use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
 use crate::session::Grant;
 use crate::telemetry;
-use crate::wechat::{Application, Code, Exchanged, Scope};
+use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,7 +90,10 @@ impl Login {
         if exchanged.snapshot {
             return Err(LoginFault::Snapshot);
         }
-        let told = self.told_profile(app, flow.flow(), application, &exchanged).await;
+        let (told, missed) = match self.told_profile(app, flow.flow(), application, &exchanged).await {
+            Ok(told) => (told, None),
+            Err(fault) => (None, Some(fault)),
+        };
         let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
         let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
         let subject = match (app.subject, &unionid) {
@@ -98,14 +101,15 @@ impl Login {
                 format!("wx:{}:{}", application.appid.as_str(), exchanged.openid.as_str())
             }
             (SubjectRule::Unionid, Some(unionid)) => format!("wx:union:{unionid}"),
-            (SubjectRule::Unionid, None) => return Err(LoginFault::NoUnionid),
+            // It might have come with the profile.
+            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginFault::NoUnionid)),
         };
         let profile = match told {
             Some(told) => {
-                self.memory.profiles.remember(&subject, &told.profile);
+                self.memory.profiles.remember(&app.name, &subject, &told.profile);
                 told.profile
             }
-            None => self.memory.profiles.last_known(&subject),
+            None => self.memory.profiles.last_known(&app.name, &subject),
         };
         self.admit(app, flow, application, &exchanged, subject, unionid, profile)
     }
@@ -152,7 +156,7 @@ impl Login {
         flow: Flow,
         application: &Application,
         exchanged: &Exchanged,
-    ) -> Option<crate::wechat::Profiled> {
+    ) -> Result<Option<Profiled>, LoginFault> {
         let asks = match app.scope(flow) {
             Scope::Base => false,
             // Asked for, but the person or WeChat granted less: no fault, no profile (48001).
@@ -160,16 +164,13 @@ impl Login {
             Scope::Login => true,
         };
         if !asks {
-            return None;
+            return Ok(None);
         }
-        match self.client.userinfo(application, exchanged).await {
-            Ok(told) => Some(told),
-            Err(fault) => {
-                self.metrics.profile_degraded(&app.name);
-                tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
-                None
-            }
-        }
+        self.client.userinfo(application, exchanged).await.map(Some).map_err(|fault| {
+            self.metrics.profile_degraded(&app.name);
+            tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
+            LoginFault::from(&fault)
+        })
     }
 
     /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).

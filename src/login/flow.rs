@@ -99,8 +99,14 @@ pub fn begin(
     now: Timestamp,
 ) -> Option<Begun> {
     let state = random::state();
-    let under_way = UnderWay { state: state.clone(), flow, return_to, at: now.0, restarts };
-    let sealed = keys.seal(&context(app), &serde_json::to_vec(&under_way).ok()?, now)?;
+    let mut under_way = UnderWay { state: state.clone(), flow, return_to, at: now.0, restarts };
+    let seal = |under_way: &UnderWay| keys.seal(&context(app), &serde_json::to_vec(under_way).ok()?, now);
+    let mut sealed = seal(&under_way)?;
+    if sealed.len() > MOST_SEALED {
+        // Text that grows when it is written as JSON: better home than nowhere.
+        under_way.return_to = app.origin.absolute("/");
+        sealed = seal(&under_way)?;
+    }
     let mut cookies = superfluous(app, headers, keys, now);
     cookies.push(cookie::set(&name(&state), &sealed, "/", LIFETIME));
     Some(Begun { state, cookies })

@@ -1,4 +1,4 @@
-//! The last known profile of each subject, for the time when WeChat does not tell. In memory, bounded.
+//! The last known profile of each subject at each application, for the time when WeChat does not tell. In memory, bounded.
 
 use crate::check::Profile;
 use std::time::Duration;
@@ -11,7 +11,7 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Profiles by subject.
 pub struct Profiles {
-    kept: moka::sync::Cache<String, Profile>,
+    kept: moka::sync::Cache<(String, String), Profile>,
 }
 
 impl Default for Profiles {
@@ -21,14 +21,14 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// The last known profile of `subject`; an empty one where there is none.
+    /// The last known profile of `subject` at `app`, which it consented to there; an empty one where there is none.
     #[must_use]
-    pub fn last_known(&self, subject: &str) -> Profile {
-        self.kept.get(subject).unwrap_or_default()
+    pub fn last_known(&self, app: &str, subject: &str) -> Profile {
+        self.kept.get(&(app.to_owned(), subject.to_owned())).unwrap_or_default()
     }
 
     /// Remembers what WeChat just said.
-    pub fn remember(&self, subject: &str, profile: &Profile) {
-        self.kept.insert(subject.to_owned(), profile.clone());
+    pub fn remember(&self, app: &str, subject: &str, profile: &Profile) {
+        self.kept.insert((app.to_owned(), subject.to_owned()), profile.clone());
     }
 }

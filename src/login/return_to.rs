@@ -11,23 +11,29 @@ use url::form_urlencoded;
 /// What WeChat adds to addresses that are shared, and what a callback carries (protocol §8.3): none of it is the page's.
 const NOT_THE_PAGES: [&str; 6] = ["code", "state", "nsukey", "wxsigntext", "isappinstalled", "from"];
 
-/// The absolute address that `wanted` leads back to.
+/// The absolute address that `wanted` leads back to from WeChat, without what WeChat adds to addresses.
 #[must_use]
 pub fn accept(wanted: Option<&str>, app: &App, prefix: &str) -> String {
-    wanted.and_then(|wanted| accepted(wanted, app, prefix)).unwrap_or_else(|| app.origin.absolute("/"))
+    wanted.and_then(|wanted| accepted(wanted, app, prefix, &NOT_THE_PAGES)).unwrap_or_else(|| app.origin.absolute("/"))
 }
 
-fn accepted(wanted: &str, app: &App, prefix: &str) -> Option<String> {
+/// The absolute address that `wanted` leads back to, its query as it is: the person was not at WeChat.
+#[must_use]
+pub fn accept_as_it_is(wanted: Option<&str>, app: &App, prefix: &str) -> String {
+    wanted.and_then(|wanted| accepted(wanted, app, prefix, &[])).unwrap_or_else(|| app.origin.absolute("/"))
+}
+
+fn accepted(wanted: &str, app: &App, prefix: &str, dropped: &[&str]) -> Option<String> {
     let plain = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'\\' && byte != b'#';
     if wanted.len() > MOST_RETURN_BYTES || !wanted.bytes().all(plain) {
         return None;
     }
     if wanted.starts_with('/') {
-        let target = target(wanted)?;
+        let target = target(wanted, dropped)?;
         return not_ours(wanted, prefix).then(|| app.origin.absolute(&target));
     }
     let (origin, rest) = app.return_to.iter().find_map(|origin| Some((origin, below(wanted, origin)?)))?;
-    Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest })?))
+    Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, dropped)?))
 }
 
 /// What follows `origin` in `wanted`, where a parser agrees that this is its origin.
@@ -39,7 +45,7 @@ fn below<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
 }
 
 /// Path and query to go to, if the path is one in every reading.
-fn target(wanted: &str) -> Option<String> {
+fn target(wanted: &str, dropped: &[&str]) -> Option<String> {
     let (path, query) = wanted.split_once('?').map_or((wanted, None), |(path, query)| (path, Some(query)));
     readings(path).iter().all(|reading| is_local(reading)).then_some(())?;
     let Some(query) = query else { return Some(path.to_owned()) };
@@ -48,7 +54,7 @@ fn target(wanted: &str) -> Option<String> {
         .split('&')
         .filter(|pair| {
             let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
-            !name.is_some_and(|name| NOT_THE_PAGES.contains(&name.as_str()))
+            !name.is_some_and(|name| dropped.contains(&name.as_str()))
         })
         .collect();
     Some(if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) })
@@ -130,6 +136,13 @@ mod tests {
             assert_eq!(accept(wanted), to, "{wanted}");
         }
         assert_eq!(super::accept(None, &app(), "/_wechat"), "https://shop.example.com/");
+    }
+
+    #[test]
+    fn a_renewal_changes_nothing_of_the_pages_own_query() {
+        let to = accept_as_it_is(Some("/report?from=2026-01-01&state=open&code=7"), &app(), "/_wechat");
+        assert_eq!(to, "https://shop.example.com/report?from=2026-01-01&state=open&code=7");
+        assert_eq!(accept_as_it_is(Some("//evil.example"), &app(), "/_wechat"), "https://shop.example.com/");
     }
 
     #[test]

@@ -157,6 +157,16 @@ fn the_longest_return_address_fits_a_cookie() {
     assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), long);
 }
 
+#[test]
+fn a_return_address_that_does_not_fit_leads_home() {
+    let (app, keys) = (app(), key_ring());
+    let growing = format!("https://shop.example.com/{}", "\"".repeat(2_000));
+    let begun = flow::begin(&app, Flow::Website, growing, 0, &HeaderMap::new(), &keys, NOW).unwrap();
+    let jar = browser(Vec::new(), &begun.cookies);
+    let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
+    assert_eq!(opened.return_to(), "https://shop.example.com/");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 

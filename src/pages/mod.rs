@@ -181,10 +181,11 @@ impl Visit<'_> {
         }
     }
 
-    /// Whether the person came from a page of this very application, or typed the address.
+    /// Whether the person came from a page of this very application. A link in a chat or a QR code did not, though the
+    /// browser then says `none`, as it does for a typed address.
     fn is_same_origin(&self) -> bool {
         match self.header(http::HeaderName::from_static("sec-fetch-site")) {
-            "same-origin" | "none" => true,
+            "same-origin" => true,
             // A browser too old to say: the page before says it, or nothing does.
             "" => {
                 let referrer = url::Url::parse(self.header(http::header::REFERER)).ok();

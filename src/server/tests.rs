@@ -1,17 +1,20 @@
-//! Doors with real sockets: what slow, silent, greedy and many clients get.
+//! Doors with real sockets: what ordinary, greedy and many clients get.
+
+mod end;
+mod held;
+mod socket;
 
 use super::connection::Answer;
 use super::*;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 struct Open {
@@ -35,15 +38,20 @@ async fn handle(request: Request<Incoming>, _: IpAddr) -> Answer {
     match request.uri().path() {
         "/panic" => panic!("a handler fails"),
         "/slow" => tokio::time::sleep(Duration::from_millis(400)).await,
+        "/hang" => std::future::pending().await,
+        "/big" => return Response::new(Full::new(Bytes::from(vec![b'a'; 4 << 20]))),
         _ => {}
     }
     Response::new(Full::new(Bytes::from(format!("{} {:?}", request.uri().path(), request.version()))))
 }
 
 async fn open(address: &str, budget: Budget, deadline: Duration) -> Open {
+    open_until(address, budget, Drain::new(Duration::ZERO, deadline, TaskTracker::new())).await
+}
+
+async fn open_until(address: &str, budget: Budget, drain: Drain) -> Open {
     let door = Door::bind(&address.parse().unwrap(), budget).await.unwrap();
     let (address, open) = (door.local_address().clone(), Gauge::default());
-    let drain = Drain::new(Duration::ZERO, deadline, TaskTracker::new());
     let denied = || Response::builder().status(403).body(Full::default()).unwrap();
     let serving = tokio::spawn(door.serve(handle, drain.clone(), open.clone(), |_| (), denied));
     Open { address, drain, open, serving }
@@ -60,6 +68,30 @@ async fn connect(door: &Open) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+/// An HTTP/2 client, and the end of its connection.
+async fn http2(door: &Open) -> (Http2, tokio::task::JoinHandle<hyper::Result<()>>) {
+    let io = hyper_util::rt::TokioIo::new(connect(door).await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(format!("http://a.example{path}")).body(Full::default()).unwrap()
+}
+
+/// Waits until `condition` holds; false where it does not within the time.
+async fn within(time: Duration, condition: impl Fn() -> bool) -> bool {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(time, holds).await.is_ok()
+}
+
 /// Sends `bytes` and reads until the other side closes or `within` has passed.
 async fn exchange(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), bytes: &[u8], within: Duration) -> String {
     let _ = stream.write_all(bytes).await;
@@ -74,61 +106,32 @@ const CLOSE: &[u8] = b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 async fn http_1_and_http_2_share_one_port() {
     let (door, mut stream) = tcp().await;
     assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
-    let stream = connect(&door).await;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::builder().uri("http://a.example/b").body(Full::<Bytes>::default()).unwrap();
-    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    let (mut sender, _connection) = http2(&door).await;
+    assert_eq!(sender.send_request(request("GET", "/b")).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("check.sock");
-    let address = format!("unix:{}", path.display());
-    let door = open(&address, short(), Duration::from_secs(1)).await;
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let mut stream = UnixStream::connect(&path).await.unwrap();
-    assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
-    let taken = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap();
-    assert!(matches!(taken, BindFault::Taken(_)), "{taken}");
-    door.drain.run().await;
-    tokio::time::timeout(Duration::from_secs(1), async {
-        while path.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
-    .unwrap();
+async fn the_answer_to_a_head_has_its_length_and_no_body() {
+    let (door, mut stream) = tcp().await;
+    let head = b"HEAD /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = exchange(&mut stream, head, Duration::from_secs(2)).await;
+    assert!(answer.contains("content-length: 11\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let (mut sender, _connection) = http2(&door).await;
+    let answer = sender.send_request(request("HEAD", "/a")).await.unwrap();
+    assert_eq!(answer.headers()["content-length"], "11");
+    assert!(answer.collect().await.unwrap().to_bytes().is_empty());
 }
 
 #[tokio::test]
-async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("check.sock");
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let address: Address = format!("unix:{}", path.display()).parse().unwrap();
-    drop(Door::bind(&address, short()).await.unwrap());
-    std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(Door::bind(&address, short()).await.err().unwrap(), BindFault::NotASocket(_)));
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-}
-
-#[tokio::test]
-async fn a_client_that_says_nothing_or_half_is_let_go() {
-    let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
-    for half in [&b""[..], b"G", b"GET /a HTTP/1.1\r\nhost: a\r\nx: ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
-        let mut stream = connect(&door).await;
+async fn a_body_that_nobody_asked_for_is_not_waited_for() {
+    for body in ["content-length: 1000000\r\n", "transfer-encoding: chunked\r\n"] {
+        let (_door, mut stream) = tcp().await;
+        let head = format!("POST /a HTTP/1.1\r\nhost: a\r\n{body}\r\n");
         let begun = Instant::now();
-        exchange(&mut stream, half, Duration::from_secs(5)).await;
-        assert!(begun.elapsed() < Duration::from_secs(2), "{half:?} held for {:?}", begun.elapsed());
+        let answer = exchange(&mut stream, head.as_bytes(), Duration::from_secs(5)).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{body:?} held for {:?}", begun.elapsed());
     }
-    let mut stream = connect(&door).await;
-    let begun = Instant::now();
-    let answered = exchange(&mut stream, b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n", Duration::from_secs(5)).await;
-    assert!(answered.contains("200 OK") && begun.elapsed() < Duration::from_secs(2), "an idle keep-alive is let go");
 }
 
 #[tokio::test]
@@ -144,6 +147,17 @@ async fn heads_are_bounded_above_what_envoy_passes_on() {
         let head = format!("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: {}\r\n\r\n", "a".repeat(length));
         let answer = exchange(&mut stream, head.as_bytes(), Duration::from_secs(2)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{length}: {answer:.80}");
+    }
+}
+
+#[tokio::test]
+async fn heads_are_bounded_over_http_2_too() {
+    for (length, status) in [(60 * 1024, 200), (100 * 1024, 431)] {
+        let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
+        let (mut sender, _connection) = http2(&door).await;
+        let mut request = request("GET", "/a");
+        request.headers_mut().insert("x", "a".repeat(length).parse().unwrap());
+        assert_eq!(sender.send_request(request).await.unwrap().status(), status, "{length}");
     }
 }
 
@@ -184,31 +198,9 @@ async fn a_handler_that_panics_denies_and_the_door_stays_open() {
             .await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(2)).await.contains("200 OK"));
-}
-
-#[tokio::test]
-async fn a_drain_announces_the_end_and_finishes_what_is_under_way() {
-    let (door, mut stream) = tcp().await;
-    stream.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let begun = Instant::now();
-    let drain = door.drain.clone();
-    let draining = tokio::spawn(async move { drain.run().await });
-    let answer = exchange(&mut stream, b"", Duration::from_secs(3)).await;
-    assert!(answer.contains("200 OK") && answer.to_lowercase().contains("connection: close"), "{answer}");
-    draining.await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    assert_eq!(door.open.get(), 0);
-}
-
-#[tokio::test]
-async fn a_drain_ends_at_its_deadline_whoever_holds_on() {
-    let door = open("127.0.0.1:0", Budget::check(), Duration::from_millis(300)).await;
-    let mut stream = connect(&door).await;
-    stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /half").await.unwrap();
-    let begun = Instant::now();
-    door.drain.run().await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let (mut sender, _connection) = http2(&door).await;
+    assert_eq!(sender.send_request(request("GET", "/panic")).await.unwrap().status(), 403);
+    assert_eq!(sender.send_request(request("GET", "/a")).await.unwrap().status(), 200);
 }
 
 #[test]

@@ -6,8 +6,9 @@
 use super::revocation::Revocation;
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
@@ -22,12 +23,18 @@ const MOST_LINE: usize = 4_096;
 /// Dead lines the file may hold before it is written anew.
 const SLACK: usize = 10_000;
 
+/// Held locked by the process that writes the journal.
+const LOCK_NAME: &str = "revocations.lock";
+
 /// Why the journal cannot be used. The operator's fault, or the disk's.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalFault {
     /// The file system refused.
     #[error("{0}: {1}")]
     Io(PathBuf, std::io::Error),
+    /// Another process writes it: two would lose each other's lines.
+    #[error("{0}: another process uses this directory; give each its own")]
+    InUse(PathBuf),
     /// A line in the middle is not one of ours.
     #[error("{0}: line {1} is not a revocation; mend or remove that line: guessing could let a revoked session in")]
     Line(PathBuf, usize),
@@ -38,6 +45,11 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     lines: usize,
+    /// Bytes that are whole lines.
+    length: u64,
+    /// A write failed: what is in memory is not all on the disk.
+    torn: bool,
+    _lock: File,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,14 +67,20 @@ impl Journal {
     /// [`JournalFault`]: the directory must exist and be writable, every line readable.
     pub fn open(directory: &Path, now: Timestamp) -> Result<(Self, Vec<Revocation>), JournalFault> {
         let path = directory.join(FILE_NAME);
+        let lock = lock(directory)?;
         let brought = match File::open(&path) {
             Ok(file) => read(&path, file)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(JournalFault::Io(path, error)),
         };
-        let live: Vec<Revocation> = brought.into_iter().filter(|revocation| revocation.until > now.0).collect();
-        let file = rewrite(&path, &live)?;
-        Ok((Self { path, file, lines: live.len() }, live))
+        let live = if brought.iter().any(|revocation| revocation.until > now.0) {
+            brought.into_iter().filter(|revocation| revocation.until > now.0).collect()
+        } else {
+            // A clock that makes all of them old is not believed: it may be a year ahead, and lines cost little.
+            brought
+        };
+        let (file, length) = rewrite(&path, &live)?;
+        Ok((Self { path, file, lines: live.len(), length, torn: false, _lock: lock }, live))
     }
 
     /// Writes one line and waits until the disk has it.
@@ -71,15 +89,25 @@ impl Journal {
     /// The file system refused.
     pub fn append(&mut self, revocation: &Revocation) -> Result<(), JournalFault> {
         let line = render(revocation);
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        self.lines += 1;
-        written.map_err(|error| JournalFault::Io(self.path.clone(), error))
+        match self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
+            Ok(()) => {
+                self.lines += 1;
+                self.length += line.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // Half a line must not be there for the next one to be glued to.
+                let _ = self.file.set_len(self.length);
+                self.torn = true;
+                Err(JournalFault::Io(self.path.clone(), error))
+            }
+        }
     }
 
-    /// Whether most lines are dead, `live` being how many are not.
+    /// Whether most lines are dead, `live` being how many are not, or some are missing.
     #[must_use]
     pub fn wants_compaction(&self, live: usize) -> bool {
-        self.lines > live.saturating_mul(2).saturating_add(SLACK)
+        self.torn || self.lines > live.saturating_mul(2).saturating_add(SLACK)
     }
 
     /// Writes the file anew with these lines alone.
@@ -87,8 +115,9 @@ impl Journal {
     /// # Errors
     /// The file system refused; the old file stays.
     pub fn compact(&mut self, live: &[Revocation]) -> Result<(), JournalFault> {
-        self.file = rewrite(&self.path, live)?;
+        (self.file, self.length) = rewrite(&self.path, live)?;
         self.lines = live.len();
+        self.torn = false;
         Ok(())
     }
 }
@@ -119,11 +148,23 @@ fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalFault> {
     Ok(revocations)
 }
 
-/// Puts a new file in the old one's place in one step, and leaves it open for appending.
-fn rewrite(path: &Path, live: &[Revocation]) -> Result<File, JournalFault> {
+/// Keeps every other process away from the journal in `directory`, as long as the file is open.
+fn lock(directory: &Path) -> Result<File, JournalFault> {
+    let path = directory.join(LOCK_NAME);
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    let file = opened.map_err(|error| JournalFault::Io(path.clone(), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalFault::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(JournalFault::Io(path, error)),
+    }
+}
+
+/// Puts a new file in the old one's place in one step, and leaves it open for appending; its length.
+fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalFault> {
     let fresh = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&fresh)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
         for revocation in live {
             file.write_all(render(revocation).as_bytes())?;
         }
@@ -132,7 +173,9 @@ fn rewrite(path: &Path, live: &[Revocation]) -> Result<File, JournalFault> {
         if let Some(directory) = path.parent() {
             File::open(directory)?.sync_all()?;
         }
-        OpenOptions::new().append(true).open(path)
+        let file = OpenOptions::new().append(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
     };
     write().map_err(|error| JournalFault::Io(path.to_owned(), error))
 }
@@ -184,6 +227,53 @@ mod tests {
         drop(journal);
         let (_, brought) = Journal::open(directory.path(), Timestamp(0)).unwrap();
         assert_eq!(brought, [revocation("b", 100), revocation("c", 100)]);
+    }
+
+    #[test]
+    fn two_processes_never_write_one_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalFault::InUse(_))));
+        drop(first);
+        assert!(Journal::open(directory.path(), Timestamp(0)).is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_is_years_ahead_forgets_nothing_at_the_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        journal.append(&revocation("a", 100)).unwrap();
+        drop(journal);
+        drop(Journal::open(directory.path(), Timestamp(1_000_000)).unwrap());
+        let (_, brought) = Journal::open(directory.path(), Timestamp(50)).unwrap();
+        assert_eq!(brought, [revocation("a", 100)]);
+    }
+
+    #[test]
+    fn what_a_full_disk_kept_out_is_written_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        journal.append(&revocation("a", 100)).unwrap();
+        // A file opened for reading alone fails as a full disk does.
+        let good = std::mem::replace(&mut journal.file, File::open(directory.path().join(FILE_NAME)).unwrap());
+        assert!(journal.append(&revocation("b", 100)).is_err());
+        journal.file = good;
+        assert!(journal.wants_compaction(2), "something is missing");
+        journal.compact(&[revocation("a", 100), revocation("b", 100)]).unwrap();
+        drop(journal);
+        let (_, brought) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        assert_eq!(brought, [revocation("a", 100), revocation("b", 100)]);
+    }
+
+    #[test]
+    fn the_journal_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let _journal = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        for name in [FILE_NAME, LOCK_NAME] {
+            let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]

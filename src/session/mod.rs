@@ -61,7 +61,7 @@ pub enum Age {
     Fresh,
     /// In its last third: the next may go out with an answer.
     Ending,
-    /// Past `exp`; alive because the picture of revocations is whole.
+    /// Past `exp`; alive because revocations are known here: all since the start, and those before it from the journal.
     Ended,
 }
 
@@ -201,14 +201,10 @@ impl Sessions {
     fn issue(&self, claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
         let keys = self.keys.current();
         let key = keys.signing(now).ok_or(IssueFault)?;
-        let token = token::issue(claims, key).map_err(|_| IssueFault)?;
+        let (token, verified) = token::issue(claims, key).map_err(|_| IssueFault)?;
         // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
-        if let Ok(verified) =
-            Unverified::read(&token, &keys, settings, now).and_then(|unverified| unverified.verify(&keys))
-        {
-            let place = Cache::key(keys.generation(), &settings.issuer, &settings.audience, &token);
-            self.cache.keep(place, Arc::new(Session::new(verified)));
-        }
+        let place = Cache::key(keys.generation(), &settings.issuer, &settings.audience, &token);
+        self.cache.keep(place, Arc::new(Session::new(verified)));
         Ok(Issued {
             token,
             sid: claims.sid.clone(),
@@ -239,7 +235,9 @@ impl Sessions {
 
 /// What time says of a verified token.
 fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Age, Refusal> {
-    if claims.session_exp <= now.0 {
+    // What the configuration allows today counts, should it have allowed more when the token was issued.
+    let over = Timestamp(claims.auth_time).plus(settings.lifetime).min(Timestamp(claims.session_exp));
+    if over <= now {
         return Err(Refusal::Expired);
     }
     // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
@@ -249,7 +247,7 @@ fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Age, Re
     if now.since(Timestamp(claims.iat)) > settings.idle {
         return Err(Refusal::Idle);
     }
-    let left = Timestamp(claims.exp).since(now);
+    let left = Timestamp(claims.iat).plus(settings.token_lifetime).min(Timestamp(claims.exp)).since(now);
     Ok(if left.is_zero() {
         Age::Ended
     } else if left < settings.token_lifetime / 3 {

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries held at most: about 100 bytes each.
 const MOST: usize = 200_000;
@@ -26,6 +26,9 @@ pub struct Revocations {
     journal: Option<Mutex<Journal>>,
     /// The longest any session can live.
     horizon: Duration,
+    /// When this began, by both clocks: what is dropped is judged by the earlier of them, so that a wall clock that
+    /// runs ahead for a moment forgets nothing.
+    began: (Timestamp, Instant),
 }
 
 type Held = HashMap<Target, Revocation>;
@@ -33,10 +36,15 @@ type Held = HashMap<Target, Revocation>;
 impl Revocations {
     /// Revocations in memory, with what `journal` brought back.
     #[must_use]
-    pub fn new(horizon: Duration, journal: Option<(Journal, Vec<Revocation>)>) -> Self {
+    pub fn new(horizon: Duration, journal: Option<(Journal, Vec<Revocation>)>, now: Timestamp) -> Self {
         let (journal, brought) = journal.map_or((None, Vec::new()), |(journal, brought)| (Some(journal), brought));
-        let revocations =
-            Self { held: RwLock::default(), version: AtomicU64::new(1), journal: journal.map(Mutex::new), horizon };
+        let revocations = Self {
+            held: RwLock::default(),
+            version: AtomicU64::new(1),
+            journal: journal.map(Mutex::new),
+            horizon,
+            began: (now, Instant::now()),
+        };
         for revocation in brought {
             let _ = revocations.insert(revocation);
         }
@@ -54,8 +62,7 @@ impl Revocations {
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.append(&in_force)?;
         if journal.wants_compaction(self.len()) {
-            let live = self.live(now);
-            journal.compact(&live)?;
+            journal.compact(&self.live(now))?;
         }
         Ok(())
     }
@@ -79,8 +86,10 @@ impl Revocations {
         covered
     }
 
-    /// Drops what no living session can be concerned by.
+    /// Drops what no living session can be concerned by, and writes what the disk would not take before.
     pub fn sweep(&self, now: Timestamp) {
+        self.mend(now);
+        let now = self.surely(now);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, entry| entry.until > now.0);
         held.shrink_to_fit();
@@ -104,7 +113,24 @@ impl Revocations {
         self.journal.is_some()
     }
 
+    /// `now`, but no later than the monotonic clock allows.
+    fn surely(&self, now: Timestamp) -> Timestamp {
+        let (wall, monotonic) = self.began;
+        now.min(wall.plus(monotonic.elapsed() + super::token::LEEWAY))
+    }
+
+    fn mend(&self, now: Timestamp) {
+        let Some(journal) = &self.journal else { return };
+        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if journal.wants_compaction(self.len())
+            && let Err(fault) = journal.compact(&self.live(now))
+        {
+            tracing::warn!(%fault, "the journal could not be written anew");
+        }
+    }
+
     fn live(&self, now: Timestamp) -> Vec<Revocation> {
+        let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.values().filter(|entry| entry.until > now.0).cloned().collect()
     }
@@ -114,9 +140,13 @@ impl Revocations {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let mut in_force = revocation;
         if held.len() >= MOST && !held.contains_key(&in_force.target) {
-            held.retain(|_, entry| entry.until > in_force.at);
+            let now = self.surely(Timestamp(in_force.at));
+            held.retain(|_, entry| entry.until > now.0);
             if held.len() >= MOST {
                 tracing::error!(held = MOST, "the table of revocations is full: every session from before now ends");
+                // Those that were revoked while a clock ran ahead are covered too.
+                in_force.at = held.values().map(|entry| entry.at).fold(in_force.at, u64::max);
+                in_force.until = held.values().map(|entry| entry.until).fold(in_force.until, u64::max);
                 held.clear();
                 in_force.target = Target::Everyone(());
             }
@@ -154,7 +184,7 @@ mod tests {
     #[test]
     fn a_session_a_subject_and_an_application_can_be_revoked() {
         for kind in 0..3 {
-            let revocations = Revocations::new(Duration::from_secs(1_000), None);
+            let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
             let alice = claims(Timestamp(100));
             assert!(!covers(&revocations, &alice));
             revocations.revoke(target(kind), Timestamp(150)).unwrap();
@@ -165,7 +195,7 @@ mod tests {
     #[test]
     fn a_login_after_the_revocation_counts_again_but_a_revoked_session_never_does() {
         for (kind, covered) in [(0, true), (1, false), (2, false)] {
-            let revocations = Revocations::new(Duration::from_secs(1_000), None);
+            let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
             revocations.revoke(target(kind), Timestamp(150)).unwrap();
             assert_eq!(covers(&revocations, &claims(Timestamp(151))), covered, "{:?}", target(kind));
         }
@@ -173,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_session_that_was_looked_up_is_looked_up_again_after_a_change() {
-        let revocations = Revocations::new(Duration::from_secs(1_000), None);
+        let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
         let (alice, seen) = (claims(Timestamp(100)), AtomicU64::new(0));
         assert!(!revocations.covers(&alice, &seen));
         revocations.revoke(target(0), Timestamp(150)).unwrap();
@@ -183,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_entry_goes_when_no_session_it_concerns_can_be_alive() {
-        let revocations = Revocations::new(Duration::from_secs(1_000), None);
+        let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(2_000));
         revocations.revoke(target(0), Timestamp(150)).unwrap();
         revocations.sweep(Timestamp(1_149));
         assert_eq!(revocations.len(), 1);
@@ -192,8 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_runs_ahead_for_a_moment_forgets_nothing() {
+        let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(100));
+        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        revocations.sweep(Timestamp(400_000_000));
+        assert!(covers(&revocations, &claims(Timestamp(100))));
+    }
+
+    #[test]
     fn a_full_table_ends_everybody_rather_than_forget_one() {
-        let revocations = Revocations::new(Duration::from_secs(1_000_000), None);
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
         revocations.revoke(target(0), Timestamp(100)).unwrap();
         for number in 0..MOST {
             revocations.revoke(Target::Session(number.to_string()), Timestamp(200)).unwrap();
@@ -207,11 +245,11 @@ mod tests {
     fn a_restart_does_not_forget_that_everybody_was_ended() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(directory.path(), Timestamp(0)).unwrap();
-        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal));
+        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal), Timestamp(0));
         revocations.revoke(Target::Everyone(()), Timestamp(150)).unwrap();
         drop(revocations);
         let journal = Journal::open(directory.path(), Timestamp(160)).unwrap();
-        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal));
+        let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal), Timestamp(0));
         assert!(covers(&revocations, &claims(Timestamp(150))) && !covers(&revocations, &claims(Timestamp(151))));
     }
 }

@@ -45,7 +45,7 @@ fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     add_key(directory.path(), "20260101T000000Z");
     let keys = KeyRing::new(load(directory.path()));
-    Fixture { sessions: Sessions::new(keys, Revocations::new(HOUR * 24 * 7, None), Lookups::default()), directory }
+    Fixture { sessions: Sessions::new(keys, Revocations::new(HOUR * 24 * 7, None, NOW), Lookups::default()), directory }
 }
 
 fn add_key(directory: &std::path::Path, name: &str) {
@@ -286,7 +286,7 @@ fn line_7_times_are_integers_and_possible() {
         ("exp", Some(json!(1.8e9)), Refusal::Token(TokenFault::Malformed)),
         ("exp", Some(json!(-1)), Refusal::Token(TokenFault::Malformed)),
         ("exp", Some(json!(u64::MAX)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("exp", Some(json!(now + 901)), Refusal::Token(TokenFault::ImpossibleTimes)),
+        ("exp", Some(json!(now + 3_601)), Refusal::Token(TokenFault::ImpossibleTimes)),
         ("exp", Some(json!(now)), Refusal::Token(TokenFault::ImpossibleTimes)),
         ("iat", None, Refusal::Token(TokenFault::Malformed)),
         ("iat", Some(json!(now + 31)), Refusal::Token(TokenFault::ImpossibleTimes)),
@@ -493,4 +493,26 @@ proptest! {
     fn no_text_makes_it_panic(text in "\\PC{0,200}") {
         prop_assert!(fixture().verify(&text, NOW).is_err());
     }
+}
+
+#[test]
+fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_before_it() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };
+    let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.age());
+    assert_eq!(at(NOW), Ok(Age::Fresh));
+    assert_eq!(at(NOW.plus(Duration::from_secs(60))), Ok(Age::Ended));
+    assert_eq!(at(NOW.plus(HOUR)), Err(Refusal::Expired));
+}
+
+#[test]
+fn an_issued_token_is_known_from_its_first_check_on() {
+    let fixture = fixture();
+    let token = fixture.token();
+    let none_left = || Err(Duration::from_secs(3));
+    assert!(
+        fixture.sessions.verify(&token, &settings(), NOW, none_left).is_ok(),
+        "a neighbour's junk cannot lock it out"
+    );
 }

@@ -24,6 +24,12 @@ pub const MOST_BYTES: usize = 4_096;
 /// A token we issue stays below this, so that token and cookie name together are under 1 KB.
 pub const BUDGET_BYTES: usize = 1_000;
 
+/// No token of ours lasts longer, whatever the configuration.
+pub const MOST_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// No session of ours lasts longer, whatever the configuration.
+pub const MOST_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
 /// How far the clocks of two instances may differ.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
@@ -103,7 +109,7 @@ pub struct Unverified<'t> {
     claims: Claims,
 }
 
-/// A token whose signature and every claim hold. Only [`Unverified::verify`] makes one.
+/// A token whose signature and every claim hold. Only [`Unverified::verify`] makes one, and [`issue`], whose own it is.
 #[derive(Clone, Debug)]
 pub struct VerifiedToken {
     claims: Claims,
@@ -180,8 +186,8 @@ fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), Tok
     let latest = now.plus(LEEWAY).0;
     let ordered = claims.auth_time <= claims.iat && claims.iat < claims.exp && claims.exp <= claims.session_exp;
     let possible = claims.iat <= latest
-        && claims.exp - claims.iat.min(claims.exp) <= settings.token_lifetime.as_secs()
-        && claims.session_exp.saturating_sub(claims.auth_time) <= settings.lifetime.as_secs();
+        && claims.exp.saturating_sub(claims.iat) <= MOST_TOKEN_LIFETIME.as_secs()
+        && claims.session_exp.saturating_sub(claims.auth_time) <= MOST_LIFETIME.as_secs();
     if !ordered || !possible {
         return Err(TokenFault::ImpossibleTimes);
     }
@@ -240,11 +246,19 @@ impl Claims {
     }
 }
 
+/// Whether a text is a session token by its header, valid or not.
+#[must_use]
+pub fn is_ours(token: &str) -> bool {
+    let header = token.split('.').next().filter(|header| header.len() <= 256).unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    serde_json::from_slice::<Header>(&header).is_ok_and(|header| header.typ == TYPE)
+}
+
 /// Signs `claims` with `key`. What does not fit the budget is left out: the avatar first, then the nickname.
 ///
 /// # Errors
 /// The cryptographic library refused.
-pub fn issue(claims: &Claims, key: &Key) -> Result<String, jsonwebtoken::errors::Error> {
+pub fn issue(claims: &Claims, key: &Key) -> Result<(String, VerifiedToken), jsonwebtoken::errors::Error> {
     let mut claims = claims.clone();
     loop {
         let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid: key.kid() })?;
@@ -262,7 +276,7 @@ pub fn issue(claims: &Claims, key: &Key) -> Result<String, jsonwebtoken::errors:
             }
         }
         let signature = key.sign(signed.as_bytes())?;
-        return Ok(format!("{signed}.{signature}"));
+        return Ok((format!("{signed}.{signature}"), VerifiedToken { claims }));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `serve`: puts everything together. The only file that knows everyone.
 //!
-//! Three runtimes: the checks and the pages share one; health, metrics and revocation have a thread of their own, so
-//! that they answer while the others are busy.
+//! Two runtimes: the checks and the pages share one; health, metrics and revocation have a thread of their own, so that
+//! they answer while the others are busy.
 
 mod beside;
 mod upkeep;
@@ -20,6 +20,7 @@ use crate::session::Sessions;
 use crate::session::journal::{Journal, JournalFault};
 use crate::session::keys::{KeyFault, KeyRing, KeySet};
 use crate::session::revocations::Revocations;
+use crate::session::token::MOST_LIFETIME;
 use crate::telemetry::{self, Metrics};
 use crate::wechat;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -155,7 +156,7 @@ impl Parts {
             tracing::warn!(warning, "the configuration works but should not stay so");
         }
         // No configured session can outlive this, so no revocation has to be remembered longer.
-        let revocations = Revocations::new(LONGEST_SESSION, journal);
+        let revocations = Revocations::new(MOST_LIFETIME, journal, clock::now());
         let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
         let admin = Admin {
             token: ArcSwapOption::from(settings.admin_token.clone().map(Arc::new)),
@@ -200,9 +201,6 @@ impl Parts {
         tokio::spawn(door.serve(handler, drain.clone(), self.metrics.connections(name), failed, panicked))
     }
 }
-
-/// `session.lifetime` goes up to this.
-const LONGEST_SESSION: Duration = Duration::from_secs(90 * 86_400);
 
 /// The hot path: no wait, no lock held, the world as it is now.
 fn check_handler(

@@ -1,0 +1,84 @@
+//! A Unix socket: whose it is, whose place it takes, and when it goes.
+
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+use tokio::net::UnixStream;
+
+#[tokio::test]
+async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("check.sock");
+    let address = format!("unix:{}", path.display());
+    let door = open(&address, short(), Duration::from_secs(1)).await;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
+    let taken = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap();
+    assert!(matches!(taken, BindFault::Taken(_)), "{taken}");
+    door.drain.run().await;
+    tokio::time::timeout(Duration::from_secs(1), async {
+        while path.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("check.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let address: Address = format!("unix:{}", path.display()).parse().unwrap();
+    drop(Door::bind(&address, short()).await.unwrap());
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(Door::bind(&address, short()).await.err().unwrap(), BindFault::NotASocket(_)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn making_a_socket_touches_no_other_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut kept = Vec::new();
+    for name in ["check.new", "check.sock.new", "check"] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, "precious").unwrap();
+        kept.push(path);
+    }
+    let address: Address = format!("unix:{}", directory.path().join("check.sock").display()).parse().unwrap();
+    drop(Door::bind(&address, short()).await);
+    for path in kept {
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious", "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_busy_process_keeps_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("check.sock");
+    // A process that is there, and whose queue is full: to connect fails, though nobody is gone.
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    let _busy = socket.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let attempt = UnixStream::connect(&path);
+        waiting.push(tokio::time::timeout(Duration::from_millis(50), attempt).await);
+    }
+    assert!(waiting.iter().any(|attempt| !matches!(attempt, Ok(Ok(_)))), "the queue is not full");
+    let address: Address = format!("unix:{}", path.display()).parse().unwrap();
+    let before = std::fs::symlink_metadata(&path).unwrap();
+    let fault = Door::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
+    let after = std::fs::symlink_metadata(&path).unwrap();
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+}
+
+#[tokio::test]
+async fn a_place_that_is_not_there_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/missing/check.sock", directory.path().display());
+    let fault = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
+    assert!(fault.starts_with(&format!("cannot listen on {address}: ")), "{fault}");
+}
