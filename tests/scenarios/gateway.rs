@@ -218,6 +218,8 @@ async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched() {
         // The application's own, beside our cookie or where nobody needs to be known.
         ("/api", vec![("authorization", "Bearer own"), ("cookie", cookie.as_str())], 200, Some("Bearer own")),
         ("/api", vec![("authorization", "Basic YTpi"), ("cookie", cookie.as_str())], 200, Some("Basic YTpi")),
+        ("/public", vec![("authorization", ours.as_str())], 200, None),
+        ("/api", vec![("authorization", ours.as_str()), ("cookie", cookie.as_str())], 200, None),
         ("/public", vec![("authorization", "Bearer own")], 200, Some("Bearer own")),
         ("/maybe", vec![("authorization", "Bearer own")], 200, Some("Bearer own")),
         ("/api", vec![("authorization", "Bearer own")], 401, None),
@@ -491,6 +493,10 @@ const PATHS: &[(&str, u16)] = &[
     ("/%61dmin", 401),
     ("/admin;v=1", 403),
     ("/admin;/a", 403),
+    ("/admin%3fx", 403),
+    ("/admin%23x", 403),
+    ("/admin%253fx", 403),
+    ("/admin%253bx", 403),
     ("/;/admin", 403),
     ("/a%2Fb", 400),
     ("/a%5Cb", 400),
@@ -628,6 +634,15 @@ async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out() 
             IDENTITY.iter().all(|name| answer.headers.iter().filter(|(other, _)| other == name).count() == 1),
             "{answer:?}"
         );
+    }
+    // In a browser a comma is part of a value, which a page of a sibling sub-domain may have planted.
+    let planted = format!("lang=zh,{ours}");
+    for lines in [vec![("user-agent", client::WECHAT)], vec![("sec-fetch-mode", "cors")]] {
+        let answer = check(&stack, "/orders", &[&lines[..], &[("cookie", &planted)]].concat()).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+        let beside = format!("lang=zh,{SESSION}=planted; {ours}");
+        let answer = check(&stack, "/orders", &[&lines[..], &[("cookie", &beside)]].concat()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
     let conflict = check(&stack, "/orders", &[("cookie", &format!("{ours},{SESSION}=other"))]).await;
     assert_eq!((conflict.status, reason(&conflict)), (401, "conflicting_credentials".to_owned()));
