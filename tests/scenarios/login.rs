@@ -83,6 +83,31 @@ async fn a_person_on_a_desktop_is_logged_in_by_scanning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_with_the_qr_code_hears_of_the_phone_by_its_long_poll() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::desktop();
+    let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
+    let sim = stack.simulator.base_url();
+    let poll = format!("{sim}/connect/l/qrconnect?uuid={}", page.uuid());
+    let confirm = format!("{sim}/connect/confirm?uuid={}", page.uuid());
+    let mut phone = Browser::wechat();
+    stack.hand_to(&mut phone, "emoji");
+    phone.get(&confirm).await;
+    let scanned = browser.get(&poll).await;
+    assert!(scanned.body.contains("window.wx_errcode=404;"), "{scanned:?}");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let pressed = phone.ask("POST", &confirm, &form, "action=confirm");
+    let last = format!("{poll}&last=404");
+    let (confirmed, _) = tokio::join!(browser.get(&last), pressed);
+    assert!(confirmed.body.contains("window.wx_errcode=405;"), "{confirmed:?}");
+    let location = confirmed.body.split("window.sim_location=\"").nth(1).unwrap().split('"').next().unwrap();
+    let home = browser.follow(location).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "emoji")));
+    assert_eq!(home.json()["target"], "/a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_way_to_wechat_is_written_exactly_as_wechat_wants_it() {
     let stack = Stack::start().await;
     let callback: String = url::form_urlencoded::byte_serialize(stack.url("/_wechat/callback").as_bytes()).collect();
@@ -522,7 +547,7 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     let mut early = Browser::wechat();
     stack.log_in(&mut early, "/").await;
     let before = stack.exchanges().len();
-    stack.simulator.inject(for_ever(Endpoint::AccessToken, Effect::Status(502)));
+    stack.simulator.inject(for_ever(Endpoint::AccessToken, Effect::Status(502)).for_app(OA));
     for _ in 0..3 {
         assert_eq!(Browser::wechat().follow(&stack.url("/")).await.pop().unwrap().status, 503);
     }
@@ -542,11 +567,11 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
     let mut outside = Browser::desktop();
     let shown = outside.follow(&stack.url("/")).await.pop().unwrap();
-    stack.simulator.clear_faults();
     let confirmed = stack.phone("小明", &shown.uuid(), "confirm").await;
     let home = outside.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
     stack.remember(&outside);
     assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小明")));
+    stack.simulator.clear_faults();
     // WeChat is back: the first who asks after the pause gets in.
     let begun = Instant::now();
     while stack.metric(&state).await == 2.0 {
