@@ -175,7 +175,8 @@ impl Admin {
 fn target(body: &[u8]) -> Option<Target> {
     let target: Target = serde_json::from_slice(body).ok()?;
     let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &target else { return None };
-    (!id.is_empty() && id.len() <= MOST_ID).then_some(target)
+    let a_subject = !matches!(target, Target::Subject(_)) || id.starts_with("wx:");
+    (!id.is_empty() && id.len() <= MOST_ID && a_subject).then_some(target)
 }
 
 /// Whether the request names this machine by address or as localhost, as a socket's client does.
@@ -274,6 +275,7 @@ mod tests {
             ("", 400),
             ("{}", 400),
             (r#"{"session":""}"#, 400),
+            (r#"{"subject":"oAlice"}"#, 400),
             (r#"{"session":"a","subject":"b"}"#, 400),
             (r#"{"everything":true}"#, 400),
             (r#"{"everyone":null}"#, 400),

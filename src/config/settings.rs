@@ -421,6 +421,14 @@ impl Reader {
             let wanted = "write access: required, or remove subjects: a list that is not asked for has no effect";
             self.meaning.add(&format!("{at}.subjects"), "found subjects without access: required", wanted);
         }
+        if raw.access != raw::Access::Required
+            && host.is_none()
+            && path == Some(PathMatch::Any)
+            && raw.methods.is_none()
+        {
+            let wanted = "say for which path, host or methods; for everything, write path_pattern: /**";
+            self.meaning.add(&format!("{at}.access"), "found a rule that opens everything", wanted);
+        }
         let requirement = match (raw.access, &raw.subjects) {
             (raw::Access::Public, _) => Requirement::Public,
             (raw::Access::Optional, _) => Requirement::Optional,
@@ -527,6 +535,12 @@ policy:
                 "path_prefix: /a, path_pattern: /b",
                 "policy[0]",
                 "both path_prefix and path_pattern",
+            ),
+            (
+                "{ host: shop.example.com, path_prefix: /static, access: public }",
+                "{ access: public }",
+                "policy[0].access",
+                "opens everything",
             ),
             (
                 "access: required, subjects",

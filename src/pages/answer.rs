@@ -5,6 +5,7 @@ use crate::html::{self, Language, Page};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
+use std::time::Duration;
 
 /// A page for a person.
 pub fn page(page: &Page, language: Language) -> Answer {
@@ -40,6 +41,14 @@ pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
     *answer.status_mut() = status;
     html::security_headers(answer.headers_mut());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// 429 for a script: whether it has a session is not known now.
+pub fn too_many(retry_after: Duration) -> Answer {
+    let body = serde_json::json!({ "code": 429, "message": "too many requests, try again later" });
+    let mut answer = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    answer.headers_mut().insert(header::RETRY_AFTER, jittered(retry_after));
     answer
 }
 

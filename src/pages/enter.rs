@@ -51,7 +51,12 @@ impl Pages {
                 return answer::page(&Page::BadRequest, visit.language);
             }
         };
-        let back = Return { app: visit.app, headers: &visit.request.headers, callback, former: self.session(visit) };
+        let back = Return {
+            app: visit.app,
+            headers: &visit.request.headers,
+            callback,
+            former: self.session(visit).ok().flatten(),
+        };
         let login_url = self.login_url(visit, None);
         let page =
             |page: &Page, cookies: Vec<HeaderValue>| answer::with_cookies(answer::page(page, visit.language), cookies);

@@ -17,7 +17,7 @@ impl Pages {
             let post_url = self.url(visit, "logout", None);
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }
-        if let Some(live) = self.session(visit) {
+        if let Some(live) = self.session_to_end(visit) {
             let (sessions, sid, now) = (Arc::clone(&self.login.sessions), live.claims().sid.clone(), visit.now);
             let ended = tokio::task::spawn_blocking(move || sessions.end(&sid, now)).await;
             if let Ok(Err(fault)) = ended {

@@ -8,6 +8,7 @@ mod enter;
 mod leave;
 mod who;
 
+use crate::check::Credential;
 use crate::clock::Timestamp;
 use crate::gateway::{self, ClientAddress};
 use crate::html::{Language, Page};
@@ -15,7 +16,7 @@ use crate::limits::Limits;
 use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
-use crate::session::{LiveSession, Sessions};
+use crate::session::{LiveSession, Refusal, Sessions};
 use crate::telemetry::{Metrics, RequestIds};
 use answer::Answer;
 use http::Method;
@@ -23,6 +24,7 @@ use http::request::Parts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::Instrument as _;
 
 /// The pages of all applications of this instance.
@@ -136,16 +138,31 @@ impl Pages {
         &self.login.sessions
     }
 
+    /// The token of the request's cookie or bearer.
+    fn token<'a>(visit: &Visit<'a>) -> Option<&'a str> {
+        match gateway::envoy::credential(&visit.request.headers) {
+            Credential::Cookie(token) | Credential::Bearer(token) => Some(token),
+            Credential::Absent | Credential::Conflict => None,
+        }
+    }
+
     /// The live session of the request's cookie or bearer token, if it has one.
-    fn session(&self, visit: &Visit) -> Option<LiveSession> {
-        use crate::check::Credential;
-        let (Credential::Cookie(token) | Credential::Bearer(token)) =
-            gateway::envoy::credential(&visit.request.headers)
-        else {
-            return None;
-        };
+    ///
+    /// # Errors
+    /// How long to wait, where this address has shown too many unseen tokens: whether there is a session is not known.
+    fn session(&self, visit: &Visit) -> Result<Option<LiveSession>, Duration> {
+        let Some(token) = Self::token(visit) else { return Ok(None) };
         let admit = || self.limits.new_token(visit.client).map_err(|exceeded| exceeded.retry_after);
-        self.sessions().verify(token, &visit.app.session, visit.now, admit).ok()
+        match self.sessions().verify(token, &visit.app.session, visit.now, admit) {
+            Ok(live) => Ok(Some(live)),
+            Err(Refusal::Busy(retry_after)) => Err(retry_after),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The same for who leaves: nobody stays logged in because a neighbour is noisy.
+    fn session_to_end(&self, visit: &Visit) -> Option<LiveSession> {
+        self.sessions().verify(Self::token(visit)?, &visit.app.session, visit.now, || Ok(())).ok()
     }
 
     /// The address of one of our pages at this application, and the way back from it.

@@ -3,16 +3,22 @@
 use super::answer::{self, Answer};
 use super::{Pages, Visit};
 use crate::check::{Credential, Wants};
+use crate::clock::Timestamp;
 use crate::cookie;
 use crate::gateway::{envoy, wants};
 use crate::login::return_to;
+use crate::session::{Age, IssueFault, Issued, LiveSession};
 use http::StatusCode;
 use serde_json::json;
 
 impl Pages {
     /// `GET session`: who am I, until when.
     pub(super) fn who(&self, visit: &Visit) -> Answer {
-        let Some(live) = self.session(visit) else { return self.nobody(visit) };
+        let live = match self.session(visit) {
+            Ok(Some(live)) => live,
+            Ok(None) => return self.nobody(visit),
+            Err(retry_after) => return answer::too_many(retry_after),
+        };
         let claims = live.claims();
         let data = json!({
             "subject": claims.sub,
@@ -33,8 +39,11 @@ impl Pages {
         let headers = &visit.request.headers;
         let page = wants::classify(&visit.request.method, headers) == Wants::Page;
         let wanted = visit.parameter("return_to");
-        let live = self.session(visit);
-        let next = live.as_ref().map(|live| self.sessions().renew(live, &visit.app.session, visit.now));
+        let live = match self.session(visit) {
+            Ok(live) => live,
+            Err(retry_after) => return answer::too_many(retry_after),
+        };
+        let next = live.as_ref().map(|live| self.next(visit, live));
         match next {
             Some(Ok(next)) if matches!(envoy::credential(headers), Credential::Bearer(_)) => {
                 let expires_in = next.expires.since(visit.now).as_secs();
@@ -54,7 +63,7 @@ impl Pages {
                         answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }));
                     return answer::with_cookies(told, [cookie]);
                 }
-                let location = return_to::accept(wanted.as_deref(), visit.app, &self.login.prefix);
+                let location = return_to::accept_as_it_is(wanted.as_deref(), visit.app, &self.login.prefix);
                 answer::redirect(StatusCode::SEE_OTHER, &location, [cookie])
             }
             Some(Err(_)) | None if page => {
@@ -62,6 +71,19 @@ impl Pages {
                 answer::redirect(StatusCode::SEE_OTHER, &login, [])
             }
             Some(Err(_)) | None => self.nobody(visit),
+        }
+    }
+
+    /// The session's next token; the one it has, while that is fresh: tokens are not made for the asking.
+    fn next(&self, visit: &Visit, live: &LiveSession) -> Result<Issued, IssueFault> {
+        match (live.age(), Self::token(visit)) {
+            (Age::Fresh, Some(token)) => Ok(Issued {
+                token: token.to_owned(),
+                sid: live.claims().sid.clone(),
+                expires: Timestamp(live.claims().exp),
+                session_expires: Timestamp(live.claims().session_exp),
+            }),
+            _ => self.sessions().renew(live, &visit.app.session, visit.now),
         }
     }
 

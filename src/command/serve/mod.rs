@@ -92,8 +92,10 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     let beside = Beside::start(&settings, &parts, &world, logs.level())?;
     let ended = runtime.block_on(async {
         let drain = Drain::new(settings.drain.delay, settings.drain.deadline, parts.tasks.clone());
-        let check = Door::bind(&settings.listen.check, Budget::check()).await?;
-        let pages = Door::bind(&settings.listen.pages, Budget::pages()).await?;
+        // The checks come first: whoever fills the pages' share leaves theirs alone.
+        let files = open_files();
+        let check = Door::bind(&settings.listen.check, Budget::check().at_most(files / 10 * 6)).await?;
+        let pages = Door::bind(&settings.listen.pages, Budget::pages().at_most(files / 10 * 2)).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
             pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display), "serving"
@@ -116,6 +118,18 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     beside.stop();
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// How many files this process may have open, by the system's own word; a common default where it says nothing.
+fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    match soft {
+        Some("unlimited") => usize::MAX,
+        Some(number) => number.parse().unwrap_or(1_024),
+        None => 1_024,
+    }
 }
 
 /// A panic is a fault of ours: one line says where. Its message could hold anything, so it is left out.

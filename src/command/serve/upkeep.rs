@@ -9,7 +9,7 @@ use crate::session::keys::KeySet;
 use crate::telemetry;
 use arc_swap::ArcSwap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,7 +18,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 /// Looks for changes and forgets what no longer matters.
 pub(super) async fn upkeep(
-    mut settings: Settings,
+    settings: Settings,
     world: Arc<ArcSwap<World>>,
     parts: Arc<Parts>,
     log: telemetry::logs::Level,
@@ -28,13 +28,15 @@ pub(super) async fn upkeep(
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut reload = Reload { parts: Arc::clone(&parts), last_complaint: String::new() };
+    let reload = Reload { parts: Arc::clone(&parts), last_complaint: String::new(), seen_once: None };
     parts.metrics.reloaded_at.set(i64::try_from(clock::now().0).unwrap_or(i64::MAX));
     look.tick().await;
+    let mut settings = Arc::new(settings);
+    let reload = Arc::new(Mutex::new(reload));
     loop {
-        tokio::select! {
-            _ = look.tick() => {}
-            _ = hangup.recv() => {}
+        let at_once = tokio::select! {
+            _ = look.tick() => false,
+            _ = hangup.recv() => true,
             _ = sweep.tick() => {
                 let (limits, parts) = (Arc::clone(&world.load().limits), Arc::clone(&parts));
                 // Walks every key there is: not on a thread that answers.
@@ -44,23 +46,20 @@ pub(super) async fn upkeep(
                 }).await;
                 continue;
             }
-        }
-        let (current, next_world) = (settings, Arc::clone(&world));
-        let level = log.clone();
+        };
+        let (current, world, level, reload) =
+            (Arc::clone(&settings), Arc::clone(&world), log.clone(), Arc::clone(&reload));
         let looked = tokio::task::spawn_blocking(move || {
-            let next = reload.look(&current, &next_world, &level);
-            (reload, next.unwrap_or(current))
+            let mut reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
+            reload.look(&current, &world, &level, at_once)
         });
-        match looked.await {
-            Ok((again, next)) => {
-                if next.reload_interval != look.period() {
-                    look = tokio::time::interval(next.reload_interval);
-                    look.tick().await;
-                }
-                (reload, settings) = (again, next);
-            }
-            Err(_) => return,
+        // A look that panicked has been logged; the next one is as good as any.
+        let Ok(Some(next)) = looked.await else { continue };
+        if next.reload_interval != look.period() {
+            look = tokio::time::interval(next.reload_interval);
+            look.tick().await;
         }
+        settings = Arc::new(next);
     }
 }
 
@@ -68,19 +67,31 @@ pub(super) async fn upkeep(
 struct Reload {
     parts: Arc<Parts>,
     last_complaint: String,
+    /// A change seen once. It counts when it is seen again: a file may be read while it is being written.
+    seen_once: Option<[u8; 32]>,
 }
 
 impl Reload {
-    /// Puts what changed in force; gives the new settings if the configuration did.
-    fn look(&mut self, current: &Settings, world: &ArcSwap<World>, log: &telemetry::logs::Level) -> Option<Settings> {
+    /// Puts what changed in force; gives the new settings if the configuration did. `at_once` is for who asks for it.
+    fn look(
+        &mut self,
+        current: &Settings,
+        world: &ArcSwap<World>,
+        log: &telemetry::logs::Level,
+        at_once: bool,
+    ) -> Option<Settings> {
         let mut complaints: Vec<String> = Vec::new();
-        let next = match read_changed(&self.parts.file, current) {
-            Ok(next) => next,
-            Err(faults) => {
-                complaints.push(faults.to_string());
-                None
-            }
-        };
+        let read = read_changed(&self.parts.file, current).unwrap_or_else(|faults| {
+            complaints.push(faults.to_string());
+            None
+        });
+        let again = at_once || self.seen_once == read.as_ref().map(|next| next.fingerprint);
+        self.seen_once = read.as_ref().map(|next| next.fingerprint);
+        // Keys first: a configuration whose keys cannot be loaded is not put in force.
+        let next = read.filter(|_| again).filter(|next| self.keys(next, &mut complaints));
+        if next.is_none() {
+            self.keys(current, &mut complaints);
+        }
         let next = next.filter(|next| match World::new(next, &self.parts, Some(&world.load())) {
             Ok(made) => {
                 world.store(Arc::new(made));
@@ -95,16 +106,25 @@ impl Reload {
                 false
             }
         });
-        match KeySet::load(&next.as_ref().unwrap_or(current).keys) {
+        complaints.dedup();
+        self.complain(complaints.join("\n"));
+        next
+    }
+
+    /// Puts the keys of `settings` in force if they are good, and says whether they are.
+    fn keys(&self, settings: &Settings, complaints: &mut Vec<String>) -> bool {
+        match KeySet::load(&settings.keys) {
             Ok(keys) => {
                 if self.parts.sessions.keys.replace(keys) {
                     self.accepted("keys");
                 }
+                true
             }
-            Err(faults) => complaints.extend(faults.iter().map(ToString::to_string)),
+            Err(faults) => {
+                complaints.extend(faults.iter().map(ToString::to_string));
+                false
+            }
         }
-        self.complain(complaints.join("\n"));
-        next
     }
 
     fn accepted(&self, what: &'static str) {
