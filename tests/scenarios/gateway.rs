@@ -7,7 +7,9 @@ mod stack;
 
 use client::{Answer, Browser, HTML, compose, raw};
 use stack::{Plan, Stack};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Header lines.
 type Lines = &'static [(&'static str, &'static str)];
@@ -48,6 +50,17 @@ async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) 
 async fn check(stack: &Stack, target: &str, lines: &[(&str, &str)]) -> Answer {
     let bytes = compose("GET", target, &stack.edge.to_string(), lines);
     raw(stack.check.parse().unwrap(), &bytes).await.unwrap_or_else(|| panic!("no answer: {target} {lines:?}"))
+}
+
+/// The status that a client at another address of this machine gets.
+async fn status_from(source: &str, address: SocketAddr, bytes: &[u8]) -> u16 {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    String::from_utf8_lossy(&head[9..]).parse().unwrap()
 }
 
 fn session_cookie(browser: &Browser) -> String {
@@ -180,9 +193,14 @@ async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never() {
         let answer = ask(&stack, "GET", "/", &[(name, "198.51.100.7")]).await;
         assert_eq!(answer.status, 429, "{name}: {answer:?}");
     }
+    // Who really is somebody else has a budget of their own.
+    let asked = compose("GET", "/", &stack.edge.to_string(), &[]);
+    assert_eq!(status_from("127.0.0.9", stack.edge, &asked).await, 401);
+    assert_eq!(status_from("127.0.0.9", stack.edge, &asked).await, 429);
     for _ in 0..50 {
         assert_eq!(browser.fetch(&stack.url("/api")).await.status, 200, "the same address, logged in");
     }
+    assert!(stack.logged().contains("\"client\":\"127.0.0.9\""));
     assert!(!stack.logged().contains("198.51.100.7"), "an address that a client claims is believed nowhere");
 }
 
