@@ -1,92 +1,23 @@
-//! One connection: protocol, time-outs, and its part in the drain.
+//! One connection: who holds it, what it answers, and its part in the drain.
 
+use super::budget::Budget;
 use super::drain::Drain;
+use super::pulse::Pulse;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-
-/// What a door's connections may cost.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Connections at once; further ones wait to be accepted.
-    pub connections: usize,
-    /// From the connection to its first whole request head. The protocol is guessed from the first bytes, and a client
-    /// that sends none would be held for ever.
-    pub first_request: Duration,
-    /// A keep-alive connection may rest this long. Longer than Envoy's `idle_timeout` for us (30 s), so that Envoy is
-    /// the one to close (contract §4).
-    pub idle: Duration,
-    /// Header lines. Envoy passes on 100 at most, and adds some.
-    pub header_lines: usize,
-    /// Bytes of a request head. Envoy passes on 60 KiB at most, and adds some.
-    pub head_bytes: usize,
-    /// Requests at once on an HTTP/2 connection; Envoy's checks share one.
-    pub streams: u32,
-}
-
-impl Budget {
-    /// For the gateway's checks.
-    #[must_use]
-    pub const fn check() -> Self {
-        Self::of(8_192)
-    }
-
-    /// For the browser's pages.
-    #[must_use]
-    pub const fn pages() -> Self {
-        Self::of(2_048)
-    }
-
-    /// For probes and operators.
-    #[must_use]
-    pub const fn small() -> Self {
-        Self::of(64)
-    }
-
-    const fn of(connections: usize) -> Self {
-        Self {
-            connections,
-            first_request: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
-            header_lines: 128,
-            head_bytes: 72 * 1024,
-            streams: 1_024,
-        }
-    }
-
-    /// The protocol settings of this budget, made once per door.
-    pub(super) fn protocols(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.idle)
-            .max_headers(self.header_lines)
-            .max_buf_size(self.head_bytes)
-            .keep_alive(true);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(self.head_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(self.streams)
-            // A peer that is gone without a word is noticed.
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
-        builder
-    }
-}
+use tokio::time::Instant;
 
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;
@@ -101,44 +32,63 @@ pub(super) struct Shared<H> {
     pub panicked: Box<dyn Fn() -> Answer + Send + Sync>,
 }
 
+/// A connection made just before the doors close has this long to send what it was made for.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// Serves one connection to its end.
+///
+/// hyper bounds an HTTP/1 head. Here is bounded what it leaves open: a client that never asks, an HTTP/2 connection
+/// that rests, and a client that does not read what it asked for.
 pub(super) async fn serve<S, H, F>(stream: S, peer: IpAddr, shared: Arc<Shared<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
+    let pulse = Arc::new(Pulse::default());
     let service = {
-        let (shared, asked) = (Arc::clone(&shared), Arc::clone(&asked));
+        let (shared, pulse) = (Arc::clone(&shared), Arc::clone(&pulse));
         service_fn(move |request: Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
+            let beat = pulse.beat();
             let shared = Arc::clone(&shared);
-            async move { Ok::<_, Infallible>(answer(request, peer, &shared).await) }
+            async move {
+                let answer = answer(request, peer, &shared).await;
+                drop(beat);
+                Ok::<_, Infallible>(answer)
+            }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let first = tokio::time::sleep(shared.budget.first_request);
-    tokio::pin!(first);
-    let mut closing = false;
-    let mut patient = true;
+    let look = tokio::time::sleep(shared.budget.first_request);
+    tokio::pin!(look);
+    let (mut closing, mut told, mut seen) = (false, false, 0);
     loop {
         tokio::select! {
             // How it ended is the peer's business: resets and half requests are everyday.
             _ = connection.as_mut() => return,
-            () = first.as_mut(), if patient => {
-                patient = false;
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
             () = shared.drain.closing.cancelled(), if !closing => {
                 closing = true;
-                if !asked.load(Ordering::Relaxed) {
+                if pulse.asked() == 0 {
+                    look.as_mut().reset(Instant::now() + LAST_WORD.min(shared.budget.first_request));
+                } else {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = look.as_mut() => {
+                let asked = pulse.asked();
+                let resting = asked == seen && pulse.rests();
+                // Nothing was ever asked, or what was answered is still not read.
+                if asked == 0 || (told && resting) {
                     return;
                 }
-                connection.as_mut().graceful_shutdown();
+                if !told && (closing || resting) {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                seen = asked;
+                look.as_mut().reset(Instant::now() + shared.budget.idle);
             }
             () = shared.drain.cut.cancelled() => return,
         }
@@ -151,7 +101,7 @@ where
     H: Fn(Request<Incoming>, IpAddr) -> F,
     F: Future<Output = Answer>,
 {
-    let version = request.version();
+    let (version, head) = (request.version(), request.method() == Method::HEAD);
     let handled = async { (shared.handler)(request, peer).await };
     tokio::pin!(handled);
     let caught =
@@ -161,8 +111,21 @@ where
             Err(_) => Poll::Ready(None),
         });
     let mut answer = caught.await.unwrap_or_else(|| (shared.panicked)());
+    if head {
+        answer = without_body(answer);
+    }
     if shared.drain.announced.is_cancelled() && version < Version::HTTP_2 {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// The answer to a HEAD. hyper leaves the body out over HTTP/1 but sends it over HTTP/2, and a client that keeps to
+/// RFC 9113 resets the stream for it. Some gateways ask by HEAD whatever the client asked (contract §7.5).
+fn without_body(answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Full::default())
 }

@@ -1,19 +1,19 @@
 //! A door: a listener with its budget.
 
 use super::address::Address;
-use super::connection::{self, Answer, Budget, Shared};
+use super::budget::Budget;
+use super::connection::{self, Answer, Shared};
 use super::drain::Drain;
+use super::unix::{self, SocketFile};
 use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::either::Either;
 
 /// A door could not be opened.
@@ -32,6 +32,12 @@ pub enum BindFault {
 
 /// After a failed accept (too many open files) it pays to wait for some to close.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// When the door closes, those who wait to be accepted are taken until none has come for this long.
+const LAST_COMER: Duration = Duration::from_millis(10);
+
+/// And no longer than this in all, however many come.
+const LAST_COMERS: Duration = Duration::from_millis(500);
 
 /// Bound, and not yet serving: connections wait.
 pub struct Door {
@@ -62,8 +68,7 @@ impl Door {
                 (Listener::Tcp(listener), local)
             }
             Address::Unix(path) => {
-                make_way(address, path).await?;
-                let (listener, file) = listen_at(path).map_err(refused)?;
+                let (listener, file) = unix::listen(address, path).await?;
                 (Listener::Unix(listener, file), address.clone())
             }
         };
@@ -107,33 +112,59 @@ impl Door {
             drain: drain.clone(),
             panicked: Box::new(panicked),
         });
+        let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {
+            let (shared, open) = (Arc::clone(&shared), Open::count(&open));
+            drain.connections.spawn(async move {
+                connection::serve(stream, peer, shared).await;
+                drop((open, place));
+            });
+        };
+        // Until the door is closed the drain has not finished, even if no connection is open.
+        let _serving = drain.connections.token();
         loop {
             // The place comes before the connection: who does not fit waits in the system's queue.
             let place = tokio::select! {
                 place = Arc::clone(&places).acquire_owned() => place,
-                () = drain.closing.cancelled() => return,
+                () = drain.closing.cancelled() => break,
             };
             let Ok(place) = place else { return };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = drain.closing.cancelled() => return,
+                () = drain.closing.cancelled() => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let (shared, open) = (Arc::clone(&shared), open.clone());
-                    drain.connections.spawn(async move {
-                        open.inc();
-                        connection::serve(stream, peer, shared).await;
-                        open.dec();
-                        drop(place);
-                    });
-                }
+                Ok(accepted) => welcome(accepted, place),
                 Err(error) => {
                     failed(&error);
                     tokio::time::sleep(AFTER_FAILURE).await;
                 }
             }
         }
+        // The system has promised these an answer: closing the listener would reset them.
+        let last_comers = async {
+            while let Ok(place) = Arc::clone(&places).try_acquire_owned()
+                && let Ok(Ok(accepted)) = tokio::time::timeout(LAST_COMER, self.listener.accept()).await
+            {
+                welcome(accepted, place);
+            }
+        };
+        let _ = tokio::time::timeout(LAST_COMERS, last_comers).await;
+    }
+}
+
+/// A connection in the gauge, however it ends.
+struct Open(Gauge);
+
+impl Open {
+    fn count(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -150,41 +181,6 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok((Either::Right(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
             }
-        }
-    }
-}
-
-/// Removes the socket of a process that is gone, and nothing else.
-async fn make_way(address: &Address, path: &Path) -> Result<(), BindFault> {
-    match std::fs::symlink_metadata(path) {
-        Err(_) => Ok(()),
-        Ok(found) if !found.file_type().is_socket() => Err(BindFault::NotASocket(address.clone())),
-        Ok(_) if UnixStream::connect(path).await.is_ok() => Err(BindFault::Taken(address.clone())),
-        Ok(_) => std::fs::remove_file(path).map_err(|error| BindFault::Refused(address.clone(), error)),
-    }
-}
-
-/// Listens at `path`, which appears only once nobody else may connect to it.
-fn listen_at(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let fresh = path.with_extension("new");
-    let _ = std::fs::remove_file(&fresh);
-    let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&fresh, path)?;
-    let inode = std::fs::symlink_metadata(path)?.ino();
-    Ok((listener, SocketFile { path: path.to_owned(), inode }))
-}
-
-/// Removes the socket in the end, unless another process has put its own there.
-struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

@@ -3,12 +3,15 @@
 //! Knows bytes and connections, not what is asked: each door gets its handler as an argument.
 
 mod address;
+mod budget;
 mod connection;
 mod door;
 mod drain;
+mod pulse;
+mod unix;
 
 pub use address::{Address, AddressFault};
-pub use connection::Budget;
+pub use budget::Budget;
 pub use door::{BindFault, Door};
 pub use drain::Drain;
 

@@ -120,26 +120,19 @@ async fn a_connection_just_made_is_answered_though_the_drain_has_begun() {
 
 #[tokio::test]
 async fn connections_that_wait_to_be_accepted_are_taken_before_the_door_closes() {
-    let drain = Drain::new(Duration::ZERO, Duration::from_secs(2), TaskTracker::new());
-    let door = Door::bind(&"127.0.0.1:0".parse().unwrap(), Budget::check()).await.unwrap();
-    let address = door.socket_address().unwrap();
-    let mut streams = Vec::new();
-    for _ in 0..4 {
-        streams.push(TcpStream::connect(address).await.unwrap());
+    let door = open("127.0.0.1:0", Budget::check(), Duration::from_secs(2)).await;
+    let Address::Tcp(address) = door.address else { panic!("not TCP") };
+    exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(2)).await;
+    // The door's task has this thread, so the system takes these and the door cannot until it is told to close.
+    let waiting: Vec<_> = (0..32).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    door.drain.closing.cancel();
+    for stream in waiting {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream).unwrap();
+        assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.contains("200 OK"));
     }
-    // The drain is over its announcement before the door has accepted anybody.
-    let draining = tokio::spawn({
-        let drain = drain.clone();
-        async move { drain.run().await }
-    });
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let denied = || Response::builder().status(403).body(Full::default()).unwrap();
-    let serving = tokio::spawn(door.serve(handle, drain, Gauge::default(), |_| (), denied));
-    for stream in &mut streams {
-        assert!(exchange(stream, CLOSE, Duration::from_secs(2)).await.contains("200 OK"));
-    }
-    tokio::time::timeout(Duration::from_secs(2), serving).await.unwrap().unwrap();
-    draining.await.unwrap();
+    assert!(within(Duration::from_secs(2), || door.serving.is_finished()).await);
+    assert!(TcpStream::connect(address).await.is_err(), "nothing new is taken");
 }
 
 #[tokio::test]
