@@ -135,6 +135,10 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         &["--pages", "unix:/run/pages.sock"],
         &["--admin", "127.0.0.1:9901"],
         &["--admin", "port"],
+        &["--admin", "0"],
+        &["--admin", "99999"],
+        &["--check", "unix:"],
+        &["--check", "unix:relative/check.sock"],
         &["--no-such-argument"],
         &["127.0.0.1:80"],
     ] {
