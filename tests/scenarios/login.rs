@@ -1,4 +1,4 @@
-//! Logging in, every way there is (protocol §10.7).
+//! Logging in: every way in, every way of not getting in, and a WeChat in trouble (protocol §10.7).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
@@ -6,7 +6,7 @@ mod client;
 mod stack;
 
 use crate::client::{Answer, Browser, DESKTOP, WECHAT};
-use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
+use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB, free_port};
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Options, Times};
 
@@ -569,6 +569,26 @@ async fn a_wechat_that_is_away_or_busy_gets_an_honest_page_and_its_button_works_
         assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")), "{trouble:?}");
     }
     assert_eq!(lines_at(&stack, "ERROR"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_wechat_cannot_be_reached_at_all_a_page_says_so_and_sessions_go_on() {
+    let mut stack = Stack::start().await;
+    let mut early = Browser::wechat();
+    stack.log_in(&mut early, "/").await;
+    let (there, nowhere) = (stack.simulator.base_url(), format!("http://127.0.0.1:{}", free_port()));
+    stack.reconfigured(&format!("api: {there}"), &format!("api: {nowhere}")).await;
+    let mut browser = Browser::wechat();
+    let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+    assert!(page.status == 503 && is_nobody(&browser, &page), "{page:?}");
+    stack.until_log_holds(&incident(&page)).await;
+    assert_eq!(stack.exchanges().len(), 1, "the first login's");
+    assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
+    stack.kill_authz();
+    stack.restart_authz().await;
+    let home = browser.follow(&page.button()).await.pop().unwrap();
+    stack.remember(&browser);
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
