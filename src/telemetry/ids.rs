@@ -36,13 +36,20 @@ impl<'a> RequestIds<'a> {
     }
 }
 
+/// The trace id of a whole and valid `traceparent`: half of one is no tracer's work. A version after `00` may say more.
 fn trace_id(traceparent: &str) -> &str {
-    let mut parts = traceparent.split('-');
-    let (Some(version), Some(trace), Some(span)) = (parts.next(), parts.next(), parts.next()) else { return "" };
     let hex =
         |text: &str, length| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let valid = hex(version, 2) && hex(trace, 32) && hex(span, 16) && trace.bytes().any(|byte| byte != b'0');
-    if valid { trace } else { "" }
+    let something = |text: &str| text.bytes().any(|byte| byte != b'0');
+    let mut parts = traceparent.splitn(5, '-');
+    let (Some(version), Some(trace), Some(span), Some(flags)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return "";
+    };
+    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+    let whole = hex(trace, 32) && something(trace) && hex(span, 16) && something(span) && hex(flags, 2);
+    if known && whole { trace } else { "" }
 }
 
 #[cfg(test)]
@@ -65,6 +72,13 @@ mod tests {
             ("a b", "00-x-y-01", ("", "")),
             ("a\"b", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), ("", "")),
             (&"a".repeat(65), trace, ("", "")),
+            (&"a".repeat(64), &format!("cc-{trace}-00f067aa0ba902b7-01-more"), (&"a".repeat(64), trace)),
+            ("", &format!("00-{trace}-00f067aa0ba902b7-01-more"), ("", "")),
+            ("", &format!("ff-{trace}-00f067aa0ba902b7-01"), ("", "")),
+            ("", &format!("00-{trace}-0000000000000000-01"), ("", "")),
+            ("", &format!("00-{trace}-00f067aa0ba902b7"), ("", "")),
+            ("", &format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()), ("", "")),
+            ("{\"level\":1}", &format!("00-{trace}-00f067aa0ba902b7-\"1"), ("", "")),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", HeaderValue::from_str(request_id).unwrap());

@@ -6,7 +6,7 @@
 
 use crate::clock;
 use std::fmt;
-
+use std::io;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -43,13 +43,22 @@ pub enum LogFault {
 /// # Errors
 /// [`LogFault`].
 pub fn logs(level: &str) -> Result<Logs, LogFault> {
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(MOST_WAITING).lossy(true).finish(std::io::stdout());
+    let (subscriber, logs) = opened(level, io::stdout(), MOST_WAITING);
+    subscriber.try_init().map_err(|_| LogFault::Twice)?;
+    Ok(logs)
+}
+
+/// Logs into `sink`, and keeps at most so many lines for it.
+fn opened<W: io::Write + Send + 'static>(
+    level: &str,
+    sink: W,
+    waiting: usize,
+) -> (impl tracing::Subscriber + Send + Sync, Logs) {
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(waiting).lossy(true).finish(sink);
     let dropped = writer.error_counter();
     let (filter, handle) = reload::Layer::new(filter(level));
-    let opened = tracing_subscriber::registry().with(layer(writer).with_filter(filter)).try_init();
-    opened.map_err(|_| LogFault::Twice)?;
-    Ok(Logs { level: Level { filter: handle, dropped }, _guard: guard })
+    let subscriber = tracing_subscriber::registry().with(layer(writer).with_filter(filter));
+    (subscriber, Logs { level: Level { filter: handle, dropped }, _guard: guard })
 }
 
 impl Logs {
@@ -113,38 +122,71 @@ mod tests {
     struct Memory(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
 
-    fn logged(level: &str, log: impl FnOnce()) -> Vec<serde_json::Value> {
+    impl Memory {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+
+        fn lines(&self) -> Vec<serde_json::Value> {
+            self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }
+    }
+
+    fn logged(level: &str, log: impl FnOnce(&Level)) -> Vec<serde_json::Value> {
         let memory = Memory::default();
-        let writer = memory.clone();
-        let subscriber = tracing_subscriber::registry().with(layer(move || writer.clone()).with_filter(filter(level)));
-        tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let (subscriber, logs) = opened(level, memory.clone(), MOST_WAITING);
+        tracing::subscriber::with_default(subscriber, || log(&logs.level()));
+        // Writes out what waits.
+        drop(logs);
+        memory.lines()
     }
 
     #[test]
     fn hostile_strings_stay_inside_one_line_of_json() {
-        let hostile = "a\"b\\c\nd\r\u{1}\u{2028}{\"event\":\"login\"}";
-        let lines = logged("info", || tracing::info!(field = hostile, "message {hostile}"));
-        assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0]["field"], hostile);
-        assert_eq!(lines[0]["level"], "INFO");
-        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+        for hostile in [
+            "a\"b\\c\nd\r\u{1}\u{2028}{\"event\":\"login\"}",
+            "\n{\"level\":\"INFO\",\"event\":\"login\"}\n",
+            "\u{1b}[2J\u{7f}\u{85}\u{0}",
+            "\u{202e}\u{feff}\u{10ffff}",
+            "\\u000a\\\"}",
+        ] {
+            let lines = logged("info", |_| {
+                tracing::info!(field = hostile, debug = ?hostile, display = %hostile, "message {hostile}");
+            });
+            assert_eq!(lines.len(), 1, "{hostile:?}");
+            assert_eq!(lines[0]["field"], hostile);
+            assert_eq!(lines[0]["display"], hostile);
+            assert_eq!(lines[0]["message"], format!("message {hostile}"));
+            assert_eq!(lines[0]["level"], "INFO");
+        }
+    }
+
+    #[test]
+    fn a_time_is_utc_as_rfc_3339_writes_it() {
+        let lines = logged("info", |_| tracing::info!("now"));
+        let time = lines[0]["timestamp"].as_str().unwrap();
+        let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00T00:00:00Z", "{time}");
+        let number = |range: std::ops::Range<usize>| time[range].parse::<u64>().unwrap();
+        let [year, month, day] = [number(0..4), number(5..7), number(8..10)];
+        let moment =
+            clock::Timestamp::from_civil(year, month, day, number(11..13), number(14..16), number(17..19)).unwrap();
+        assert!(clock::now().since(moment).as_secs() < 60 && moment <= clock::now(), "{time}");
     }
 
     #[test]
     fn libraries_stay_quiet_whatever_the_level() {
-        let lines = logged("trace", || {
+        let lines = logged("trace", |_| {
             tracing::debug!(target: "hyper::client", "GET /sns/oauth2/access_token?secret=x");
             tracing::trace!(target: "reqwest", "headers");
             tracing::trace!(target: "h2", "frame");
@@ -152,5 +194,84 @@ mod tests {
             tracing::trace!("ours");
         });
         assert_eq!(lines.len(), 2);
+    }
+
+    /// A request over HTTP/2 in memory.
+    async fn exchange() {
+        use http_body_util::Full;
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (ours, theirs) = (hyper_util::rt::TokioIo::new(ours), hyper_util::rt::TokioIo::new(theirs));
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let answer = |_| async { Ok::<_, std::convert::Infallible>(http::Response::new(String::new())) };
+        let server = hyper::server::conn::http2::Builder::new(executor.clone());
+        let serving = tokio::spawn(server.serve_connection(theirs, hyper::service::service_fn(answer)));
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, ours).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get("http://a.example/?secret=canary").header("cookie", "canary");
+        let request = request.body(Full::<bytes::Bytes>::default()).unwrap();
+        assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        serving.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_libraries_say_of_a_request_at_trace_is_not_in_the_log() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // What they say, where they are let.
+        let told = Memory::default();
+        let writer = told.clone();
+        let everything =
+            tracing_subscriber::registry().with(layer(move || writer.clone()).with_filter(EnvFilter::new("trace")));
+        tracing::subscriber::with_default(everything, || runtime().block_on(exchange()));
+        assert!(told.text().contains("\"target\":\"h2::"), "the libraries say nothing: this test shows nothing");
+        let lines = logged("trace", |_| runtime().block_on(exchange()));
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+
+    #[test]
+    fn the_level_changes_while_it_runs() {
+        let lines = logged("info", |level| {
+            tracing::debug!("before");
+            level.set("debug");
+            tracing::debug!(target: "wechat_authz::login", "between");
+            tracing::debug!(target: "h2", "still quiet");
+            level.set("error");
+            tracing::warn!("after");
+            tracing::info!(target: "audit", event = "deny", "an audit has no level");
+        });
+        let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+        assert_eq!(messages, ["between", "an audit has no level"]);
+    }
+
+    /// An output that nobody reads, until it is let go.
+    struct Blocked(std::sync::mpsc::Receiver<()>, Memory);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // An error says that the other end is gone: let go.
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_nobody_reads_blocks_nobody_and_what_is_dropped_is_counted() {
+        let (let_go, blocked) = std::sync::mpsc::channel();
+        let memory = Memory::default();
+        let (subscriber, logs) = opened("info", Blocked(blocked, memory.clone()), 10);
+        let begun = std::time::Instant::now();
+        tracing::subscriber::with_default(subscriber, || (0..1_000).for_each(|line| tracing::info!(line, "a check")));
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        let dropped = logs.level().dropped();
+        assert!((980..1_000).contains(&dropped), "{dropped}");
+        drop(let_go);
+        drop(logs);
+        let lines = memory.lines();
+        assert_eq!(u64::try_from(lines.len()).unwrap() + dropped, 1_000, "each line is written or counted");
     }
 }
