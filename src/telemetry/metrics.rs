@@ -1,9 +1,15 @@
 //! Metrics: every name there is, in OpenMetrics text. Labels come from closed sets: words of ours, the applications of
 //! the configuration, WeChat's known error codes.
 
+mod labels;
+#[cfg(test)]
+mod tests;
+
 use crate::check::{Decision, Flow, Reason};
-use prometheus_client::encoding::EncodeLabelSet;
+use labels::{AppLabels, BreakerLabels, CallLabels, CheckLabels, FailureLabels, FlowLabels, KeyLabels, Word};
+use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,54 +30,34 @@ const CALL_BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0,
 /// A person's login: a silent one takes a second, a scanned one a minute.
 const LOGIN_BUCKETS: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 180.0, 600.0];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CheckLabels {
-    decision: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AppLabels {
-    app: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FlowLabels {
-    app: String,
-    flow: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FailureLabels {
-    app: String,
-    flow: &'static str,
-    class: &'static str,
-    errcode: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    endpoint: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BreakerLabels {
-    appid: String,
-    endpoint: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Word {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KeyLabels {
-    kid: String,
-}
-
 type Buckets = fn() -> Histogram;
+
+/// One metric, as a table of them tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documented {
+    /// Its name as a query says it: `wechat_authz_checks_total`. A histogram's has `_bucket`, `_count`, `_sum` after it.
+    pub name: String,
+    /// `counter`, `gauge`, `histogram`, `info`.
+    pub kind: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+impl Documented {
+    fn of(name: &str, metric: &impl EncodeMetric, help: &'static str) -> Self {
+        // OpenMetrics ends the samples' names so.
+        let (kind, ending) = match metric.metric_type() {
+            MetricType::Counter => ("counter", "_total"),
+            MetricType::Gauge => ("gauge", ""),
+            MetricType::Histogram => ("histogram", ""),
+            MetricType::Info => ("info", "_info"),
+            MetricType::Unknown => ("unknown", ""),
+        };
+        Self { name: format!("{PREFIX}_{name}{ending}"), kind, help }
+    }
+}
+
+const PREFIX: &str = "wechat_authz";
 
 /// How look-ups of tokens went; counted where they happen.
 #[derive(Clone, Default)]
@@ -89,7 +75,7 @@ pub struct Lookups {
 /// Every metric, its handle resolved once where the path is hot.
 pub struct Metrics {
     registry: Registry,
-    documented: Vec<(&'static str, &'static str)>,
+    documented: Vec<Documented>,
     checks: Family<CheckLabels, Counter>,
     /// By decision and reason, in the order of [`Reason::ALL`].
     hot_checks: Vec<[Counter; DECISIONS.len()]>,
@@ -115,6 +101,7 @@ pub struct Metrics {
     pub limiter_clients: Gauge,
     /// Flows whose outcome is remembered.
     pub flow_outcomes: Gauge,
+    keys_loaded: Gauge,
     key_ages: Family<KeyLabels, Gauge>,
     reloads: Family<Word, Counter>,
     /// When the configuration in force was loaded, as a Unix time.
@@ -164,10 +151,9 @@ fn usual_decision(reason: Reason) -> &'static str {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("wechat_authz");
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", build);
         let metrics = Self {
+            registry: Registry::with_prefix(PREFIX),
+            documented: Vec::new(),
             checks: Family::default(),
             hot_checks: Vec::new(),
             check_seconds: Histogram::new(CHECK_BUCKETS),
@@ -187,6 +173,7 @@ impl Default for Metrics {
             revocations: Gauge::default(),
             limiter_clients: Gauge::default(),
             flow_outcomes: Gauge::default(),
+            keys_loaded: Gauge::default(),
             key_ages: Family::default(),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
@@ -194,8 +181,6 @@ impl Default for Metrics {
             accept_failures: Family::default(),
             panics: Family::default(),
             log_lines_dropped: Gauge::default(),
-            documented: Vec::new(),
-            registry,
         };
         metrics.registered().resolved()
     }
@@ -204,10 +189,15 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        self.documented.push(Documented::of("build", &build, "The running version"));
+        registry.register("build", "The running version", build);
         macro_rules! register {
             ($($name:literal, $metric:expr, $help:literal;)+) => {
-                $(registry.register($name, $help, $metric.clone());)+
-                self.documented = vec![$(($name, $help)),+];
+                $(
+                    self.documented.push(Documented::of($name, &$metric, $help));
+                    registry.register($name, $help, $metric.clone());
+                )+
             };
         }
         register! {
@@ -232,6 +222,7 @@ impl Metrics {
             "revocations_held", self.revocations, "Revocations that still matter";
             "limiter_clients", self.limiter_clients, "Client addresses the limits remember";
             "flow_outcomes_held", self.flow_outcomes, "Logins whose outcome is remembered for a repeated callback";
+            "keys_loaded", self.keys_loaded, "Loaded signing keys: those that sign, and those that only verify";
             "key_age_seconds", self.key_ages, "Age of each loaded signing key";
             "configuration_reloads", self.reloads, "Changed configurations or keys, by outcome";
             "configuration_loaded_timestamp_seconds", self.reloaded_at, "When the configuration in force was loaded";
@@ -243,8 +234,12 @@ impl Metrics {
         self
     }
 
-    /// Resolves the hot handles, and lets every reason have its series from the start.
+    /// Resolves the hot handles, and lets what an alert would watch have its series from the start: `rate` of a series
+    /// that begins with its first event does not see that event.
     fn resolved(mut self) -> Self {
+        for outcome in ["accepted", "refused"] {
+            drop(self.reloads.get_or_create(&Word { kind: outcome }));
+        }
         for reason in Reason::ALL {
             let usual = CheckLabels { decision: usual_decision(*reason), reason: reason.as_str() };
             drop(self.checks.get_or_create(&usual));
@@ -278,13 +273,13 @@ impl Metrics {
 
     /// A browser was sent to WeChat.
     pub fn login_started(&self, app: &str, flow: Flow) {
-        self.logins_started.get_or_create(&flow_labels(app, flow)).inc();
+        self.logins_started.get_or_create(&FlowLabels::of(app, flow)).inc();
     }
 
     /// A login ended in a session.
     pub fn login_finished(&self, app: &str, flow: Flow, elapsed: Duration) {
-        self.logins_finished.get_or_create(&flow_labels(app, flow)).inc();
-        self.login_seconds.get_or_create(&flow_labels(app, flow)).observe(elapsed.as_secs_f64());
+        self.logins_finished.get_or_create(&FlowLabels::of(app, flow)).inc();
+        self.login_seconds.get_or_create(&FlowLabels::of(app, flow)).observe(elapsed.as_secs_f64());
     }
 
     /// A login came back and failed.
@@ -310,17 +305,17 @@ impl Metrics {
 
     /// WeChat gave no profile when asked.
     pub fn profile_degraded(&self, app: &str) {
-        self.profiles_degraded.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+        self.profiles_degraded.get_or_create(&AppLabels::of(app)).inc();
     }
 
     /// A session began.
     pub fn session_issued(&self, app: &str) {
-        self.sessions_issued.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+        self.sessions_issued.get_or_create(&AppLabels::of(app)).inc();
     }
 
     /// A token was renewed on the renewal page.
     pub fn session_renewed(&self, app: &str) {
-        self.sessions_renewed.get_or_create(&AppLabels { app: app.to_owned() }).inc();
+        self.sessions_renewed.get_or_create(&AppLabels::of(app)).inc();
     }
 
     /// Something was revoked: `logout`, `session`, `subject`, `app`.
@@ -331,7 +326,9 @@ impl Metrics {
     /// The loaded keys and how old each is.
     pub fn keys<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
         self.key_ages.clear();
+        self.keys_loaded.set(0);
         for (kid, age) in ages {
+            self.keys_loaded.inc();
             let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
             self.key_ages.get_or_create(&KeyLabels { kid: kid.to_owned() }).set(seconds);
         }
@@ -342,9 +339,11 @@ impl Metrics {
         self.reloads.get_or_create(&Word { kind: outcome }).inc();
     }
 
-    /// The gauge of open connections of a door.
+    /// The gauge of open connections of a door. Whatever else is told of a door has its series from now on.
     #[must_use]
     pub fn connections(&self, door: &'static str) -> Gauge {
+        drop(self.accept_failures.get_or_create(&Word { kind: door }));
+        drop(self.panics.get_or_create(&Word { kind: door }));
         self.connections.get_or_create_owned(&Word { kind: door })
     }
 
@@ -358,9 +357,9 @@ impl Metrics {
         self.panics.get_or_create(&Word { kind: door }).inc();
     }
 
-    /// Every metric's name, without prefix and suffix, and what it is.
+    /// Every metric there is.
     #[must_use]
-    pub fn documented(&self) -> &[(&'static str, &'static str)] {
+    pub fn documented(&self) -> &[Documented] {
         &self.documented
     }
 
@@ -371,45 +370,5 @@ impl Metrics {
         // Writing to memory does not fail.
         let _ = encode(&mut text, &self.registry);
         text
-    }
-}
-
-fn flow_labels(app: &str, flow: Flow) -> FlowLabels {
-    FlowLabels { app: app.to_owned(), flow: flow.as_str() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::Identity;
-
-    #[test]
-    fn every_reason_has_its_series_from_the_start() {
-        let text = Metrics::default().render();
-        for reason in Reason::ALL {
-            assert!(text.contains(&format!("reason=\"{}\"}} 0", reason.as_str())), "{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn what_is_counted_can_be_read() {
-        let metrics = Metrics::default();
-        let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
-        metrics.check(&allow, Duration::from_micros(7));
-        metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
-        metrics.login_failed("shop", Flow::Website, "restart_login", "40029");
-        metrics.lookups.hits.inc();
-        let text = metrics.render();
-        for line in [
-            "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
-            "wechat_authz_checks_total{decision=\"refuse\",reason=\"no_session\"} 1",
-            "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 0",
-            "wechat_authz_check_duration_seconds_bucket{le=\"0.00001\"} 2",
-            "wechat_authz_logins_failed_total{app=\"shop\",flow=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
-            "wechat_authz_token_cache_hits_total 1",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
-        }
     }
 }

@@ -1,0 +1,166 @@
+//! What operators read.
+
+use super::*;
+use crate::check::Identity;
+
+#[test]
+fn every_reason_has_its_series_from_the_start() {
+    let text = Metrics::default().render();
+    for reason in Reason::ALL {
+        assert!(text.contains(&format!("reason=\"{}\"}} 0", reason.as_str())), "{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn what_is_counted_can_be_read() {
+    let metrics = Metrics::default();
+    let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
+    metrics.check(&allow, Duration::from_micros(7));
+    metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
+    metrics.login_failed("shop", Flow::Website, "restart_login", "40029");
+    metrics.lookups.hits.inc();
+    let text = metrics.render();
+    for line in [
+        "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
+        "wechat_authz_checks_total{decision=\"refuse\",reason=\"no_session\"} 1",
+        "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 0",
+        "wechat_authz_check_duration_seconds_bucket{le=\"0.00001\"} 2",
+        "wechat_authz_logins_failed_total{app=\"shop\",flow=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
+        "wechat_authz_token_cache_hits_total 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn what_alerts_watch_has_its_series_before_the_first_event() {
+    let metrics = Metrics::default();
+    metrics.connections("check").inc();
+    let text = metrics.render();
+    for line in [
+        "wechat_authz_connections{kind=\"check\"} 1",
+        "wechat_authz_panics_total{kind=\"check\"} 0",
+        "wechat_authz_accept_failures_total{kind=\"check\"} 0",
+        "wechat_authz_configuration_reloads_total{kind=\"accepted\"} 0",
+        "wechat_authz_configuration_reloads_total{kind=\"refused\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+/// Every family of the text: name, type, help, samples. Panics where a line is none of OpenMetrics.
+fn families(text: &str) -> Vec<(String, String, String, Vec<String>)> {
+    let mut families: Vec<(String, String, String, Vec<String>)> = Vec::new();
+    let body = text.strip_suffix("# EOF\n").unwrap();
+    for line in body.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            families.push((name.into(), String::new(), help.into(), Vec::new()));
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            let family = families.last_mut().unwrap();
+            assert_eq!((family.0.as_str(), family.1.as_str()), (name, ""), "{line}");
+            kind.clone_into(&mut family.1);
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            let (name, labels) = series.split_once('{').map_or((series, "}"), |(name, labels)| (name, labels));
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
+            assert!(labels.ends_with('}'), "{line}");
+            let family = families.last_mut().unwrap();
+            assert!(name.starts_with(family.0.as_str()), "{line}");
+            family.3.push(name.to_owned());
+        }
+    }
+    families
+}
+
+/// One of everything, by the names that applications may have.
+fn busy() -> Metrics {
+    let metrics = Metrics::default();
+    let moment = Duration::from_millis(3);
+    metrics.login_started("shop", Flow::Website);
+    metrics.login_finished("shop", Flow::OfficialAccount, moment);
+    metrics.login_failed("shop", Flow::Website, "unreachable", "timeout");
+    metrics.wechat_call("userinfo", "ok", moment);
+    metrics.breaker("wx01", "userinfo", 2);
+    metrics.limited("logins_per_client");
+    metrics.profile_degraded("shop");
+    metrics.session_issued("shop");
+    metrics.session_renewed("shop");
+    metrics.session_revoked("logout");
+    metrics.keys([("k1", moment), ("k2", Duration::MAX)].into_iter());
+    metrics.reload("refused");
+    metrics.connections("check").inc();
+    metrics
+}
+
+#[test]
+fn the_text_is_open_metrics_and_the_documentation_names_each_metric_in_it() {
+    let metrics = busy();
+    let families = families(&metrics.render());
+    assert_eq!(families.len(), metrics.documented().len());
+    for documented in metrics.documented() {
+        assert!(documented.name.starts_with("wechat_authz_") && !documented.help.is_empty(), "{documented:?}");
+        let found = families.iter().find(|(name, ..)| {
+            let ending = match documented.kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            documented.name == format!("{name}{ending}")
+        });
+        let (_, kind, help, samples) = found.unwrap_or_else(|| panic!("{documented:?} is not in the text"));
+        assert_eq!((kind.as_str(), help.trim_end_matches('.')), (documented.kind, documented.help));
+        assert!(samples.iter().all(|sample| sample.starts_with(&documented.name)), "{documented:?}: {samples:?}");
+        assert!(!samples.is_empty(), "{documented:?} has nothing to show, though one of everything happened");
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_is_shown_no_more() {
+    let metrics = busy();
+    metrics.keys([("k2", Duration::from_secs(7))].into_iter());
+    let text = metrics.render();
+    assert!(text.contains("wechat_authz_keys_loaded 1\n"), "{text}");
+    assert!(text.contains("wechat_authz_key_age_seconds{kid=\"k2\"} 7\n") && !text.contains("k1"), "{text}");
+}
+
+#[test]
+fn a_label_cannot_begin_a_line_of_its_own() {
+    let metrics = Metrics::default();
+    metrics.session_issued("a\"} 1\nwechat_authz_forged{b=\"\\");
+    // One line per sample: each is read whole, and none is the forged one.
+    for (_, _, _, samples) in families(&metrics.render()) {
+        assert!(samples.iter().all(|sample| !sample.contains("forged")), "{samples:?}");
+    }
+}
+
+#[test]
+fn threads_that_count_at_once_lose_nothing() {
+    let metrics = std::sync::Arc::new(Metrics::default());
+    let usual = Decision::Refuse { reason: Reason::AmbiguousPath };
+    let unusual = Decision::Refuse { reason: Reason::SessionValid };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1_000 {
+                    metrics.check(&usual, Duration::from_micros(5));
+                    metrics.check(&unusual, Duration::from_micros(5));
+                    metrics.login_started("shop", Flow::Website);
+                }
+                drop(metrics.render());
+            });
+        }
+    });
+    let text = metrics.render();
+    for line in [
+        "wechat_authz_checks_total{decision=\"refuse\",reason=\"ambiguous_path\"} 4000",
+        "wechat_authz_checks_total{decision=\"refuse\",reason=\"session_valid\"} 4000",
+        "wechat_authz_check_duration_seconds_count 8000",
+        "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 4000",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
