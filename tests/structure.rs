@@ -16,7 +16,7 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (3, &["decide", "login"]),
     (2, &["policy", "limits", "session", "wechat"]),
     (1, &["telemetry", "html"]),
-    (0, &["check", "path", "cookie", "origin", "seal", "secret", "clock", "random"]),
+    (0, &["check", "path", "percent", "cookie", "origin", "seal", "secret", "clock", "random"]),
 ];
 
 /// Arrows between neighbours of one level, each with its reason.
@@ -140,5 +140,43 @@ fn the_map_in_lib_names_every_module() {
             assert!(map.contains(&format!("pub mod {name};")), "{name} is not in lib.rs");
             level(&name);
         }
+    }
+}
+
+/// Every `fn` name in the sources and tests.
+fn functions() -> std::collections::HashSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for directory in ["src", "tests"] {
+        sources(&root.join(directory), &mut files);
+    }
+    let mut names = std::collections::HashSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, _) in text.match_indices("fn ") {
+            names.insert(text[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    names
+}
+
+#[test]
+fn every_test_that_the_map_names_exists() {
+    let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md")).unwrap();
+    let functions = functions();
+    // Names of tests are sentences: at least two underscores.
+    let named: Vec<&str> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| {
+            word.matches('_').count() >= 2
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        })
+        .filter(|word| !word.starts_with("snapsi_") && !word.starts_with("wechat_authz_"))
+        .collect();
+    assert!(named.len() > 60, "the map is not read: {named:?}");
+    for name in named {
+        assert!(functions.contains(name), "tests/README.md names `{name}`, which is no test");
     }
 }
