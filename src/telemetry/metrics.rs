@@ -35,7 +35,8 @@ type Buckets = fn() -> Histogram;
 /// One metric, as a table of them tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Documented {
-    /// Its name as a query says it: `wechat_authz_checks_total`. A histogram's has `_bucket`, `_count`, `_sum` after it.
+    /// Its family's name, as `# HELP` and the README say it: `wechat_authz_checks`. A query adds `_total` to a counter's,
+    /// `_bucket`, `_count` or `_sum` to a histogram's, `_info` to an info's.
     pub name: String,
     /// `counter`, `gauge`, `histogram`, `info`.
     pub kind: &'static str,
@@ -45,15 +46,14 @@ pub struct Documented {
 
 impl Documented {
     fn of(name: &str, metric: &impl EncodeMetric, help: &'static str) -> Self {
-        // OpenMetrics ends the samples' names so.
-        let (kind, ending) = match metric.metric_type() {
-            MetricType::Counter => ("counter", "_total"),
-            MetricType::Gauge => ("gauge", ""),
-            MetricType::Histogram => ("histogram", ""),
-            MetricType::Info => ("info", "_info"),
-            MetricType::Unknown => ("unknown", ""),
+        let kind = match metric.metric_type() {
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
+            MetricType::Info => "info",
+            MetricType::Unknown => "unknown",
         };
-        Self { name: format!("{PREFIX}_{name}{ending}"), kind, help }
+        Self { name: format!("{PREFIX}_{name}"), kind, help }
     }
 }
 

@@ -103,18 +103,31 @@ fn the_text_is_open_metrics_and_the_documentation_names_each_metric_in_it() {
     assert_eq!(families.len(), metrics.documented().len());
     for documented in metrics.documented() {
         assert!(documented.name.starts_with("wechat_authz_") && !documented.help.is_empty(), "{documented:?}");
-        let found = families.iter().find(|(name, ..)| {
-            let ending = match documented.kind {
-                "counter" => "_total",
-                "info" => "_info",
-                _ => "",
-            };
-            documented.name == format!("{name}{ending}")
-        });
+        let found = families.iter().find(|(name, ..)| *name == documented.name);
         let (_, kind, help, samples) = found.unwrap_or_else(|| panic!("{documented:?} is not in the text"));
         assert_eq!((kind.as_str(), help.trim_end_matches('.')), (documented.kind, documented.help));
-        assert!(samples.iter().all(|sample| sample.starts_with(&documented.name)), "{documented:?}: {samples:?}");
+        let ending = match documented.kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let name = format!("{}{ending}", documented.name);
+        assert!(samples.iter().all(|sample| sample.starts_with(&name)), "{documented:?}: {samples:?}");
         assert!(!samples.is_empty(), "{documented:?} has nothing to show, though one of everything happened");
+    }
+}
+
+#[test]
+fn each_metric_that_the_readme_names_exists_and_means_that() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let rows: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("| `wechat_authz_")).collect();
+    assert!(rows.len() > 20, "the table is not read: {rows:?}");
+    let metrics = Metrics::default();
+    for row in rows {
+        let (name, help) = row.trim_end_matches(" |").split_once("` | ").unwrap();
+        let name = format!("wechat_authz_{name}");
+        let known = metrics.documented().iter().any(|one| one.name == name && one.help == help);
+        assert!(known, "README.md says `{name}`: {help}");
     }
 }
 
