@@ -38,7 +38,7 @@ impl Login {
         };
         let Some(code) = callback.code else {
             self.metrics.login_failed(&app.name, matched.flow(), "denied", "denied");
-            return Returned::Denied { cookies: ends(attempts) };
+            return Returned::Denied { return_to: matched.return_to().to_owned(), cookies: ends(attempts) };
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let former = former.map(|live| live.claims().sid.clone());
@@ -47,7 +47,10 @@ impl Login {
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
             Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
             Err(LoginFault::CodeSpent { .. }) => self.restart(app, &matched, headers, attempts.failed(now), now),
-            Err(fault) => Returned::Failed { fault, cookies: ends(attempts.failed(now)) },
+            Err(fault) => {
+                let return_to = matched.return_to().to_owned();
+                Returned::Failed { fault, return_to, cookies: ends(attempts.failed(now)) }
+            }
         }
     }
 
@@ -195,16 +198,17 @@ impl Login {
         let remembered = attempts.cookie(app, &self.sessions.keys, now);
         let forget = flow::forget(matched.state());
         if matched.restarts() >= MOST_RESTARTS || attempts.are_too_many() {
-            return Returned::TooManyAttempts { cookies: remembered.into_iter().chain([forget]).collect() };
+            let return_to = matched.return_to().to_owned();
+            return Returned::TooManyAttempts { return_to, cookies: remembered.into_iter().chain([forget]).collect() };
         }
-        let back_to = matched.return_to().to_owned();
-        match self.redirect(app, matched.flow(), back_to, matched.restarts() + 1, headers, now) {
+        let return_to = matched.return_to().to_owned();
+        match self.redirect(app, matched.flow(), return_to.clone(), matched.restarts() + 1, headers, now) {
             Some((location, mut cookies)) => {
                 cookies.extend(remembered);
                 cookies.push(forget);
                 Returned::Restart { location, cookies }
             }
-            None => Returned::Failed { fault: LoginFault::FlowGone, cookies: vec![forget] },
+            None => Returned::Failed { fault: LoginFault::FlowGone, return_to, cookies: vec![forget] },
         }
     }
 }

@@ -133,6 +133,8 @@ pub enum Returned {
     Unknown,
     /// The person said no at WeChat.
     Denied {
+        /// Where they were going.
+        return_to: String,
         /// To set.
         cookies: Vec<HeaderValue>,
     },
@@ -145,6 +147,8 @@ pub enum Returned {
     },
     /// Failed too often: no more redirects.
     TooManyAttempts {
+        /// Where the person was going.
+        return_to: String,
         /// To set.
         cookies: Vec<HeaderValue>,
     },
@@ -152,6 +156,8 @@ pub enum Returned {
     Failed {
         /// How.
         fault: LoginFault,
+        /// Where the person was going.
+        return_to: String,
         /// To set.
         cookies: Vec<HeaderValue>,
     },

@@ -35,7 +35,7 @@ impl Pages {
                 answer::page(&Page::NeedsBrowser { url: visit.app.origin.as_str() }, visit.language)
             }
             Started::TooManyAttempts => answer::page(&Page::TooManyAttempts { login_url: &again() }, visit.language),
-            Started::Fault(fault) => self.failed(visit, fault),
+            Started::Fault(fault) => self.failed(visit, fault, return_to.as_deref()),
         }
     }
 
@@ -68,17 +68,23 @@ impl Pages {
             Returned::Back { location } => answer::redirect(StatusCode::SEE_OTHER, &location, []),
             Returned::AlreadyLoggedIn => page(&Page::AlreadyLoggedIn { continue_url: "/" }, Vec::new()),
             Returned::Unknown => page(&Page::Expired { login_url: &login_url }, Vec::new()),
-            Returned::Denied { cookies } => page(&Page::Denied { login_url: &login_url }, cookies),
+            Returned::Denied { return_to, cookies } => {
+                page(&Page::Denied { login_url: &self.login_url(visit, Some(&return_to)) }, cookies)
+            }
             Returned::Restart { location, cookies } => answer::redirect(StatusCode::SEE_OTHER, &location, cookies),
-            Returned::TooManyAttempts { cookies } => page(&Page::TooManyAttempts { login_url: &login_url }, cookies),
-            Returned::Failed { fault, cookies } => answer::with_cookies(self.failed(visit, fault), cookies),
+            Returned::TooManyAttempts { return_to, cookies } => {
+                page(&Page::TooManyAttempts { login_url: &self.login_url(visit, Some(&return_to)) }, cookies)
+            }
+            Returned::Failed { fault, return_to, cookies } => {
+                answer::with_cookies(self.failed(visit, fault, Some(&return_to)), cookies)
+            }
         }
     }
 
     /// What a person sees of each fault, and the one log line with the same incident.
-    fn failed(&self, visit: &Visit, fault: LoginFault) -> Answer {
+    fn failed(&self, visit: &Visit, fault: LoginFault, return_to: Option<&str>) -> Answer {
         let incident = random::incident_id();
-        let login_url = self.login_url(visit, None);
+        let login_url = self.login_url(visit, return_to);
         let page = match fault {
             LoginFault::CodeSpent { .. } => Page::Expired { login_url: &login_url },
             LoginFault::Unreachable { .. } => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
@@ -109,8 +115,11 @@ impl Pages {
         Some(answer)
     }
 
-    /// Where our own buttons lead: the login, pressed by a person.
+    /// Where our own buttons lead: the login, pressed by a person, who goes on to where they were going.
     fn login_url(&self, visit: &Visit, return_to: Option<&str>) -> String {
+        let own = visit.app.origin.as_str();
+        let return_to =
+            return_to.map(|target| target.strip_prefix(own).filter(|path| path.starts_with('/')).unwrap_or(target));
         self.url(visit, "login?go=1", return_to)
     }
 }

@@ -703,3 +703,14 @@ async fn wherever_a_link_says_to_return_to_the_browser_stays_at_this_application
         assert_eq!(parameter(sent.location(), "redirect_uri"), stack.url("/_wechat/callback"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_the_button_leads_where_the_person_was_going() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    let login = browser.get(&stack.url("/_wechat/login?return_to=%2Forders%3Fpage%3D2")).await;
+    let state = login.location().split("state=").nth(1).unwrap().split('#').next().unwrap();
+    let denied = browser.get(&stack.url(&format!("/_wechat/callback?state={state}"))).await;
+    assert_eq!(denied.status, 403, "{denied:?}");
+    assert!(denied.body.contains("return_to=%2Forders%3Fpage%3D2"), "{}", denied.body);
+}
