@@ -1,13 +1,248 @@
-//! What a person sees, in a real browser.
+//! What a person sees, in a real browser: Debian's Chromium, headless, driven over WebDriver.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
 mod client;
 mod stack;
 
-use stack::Stack;
+use client::{Browser, DESKTOP, WECHAT};
+use serde_json::{Value, json};
+use stack::{OA, Plan, Stack};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A browser with a profile of its own; ended with the test, by process id.
+struct Chrome {
+    driver: Child,
+    base: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Chrome {
+    async fn start(user_agent: &str, language: &str) -> Self {
+        let port = stack::free_port();
+        let profile = tempfile::tempdir().unwrap();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian's package chromium-driver");
+        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), _profile: profile };
+        let begun = Instant::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "chromedriver does not listen");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=420,860",
+            &format!("--user-agent={user_agent}"),
+            &format!("--accept-lang={language}"),
+            &format!("--user-data-dir={}", chrome._profile.path().display()),
+        ];
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
+            "browserName": "chrome",
+            "pageLoadStrategy": "none",
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        } } });
+        let made = chrome.call("POST", "/session", &wanted).await;
+        let session = made["sessionId"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        chrome.base = format!("{}/session/{session}", chrome.base);
+        chrome
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if method == "POST" { body.to_string() } else { String::new() };
+        let lines = [("content-type", "application/json")];
+        let answer = Browser::desktop().ask(method, &format!("{}{path}", self.base), &lines, &body).await;
+        answer.json()["value"].clone()
+    }
+
+    async fn open(&self, url: &str) {
+        self.call("POST", "/url", &json!({ "url": url })).await;
+    }
+
+    async fn run(&self, script: &str) -> Value {
+        self.call("POST", "/execute/sync", &json!({ "script": script, "args": [] })).await
+    }
+
+    /// What a person reads on the page.
+    async fn text(&self) -> String {
+        self.run("return document.body ? document.body.innerText : ''").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The address, without the `#wechat_redirect` that browsers carry along from the way to WeChat.
+    async fn url(&self) -> String {
+        let url = self.call("GET", "/url", &Value::Null).await;
+        url.as_str().unwrap_or_default().trim_end_matches("#wechat_redirect").to_owned()
+    }
+
+    /// Waits until the page says `words`, and gives all it says.
+    async fn until(&self, words: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let text = self.text().await;
+            if text.contains(words) {
+                return text;
+            }
+            let url = self.url().await;
+            assert!(begun.elapsed() < Duration::from_secs(20), "no {words:?} at {url}:\n{text}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Presses what the selector finds, as a person does.
+    async fn press(&self, selector: &str) {
+        let found = self.call("POST", "/element", &json!({ "using": "css selector", "value": selector })).await;
+        let element = found.as_object().and_then(|one| one.values().next()).and_then(Value::as_str);
+        let element = element.unwrap_or_else(|| panic!("no {selector}: {found}"));
+        self.call("POST", &format!("/element/{element}/click"), &json!({})).await;
+    }
+
+    /// A second tab; the window handles of both.
+    async fn second_tab(&self) -> [String; 2] {
+        let first = self.call("GET", "/window", &Value::Null).await.as_str().unwrap().to_owned();
+        let second = self.call("POST", "/window/new", &json!({ "type": "tab" })).await;
+        [first, second["handle"].as_str().unwrap().to_owned()]
+    }
+
+    async fn look_at(&self, tab: &str) {
+        self.call("POST", "/window", &json!({ "handle": tab })).await;
+    }
+
+    /// What the browser complained of: broken policies, refused cookies, scripts that failed.
+    async fn complaints(&self) -> Vec<String> {
+        let log = self.call("POST", "/se/log", &json!({ "type": "browser" })).await;
+        let lines = log.as_array().cloned().unwrap_or_default();
+        let serious = lines.iter().filter(|line| line["level"] == "SEVERE" && !line.to_string().contains("favicon"));
+        serious.map(|line| line["message"].to_string()).collect()
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        // Asked politely, chromedriver takes its browser along.
+        let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            if matches!(self.driver.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stack_starts() {
-    drop(Stack::start().await);
+async fn a_person_in_wechat_logs_in_goes_back_and_logs_out() {
+    let stack = Stack::start().await;
+    let chrome = Chrome::start(WECHAT, "zh-CN").await;
+    let openid = stack.simulator.openid(OA, "小明");
+
+    chrome.open(&stack.url("/welcome")).await;
+    chrome.until(&openid).await;
+    assert_eq!(chrome.url().await, stack.url("/welcome"), "no code and no state in the address");
+    assert_eq!(chrome.run("return document.cookie").await, "app=1", "scripts see the application's cookie alone");
+
+    chrome.open(&stack.url("/orders")).await;
+    chrome.until("\"/orders\"").await;
+    chrome.call("POST", "/back", &json!({})).await;
+    chrome.until("\"/welcome\"").await;
+    assert_eq!(stack.exchanges().len(), 1, "going back costs no login");
+
+    // An address that is typed or scanned asks first; the button ends the session.
+    chrome.open(&stack.url("/_wechat/logout")).await;
+    chrome.until("退出").await;
+    assert_eq!(chrome.run("return document.documentElement.lang").await, "zh-CN");
+    chrome.press("form button").await;
+    chrome.until("已退出").await;
+    assert_eq!(chrome.url().await, stack.url("/_wechat/logout"), "the page stays: nobody is logged in again");
+    assert!(chrome.complaints().await.is_empty(), "{:?}", chrome.complaints().await);
+    chrome.open(&stack.url("/_wechat/session")).await;
+    chrome.until("log in first").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tabs_opened_at_once_both_arrive() {
+    let stack = Stack::start().await;
+    let chrome = Chrome::start(WECHAT, "zh-CN").await;
+    let tabs = chrome.second_tab().await;
+    for (tab, path) in tabs.iter().zip(["/first", "/second"]) {
+        chrome.look_at(tab).await;
+        chrome.open(&stack.url(path)).await;
+    }
+    for (tab, path) in tabs.iter().zip(["/first", "/second"]) {
+        chrome.look_at(tab).await;
+        chrome.until(&format!("\"{path}\"")).await;
+        assert_eq!(chrome.url().await, stack.url(path));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_comes_after_a_button_and_both_languages_are_spoken() {
+    for (language, button, tag) in [("zh-CN", "微信登录", "zh-CN"), ("en-US", "Log in with WeChat", "en")] {
+        let stack = Stack::planned(Plan { scope: "snsapi_userinfo", ..Plan::default() }).await;
+        let chrome = Chrome::start(WECHAT, language).await;
+        chrome.open(&stack.url("/welcome")).await;
+        chrome.until(button).await;
+        assert_eq!(chrome.run("return document.documentElement.lang").await, tag);
+        assert_ne!(
+            chrome.run("return getComputedStyle(document.querySelector('.button')).backgroundColor").await,
+            "rgba(0, 0, 0, 0)",
+            "the stylesheet passes its own policy"
+        );
+        chrome.press("a.button").await;
+        let uuid = loop {
+            let uuid = chrome.run("return document.querySelector('[data-uuid]')?.dataset.uuid ?? ''").await;
+            match uuid.as_str().filter(|uuid| !uuid.is_empty()) {
+                Some(uuid) => break uuid.to_owned(),
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let sim = stack.simulator.base_url();
+        chrome.open(&format!("{sim}/connect/oauth2/authorize_reply?uuid={uuid}&allow=1")).await;
+        let text = chrome.until("x-wechat-nickname").await;
+        assert!(text.contains("%E5%B0%8F%E6%98%8E"), "{text}");
+        assert!(chrome.complaints().await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_on_a_desktop_scans_and_the_page_moves_on_by_itself() {
+    let stack = Stack::start().await;
+    let chrome = Chrome::start(DESKTOP, "en-US").await;
+    chrome.open(&stack.url("/welcome?tab=2")).await;
+    chrome.until("Scan").await;
+    assert_eq!(
+        chrome.run("return document.querySelector('img').naturalWidth > 0").await,
+        true,
+        "the code is to be seen"
+    );
+    let uuid = chrome.run("return document.querySelector('[data-uuid]').dataset.uuid").await;
+    for step in ["scan", "confirm"] {
+        let control = format!("{}/_sim/qr/{}/{step}", stack.simulator.base_url(), uuid.as_str().unwrap());
+        assert_eq!(Browser::desktop().ask("POST", &control, &[], "").await.status, 200);
+    }
+    chrome.until("\"/welcome?tab=2\"").await;
+    assert_eq!(chrome.url().await, stack.url("/welcome?tab=2"));
+    // After a logout the application asks for a login again, and nobody is logged in behind the person's back.
+    chrome.open(&stack.url("/_wechat/logout")).await;
+    chrome.until("Log out").await;
+    chrome.press("form button").await;
+    chrome.until("logged out").await;
+    chrome.open(&stack.url("/welcome")).await;
+    chrome.until("Scan").await;
 }
