@@ -1,13 +1,285 @@
-//! Running it: configuration, keys, revocation, limits, doors, drain.
+//! Running it: configuration, keys, revocation, doors, drain.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
 mod client;
 mod stack;
 
-use stack::Stack;
+use client::{Answer, Browser};
+use stack::{ADMIN_TOKEN, Plan, Stack, program};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use wechat_simulator::{Effect, Endpoint, Fault};
+
+const SESSION: &str = "__Host-wechat_session";
+
+/// Asks until `done` is content with the answer.
+async fn until(browser: &Browser, url: &str, done: impl Fn(&Answer) -> bool) -> Answer {
+    let begun = Instant::now();
+    loop {
+        let answer = browser.clone().fetch(url).await;
+        if done(&answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15), "still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn revoke(stack: &Stack, body: &str, lines: &[(&str, &str)]) -> u16 {
+    let url = format!("http://{}/sessions/revoke", stack.admin);
+    Browser::desktop().ask("POST", &url, lines, body).await.status
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stack_starts() {
-    drop(Stack::start().await);
+async fn a_changed_configuration_is_in_force_without_a_restart_and_a_bad_one_changes_nothing() {
+    let mut stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let stranger = Browser::desktop();
+    assert_eq!(stranger.clone().fetch(&stack.url("/open/a")).await.status, 401);
+
+    let first = std::fs::read_to_string(stack.config()).unwrap();
+    let good = first.clone() + "policy:\n- { path_prefix: /open, access: public }\n";
+    std::fs::write(stack.config(), &good).unwrap();
+    until(&stranger, &stack.url("/open/a"), |answer| answer.status == 200).await;
+    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "nobody is logged out");
+
+    // Refused whole, said once with key and line, counted; half a file opens nothing.
+    let refused = "wechat_authz_configuration_reloads_total{kind=\"refused\"}";
+    for (bad, says) in [
+        (good.replace("access: public", "access: publik"), "policy[0].access"),
+        (good.replace("prefix: /open, access: public }", ""), "config.yaml:"),
+        (good.replace("reload_interval: 1s", "reload_interval: 1s\nlisten: {}"), "written twice"),
+    ] {
+        let (offset, before) = (stack.logged().len(), stack.metric(refused).await);
+        std::fs::write(stack.config(), &bad).unwrap();
+        stack.signal("HUP");
+        let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
+        assert!(
+            line["faults"].as_str().unwrap().contains(says) || line["faults"].to_string().contains("listen"),
+            "{line}"
+        );
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let again = stack.logged()[offset..].matches("a change is refused").count();
+        assert_eq!(again, 1, "said once, not at every look");
+        assert!(stack.metric(refused).await > before);
+        assert_eq!(stranger.clone().fetch(&stack.url("/open/a")).await.status, 200, "the old one stays");
+        assert_eq!(stranger.clone().fetch(&stack.url("/")).await.status, 401);
+    }
+    let offset = stack.logged().len();
+    let moved = first.replace("ops: \"127.0.0.1:0\"", "ops: \"127.0.0.1:1\"");
+    assert_ne!(moved, first);
+    std::fs::write(stack.config(), moved).unwrap();
+    stack.signal("HUP");
+    let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
+    assert!(line["faults"].as_str().unwrap().contains("fixed while running"), "{line}");
+    // Back again, at once.
+    std::fs::write(stack.config(), &first).unwrap();
+    stack.signal("HUP");
+    until(&stranger, &stack.url("/open/a"), |answer| answer.status == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_while_people_are_logged_in() {
+    let stack = Stack::start().await;
+    let now_signs = std::fs::read_to_string(stack.config())
+        .unwrap()
+        .replace("directory: keys }", "directory: keys, sign_after: 0s }");
+    std::fs::write(stack.config(), now_signs).unwrap();
+    stack.signal("HUP");
+    let mut first = Browser::wechat();
+    stack.log_in(&mut first, "/").await;
+    let keys = stack.directory.path().join("keys");
+    let old = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap().path();
+    tokio::time::sleep(Duration::from_millis(1_100)).await; // a key's name is its second
+    assert!(Command::new(program()).arg("keygen").arg(&keys).output().unwrap().status.success());
+    let jwks = stack.url("/_wechat/jwks.json");
+    let both = until(&first, &jwks, |answer| answer.json()["keys"].as_array().unwrap().len() == 2).await;
+    assert!(!both.body.contains("\"d\""), "public halves alone");
+    assert_eq!(first.fetch(&stack.url("/")).await.status, 200, "the old key's sessions stay");
+    let mut second = Browser::wechat();
+    stack.log_in(&mut second, "/").await;
+    std::fs::remove_file(old).unwrap();
+    until(&first, &stack.url("/"), |answer| answer.status == 401).await;
+    assert_eq!(second.fetch(&stack.url("/")).await.status, 200, "the new key has signed for a while");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_revoked_is_out_at_the_next_check_and_stays_out_after_a_crash() {
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let known = [("authorization", bearer.as_str())];
+    for kept in [true, false] {
+        let mut stack = Stack::planned(Plan { state: kept, ..Plan::default() }).await;
+        let mut browsers = Vec::new();
+        for user in ["小明", "小红", "follower"] {
+            stack.simulator.use_user(user);
+            let mut browser = Browser::wechat();
+            let seen = stack.log_in(&mut browser, "/").await;
+            browsers.push((browser, seen.seen("x-wechat-session").unwrap(), seen.seen("x-wechat-subject").unwrap()));
+        }
+        for (lines, body, status) in [
+            (&[][..], "{\"app\":\"shop\"}", 401),
+            (&[("authorization", "Bearer wrong")], "{\"app\":\"shop\"}", 401),
+            (&known, "{}", 400),
+            (&known, &format!("{{\"session\":\"{}\"}}", browsers[0].1), 200),
+            (&known, &format!("{{\"subject\":\"{}\"}}", browsers[1].2), 200),
+        ] {
+            assert_eq!(revoke(&stack, body, lines).await, status, "{body}");
+        }
+        let statuses = async |stack: &Stack| {
+            let mut statuses = Vec::new();
+            for (browser, ..) in &browsers {
+                statuses.push(browser.clone().fetch(&stack.url("/")).await.status);
+            }
+            statuses
+        };
+        assert_eq!(statuses(&stack).await, [401, 401, 200]);
+        stack.kill_authz();
+        stack.restart_authz().await;
+        until(&browsers[2].0, &stack.url("/"), |answer| answer.status == 200).await;
+        assert_eq!(statuses(&stack).await, if kept { [401, 401, 200] } else { [200, 200, 200] });
+        assert_eq!(stack.logged().contains("a restart forgets which sessions were revoked"), !kept, "and it says so");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ops_door_shows_health_and_metrics_that_prometheus_reads() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let ops = |path: &str| format!("http://{}{path}", stack.ops);
+    for (path, status) in
+        [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/sessions/revoke", 404)]
+    {
+        assert_eq!(browser.clone().fetch(&ops(path)).await.status, status, "{path}");
+    }
+    let text = stack.metrics().await;
+    for line in [
+        "wechat_authz_logins_started_total{app=\"shop\",flow=\"official_account\"} 1",
+        "wechat_authz_logins_finished_total{app=\"shop\",flow=\"official_account\"} 1",
+        "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 1",
+        "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
+        "wechat_authz_sessions_issued_total{app=\"shop\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    // promtool lints the older text format, which has neither an end nor a type for the build's version.
+    let older = text.lines().filter(|line| *line != "# EOF" && !line.contains("wechat_authz_build"));
+    let plain: String = older.map(|line| format!("{line}\n")).collect();
+    let file = stack.directory.path().join("metrics.txt");
+    std::fs::write(&file, plain).unwrap();
+    let checked = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(file).unwrap())
+        .output()
+        .expect("Debian's package prometheus");
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!said.contains("error while linting") && !said.contains("parsing"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_loses_no_request_and_finishes_the_login_under_way() {
+    let mut stack =
+        Stack::planned(Plan { more: "drain: { delay: 1s, deadline: 10s }\n".into(), ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    // A callback whose exchange takes two seconds.
+    let mut newcomer = Browser::wechat();
+    let login = newcomer.get(&stack.url("/_wechat/login")).await;
+    let hop = newcomer.get(login.location().split('#').next().unwrap()).await;
+    let back = newcomer.get(hop.location()).await.location().to_owned();
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(2))));
+    let entering = tokio::spawn(async move { newcomer.get(&back).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Keep-alive load through Envoy while the end begins. What arrives after the doors have closed is Envoy's 503.
+    let url = stack.url("/api");
+    let ready = format!("http://{}/readyz", stack.ops);
+    stack.signal("TERM");
+    let begun = Instant::now();
+    let mut served = 0;
+    while begun.elapsed() < Duration::from_millis(800) {
+        let answer = browser.clone().fetch(&url).await;
+        assert_eq!(answer.status, 200, "{:?} after the signal: {answer:?}", begun.elapsed());
+        served += 1;
+    }
+    assert!(served > 10, "{served}");
+    let answer = Browser::desktop().fetch(&ready).await;
+    assert_eq!(answer.status, 503, "not ready while it drains");
+    let entered = entering.await.unwrap();
+    assert_eq!((entered.status, entered.location()), (303, stack.url("/").as_str()), "{entered:?}");
+    assert_eq!(stack.authz_ended(Duration::from_secs(12)).await, Some(0));
+}
+
+#[test]
+fn what_cannot_work_says_so_and_how_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let keys = at("keys");
+    assert!(Command::new(program()).arg("keygen").arg(&keys).output().unwrap().status.success());
+    std::fs::write(at("oa.secret"), stack::OA_SECRET).unwrap();
+    std::fs::write(at("placeholder.secret"), "change-me").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = format!(
+        "keys: {{ directory: keys }}\nlisten: {{ check: \"{}\", pages: \"127.0.0.1:0\", ops: \"127.0.0.1:0\" }}\napps:\n- name: shop\n  \
+         origin: https://shop.example.com\n  official_account: {{ appid: wx0123456789abcdef, secret_file: ./oa.secret }}\n",
+        taken.local_addr().unwrap()
+    );
+    for (from, to, code, says) in [
+        ("directory: keys", "directory: none", 78, "keys.directory"),
+        ("./oa.secret", "./none.secret", 78, "secret_file"),
+        ("./oa.secret", "./placeholder.secret", 78, "a placeholder"),
+        ("name: shop", "nmae: shop", 78, "did you mean `name`?"),
+        ("keys: {", "state_directory: /nonexistent\nkeys: {", 78, "/nonexistent"),
+        ("apps:", "apps:", 1, "cannot listen on 127.0.0.1:"),
+    ] {
+        let file = at("config.yaml");
+        std::fs::write(&file, good.replacen(from, to, 1)).unwrap();
+        let ended = Command::new(program()).args(["serve", "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(code), "{to}: {said}");
+        assert!(said.contains(says) && !said.contains(stack::OA_SECRET), "{to}: {said}");
+    }
+    let help = Command::new(program()).arg("--help").output().unwrap();
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for word in ["First steps", "Exit codes", "Signals", "keygen", "check-config"] {
+        assert!(help.contains(word), "{word}\n{help}");
+    }
+    let schema = Command::new(program()).args(["check-config", "--print-schema"]).output().unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&schema.stdout).unwrap()["properties"]["apps"].is_object());
+    assert_eq!(Command::new(program()).arg("serve").output().unwrap().status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_bounded_whoever_comes() {
+    let stack = Stack::start().await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", stack.authz_pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
+    };
+    let before = resident();
+    let check: std::net::SocketAddr = stack.check.parse().unwrap();
+    let host = stack.edge;
+    let mut waves = Vec::new();
+    for wave in 0..8_u32 {
+        waves.push(tokio::spawn(async move {
+            for number in 0..1_500_u32 {
+                let client = std::net::Ipv4Addr::from(0x0B00_0000 + wave * 100_000 + number);
+                let head = format!(
+                    "GET /api HTTP/1.1\r\nhost: {host}\r\nx-auth-client-ip: {client}\r\ncookie: {SESSION}=junk{wave}-{number}\r\n\
+                     connection: close\r\n\r\n"
+                );
+                assert_eq!(client::raw(check, head.as_bytes()).await.unwrap().status, 401);
+            }
+        }));
+    }
+    for wave in waves {
+        wave.await.unwrap();
+    }
+    let after = resident();
+    assert!(after < before + 48, "{before} MiB, then {after} MiB");
+    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200);
 }
