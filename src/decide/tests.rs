@@ -260,7 +260,9 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
     let at = |now| fixture.decider.decide(&check(SHOP, "/", cookie), now).reason();
     assert_eq!(at(NOW.plus(Duration::from_secs(86_401))), Reason::SessionIdle);
     assert_eq!(at(NOW.plus(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
-    fixture.decider.sessions.end(&fixture.alice.sid, NOW).unwrap();
+    let alice =
+        fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.sites[SHOP].session, NOW, || Ok(()));
+    fixture.decider.sessions.end(alice.unwrap_or_else(|refusal| panic!("{refusal:?}")).claims(), NOW).unwrap();
     assert_eq!(at(NOW), Reason::SessionRevoked);
 }
 

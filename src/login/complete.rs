@@ -8,7 +8,7 @@ use super::settings::{App, SubjectRule};
 use super::{Login, Return, Returned};
 use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
-use crate::session::Grant;
+use crate::session::{Grant, LiveSession};
 use crate::telemetry;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
@@ -41,7 +41,6 @@ impl Login {
             return Returned::Denied { return_to: matched.return_to().to_owned(), cookies: ends(attempts) };
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
-        let former = former.map(|live| live.claims().sid.clone());
         let spend = async move { login.spend(&flow_app, &flow, &code, former).await };
         let spending = self.tasks.spawn(spend.in_current_span());
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
@@ -60,7 +59,7 @@ impl Login {
         app: &App,
         flow: &MatchedFlow,
         code: &Code,
-        former: Option<String>,
+        former: Option<LiveSession>,
     ) -> Result<Entered, LoginFault> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
@@ -76,7 +75,7 @@ impl Login {
         match &result {
             Ok(entered) => {
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
-                self.end_former(former.filter(|sid| *sid != entered.sid), now).await;
+                self.end_former(former.filter(|live| live.claims().sid != entered.sid), now).await;
             }
             Err(fault) => self.metrics.login_failed(&app.name, flow.flow(), fault.class(), fault.label()),
         }
@@ -177,10 +176,10 @@ impl Login {
     }
 
     /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
-    async fn end_former(&self, former: Option<String>, now: Timestamp) {
-        let Some(sid) = former else { return };
+    async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
+        let Some(live) = former else { return };
         let sessions = Arc::clone(&self.sessions);
-        let ended = tokio::task::spawn_blocking(move || sessions.end(&sid, now)).await;
+        let ended = tokio::task::spawn_blocking(move || sessions.end(live.claims(), now)).await;
         if let Ok(Err(fault)) = ended {
             tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
         }

@@ -18,8 +18,8 @@ impl Pages {
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }
         if let Some(live) = self.session_to_end(visit) {
-            let (sessions, sid, now) = (Arc::clone(&self.login.sessions), live.claims().sid.clone(), visit.now);
-            let ended = tokio::task::spawn_blocking(move || sessions.end(&sid, now)).await;
+            let (sessions, ending, now) = (Arc::clone(&self.login.sessions), live.clone(), visit.now);
+            let ended = tokio::task::spawn_blocking(move || sessions.end(ending.claims(), now)).await;
             if let Ok(Err(fault)) = ended {
                 tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
             }

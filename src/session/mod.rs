@@ -213,12 +213,13 @@ impl Sessions {
         })
     }
 
-    /// Ends one session. Blocks for the disk where revocations are kept.
+    /// Ends the session of `claims`, which is remembered as long as it could live. Blocks for the disk where revocations
+    /// are kept.
     ///
     /// # Errors
     /// The journal could not be written; the session is revoked all the same.
-    pub fn end(&self, sid: &str, now: Timestamp) -> Result<(), journal::JournalFault> {
-        self.revocations.revoke(Target::Session(sid.to_owned()), now)
+    pub fn end(&self, claims: &Claims, now: Timestamp) -> Result<(), journal::JournalFault> {
+        self.revocations.revoke_until(Target::Session(claims.sid.clone()), Timestamp(claims.session_exp), now)
     }
 
     /// Forgets verdicts: the settings that they rest on have changed.

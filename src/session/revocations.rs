@@ -56,7 +56,15 @@ impl Revocations {
     /// # Errors
     /// The journal could not be written: the revocation holds, but a restart forgets it.
     pub fn revoke(&self, target: Target, now: Timestamp) -> Result<(), JournalFault> {
-        let revocation = Revocation { target, at: now.0, until: now.plus(self.horizon).0 };
+        self.revoke_until(target, now.plus(self.horizon), now)
+    }
+
+    /// The same, to be remembered only until `until`: from then on nothing it concerns is alive.
+    ///
+    /// # Errors
+    /// As for [`Self::revoke`].
+    pub fn revoke_until(&self, target: Target, until: Timestamp, now: Timestamp) -> Result<(), JournalFault> {
+        let revocation = Revocation { target, at: now.0, until: until.0 };
         let in_force = self.insert(revocation);
         let Some(journal) = &self.journal else { return Ok(()) };
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
