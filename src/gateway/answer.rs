@@ -56,24 +56,24 @@ pub fn refusal(decision: &Decision, wants: Wants, language: Language) -> Option<
             Some(redirect(location))
         }
         Decision::Login { location, reason } | Decision::Renew { location, reason } => Some(match wants {
-            Wants::Form => page(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language),
+            Wants::Form => page_with(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language),
             _ => told(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
         }),
         Decision::Refuse { reason } => Some(match (wants, reason) {
             (Wants::Page | Wants::Form, Reason::SubjectNotAllowed) => {
-                page(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
+                page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
             }
             (Wants::Page | Wants::Form, Reason::PagesNotRouted) => {
-                page(&Page::Misconfigured { incident: reason.as_str() }, StatusCode::FORBIDDEN, language)
+                page_with(&Page::Misconfigured { incident: reason.as_str() }, StatusCode::FORBIDDEN, language)
             }
-            (Wants::Page | Wants::Form, _) => page(&Page::BadRequest, StatusCode::FORBIDDEN, language),
+            (Wants::Page | Wants::Form, _) => page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language),
             _ => told(StatusCode::FORBIDDEN, wants, *reason, None),
         }),
         Decision::Limited { retry_after, reason } => {
             let mut answer = match wants {
                 Wants::Page | Wants::Form => {
                     let limited = Page::TooManyRequests { retry_after: *retry_after };
-                    page(&limited, StatusCode::TOO_MANY_REQUESTS, language)
+                    page_with(&limited, StatusCode::TOO_MANY_REQUESTS, language)
                 }
                 _ => told(StatusCode::TOO_MANY_REQUESTS, wants, *reason, None),
             };
@@ -100,11 +100,20 @@ fn redirect(location: &str) -> Answer {
     answer
 }
 
-fn page(page: &Page, status: StatusCode, language: Language) -> Answer {
+/// A page for a person, with the page's own status.
+#[must_use]
+pub fn page(page: &Page, language: Language) -> Answer {
     let rendered = html::render(page, language);
     let mut answer = Response::new(Full::new(rendered.body));
-    *answer.status_mut() = status;
+    *answer.status_mut() = rendered.status;
     *answer.headers_mut() = rendered.headers;
+    answer
+}
+
+/// The same with a status that the gateway passes on: a page's own may be one that it throws away.
+fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
+    let mut answer = self::page(page, language);
+    *answer.status_mut() = status;
     answer
 }
 

@@ -1,20 +1,11 @@
 //! The forms in which the pages answer.
 
-pub use crate::gateway::answer::{Answer, jittered};
-use crate::html::{self, Language, Page};
+pub use crate::gateway::answer::{Answer, jittered, page};
+use crate::html;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
 use std::time::Duration;
-
-/// A page for a person.
-pub fn page(page: &Page, language: Language) -> Answer {
-    let rendered = html::render(page, language);
-    let mut answer = Answer::new(Full::new(rendered.body));
-    *answer.status_mut() = rendered.status;
-    *answer.headers_mut() = rendered.headers;
-    answer
-}
 
 /// Onwards, by a fresh GET, with cookies. Never cached, and nothing of this address goes along.
 pub fn redirect(status: StatusCode, location: &str, cookies: impl IntoIterator<Item = HeaderValue>) -> Answer {
