@@ -15,6 +15,7 @@
 //! | [`wechat`] | the calls to WeChat and what its answers mean |
 //! | [`admin`] | health, readiness, metrics; revocation |
 //! | [`html`] | the pages a person sees, in Chinese and English |
+//! | [`store`] | what all instances share: Redis, and how it may be away |
 //! | [`telemetry`] | logs and metrics |
 //! | [`config`] | what the user wrote → what it means |
 //! | [`command`] | serve, check-config, keygen |
@@ -43,5 +44,6 @@ pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod session;
+pub mod store;
 pub mod telemetry;
 pub mod wechat;

@@ -66,6 +66,15 @@ impl SealingKey {
     }
 }
 
+/// Seals what others keep for us, with whichever key is in force, and opens it with any that still is.
+pub trait Sealer: Send + Sync {
+    /// Seals `plain` for `context`; none where no key can.
+    fn seal(&self, context: &str, plain: &[u8]) -> Option<String>;
+
+    /// Opens what was sealed for the same `context`, unless it is longer than `most` characters.
+    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>>;
+}
+
 /// The bytes of a sealed text, if it is text of ours at all and not longer than `most` characters.
 #[must_use]
 pub fn decode(text: &str, most: usize) -> Option<Vec<u8>> {

@@ -15,12 +15,13 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (4, &["gateway", "pages"]),
     (3, &["decide", "login"]),
     (2, &["policy", "limits", "session", "wechat"]),
-    (1, &["telemetry", "html"]),
+    (1, &["store", "telemetry", "html"]),
     (0, &["check", "path", "percent", "cookie", "origin", "seal", "secret", "clock", "random"]),
 ];
 
 /// Arrows between neighbours of one level, each with its reason.
-const NEIGHBOURS: [(&str, &str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str, &str); 6] = [
+    ("store", "telemetry", "calls to Redis are counted where they happen"),
     ("check", "path", "a check holds the path's one reading"),
     ("check", "cookie", "a check holds the cookies as the application may see them"),
     ("pages", "gateway", "both doors read host, address and credential of a request in the same one place"),

@@ -46,6 +46,17 @@ pub struct Word {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreCallLabels {
+    pub call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreFailureLabels {
+    pub call: &'static str,
+    pub why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KeyLabels {
     pub kid: String,
 }

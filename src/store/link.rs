@@ -1,0 +1,243 @@
+//! One connection, found again whenever it is lost.
+//!
+//! Calls never wait for a connection: without one they end at once, so that nobody's request hangs on Redis. One task
+//! seeks it, with pauses that grow and are drawn by chance, so that many instances do not come back together; it also asks
+//! every second whether the other end still answers and may still be written to.
+
+use super::connect::{Wire, connect};
+use super::{Away, Settings};
+use crate::telemetry::StoreMeter;
+use arc_swap::ArcSwapOption;
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Calls that may wait for an answer at once.
+const MOST_CALLS: usize = 512;
+
+/// The longest search for a connection.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// How often the other end is asked whether it is well.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Probes that may fail in a row before the connection is given up. A Cluster of which one node is away is not.
+const FAILED_PROBES: u32 = 3;
+
+/// The pause before the first new try, and the longest one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+pub(super) struct Link {
+    settings: Settings,
+    wire: ArcSwapOption<Wire>,
+    /// Grows with each new connection.
+    epoch: watch::Sender<u64>,
+    /// Somebody doubts the connection.
+    doubted: Notify,
+    room: Semaphore,
+    /// What Redis has refused and not yet done again: each is told once.
+    refused: Mutex<BTreeSet<&'static str>>,
+    meter: StoreMeter,
+}
+
+impl Link {
+    pub(super) fn new(settings: Settings, meter: StoreMeter) -> Self {
+        Self {
+            settings,
+            wire: ArcSwapOption::empty(),
+            epoch: watch::Sender::new(0),
+            doubted: Notify::new(),
+            room: Semaphore::new(MOST_CALLS),
+            refused: Mutex::default(),
+            meter,
+        }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.wire.load().is_some()
+    }
+
+    pub(super) async fn connected_since(&self, epoch: u64) -> u64 {
+        let mut epochs = self.epoch.subscribe();
+        match epochs.wait_for(|now| *now > epoch).await {
+            Ok(now) => *now,
+            // Cannot be: this link holds the sender.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// One call, within the configured time.
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        kind: &'static str,
+        ask: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
+    ) -> Result<T, Away> {
+        let began = Instant::now();
+        let answer = self.asked(kind, ask).await;
+        self.meter.call(kind, answer.as_ref().err().map(|away| away.as_str()), began.elapsed());
+        answer
+    }
+
+    async fn asked<T: FromRedisValue>(
+        &self,
+        kind: &'static str,
+        ask: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
+    ) -> Result<T, Away> {
+        let Some(shared) = self.wire.load_full() else { return Err(Away::Down) };
+        let _room = self.room.try_acquire().map_err(|_| Away::Busy)?;
+        let mut wire = Wire::clone(&shared);
+        match timeout(self.settings.timeout, ask(&mut wire)).await {
+            Ok(Ok(answer)) => {
+                self.done(kind);
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(self.failed(kind, &shared, &error)),
+            Err(_) => {
+                self.doubted.notify_one();
+                Err(Away::TimedOut)
+            }
+        }
+    }
+
+    /// What an error means, for the caller and for the connection.
+    fn failed(&self, kind: &'static str, wire: &Arc<Wire>, error: &RedisError) -> Away {
+        match error.kind() {
+            // A replica now, or one that has lost its master: the master is elsewhere. A Cluster's client looks itself.
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+                if matches!(**wire, Wire::One(_)) =>
+            {
+                self.give_up(wire);
+                Away::Broken
+            }
+            ErrorKind::Server(_) => {
+                self.refuse(kind, error);
+                Away::Refused
+            }
+            _ if error.is_timeout() => {
+                self.doubted.notify_one();
+                Away::TimedOut
+            }
+            // An answer of another type than this call has: somebody else's value under our key.
+            ErrorKind::UnexpectedReturnType => {
+                self.refuse(kind, error);
+                Away::Refused
+            }
+            _ => {
+                if error.is_unrecoverable_error() && matches!(**wire, Wire::One(_)) {
+                    self.give_up(wire);
+                } else {
+                    self.doubted.notify_one();
+                }
+                Away::Broken
+            }
+        }
+    }
+
+    fn refuse(&self, kind: &'static str, error: &RedisError) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.insert(kind) {
+            let code = error.code().unwrap_or("an answer of another type");
+            tracing::warn!(kind, code, "redis refuses; this goes on without it and is said once");
+        }
+    }
+
+    fn done(&self, kind: &'static str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !refused.is_empty() && refused.remove(kind) {
+            tracing::info!(kind, "redis does again what it refused");
+        }
+    }
+
+    /// Drops `wire`, if it is still the one in use, and has another sought.
+    fn give_up(&self, wire: &Arc<Wire>) {
+        let dropped = self.wire.rcu(|current| match current {
+            Some(current) if Arc::ptr_eq(current, wire) => None,
+            other => other.clone(),
+        });
+        if dropped.is_some_and(|dropped| Arc::ptr_eq(&dropped, wire)) {
+            self.doubted.notify_one();
+        }
+    }
+
+    /// Seeks and keeps a connection, for ever.
+    pub(super) async fn keep(&self) {
+        let mut pause = PAUSES.0;
+        let mut told_away = false;
+        loop {
+            match timeout(CONNECT, connect(&self.settings)).await {
+                Ok(Ok(wire)) => {
+                    pause = PAUSES.0;
+                    self.meter.up(true);
+                    tracing::info!("redis is {}", if told_away { "back" } else { "there" });
+                    let why = self.watch_over(Arc::new(wire)).await;
+                    self.wire.store(None);
+                    self.meter.up(false);
+                    tracing::warn!(why, "redis is away: sessions go on, and what is shared waits");
+                    told_away = true;
+                }
+                Ok(Err(error)) if !told_away => {
+                    told_away = true;
+                    let why = reason(&error);
+                    tracing::warn!(why, "redis is away: sessions go on, and what is shared waits");
+                }
+                Err(_) if !told_away => {
+                    told_away = true;
+                    tracing::warn!(
+                        why = "no connection in time",
+                        "redis is away: sessions go on, and what is shared waits"
+                    );
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(pause.mul_f64(fastrand::f64()) + PAUSES.0).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Lends `wire` to the calls until it is of no use; why it is not.
+    async fn watch_over(&self, wire: Arc<Wire>) -> String {
+        self.wire.store(Some(Arc::clone(&wire)));
+        self.epoch.send_modify(|epoch| *epoch += 1);
+        let patience = if matches!(*wire, Wire::Cluster(_)) { FAILED_PROBES } else { 1 };
+        let mut failed = 0;
+        loop {
+            let doubted = timeout(PROBE, self.doubted.notified()).await.is_ok();
+            if self.wire.load().is_none() {
+                return "the connection broke, or leads to a replica".to_owned();
+            }
+            let mut probing = Wire::clone(&wire);
+            let probed = timeout(2 * self.settings.timeout, probing.probe()).await;
+            let why = match probed {
+                Ok(Ok(())) => {
+                    failed = 0;
+                    // Doubts of a busy moment must not become a storm of probes.
+                    if doubted {
+                        sleep(self.settings.timeout / 4).await;
+                    }
+                    continue;
+                }
+                Ok(Err(error)) => reason(&error),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            failed += 1;
+            if failed >= patience {
+                return why;
+            }
+        }
+    }
+}
+
+/// What is told of an error: its kind, never its details, which may hold what was sent.
+fn reason(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{} ({code})", error.category()),
+        None => error.category().to_owned(),
+    }
+}
