@@ -6,8 +6,8 @@
 
 use crate::clock;
 use crate::secret::Secret;
-use crate::session::Sessions;
 use crate::session::revocations::Target;
+use crate::session::sharing::Sharing;
 use crate::telemetry::{self, Metrics};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -85,8 +85,8 @@ impl Ops {
 pub struct Admin {
     /// Who knows this may revoke. None: nobody may.
     pub token: ArcSwapOption<Secret>,
-    /// Whose sessions.
-    pub sessions: Arc<Sessions>,
+    /// Whose sessions, here and everywhere.
+    pub sharing: Arc<Sharing>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -147,16 +147,15 @@ impl Admin {
         };
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
         self.metrics.session_revoked(kind);
-        let answer = json!({ "revoked": kind, "kept": self.sessions.revocations.are_kept() });
-        let sessions = Arc::clone(&self.sessions);
-        let done = tokio::task::spawn_blocking(move || sessions.revocations.revoke(target, clock::now())).await;
-        match done {
-            Ok(Ok(())) => json_answer(StatusCode::OK, &answer),
-            Ok(Err(fault)) => {
-                tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        let revoked = self.sharing.revoke(target, clock::now()).await;
+        let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
+        let shared = revoked.shared;
+        let answer = json!({ "revoked": kind, "kept": kept, "shared": shared.is_ok() });
+        match (revoked.on_disk, shared) {
+            (Some(Err(_)), Err(_)) => {
                 told(StatusCode::INTERNAL_SERVER_ERROR, "revoked here, but not on the disk: a restart would forget it")
             }
-            Err(_) => told(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted; repeat it"),
+            _ => json_answer(StatusCode::OK, &answer),
         }
     }
 
@@ -173,10 +172,16 @@ impl Admin {
 
 /// What a body asks to revoke.
 fn target(body: &[u8]) -> Option<Target> {
-    let target: Target = serde_json::from_slice(body).ok()?;
-    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &target else { return None };
-    let a_subject = !matches!(target, Target::Subject(_)) || id.starts_with("wx:");
-    (!id.is_empty() && id.len() <= MOST_ID && a_subject).then_some(target)
+    let asked: Target = serde_json::from_slice(body).ok()?;
+    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &asked else { return None };
+    if id.is_empty() || id.len() > MOST_ID {
+        return None;
+    }
+    match &asked {
+        // Asked for by its name, known by its digest.
+        Target::Subject(subject) => subject.starts_with("wx:").then(|| Target::subject(subject)),
+        _ => Some(asked),
+    }
 }
 
 /// Whether the request names this machine by address or as localhost, as a socket's client does.
@@ -212,22 +217,26 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
+    use crate::session::{Sessions, sharing};
+    use crate::store::Store;
     use crate::telemetry::Lookups;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-    fn admin() -> Admin {
+    fn admin() -> (Admin, Arc<Sessions>) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
         let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
         let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
         let sessions =
             Sessions::new(keys, Revocations::new(Duration::from_secs(60), None, Timestamp(0)), Lookups::default());
-        Admin {
+        let sessions = Arc::new(sessions);
+        let admin = Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
-            sessions: Arc::new(sessions),
+            sharing: Arc::new(Sharing::new(Arc::clone(&sessions), Store::none(), sharing::Settings::default())),
             metrics: Arc::new(Metrics::default()),
-        }
+        };
+        (admin, sessions)
     }
 
     async fn ask(admin: &Admin, method: &str, path: &str, lines: &[(&str, &str)], body: &'static str) -> u16 {
@@ -241,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_knows_the_token_revokes_and_nobody_else() {
-        let admin = admin();
+        let (admin, _) = admin();
         let good = format!("Bearer {TOKEN}");
         let host = ("host", "127.0.0.1:9103");
         let session = r#"{"session":"abc"}"#;
@@ -265,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn exactly_one_thing_is_revoked_at_a_time() {
-        let admin = admin();
+        let (admin, sessions) = admin();
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
         for (body, status) in [
@@ -285,7 +294,7 @@ mod tests {
         }
         assert_eq!(ask(&admin, "GET", "/sessions/revoke", &lines, "").await, 405);
         assert_eq!(ask(&admin, "POST", "/", &lines, "").await, 404);
-        assert_eq!(admin.sessions.revocations.len(), 3);
+        assert_eq!(sessions.revocations.len(), 3);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::fault::shown;
 use crate::origin::Origin;
 use crate::policy::{PathMatch, PatternFault};
+use crate::store;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -134,6 +135,21 @@ forms! {
     SecretFile = "secret-file", false, "^.*/.+$",
         "the path of a file that holds the secret, such as {}, never the secret itself", "/etc/wechat-authz/shop.secret",
         |text| if text.contains('/') && !text.ends_with('/') { Ok(()) } else { Err("which is not the path of a file".into()) };
+
+    /// One Redis server. Never quoted: people paste the password with it.
+    RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
+        "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0",
+        |text| store::settings::read_url(text).map(drop).map_err(|fault| format!("which {fault}"));
+
+    /// A server's host and port.
+    HostAndPort = "host-and-port", false, "^[^@/?#]+:[0-9]{1,5}$",
+        "a host and port such as {}", "redis-0.example.com:26379",
+        |text| text.parse::<store::settings::Address>().map(drop).map_err(|fault| format!("which {fault}"));
+
+    /// A word of the operator's, part of keys.
+    Word = "word", true, "^[A-Za-z0-9._-]{1,64}$",
+        "a word of letters, digits, dots, _ and -, such as {}", "wechat-authz",
+        |text| characters(text, 1..=64, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'), "letters, digits, dots, _ and -");
 
     /// A domain proof's file name.
     DomainProof = "domain-proof", true, r"^MP_verify_[A-Za-z0-9]{16}\.txt$",
@@ -306,6 +322,9 @@ mod tests {
             ("prefix", vec!["/_wechat", "/a/b-c"]),
             ("client-address", vec!["peer", "header:x-auth-client-ip", "x-forwarded-for:1", "x-forwarded-for:99"]),
             ("secret-file", vec!["/etc/a", "./a", "secrets/a"]),
+            ("redis-url", vec!["redis://127.0.0.1:6379", "rediss://redis.example.com:6380/0"]),
+            ("host-and-port", vec!["127.0.0.1:26379", "[::1]:7000", "redis-0.redis:7000"]),
+            ("word", vec!["wechat-authz", "my_master.1"]),
             ("domain-proof", vec!["MP_verify_AbCdEfGh12345678.txt"]),
             ("host", vec!["shop.example.com", "127.0.0.1:8080"]),
             ("path-prefix", vec!["/", "/static", "/中文"]),
@@ -339,6 +358,13 @@ mod tests {
             ("client-address", "x-forwarded-for", "which is none of the sources there are"),
             ("client-address", "x-forwarded-for:0", "whose place from the right is not a number from 1 to 99"),
             ("secret-file", "hunter2", "which is not the path of a file"),
+            (
+                "redis-url",
+                "redis://:hunter2@a:6379",
+                "which holds a user or a password, which belong into user and password_file",
+            ),
+            ("host-and-port", "redis.example.com", "which has no port from 1 to 65535"),
+            ("word", "a{b}", "which holds more than letters, digits, dots, _ and -"),
             ("host", "https://shop.example.com", "which is more than a host"),
             ("host", "*.example.com", "which holds a wildcard; name each host, or leave `host` out for all"),
             ("path-pattern", "/a*", "but `*` stands for one whole segment and `**` for the rest of the path"),
@@ -359,7 +385,8 @@ mod tests {
 
     #[test]
     fn secrets_and_people_are_never_quoted() {
-        for (form, text) in [("secret-file", "hunter2"), ("subject", "o123")] {
+        for (form, text) in [("secret-file", "hunter2"), ("subject", "o123"), ("redis-url", "redis://:hunter2@a:6379")]
+        {
             assert!(!Form::named(form).unwrap().shown(text).contains(text));
         }
     }

@@ -161,6 +161,20 @@ impl Meaning {
         }
     }
 
+    /// Reads the certificates in `file`, as PEM.
+    pub fn certificates(&mut self, path: &str, file: &str) -> Option<Vec<u8>> {
+        if !self.trusts(path) {
+            return None;
+        }
+        let wanted = "name a file that this process can read and that holds certificates as PEM";
+        match read_bounded(&self.resolve(file), MOST_CERTIFICATE_BYTES) {
+            Ok(bytes) if bytes.windows(PEM.len()).any(|window| window == PEM) => return Some(bytes),
+            Ok(_) => self.add(path, "found a file without a certificate", wanted),
+            Err(problem) => self.add(path, format!("found {problem}"), wanted),
+        }
+        None
+    }
+
     /// What works but should not stay so.
     #[must_use]
     pub fn warnings(&self) -> &[Fault] {
@@ -182,6 +196,12 @@ impl Meaning {
         }
     }
 }
+
+/// How a certificate begins.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// A system's whole store has some 200 KiB.
+const MOST_CERTIFICATE_BYTES: u64 = 1_024 * 1_024;
 
 /// Whether `path` is `around` or lies in it.
 fn is_within(path: &str, around: &str) -> bool {

@@ -25,6 +25,9 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "Option<form::FilePath>")]
     pub state_directory: Option<String>,
+    /// Redis, by which many instances act as one. Absent: each stands alone. Cannot change while running.
+    #[serde(default)]
+    pub redis: Option<Redis>,
     /// How often this file, the secrets and the keys are looked at for changes; default 5s.
     #[serde(default = "default_reload_interval")]
     #[schemars(extend("x-least" = "1s", "x-most" = "1h"))]
@@ -100,6 +103,92 @@ pub struct Keys {
 
 fn default_sign_after() -> Period {
     Period::seconds(10 * 60)
+}
+
+/// What all instances share. Exactly one of `url`, `sentinel` and `cluster` says where it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// One server, as `redis://HOST:PORT/DATABASE`; `rediss://` for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::RedisUrl>")]
+    pub url: Option<String>,
+    /// A master that Sentinels name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<Sentinel>,
+    /// Some nodes of a Redis Cluster, as `HOST:PORT`; the others are learned from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<form::HostAndPort>>", length(min = 1))]
+    pub cluster: Option<Vec<String>>,
+    /// Whether to speak TLS; default false, and true with a `rediss://` URL.
+    #[serde(default)]
+    pub tls: bool,
+    /// The ACL user; default the server's default user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::Word>")]
+    pub user: Option<String>,
+    /// The file that holds the password; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::SecretFile>")]
+    pub password_file: Option<String>,
+    /// The certificates to trust, as PEM; default those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::FilePath>")]
+    pub ca_file: Option<String>,
+    /// What every key begins with; default `wechat-authz`. Two installations on one Redis need different ones.
+    #[serde(default = "default_redis_prefix")]
+    #[schemars(with = "form::Word")]
+    pub prefix: String,
+    /// The longest one call may take; default 300ms.
+    #[serde(default = "default_redis_timeout")]
+    #[schemars(extend("x-least" = "10ms", "x-most" = "500ms"))]
+    pub timeout: Period,
+    /// How often revocations are fetched besides being heard of: how long a missed message may go unnoticed; default
+    /// 30s.
+    #[serde(default = "default_redis_reconcile")]
+    #[schemars(extend("x-least" = "1s", "x-most" = "10m"))]
+    pub reconcile: Period,
+    /// How old the picture of revocations may grow while Redis is away before tokens are no longer renewed past their
+    /// end; default 24h. Short fails closed: a revoked session ends with its token, and so does one that rested.
+    #[serde(default = "default_redis_stale_after")]
+    #[schemars(extend("x-least" = "1s", "x-most" = "90d"))]
+    pub revocations_stale_after: Period,
+}
+
+/// A master that Sentinels name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sentinel {
+    /// The master's name among the Sentinels.
+    #[schemars(with = "form::Word")]
+    pub master: String,
+    /// The Sentinels, as `HOST:PORT`.
+    #[schemars(with = "Vec<form::HostAndPort>", length(min = 1))]
+    pub addresses: Vec<String>,
+    /// The number of the database; default 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 999))]
+    pub database: i64,
+    /// The file that holds the Sentinels' own password; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::SecretFile>")]
+    pub password_file: Option<String>,
+}
+
+fn default_redis_prefix() -> String {
+    "wechat-authz".to_owned()
+}
+
+fn default_redis_timeout() -> Period {
+    Period::milliseconds(300)
+}
+
+fn default_redis_reconcile() -> Period {
+    Period::seconds(30)
+}
+
+fn default_redis_stale_after() -> Period {
+    Period::seconds(24 * 3_600)
 }
 
 /// The gateway in front.

@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
+use crate::store;
 use crate::wechat::{self, AppId, Application, Scope, breaker};
 use aws_lc_rs::digest;
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// Where revocations are kept.
     pub state_directory: Option<PathBuf>,
+    /// What all instances share. Fixed while running.
+    pub redis: Option<Redis>,
     /// How often to look for changes.
     pub reload_interval: Duration,
     /// Where the client's address comes from.
@@ -66,6 +69,23 @@ pub struct Settings {
     pub fingerprint: [u8; 32],
     /// What works but should not stay so.
     pub warnings: Vec<String>,
+}
+
+/// What all instances share.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// Where it is.
+    pub store: store::Settings,
+    /// How revocations are kept in step.
+    pub sharing: session::sharing::Settings,
+    /// As it was written, to see whether it has changed.
+    written: raw::Redis,
+}
+
+impl PartialEq for Redis {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
 }
 
 /// The doors' addresses.
@@ -107,6 +127,17 @@ pub fn understand(loaded: super::Loaded) -> Result<Settings, Faults> {
     reader.meaning.finish(settings)
 }
 
+const REDIS_URL: &str = "write the server's URL without a password, such as redis://redis.example.com:6379/0";
+
+/// None where there is none, and gives up where it is wrong.
+#[allow(clippy::option_option)] // exactly that is the question
+fn flat<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        Some(read) => read.map(Some),
+        None => Some(None),
+    }
+}
+
 struct Reader {
     meaning: Meaning,
     fingerprint: digest::Context,
@@ -120,6 +151,7 @@ impl Reader {
             raw.admin.as_ref().map(|admin| self.secret("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
         let client_address = self.parse("gateway.client_address", &raw.gateway.client_address, CLIENT_ADDRESS);
         let wechat = self.wechat(&raw.wechat);
+        let redis = raw.redis.as_ref().map(|redis| self.redis(redis));
         let apps = self.apps(raw);
         let domain_proofs = self.domain_proofs(raw);
         let policy = self.policy(raw);
@@ -132,6 +164,10 @@ impl Reader {
                 sign_after: raw.keys.sign_after.into(),
             },
             state_directory: raw.state_directory.as_deref().map(|directory| self.meaning.resolve(directory)),
+            redis: match redis {
+                Some(redis) => Some(redis?),
+                None => None,
+            },
             reload_interval: raw.reload_interval.into(),
             client_address: client_address?,
             delivers_set_cookie: raw.gateway.delivers_set_cookie,
@@ -220,6 +256,61 @@ impl Reader {
             breaker: breaker::Settings { failures: raw.breaker.failures, open: raw.breaker.open.into() },
             ..wechat::Settings::default()
         })
+    }
+
+    fn redis(&mut self, raw: &raw::Redis) -> Option<Redis> {
+        let named =
+            [("url", raw.url.is_some()), ("sentinel", raw.sentinel.is_some()), ("cluster", raw.cluster.is_some())];
+        let named: Vec<&str> = named.into_iter().filter(|(_, named)| *named).map(|(name, _)| name).collect();
+        if named.len() != 1 {
+            let found = if named.is_empty() { "no address".to_owned() } else { named.join(" and ") };
+            self.meaning.add("redis", format!("found {found}"), "write exactly one of url, sentinel and cluster");
+        }
+        let password = raw.password_file.as_ref().map(|file| self.secret("redis.password_file", file, 1));
+        let roots = raw.ca_file.as_ref().map(|file| self.meaning.certificates("redis.ca_file", file));
+        let mut tls = raw.tls;
+        let form = if let Some(url) = &raw.url {
+            let (secure, address, database) =
+                self.meaning.take("redis.url", "the URL", store::settings::read_url(url), REDIS_URL)?;
+            tls |= secure;
+            store::Form::One { address, database }
+        } else if let Some(sentinel) = &raw.sentinel {
+            let password =
+                sentinel.password_file.as_ref().map(|file| self.secret("redis.sentinel.password_file", file, 1));
+            store::Form::Sentinel {
+                master: sentinel.master.clone(),
+                addresses: self.addresses("redis.sentinel.addresses", &sentinel.addresses)?,
+                database: sentinel.database,
+                password: flat(password)?,
+            }
+        } else {
+            store::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
+        };
+        Some(Redis {
+            store: store::Settings {
+                form,
+                user: raw.user.clone(),
+                password: flat(password)?,
+                tls,
+                roots: flat(roots)?,
+                prefix: raw.prefix.clone(),
+                timeout: raw.timeout.into(),
+            },
+            sharing: session::sharing::Settings {
+                reconcile: raw.reconcile.into(),
+                stale_after: raw.revocations_stale_after.into(),
+            },
+            written: raw.clone(),
+        })
+    }
+
+    fn addresses(&mut self, at: &str, texts: &[String]) -> Option<Vec<store::settings::Address>> {
+        let mut addresses = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let wanted = "write a host and port such as redis-0.example.com:6379";
+            addresses.push(self.meaning.take(&format!("{at}[{index}]"), "the address", text.parse(), wanted)?);
+        }
+        Some(addresses)
     }
 
     fn base(&mut self, path: &str, text: &str) -> Option<Url> {

@@ -42,6 +42,10 @@ fn the_full_file_shows_every_setting_and_every_default() {
     }
     // What differs is exactly what the file's comments say.
     minimal.state_directory = full.state_directory.clone();
+    minimal.redis = full.redis.clone();
+    let redis = full.redis.as_ref().unwrap();
+    assert_eq!((redis.prefix.as_str(), redis.timeout.to_string().as_str()), ("wechat-authz", "300ms"));
+    assert_eq!((redis.reconcile.to_string(), redis.revocations_stale_after.to_string()), ("30s".into(), "24h".into()));
     minimal.apps[0].website = full.apps[0].website.clone();
     minimal.apps[0].return_to = full.apps[0].return_to.clone();
     minimal.apps[0].domain_proofs = full.apps[0].domain_proofs.clone();
@@ -129,8 +133,15 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
         (
             "WECHAT_AUTHZ__REDIS__URL",
             "redis://:hunter2@redis",
-            "redis: unknown key; the keys here are `admin`, `apps`, `drain`, `gateway`, `keys`, `limits`, `listen`, \
-             `log`, `policy`, `prefix`, `reload_interval`, `state_directory` and `wechat`",
+            "redis.url: found a text of 22 characters (not shown), which holds a user or a password, which belong into user \
+             and password_file; write the server's URL without a password, such as redis://redis.example.com:6379/0; \
+             rediss:// for TLS",
+        ),
+        (
+            "WECHAT_AUTHZ__STORE__URL",
+            "redis://:hunter2@redis",
+            "store: unknown key; the keys here are `admin`, `apps`, `drain`, `gateway`, `keys`, `limits`, `listen`, \
+             `log`, `policy`, `prefix`, `redis`, `reload_interval`, `state_directory` and `wechat`",
         ),
         (
             "WECHAT_AUTHZ__RELOAD_INTERVAL",

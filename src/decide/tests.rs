@@ -262,7 +262,8 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
     assert_eq!(at(NOW.plus(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
     let alice =
         fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.sites[SHOP].session, NOW, || Ok(()));
-    fixture.decider.sessions.end(alice.unwrap_or_else(|refusal| panic!("{refusal:?}")).claims(), NOW).unwrap();
+    let alice = alice.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    fixture.decider.sessions.revocations.end(alice.claims(), NOW);
     assert_eq!(at(NOW), Reason::SessionRevoked);
 }
 

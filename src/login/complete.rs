@@ -178,11 +178,7 @@ impl Login {
     /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
     async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
         let Some(live) = former else { return };
-        let sessions = Arc::clone(&self.sessions);
-        let ended = tokio::task::spawn_blocking(move || sessions.end(live.claims(), now)).await;
-        if let Ok(Err(fault)) = ended {
-            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
-        }
+        self.sharing.end(live.claims(), now).await;
     }
 
     /// Once more to WeChat, unless this has been tried often enough.

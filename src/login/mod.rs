@@ -23,6 +23,7 @@ pub mod settings;
 
 use crate::check::Flow;
 use crate::clock::Timestamp;
+use crate::session::sharing::Sharing;
 use crate::session::{LiveSession, Sessions};
 use crate::telemetry::Metrics;
 use crate::wechat;
@@ -58,6 +59,8 @@ pub struct Login {
     pub client: Arc<wechat::Client>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
+    /// Their ends, here and everywhere.
+    pub sharing: Arc<Sharing>,
     /// What outlives a change of the configuration.
     pub memory: Arc<Memory>,
     /// Exchanges under way, which a shutdown waits for.

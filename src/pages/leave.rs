@@ -6,7 +6,6 @@ use crate::cookie;
 use crate::html::Page;
 use crate::telemetry;
 use http::Method;
-use std::sync::Arc;
 
 impl Pages {
     /// `POST logout`, or `GET` from the application's own page: ends the session everywhere, and ends on a page. A
@@ -18,11 +17,7 @@ impl Pages {
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }
         if let Some(live) = self.session_to_end(visit) {
-            let (sessions, ending, now) = (Arc::clone(&self.login.sessions), live.clone(), visit.now);
-            let ended = tokio::task::spawn_blocking(move || sessions.end(ending.claims(), now)).await;
-            if let Ok(Err(fault)) = ended {
-                tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
-            }
+            self.login.sharing.end(live.claims(), visit.now).await;
             self.metrics.session_revoked("logout");
             tracing::info!(
                 target: "audit", event = "logout", app = visit.app.name,

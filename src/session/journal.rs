@@ -3,9 +3,8 @@
 //! A line is on the disk before the revocation is acknowledged. A torn last line was never acknowledged and is passed
 //! over; any other line that cannot be read stops the start, because guessing could bring a revoked session back.
 
-use super::revocation::Revocation;
+use super::revocation::{self, Revocation};
 use crate::clock::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,12 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "revocations.jsonl";
-
-/// The version of a line, so that a later one can change its shape.
-const VERSION: u32 = 1;
-
-/// A line of ours is far shorter.
-const MOST_LINE: usize = 4_096;
 
 /// Dead lines the file may hold before it is written anew.
 const SLACK: usize = 10_000;
@@ -50,13 +43,6 @@ pub struct Journal {
     /// A write failed: what is in memory is not all on the disk.
     torn: bool,
     _lock: File,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    v: u32,
-    #[serde(flatten)]
-    revocation: Revocation,
 }
 
 impl Journal {
@@ -123,9 +109,7 @@ impl Journal {
 }
 
 fn render(revocation: &Revocation) -> String {
-    let line = serde_json::to_string(&Line { v: VERSION, revocation: revocation.clone() });
-    // Strings and numbers always render.
-    line.map(|line| line + "\n").unwrap_or_default()
+    revocation::render(revocation) + "\n"
 }
 
 fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalFault> {
@@ -138,9 +122,8 @@ fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalFault> {
             break;
         }
         let whole = line.pop_if(|last| *last == b'\n').is_some();
-        let parsed = (line.len() <= MOST_LINE).then(|| serde_json::from_slice::<Line>(&line).ok()).flatten();
-        match parsed {
-            Some(line) if line.v == VERSION => revocations.push(line.revocation),
+        match std::str::from_utf8(&line).ok().and_then(revocation::read) {
+            Some(revocation) => revocations.push(revocation),
             _ if !whole => tracing::warn!(line = number, "the journal's last line is torn and was never acknowledged"),
             _ => return Err(JournalFault::Line(path.to_owned(), number)),
         }

@@ -224,16 +224,6 @@ impl KeyRing {
     }
 }
 
-impl seal::Sealer for KeyRing {
-    fn seal(&self, context: &str, plain: &[u8]) -> Option<String> {
-        Self::seal(self, context, plain, crate::clock::now())
-    }
-
-    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
-        Self::open(self, context, sealed, most)
-    }
-}
-
 fn read(file: &Path) -> Result<Key, KeyFault> {
     let io = |error| KeyFault::File(file.to_owned(), error);
     let described = std::fs::metadata(file).map_err(io)?;

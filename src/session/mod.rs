@@ -9,6 +9,7 @@ pub mod keys;
 pub mod revocation;
 pub mod revocations;
 pub mod settings;
+pub mod sharing;
 pub mod token;
 
 use crate::check::IdentityHeaders;
@@ -18,7 +19,7 @@ use crate::telemetry::Lookups;
 use cache::Cache;
 use http::HeaderValue;
 use keys::KeyRing;
-use revocations::{Revocations, Target};
+use revocations::Revocations;
 pub use settings::Settings;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +62,7 @@ pub enum Age {
     Fresh,
     /// In its last third: the next may go out with an answer.
     Ending,
-    /// Past `exp`; alive because revocations are known here: all since the start, and those before it from the journal.
+    /// Past `exp`; alive because what was revoked is known here well enough.
     Ended,
 }
 
@@ -120,6 +121,10 @@ impl Sessions {
         let age = judge(session.token.claims(), settings, now)?;
         if self.revocations.covers(session.token.claims(), &session.revocations_seen) {
             return Err(Refusal::Revoked);
+        }
+        if age == Age::Ended && !self.revocations.picture().is_fresh() {
+            // Others may have revoked it, and this instance would not know: the token's end is strict then.
+            return Err(Refusal::Expired);
         }
         Ok(LiveSession { session, age })
     }
@@ -213,15 +218,6 @@ impl Sessions {
         })
     }
 
-    /// Ends the session of `claims`, which is remembered as long as it could live. Blocks for the disk where revocations
-    /// are kept.
-    ///
-    /// # Errors
-    /// The journal could not be written; the session is revoked all the same.
-    pub fn end(&self, claims: &Claims, now: Timestamp) -> Result<(), journal::JournalFault> {
-        self.revocations.revoke_until(Target::Session(claims.sid.clone()), Timestamp(claims.session_exp), now)
-    }
-
     /// Forgets verdicts: the settings that they rest on have changed.
     pub fn settings_changed(&self) {
         self.cache.clear();
@@ -231,6 +227,16 @@ impl Sessions {
     #[must_use]
     pub fn cached(&self) -> u64 {
         self.cache.len()
+    }
+}
+
+impl crate::seal::Sealer for Sessions {
+    fn seal(&self, context: &str, plain: &[u8]) -> Option<String> {
+        self.keys.seal(context, plain, crate::clock::now())
+    }
+
+    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
+        self.keys.open(context, sealed, most)
     }
 }
 

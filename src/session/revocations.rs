@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Entries held at most: about 100 bytes each.
-const MOST: usize = 200_000;
+pub(super) const MOST: usize = 200_000;
 
 /// The revocations in force.
 pub struct Revocations {
@@ -29,6 +29,7 @@ pub struct Revocations {
     /// When this began, by both clocks: what is dropped is judged by the earlier of them, so that a wall clock that
     /// runs ahead for a moment forgets nothing.
     began: (Timestamp, Instant),
+    picture: Picture,
 }
 
 type Held = HashMap<Target, Revocation>;
@@ -44,6 +45,7 @@ impl Revocations {
             journal: journal.map(Mutex::new),
             horizon,
             began: (now, Instant::now()),
+            picture: Picture::default(),
         };
         for revocation in brought {
             let _ = revocations.insert(revocation);
@@ -51,28 +53,56 @@ impl Revocations {
         revocations
     }
 
-    /// Revokes in memory at once, then in the journal. Blocks for the disk where there is a journal.
-    ///
-    /// # Errors
-    /// The journal could not be written: the revocation holds, but a restart forgets it.
-    pub fn revoke(&self, target: Target, now: Timestamp) -> Result<(), JournalFault> {
+    /// How well this instance knows what others have revoked.
+    #[must_use]
+    pub fn picture(&self) -> &Picture {
+        &self.picture
+    }
+
+    /// Revokes as [`Self::revoke_until`] does, to be remembered as long as any session can live.
+    pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
         self.revoke_until(target, now.plus(self.horizon), now)
     }
 
-    /// The same, to be remembered only until `until`: from then on nothing it concerns is alive.
-    ///
-    /// # Errors
-    /// As for [`Self::revoke`].
-    pub fn revoke_until(&self, target: Target, until: Timestamp, now: Timestamp) -> Result<(), JournalFault> {
-        let revocation = Revocation { target, at: now.0, until: until.0 };
-        let in_force = self.insert(revocation);
-        let Some(journal) = &self.journal else { return Ok(()) };
+    /// Ends the session of `claims`, to be remembered as long as it could live.
+    pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+        self.revoke_until(Target::Session(claims.sid.clone()), Timestamp(claims.session_exp), now)
+    }
+
+    /// Revokes in memory at once, then in the journal, to be remembered until `until`: from then on nothing it concerns is
+    /// alive. Blocks for the disk where there is a journal. Gives what is in force now, and what the disk said if there
+    /// is one: where it could not be written, a restart forgets the revocation.
+    pub fn revoke_until(
+        &self,
+        target: Target,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> (Revocation, Option<Result<(), JournalFault>>) {
+        let in_force = self.insert(Revocation { target, at: now.0, until: until.0 });
+        let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
+        (in_force, on_disk)
+    }
+
+    fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalFault> {
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.append(&in_force)?;
+        journal.append(revocation)?;
         if journal.wants_compaction(self.len()) {
             journal.compact(&self.live(now))?;
         }
         Ok(())
+    }
+
+    /// Takes what other instances have revoked. What is known already changes nothing.
+    pub fn merge(&self, others: impl IntoIterator<Item = Revocation>) {
+        for other in others {
+            let known = {
+                let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+                held.get(&other.target).is_some_and(|entry| entry.at >= other.at && entry.until >= other.until)
+            };
+            if !known {
+                let _ = self.insert(other);
+            }
+        }
     }
 
     /// Whether the session of `claims` is revoked. `seen` is the session's own note of when it was last looked up.
@@ -86,7 +116,7 @@ impl Revocations {
         let before = |target: Target| held.get(&target).is_some_and(|entry| claims.auth_time <= entry.at);
         let covered = before(Target::Everyone(()))
             || held.contains_key(&Target::Session(claims.sid.clone()))
-            || before(Target::Subject(claims.sub.clone()))
+            || before(Target::subject(&claims.sub))
             || before(Target::App(claims.aud.clone()));
         if !covered {
             seen.store(version, Ordering::Relaxed);
@@ -115,12 +145,6 @@ impl Revocations {
         self.len() == 0
     }
 
-    /// Whether a restart keeps them.
-    #[must_use]
-    pub fn are_kept(&self) -> bool {
-        self.journal.is_some()
-    }
-
     /// `now`, but no later than the monotonic clock allows.
     fn surely(&self, now: Timestamp) -> Timestamp {
         let (wall, monotonic) = self.began;
@@ -137,7 +161,8 @@ impl Revocations {
         }
     }
 
-    fn live(&self, now: Timestamp) -> Vec<Revocation> {
+    /// Those that matter at `now`.
+    pub(super) fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.values().filter(|entry| entry.until > now.0).cloned().collect()
@@ -172,6 +197,55 @@ impl Revocations {
     }
 }
 
+/// How well this instance knows what others have revoked: since when it has known all of it, and how long that counts.
+#[derive(Debug)]
+pub struct Picture {
+    began: Instant,
+    /// Milliseconds since the beginning, and one; 0 for never.
+    completed: AtomicU64,
+    /// How old it may be, in milliseconds; 0 where nobody else revokes anything.
+    most_age: AtomicU64,
+}
+
+impl Default for Picture {
+    fn default() -> Self {
+        Self { began: Instant::now(), completed: AtomicU64::new(0), most_age: AtomicU64::new(0) }
+    }
+}
+
+impl Picture {
+    /// From now on others revoke too, and what is known of it counts for `most_age`.
+    pub fn expected_within(&self, most_age: Duration) {
+        self.most_age.store(milliseconds(most_age).max(1), Ordering::Release);
+    }
+
+    /// Everything that others have revoked until now is known.
+    pub fn completed(&self) {
+        self.completed.store(milliseconds(self.began.elapsed()).saturating_add(1), Ordering::Release);
+    }
+
+    /// How old it is: since the start where it was never complete, and nothing where nobody else revokes.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        if self.most_age.load(Ordering::Acquire) == 0 {
+            return Duration::ZERO;
+        }
+        let completed = Duration::from_millis(self.completed.load(Ordering::Acquire).saturating_sub(1));
+        self.began.elapsed().saturating_sub(completed)
+    }
+
+    /// Whether it is good enough to renew a token past its end: complete since the start, and young.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        let most_age = self.most_age.load(Ordering::Acquire);
+        most_age == 0 || (self.completed.load(Ordering::Acquire) > 0 && self.age() <= Duration::from_millis(most_age))
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +258,7 @@ mod tests {
     fn target(kind: usize) -> Target {
         match kind {
             0 => Target::Session("sid".into()),
-            1 => Target::Subject("wx:wx0123456789abcdef:oAlice".into()),
+            1 => Target::subject("wx:wx0123456789abcdef:oAlice"),
             _ => Target::App("shop".into()),
         }
     }
@@ -195,7 +269,7 @@ mod tests {
             let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
             let alice = claims(Timestamp(100));
             assert!(!covers(&revocations, &alice));
-            revocations.revoke(target(kind), Timestamp(150)).unwrap();
+            revocations.revoke(target(kind), Timestamp(150));
             assert!(covers(&revocations, &alice));
         }
     }
@@ -204,7 +278,7 @@ mod tests {
     fn a_login_after_the_revocation_counts_again_but_a_revoked_session_never_does() {
         for (kind, covered) in [(0, true), (1, false), (2, false)] {
             let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
-            revocations.revoke(target(kind), Timestamp(150)).unwrap();
+            revocations.revoke(target(kind), Timestamp(150));
             assert_eq!(covers(&revocations, &claims(Timestamp(151))), covered, "{:?}", target(kind));
         }
     }
@@ -214,7 +288,7 @@ mod tests {
         let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
         let (alice, seen) = (claims(Timestamp(100)), AtomicU64::new(0));
         assert!(!revocations.covers(&alice, &seen));
-        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        revocations.revoke(target(0), Timestamp(150));
         assert!(revocations.covers(&alice, &seen));
         assert!(revocations.covers(&alice, &seen));
     }
@@ -222,7 +296,7 @@ mod tests {
     #[test]
     fn an_entry_goes_when_no_session_it_concerns_can_be_alive() {
         let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(2_000));
-        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        revocations.revoke(target(0), Timestamp(150));
         revocations.sweep(Timestamp(1_149));
         assert_eq!(revocations.len(), 1);
         revocations.sweep(Timestamp(1_150));
@@ -232,7 +306,7 @@ mod tests {
     #[test]
     fn a_clock_that_runs_ahead_for_a_moment_forgets_nothing() {
         let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(100));
-        revocations.revoke(target(0), Timestamp(150)).unwrap();
+        revocations.revoke(target(0), Timestamp(150));
         revocations.sweep(Timestamp(400_000_000));
         assert!(covers(&revocations, &claims(Timestamp(100))));
     }
@@ -240,9 +314,9 @@ mod tests {
     #[test]
     fn a_full_table_ends_everybody_rather_than_forget_one() {
         let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
-        revocations.revoke(target(0), Timestamp(100)).unwrap();
+        revocations.revoke(target(0), Timestamp(100));
         for number in 0..MOST {
-            revocations.revoke(Target::Session(number.to_string()), Timestamp(200)).unwrap();
+            revocations.revoke(Target::Session(number.to_string()), Timestamp(200));
         }
         assert!(revocations.len() <= MOST);
         assert!(covers(&revocations, &claims(Timestamp(100))));
@@ -254,7 +328,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(directory.path(), Timestamp(0)).unwrap();
         let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal), Timestamp(0));
-        revocations.revoke(Target::Everyone(()), Timestamp(150)).unwrap();
+        revocations.revoke(Target::Everyone(()), Timestamp(150));
         drop(revocations);
         let journal = Journal::open(directory.path(), Timestamp(160)).unwrap();
         let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal), Timestamp(0));

@@ -305,7 +305,7 @@ fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
     let fixture = fixture();
     let token = fixture.token();
     let live = fixture.verify(&token, NOW).unwrap();
-    fixture.sessions.end(live.claims(), NOW).unwrap();
+    fixture.sessions.revocations.end(live.claims(), NOW);
     assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
@@ -341,7 +341,7 @@ fn the_twin_of_a_signature_is_revoked_with_it() {
     let twin = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([&bytes[..32], &negated(&bytes[32..])[..]].concat()));
     assert_ne!(twin, token);
     let live = fixture.verify(&twin, NOW).expect("n - s verifies as s does");
-    fixture.sessions.end(live.claims(), NOW).unwrap();
+    fixture.sessions.revocations.end(live.claims(), NOW);
     assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
     assert_eq!(fixture.fault(&twin, NOW), Refusal::Revoked);
 }
@@ -521,14 +521,14 @@ fn an_issued_token_is_known_from_its_first_check_on() {
 fn an_ended_session_is_remembered_no_longer_than_it_could_live() {
     let fixture = fixture();
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
-    fixture.sessions.end(live.claims(), NOW).unwrap();
+    fixture.sessions.revocations.end(live.claims(), NOW);
     let over = Timestamp(live.claims().session_exp);
     // The revocations' own clock began at NOW, so a restart at the session's end is what forgets it.
     let journal = tempfile::tempdir().unwrap();
     let opened = super::journal::Journal::open(journal.path(), NOW).unwrap();
     let kept = Revocations::new(HOUR * 24 * 90, Some(opened), NOW);
-    kept.revoke_until(Target::Session(live.claims().sid.clone()), over, NOW).unwrap();
-    kept.revoke(Target::App("blog".into()), NOW).unwrap();
+    kept.end(live.claims(), NOW);
+    kept.revoke(revocations::Target::App("blog".into()), NOW);
     drop(kept);
     let (_, brought) = super::journal::Journal::open(journal.path(), over).unwrap();
     assert_eq!(brought.len(), 1, "only what lives longer: {brought:?}");

@@ -66,8 +66,9 @@ impl Link {
 
     pub(super) async fn connected_since(&self, epoch: u64) -> u64 {
         let mut epochs = self.epoch.subscribe();
-        match epochs.wait_for(|now| *now > epoch).await {
-            Ok(now) => *now,
+        let now = epochs.wait_for(|now| *now > epoch).await.map(|now| *now);
+        match now {
+            Ok(now) => now,
             // Cannot be: this link holds the sender.
             Err(_) => std::future::pending().await,
         }

@@ -19,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// The content type of [`Metrics::render`].
@@ -138,6 +139,8 @@ pub struct Metrics {
     pub sessions_cached: Gauge,
     /// Revocations held.
     pub revocations: Gauge,
+    /// How old the picture of what others have revoked is, in seconds.
+    pub revocations_age: Gauge<f64, AtomicU64>,
     /// Addresses the limiters remember.
     pub limiter_clients: Gauge,
     /// Flows whose outcome is remembered.
@@ -213,6 +216,7 @@ impl Default for Metrics {
             sessions_revoked: Family::default(),
             sessions_cached: Gauge::default(),
             revocations: Gauge::default(),
+            revocations_age: Gauge::default(),
             limiter_clients: Gauge::default(),
             flow_outcomes: Gauge::default(),
             keys_loaded: Gauge::default(),
@@ -265,6 +269,7 @@ impl Metrics {
             "sessions_revoked", self.sessions_revoked, "Revocations, by what asked for them";
             "sessions_cached", self.sessions_cached, "Verified tokens in the cache, about";
             "revocations_held", self.revocations, "Revocations that still matter";
+            "revocations_age_seconds", self.revocations_age, "Age of what this instance knows of others' revocations; 0 without Redis";
             "limiter_clients", self.limiter_clients, "Client addresses the limits remember";
             "flow_outcomes_held", self.flow_outcomes, "Logins whose outcome is remembered for a repeated callback";
             "keys_loaded", self.keys_loaded, "Loaded signing keys: those that sign, and those that only verify";

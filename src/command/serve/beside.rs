@@ -87,6 +87,7 @@ fn refresh(
         let (metrics, sessions, world) = (&parts.metrics, &parts.sessions, world.load());
         metrics.sessions_cached.set(i64::try_from(sessions.cached()).unwrap_or(i64::MAX));
         metrics.revocations.set(number(sessions.revocations.len()));
+        metrics.revocations_age.set(sessions.revocations.picture().age().as_secs_f64());
         metrics.limiter_clients.set(number(world.limits.clients()));
         metrics.flow_outcomes.set(number(parts.memory.outcomes.len()));
         metrics.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));

@@ -15,12 +15,15 @@ use crate::config::settings::{self, Settings};
 use crate::gateway;
 use crate::gateway::answer::Answer;
 use crate::login::Memory;
+use crate::seal::Sealer;
 use crate::server::{BindFault, Budget, Door, Drain};
 use crate::session::Sessions;
 use crate::session::journal::{Journal, JournalFault};
 use crate::session::keys::{KeyFault, KeyRing, KeySet};
 use crate::session::revocations::Revocations;
+use crate::session::sharing::{self, Sharing};
 use crate::session::token::MOST_LIFETIME;
+use crate::store::Store;
 use crate::telemetry::{self, Metrics};
 use crate::wechat;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -105,12 +108,15 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
             parts.open(pages, "pages", pages_handler(&world), &drain, crate::pages::broken),
         ];
         let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
+        let kept = Arc::clone(&parts);
+        let keeping = tokio::spawn(async move { tokio::join!(kept.store.keep(), kept.sharing.keep_in_step()) });
         parts.readiness.started();
         told_to_end().await?;
         tracing::info!("draining: not ready any more, finishing what is under way");
         parts.readiness.draining();
         drain.run().await;
         upkeep.abort();
+        keeping.abort();
         doors.iter().for_each(tokio::task::JoinHandle::abort);
         tracing::info!("ended");
         Ok(())
@@ -149,6 +155,10 @@ fn read(file: &Path) -> Result<Settings, ServeFault> {
 struct Parts {
     file: PathBuf,
     sessions: Arc<Sessions>,
+    store: Store,
+    sharing: Arc<Sharing>,
+    /// Seals what Redis keeps for us.
+    sealer: Arc<dyn Sealer>,
     memory: Arc<Memory>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -161,6 +171,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::default());
         let journal = match &settings.state_directory {
             Some(directory) => Some(Journal::open(directory, clock::now())?),
+            None if settings.redis.is_some() => None,
             None => {
                 tracing::warn!("without state_directory, a restart forgets which sessions were revoked or logged out");
                 None
@@ -172,14 +183,28 @@ impl Parts {
         // No configured session can outlive this, so no revocation has to be remembered longer.
         let revocations = Revocations::new(MOST_LIFETIME, journal, clock::now());
         let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
+        let store = match &settings.redis {
+            Some(redis) => Store::new(redis.store.clone(), metrics.store.clone()),
+            None => {
+                tracing::info!(
+                    "without redis this instance stands alone: what it revokes and whom it logs in no other knows"
+                );
+                Store::none()
+            }
+        };
+        let sharing = settings.redis.as_ref().map_or_else(sharing::Settings::default, |redis| redis.sharing);
+        let sharing = Arc::new(Sharing::new(Arc::clone(&sessions), store.clone(), sharing));
         let admin = Admin {
             token: ArcSwapOption::from(settings.admin_token.clone().map(Arc::new)),
-            sessions: Arc::clone(&sessions),
+            sharing: Arc::clone(&sharing),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
             file: file.to_owned(),
+            sealer: Arc::<Sessions>::clone(&sessions),
             sessions,
+            store,
+            sharing,
             memory: Arc::default(),
             metrics,
             readiness: Arc::default(),

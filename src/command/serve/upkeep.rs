@@ -148,10 +148,11 @@ fn read_changed(file: &Path, current: &Settings) -> Result<Option<Settings>, Fau
     if next.fingerprint == current.fingerprint {
         return Ok(None);
     }
-    if next.listen != current.listen || next.state_directory != current.state_directory {
+    let fixed = (&next.listen, &next.state_directory, &next.redis);
+    if fixed != (&current.listen, &current.state_directory, &current.redis) {
         let wanted = "restart the process for this change, or take it back";
         let file = file.to_string_lossy().as_ref().into();
-        let found = "found listen, admin.listen or state_directory changed, which are fixed while running";
+        let found = "found listen, admin.listen, state_directory or redis changed, which are fixed while running";
         return Err(config::Fault::new(config::Place::File(file), "listen", found, wanted).into());
     }
     Ok(Some(next))

@@ -56,6 +56,7 @@ impl World {
             wechat: settings.wechat.clone(),
             client: Arc::clone(&client),
             sessions: Arc::clone(&parts.sessions),
+            sharing: Arc::clone(&parts.sharing),
             memory: Arc::clone(&parts.memory),
             tasks: parts.tasks.clone(),
             metrics: Arc::clone(&metrics),

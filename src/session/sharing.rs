@@ -1,0 +1,305 @@
+//! Revocations in step with every other instance, by way of Redis.
+//!
+//! What is revoked here is written there and told at once; what is told is believed at once. Because a message can be
+//! missed, the list is also fetched every [`Settings::reconcile`], whole after each new connection and now and then. A
+//! random mark lies beside the list: another mark means that Redis was emptied, and whoever finds that puts back what it
+//! knows. So the memory of any one instance brings the list back, and no failover loses what an instance has heard.
+//!
+//! Redis can only revoke: nothing read here makes a session.
+
+use super::journal::JournalFault;
+use super::revocation::{Revocation, Target};
+use super::revocations::Revocations;
+use super::token::{Claims, LEEWAY, MOST_LIFETIME};
+use super::{Sessions, revocation};
+use crate::clock::{self, Timestamp};
+use crate::random;
+use crate::store::{Away, Hearing, Store};
+use redis::Script;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+/// How revocations are kept in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How often the list is fetched, and so how long a missed message goes unnoticed.
+    pub reconcile: Duration,
+    /// How old the picture may be before tokens are no longer renewed past their end.
+    pub stale_after: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { reconcile: Duration::from_secs(30), stale_after: Duration::from_secs(24 * 3_600) }
+    }
+}
+
+/// Revocations fetched or written in one go.
+const PAGE: usize = 2_000;
+
+/// Every so many fetches, the whole list: what somebody else lost comes back, what is dead goes.
+const WHOLE_EVERY: u32 = 20;
+
+/// The longest the mark outlives the last fetch.
+const MARK_LIVES_MS: u64 = 3_600_000;
+
+/// Hearing again after the connection was lost: at most after this, by chance.
+const HEAR_AGAIN: Duration = Duration::from_secs(1);
+
+/// KEYS: list, mark. ARGV: from when (ms), a mark in case there is none, offset, count, the mark's life (ms).
+/// Gives Redis's time (ms), the mark, and the members.
+static PULL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local t = redis.call('TIME')
+        local mark = redis.call('GET', KEYS[2])
+        if mark then redis.call('PEXPIRE', KEYS[2], ARGV[5])
+        else mark = ARGV[2]; redis.call('SET', KEYS[2], mark, 'PX', ARGV[5]) end
+        local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[3], ARGV[4])
+        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, found}",
+    )
+});
+
+/// KEYS: list. ARGV: the channel to tell it on or nothing, then member and end (s) in turn.
+static PUSH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local t = redis.call('TIME')
+        local now = t[1] * 1000 + math.floor(t[2] / 1000)
+        local last = 0
+        for i = 2, #ARGV, 2 do
+            redis.call('ZADD', KEYS[1], now, ARGV[i])
+            last = math.max(last, tonumber(ARGV[i + 1]))
+        end
+        local left = last * 1000 - now
+        if left > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], math.max(left, 1000)) end
+        if ARGV[1] ~= '' then
+            for i = 2, #ARGV, 2 do redis.call('PUBLISH', ARGV[1], ARGV[i]) end
+        end
+        return #ARGV",
+    )
+});
+
+/// What became of a revocation. In this instance it is in force in any case.
+#[derive(Debug)]
+pub struct Revoked {
+    /// Whether a restart of this instance keeps it; none where no journal is configured.
+    pub on_disk: Option<Result<(), JournalFault>>,
+    /// Whether every instance has it.
+    pub shared: Result<(), Away>,
+}
+
+/// The sessions of this instance, in step with those of the others.
+pub struct Sharing {
+    sessions: Arc<Sessions>,
+    store: Store,
+    settings: Settings,
+    pulled: Mutex<Pulled>,
+    /// Somebody wants the whole list.
+    whole: tokio::sync::Notify,
+}
+
+/// Where the last fetch ended.
+#[derive(Default)]
+struct Pulled {
+    mark: Option<String>,
+    /// Redis's time, in ms.
+    until_ms: u64,
+    count: u32,
+}
+
+type Page = (u64, String, Vec<String>);
+
+impl Sharing {
+    /// Keeps the revocations of `sessions` in step by `store`.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>, store: Store, settings: Settings) -> Self {
+        if store.is_configured() {
+            sessions.revocations.picture().expected_within(settings.stale_after);
+        }
+        Self { sessions, store, settings, pulled: Mutex::default(), whole: tokio::sync::Notify::new() }
+    }
+
+    /// Revokes everywhere. It is in force here when this returns, whatever else went wrong.
+    pub async fn revoke(&self, target: Target, now: Timestamp) -> Revoked {
+        self.spread(move |revocations| revocations.revoke(target, now)).await
+    }
+
+    /// Ends one session everywhere, for as long as it could live.
+    pub async fn end(&self, claims: &Claims, now: Timestamp) -> Revoked {
+        let claims = claims.clone();
+        self.spread(move |revocations| revocations.end(&claims, now)).await
+    }
+
+    async fn spread(
+        &self,
+        revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalFault>>) + Send + 'static,
+    ) -> Revoked {
+        let sessions = Arc::clone(&self.sessions);
+        // The disk may be slow; an async thread must not wait for it.
+        let revoking = tokio::task::spawn_blocking(move || revoke(&sessions.revocations));
+        let Ok((in_force, on_disk)) = revoking.await else {
+            tracing::error!("a revocation was interrupted: repeat it");
+            return Revoked { on_disk: None, shared: Err(Away::Broken) };
+        };
+        if let Some(Err(fault)) = &on_disk {
+            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        }
+        let shared = self.push("revoke", std::slice::from_ref(&in_force), true).await;
+        Revoked { on_disk, shared }
+    }
+
+    /// Takes a message of another instance, or our own come back.
+    pub fn heard(&self, message: &str, now: Timestamp) {
+        if let Some(revocation) = read(message, now) {
+            self.sessions.revocations.merge([revocation]);
+        }
+    }
+
+    /// Fetches what is new, or the whole list where that is due; puts back what Redis has lost.
+    ///
+    /// # Errors
+    /// [`Away`]; the picture stays as it was and grows older.
+    pub async fn reconcile(&self, now: Timestamp, whole: bool) -> Result<(), Away> {
+        let mut pulled = self.pulled.lock().await;
+        let due = whole || pulled.mark.is_none() || pulled.count.is_multiple_of(WHOLE_EVERY);
+        // Clocks of a master and its successor differ, and a write may lie unfinished: look back a little.
+        let overlap = 2 * self.settings.reconcile + Duration::from_secs(10);
+        let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
+        let from = if due { 0 } else { pulled.until_ms.saturating_sub(overlap) };
+        let (until_ms, mark, members) = self.pull(from).await?;
+        let emptied = pulled.mark.as_ref().is_some_and(|known| *known != mark);
+        if emptied && !due {
+            tracing::warn!("redis was emptied: what this instance knows of revocations is put back");
+            pulled.mark = None;
+            drop(pulled);
+            return Box::pin(self.reconcile(now, true)).await;
+        }
+        self.sessions.revocations.merge(members.iter().filter_map(|member| read(member, now)));
+        if due {
+            self.put_back(&members, now).await?;
+        }
+        *pulled = Pulled { mark: Some(mark), until_ms, count: pulled.count.wrapping_add(1) };
+        self.sessions.revocations.picture().completed();
+        Ok(())
+    }
+
+    /// The list from `from` (ms) on, page by page.
+    async fn pull(&self, from: u64) -> Result<(u64, String, Vec<String>), Away> {
+        let names = self.store.names();
+        let fresh_mark = random::session_id();
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let mut script = PULL.prepare_invoke();
+            script.key(names.revoked()).key(names.mark());
+            script.arg(from).arg(&fresh_mark).arg(all.len()).arg(PAGE).arg(MARK_LIVES_MS);
+            let (now_ms, mark, page): Page = self.store.run("pull_revocations", &script).await?;
+            let last = page.len() < PAGE;
+            all.extend(page);
+            // More than a table can hold says nothing more: it ends everybody.
+            if last || all.len() > 2 * super::revocations::MOST {
+                return Ok((now_ms, mark, all));
+            }
+        }
+    }
+
+    /// Writes what the list of `members` lacks, and takes what is dead out of it.
+    async fn put_back(&self, members: &[String], now: Timestamp) -> Result<(), Away> {
+        let listed: HashMap<Target, u64> = members
+            .iter()
+            .filter_map(|member| revocation::read(member))
+            .map(|listed| (listed.target, listed.at))
+            .collect();
+        let lacking: Vec<Revocation> = self
+            .sessions
+            .revocations
+            .live(now)
+            .into_iter()
+            .filter(|known| listed.get(&known.target).is_none_or(|at| *at < known.at))
+            .collect();
+        for page in lacking.chunks(PAGE) {
+            self.push("put_back_revocations", page, false).await?;
+        }
+        // A day's grace: clocks differ, and what is dropped too early lets somebody in.
+        let dead = |member: &&String| {
+            revocation::read(member).is_some_and(|listed| listed.until.saturating_add(86_400) < now.0)
+        };
+        let dead: Vec<&String> = members.iter().filter(dead).collect();
+        for page in dead.chunks(PAGE) {
+            let mut command = redis::cmd("ZREM");
+            command.arg(self.store.names().revoked()).arg(page);
+            self.store.ask::<u64>("drop_revocations", &command).await?;
+        }
+        Ok(())
+    }
+
+    async fn push(&self, kind: &'static str, revocations: &[Revocation], tell: bool) -> Result<(), Away> {
+        let names = self.store.names();
+        let mut script = PUSH.prepare_invoke();
+        script.key(names.revoked());
+        let channel = names.channel();
+        script.arg(if tell { channel.as_str() } else { "" });
+        for revocation in revocations {
+            script.arg(revocation::render(revocation)).arg(revocation.until);
+        }
+        self.store.run::<u64>(kind, &script).await.map(drop)
+    }
+
+    /// Keeps in step, for ever. Returns at once without Redis.
+    pub async fn keep_in_step(&self) {
+        if self.store.is_configured() {
+            tokio::join!(self.keep_reconciling(), self.keep_hearing());
+        }
+    }
+
+    async fn keep_reconciling(&self) {
+        let mut epoch = 0;
+        let mut whole = true;
+        loop {
+            if whole && epoch > 0 {
+                // All instances meet a new master at once; they need not ask it at once.
+                sleep(HEAR_AGAIN.mul_f64(fastrand::f64() / 2.0)).await;
+            }
+            let done = self.reconcile(clock::now(), whole).await;
+            // Not all at once, for those who started at once.
+            let pause =
+                if done.is_ok() { self.settings.reconcile.mul_f64(0.8 + 0.2 * fastrand::f64()) } else { HEAR_AGAIN };
+            whole = tokio::select! {
+                now = self.store.connected_since(epoch) => { epoch = now; true }
+                () = self.whole.notified() => true,
+                () = sleep(pause) => whole && done.is_err(),
+            };
+        }
+    }
+
+    async fn keep_hearing(&self) {
+        let mut epoch = 0;
+        loop {
+            if !self.store.is_up() {
+                epoch = self.store.connected_since(epoch).await;
+            }
+            if let Ok(hearing) = self.store.hear().await {
+                // What was told until now may have been missed.
+                self.whole.notify_one();
+                self.follow(hearing).await;
+            }
+            sleep(HEAR_AGAIN.mul_f64(fastrand::f64()) + HEAR_AGAIN / 20).await;
+        }
+    }
+
+    async fn follow(&self, mut hearing: Hearing) {
+        while let Ok(message) = hearing.next().await {
+            self.heard(&message, clock::now());
+        }
+    }
+}
+
+/// A revocation as Redis gave it, within bounds: a wrong clock elsewhere, or a hand in Redis, must not end somebody's
+/// sessions for years to come.
+fn read(text: &str, now: Timestamp) -> Option<Revocation> {
+    let mut revocation = revocation::read(text)?;
+    revocation.at = revocation.at.min(now.plus(LEEWAY).0);
+    revocation.until = revocation.until.min(now.plus(MOST_LIFETIME + LEEWAY).0);
+    (revocation.until > now.0).then_some(revocation)
+}
