@@ -3,8 +3,9 @@
 use super::attempts::Attempts;
 use super::fault::LoginFault;
 use super::flow::{self, MatchedFlow};
-use super::outcomes::{Entered, Next};
+use super::outcomes::{Entered, Next, Progress};
 use super::settings::{App, SubjectRule};
+use super::shared::Known;
 use super::{Login, Return, Returned};
 use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
@@ -15,6 +16,15 @@ use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
+
+/// How `code` of a flow ended, if it has.
+fn ended(progress: &Progress<LoginFault>, code: &Code) -> Option<Result<Entered, LoginFault>> {
+    match progress.next(code.expose()) {
+        Next::Done(entered) => Some(Ok(entered)),
+        Next::Failed(fault) => Some(Err(fault)),
+        Next::Spend => None,
+    }
+}
 
 /// Restarts of one flow at most: after three failures a person is shown a page.
 const MOST_RESTARTS: u8 = 2;
@@ -28,7 +38,7 @@ impl Login {
         let Return { app, headers, callback, former } = back;
         let Some(matched) = flow::open(app, &callback.state, headers, &self.sessions.keys, now) else {
             let Some(former) = former else { return Returned::Unknown };
-            let location = self.memory.outcomes.location_for(&callback.state, &former.claims().sid);
+            let location = self.ended_at(&callback.state, &former.claims().sid).await;
             return location.map_or(Returned::AlreadyLoggedIn, |location| Returned::Back { location });
         };
         let attempts = Attempts::read(app, headers, &self.sessions.keys, now);
@@ -53,7 +63,17 @@ impl Login {
         }
     }
 
-    /// Spends the code once for however many deliveries of this flow.
+    /// Where the flow of `state` ended, if it ended in session `sid`, here or at another instance.
+    async fn ended_at(&self, state: &str, sid: &str) -> Option<String> {
+        match self.memory.outcomes.location_for(state, sid) {
+            Some(location) => Some(location),
+            None => {
+                self.shared.entered(state).await.filter(|entered| entered.sid == sid).map(|entered| entered.location)
+            }
+        }
+    }
+
+    /// Spends the code once for however many deliveries of this flow, to however many instances.
     async fn spend(
         &self,
         app: &App,
@@ -63,13 +83,29 @@ impl Login {
     ) -> Result<Entered, LoginFault> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
-        match progress.next(code.expose()) {
-            Next::Done(entered) => return Ok(entered),
-            Next::Failed(fault) => return Err(fault),
-            Next::Spend => {}
+        if let Some(end) = ended(&progress, code) {
+            return end;
         }
+        let turn = match self.shared.take(flow.state(), code.expose()).await {
+            Known::Mine(turn) => Some(turn),
+            Known::Ended(elsewhere) => {
+                *progress = elsewhere;
+                if let Some(end) = ended(&progress, code) {
+                    return end;
+                }
+                None
+            }
+            Known::Alone(away) => {
+                self.metrics.login_unshared(away.as_str());
+                None
+            }
+        };
         let result = self.enter(app, flow, code).await;
         progress.note(code.expose(), &result);
+        if let Some(turn) = turn {
+            // Who waits elsewhere must not wait until the turn runs out.
+            let _ = self.shared.settle(flow.state(), &turn, Some(&progress)).await;
+        }
         drop(progress);
         let now = clock::now();
         match &result {

@@ -20,6 +20,7 @@ pub mod outcomes;
 pub mod profiles;
 pub mod return_to;
 pub mod settings;
+pub mod shared;
 
 use crate::check::Flow;
 use crate::clock::Timestamp;
@@ -34,6 +35,7 @@ use http::{HeaderMap, HeaderValue};
 use outcomes::{Entered, Outcomes};
 use profiles::Profiles;
 use settings::App;
+use shared::Shared;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -61,6 +63,8 @@ pub struct Login {
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.
     pub sharing: Arc<Sharing>,
+    /// How the last flows ended, as all instances know it.
+    pub shared: Shared,
     /// What outlives a change of the configuration.
     pub memory: Arc<Memory>,
     /// Exchanges under way, which a shutdown waits for.

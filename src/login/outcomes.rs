@@ -78,6 +78,16 @@ impl<F: Clone> Progress<F> {
         }
     }
 
+    /// Progress as another instance made it; of more codes than are ever tried, the first count.
+    pub fn of(entered: Option<Entered>, tried: impl Iterator<Item = ([u8; 32], F)>) -> Self {
+        Self { entered, tried: tried.take(MOST_CODES).collect() }
+    }
+
+    /// The codes tried in vain, by their hashes.
+    pub fn tried(&self) -> impl Iterator<Item = ([u8; 32], F)> {
+        self.tried.iter().cloned()
+    }
+
     /// The end, if it was a good one.
     #[must_use]
     pub fn entered(&self) -> Option<&Entered> {

@@ -30,6 +30,9 @@ const FAILED_PROBES: u32 = 3;
 /// The pause before the first new try, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// What it means that Redis is away; said once.
+const AWAY: &str = "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
+
 pub(super) struct Link {
     settings: Settings,
     wire: ArcSwapOption<Wire>,
@@ -180,20 +183,17 @@ impl Link {
                     let why = self.watch_over(Arc::new(wire)).await;
                     self.wire.store(None);
                     self.meter.up(false);
-                    tracing::warn!(why, "redis is away: sessions go on, and what is shared waits");
+                    tracing::warn!(why, "{AWAY}");
                     told_away = true;
                 }
                 Ok(Err(error)) if !told_away => {
                     told_away = true;
                     let why = reason(&error);
-                    tracing::warn!(why, "redis is away: sessions go on, and what is shared waits");
+                    tracing::warn!(why, "{AWAY}");
                 }
                 Err(_) if !told_away => {
                     told_away = true;
-                    tracing::warn!(
-                        why = "no connection in time",
-                        "redis is away: sessions go on, and what is shared waits"
-                    );
+                    tracing::warn!(why = "no connection in time", AWAY);
                 }
                 Ok(Err(_)) | Err(_) => {}
             }

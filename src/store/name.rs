@@ -3,6 +3,7 @@
 //! | key | type | what | lives |
 //! |---|---|---|---|
 //! | `P:1:{flow:HASH}` | string | one login's progress and outcome, sealed | as long as the flow's cookie |
+//! | `P:1:{flow:HASH}:turn` | string | who works on it: a random id | as long as an exchange can take |
 //! | `P:1:{revoked}:list` | sorted set | revocations, by the time they were written | as long as a session they concern |
 //! | `P:1:{revoked}:mark` | string | random; another one tells that Redis was emptied | an hour after the last pull |
 //! | `P:1:{SUBJECT}:sessions` | hash | session id → end, last seen, and the sealed rest | as long as the last session |
@@ -56,6 +57,12 @@ impl Names {
     #[must_use]
     pub fn flow(&self, state: &str) -> Name {
         self.tagged(&format!("flow:{}", digest_of(state)), "")
+    }
+
+    /// Who works on `state`.
+    #[must_use]
+    pub fn turn(&self, state: &str) -> Name {
+        self.tagged(&format!("flow:{}", digest_of(state)), ":turn")
     }
 
     /// The list of revocations.

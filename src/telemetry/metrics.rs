@@ -127,6 +127,7 @@ pub struct Metrics {
     logins_started: Family<FlowLabels, Counter>,
     logins_finished: Family<FlowLabels, Counter>,
     logins_failed: Family<FailureLabels, Counter>,
+    logins_unshared: Family<Word, Counter>,
     login_seconds: Family<FlowLabels, Histogram, Buckets>,
     wechat_seconds: Family<CallLabels, Histogram, Buckets>,
     breakers: Family<BreakerLabels, Gauge>,
@@ -206,6 +207,7 @@ impl Default for Metrics {
             logins_started: Family::default(),
             logins_finished: Family::default(),
             logins_failed: Family::default(),
+            logins_unshared: Family::default(),
             login_seconds: Family::new_with_constructor(|| Histogram::new(LOGIN_BUCKETS)),
             wechat_seconds: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS)),
             breakers: Family::default(),
@@ -259,6 +261,7 @@ impl Metrics {
             "logins_started", self.logins_started, "Browsers sent to WeChat";
             "logins_finished", self.logins_finished, "Logins that ended in a session";
             "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";
+            "logins_unshared", self.logins_unshared, "Logins that no other instance was told of: on their sealed cookie alone";
             "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session";
             "wechat_call_duration_seconds", self.wechat_seconds, "Calls to WeChat, by endpoint and outcome";
             "wechat_breaker_state", self.breakers, "Circuit breakers: 0 closed, 1 half-open, 2 open";
@@ -336,6 +339,11 @@ impl Metrics {
     pub fn login_failed(&self, app: &str, flow: Flow, class: &'static str, errcode: &'static str) {
         let labels = FailureLabels { app: app.to_owned(), flow: flow.as_str(), class, errcode };
         self.logins_failed.get_or_create(&labels).inc();
+    }
+
+    /// A login that no other instance knows of, and why.
+    pub fn login_unshared(&self, why: &'static str) {
+        self.logins_unshared.get_or_create(&Word { kind: why }).inc();
     }
 
     /// One call to WeChat ended.

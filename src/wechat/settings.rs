@@ -24,6 +24,14 @@ pub struct Settings {
     pub max_calls: usize,
 }
 
+impl Settings {
+    /// The longest a login can keep WeChat busy: the exchange, the profile, and a moment of our own.
+    #[must_use]
+    pub fn longest_login(&self) -> Duration {
+        self.exchange_timeout + self.userinfo_timeout + Duration::from_secs(1)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -210,9 +210,11 @@ async fn two_hundred_callbacks_of_one_login_are_one_exchange_and_one_session() {
         tasks.spawn(async move { browser.get(&back).await });
     }
     let answers = tasks.join_all().await;
-    let given: std::collections::HashSet<String> = answers.iter().map(given_session).collect();
+    let (good, bad): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 303 && answer.location() == stack.url("/a"));
+    assert!(bad.is_empty(), "{} of {} went wrong, the first: {:?}", bad.len(), answers.len(), bad.first());
+    let given: std::collections::HashSet<String> = good.into_iter().map(given_session).collect();
     assert_eq!((answers.len(), given.len()), (200, 1));
-    assert!(answers.iter().all(|answer| answer.status == 303 && answer.location() == stack.url("/a")));
     assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
 }
 

@@ -482,7 +482,7 @@ impl Drop for Stack {
         end(self.authz.take());
         end(self.envoy.take());
         if failing {
-            let tail = |text: String| text.lines().rev().take(25).map(str::to_owned).collect::<Vec<_>>().join("\n");
+            let tail = |text: String| text.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>().join("\n");
             eprintln!(
                 "wechat-authz, newest first:\n{}\nEnvoy, newest first:\n{}",
                 tail(self.logged()),

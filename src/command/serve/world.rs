@@ -7,6 +7,7 @@ use crate::gateway::Envoy;
 use crate::limits::{self, Limits};
 use crate::login::Login;
 use crate::login::settings::App;
+use crate::login::shared::Shared;
 use crate::pages::Pages;
 use crate::wechat;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ impl World {
             client: Arc::clone(&client),
             sessions: Arc::clone(&parts.sessions),
             sharing: Arc::clone(&parts.sharing),
+            shared: Shared::new(parts.store.clone(), Arc::clone(&parts.sealer), settings.wechat.longest_login()),
             memory: Arc::clone(&parts.memory),
             tasks: parts.tasks.clone(),
             metrics: Arc::clone(&metrics),

@@ -93,6 +93,7 @@ fn busy() -> Metrics {
     metrics.keys([("k1", moment), ("k2", Duration::MAX)].into_iter());
     metrics.reload("refused");
     metrics.connections("check").inc();
+    metrics.login_unshared("not_configured");
     metrics.store.call("revoke", Some("timed_out"), moment);
     metrics
 }

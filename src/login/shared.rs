@@ -1,0 +1,237 @@
+//! One end for each login, whichever instance its callbacks come to.
+//!
+//! The instance that takes a flow's turn spends its code; every other waits for what comes of it. Progress lies in Redis
+//! as long as the flow's cookie lives, sealed for that flow: a state is good once everywhere, and a dump holds no session.
+//! While Redis is away an instance goes on alone: the sealed cookie still logs people in, and only a callback that comes
+//! to two instances at once may need a second, silent login.
+
+use super::fault::LoginFault;
+use super::flow;
+use super::outcomes::{Entered, Next, Progress};
+use crate::random;
+use crate::seal::Sealer;
+use crate::store::{Away, Store};
+use redis::Script;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The longest a sealed record is: a token and a location, and room.
+const MOST_RECORD: usize = 16_384;
+
+/// How often to look whether another instance is done: from the one to the other, by chance.
+const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
+
+/// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms).
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local took = redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
+        return {redis.call('GET', KEYS[1]), took and 1 or 0}",
+    )
+});
+
+/// Ends a turn, with progress if there is any; a turn that somebody else has by now stays theirs. KEYS: progress, turn.
+/// ARGV: owner, progress or nothing, how long it is kept (ms), whether it stands whoever has the turn.
+static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local mine = redis.call('GET', KEYS[2]) == ARGV[1]
+        if ARGV[2] ~= '' and (mine or ARGV[4] == '1') then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+        if mine then redis.call('DEL', KEYS[2]) end
+        return mine and 1 or 0",
+    )
+});
+
+/// Logins as all instances know them.
+pub struct Shared {
+    store: Store,
+    sealer: Arc<dyn Sealer>,
+    /// The longest an exchange can take: so long a turn lasts, and so long others wait for it.
+    patience: Duration,
+}
+
+/// The right to spend a flow's code.
+#[derive(Debug)]
+pub struct Turn {
+    owner: String,
+}
+
+/// What is known of a flow.
+#[derive(Debug)]
+pub enum Known {
+    /// Nothing that would end it: spend the code.
+    Mine(Turn),
+    /// Another instance has ended it.
+    Ended(Progress<LoginFault>),
+    /// Redis does not say: spend the code, without a promise that nobody else does.
+    Alone(Away),
+}
+
+impl Shared {
+    /// Logins shared by `store`, sealed by `sealer`; an exchange takes at most `patience`.
+    #[must_use]
+    pub fn new(store: Store, sealer: Arc<dyn Sealer>, patience: Duration) -> Self {
+        Self { store, sealer, patience }
+    }
+
+    /// Takes the turn for `code` of the flow of `state`, or waits until whoever has it is done.
+    pub async fn take(&self, state: &str, code: &str) -> Known {
+        let turn = Turn { owner: random::session_id() };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let (progress, took) = match self.try_take(state, &turn).await {
+                Ok(found) => found,
+                Err(away) => return Known::Alone(away),
+            };
+            if let Some(progress) = progress.filter(|progress| !matches!(progress.next(code), Next::Spend)) {
+                if took {
+                    let _ = self.settle(state, &turn, None).await;
+                }
+                return Known::Ended(progress);
+            }
+            if took {
+                return Known::Mine(turn);
+            }
+            if Instant::now() >= deadline {
+                return Known::Alone(Away::TimedOut);
+            }
+            sleep(LOOK.0 + (LOOK.1 - LOOK.0).mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    /// Tells the others what came of `turn`.
+    ///
+    /// # Errors
+    /// [`Away`]: they find out for themselves.
+    pub async fn settle(&self, state: &str, turn: &Turn, progress: Option<&Progress<LoginFault>>) -> Result<(), Away> {
+        let names = self.store.names();
+        let name = names.flow(state);
+        let sealed = progress.and_then(|progress| {
+            let plain = serde_json::to_vec(&Record::from(progress)).ok()?;
+            self.sealer.seal(name.as_str(), &plain)
+        });
+        let stands = progress.is_some_and(|progress| progress.entered().is_some());
+        let mut script = SETTLE.prepare_invoke();
+        script.key(&name).key(names.turn(state));
+        script.arg(&turn.owner).arg(sealed.unwrap_or_default()).arg(milliseconds(flow::LIFETIME)).arg(u8::from(stands));
+        self.store.run::<u8>("settle_login", &script).await.map(drop)
+    }
+
+    /// How the flow of `state` ended, if it ended well.
+    pub async fn entered(&self, state: &str) -> Option<Entered> {
+        let name = self.store.names().flow(state);
+        let mut command = redis::cmd("GET");
+        command.arg(&name);
+        let sealed: Option<String> = self.store.ask("read_login", &command).await.ok()?;
+        self.open(name.as_str(), &sealed?)?.entered().cloned()
+    }
+
+    async fn try_take(&self, state: &str, turn: &Turn) -> Result<(Option<Progress<LoginFault>>, bool), Away> {
+        let names = self.store.names();
+        let name = names.flow(state);
+        let mut script = TAKE.prepare_invoke();
+        script.key(&name).key(names.turn(state));
+        script.arg(&turn.owner).arg(milliseconds(self.patience));
+        let (sealed, took): (Option<String>, u8) = self.store.run("take_login", &script).await?;
+        Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
+    }
+
+    /// What does not open is not ours: as good as nothing.
+    fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginFault>> {
+        let plain = self.sealer.open(name, sealed, MOST_RECORD)?;
+        let record: Record = serde_json::from_slice(&plain).ok()?;
+        (record.v == VERSION).then(|| record.into())
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The record's version.
+const VERSION: u32 = 1;
+
+/// Progress as it lies in Redis, sealed.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    v: u32,
+    entered: Option<EnteredRecord>,
+    tried: Vec<([u8; 32], FaultRecord)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EnteredRecord {
+    token: String,
+    sid: String,
+    lifetime: u64,
+    location: String,
+}
+
+/// A fault without its label: it was counted where it happened.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FaultRecord {
+    CodeSpent,
+    Unreachable,
+    Configuration,
+    Refused,
+    Snapshot,
+    NoUnionid,
+    FlowGone,
+    Ours,
+}
+
+impl From<LoginFault> for FaultRecord {
+    fn from(fault: LoginFault) -> Self {
+        match fault {
+            LoginFault::CodeSpent { .. } => Self::CodeSpent,
+            LoginFault::Unreachable { .. } => Self::Unreachable,
+            LoginFault::Configuration { .. } => Self::Configuration,
+            LoginFault::Refused { .. } => Self::Refused,
+            LoginFault::Snapshot => Self::Snapshot,
+            LoginFault::NoUnionid => Self::NoUnionid,
+            LoginFault::FlowGone => Self::FlowGone,
+            LoginFault::Ours => Self::Ours,
+        }
+    }
+}
+
+impl From<FaultRecord> for LoginFault {
+    fn from(fault: FaultRecord) -> Self {
+        let label = "elsewhere";
+        match fault {
+            FaultRecord::CodeSpent => Self::CodeSpent { label },
+            FaultRecord::Unreachable => Self::Unreachable { label },
+            FaultRecord::Configuration => Self::Configuration { label },
+            FaultRecord::Refused => Self::Refused { label },
+            FaultRecord::Snapshot => Self::Snapshot,
+            FaultRecord::NoUnionid => Self::NoUnionid,
+            FaultRecord::FlowGone => Self::FlowGone,
+            FaultRecord::Ours => Self::Ours,
+        }
+    }
+}
+
+impl From<&Progress<LoginFault>> for Record {
+    fn from(progress: &Progress<LoginFault>) -> Self {
+        let entered = progress.entered().map(|entered| EnteredRecord {
+            token: entered.token.clone(),
+            sid: entered.sid.clone(),
+            lifetime: entered.lifetime.as_secs(),
+            location: entered.location.clone(),
+        });
+        Self { v: VERSION, entered, tried: progress.tried().map(|(hash, fault)| (hash, fault.into())).collect() }
+    }
+}
+
+impl From<Record> for Progress<LoginFault> {
+    fn from(record: Record) -> Self {
+        let entered = record.entered.map(|entered| Entered {
+            token: entered.token,
+            sid: entered.sid,
+            lifetime: Duration::from_secs(entered.lifetime),
+            location: entered.location,
+        });
+        Self::of(entered, record.tried.into_iter().map(|(hash, fault)| (hash, fault.into())))
+    }
+}
