@@ -1,0 +1,368 @@
+//! Revocations against a model: whatever order logins, revocations, lost messages, fetches, restarts and an emptied Redis
+//! come in, a session that an instance must know to be revoked is refused there, and no other is.
+//!
+//! The instances and Redis are real, and run in this process; only the messages between instances are carried by hand, so
+//! that they can be lost.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod redis;
+mod stack;
+
+use ::redis::AsyncCommands as _;
+use proptest::prelude::*;
+use redis::Redis;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use wechat_authz::check::{Flow, Profile};
+use wechat_authz::clock::{self, Timestamp};
+use wechat_authz::random;
+use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::session::revocations::{Revocations, Target};
+use wechat_authz::session::sharing::{self, Sharing};
+use wechat_authz::session::token::Claims;
+use wechat_authz::session::{Grant, Refusal, Sessions, Settings};
+use wechat_authz::store::{self, Form, Hearing, Store};
+use wechat_authz::telemetry::{Lookups, StoreMeter};
+
+const INSTANCES: usize = 3;
+const SUBJECTS: [&str; 2] = ["wx:wx0123456789abcdef:oAlice", "wx:union:oBob"];
+const APPS: [&str; 2] = ["shop", "blog"];
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Somebody logs in at an instance.
+    Login { at: usize, who: usize, app: usize },
+    /// The nth session from the back is revoked at an instance.
+    RevokeSession { at: usize, back: usize },
+    RevokeSubject { at: usize, who: usize },
+    RevokeApp { at: usize, app: usize },
+    /// An instance hears everything that was said.
+    Hear { at: usize },
+    /// What was said does not reach an instance.
+    Miss { at: usize },
+    Reconcile { at: usize, whole: bool },
+    Restart { at: usize },
+    /// Redis loses everything.
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (at, who, app) = (0..INSTANCES, 0..SUBJECTS.len(), 0..APPS.len());
+    prop_oneof![
+        6 => (at.clone(), who.clone(), app.clone()).prop_map(|(at, who, app)| Step::Login { at, who, app }),
+        4 => (at.clone(), 0..6usize).prop_map(|(at, back)| Step::RevokeSession { at, back }),
+        2 => (at.clone(), who).prop_map(|(at, who)| Step::RevokeSubject { at, who }),
+        1 => (at.clone(), app).prop_map(|(at, app)| Step::RevokeApp { at, app }),
+        5 => at.clone().prop_map(|at| Step::Hear { at }),
+        3 => at.clone().prop_map(|at| Step::Miss { at }),
+        4 => (at.clone(), any::<bool>()).prop_map(|(at, whole)| Step::Reconcile { at, whole }),
+        2 => at.prop_map(|at| Step::Restart { at }),
+        1 => Just(Step::Flush),
+    ]
+}
+
+/// One instance, and what the model says it must know.
+struct Instance {
+    sessions: Arc<Sessions>,
+    sharing: Sharing,
+    hearing: Hearing,
+    /// Revocations said and neither heard nor missed yet.
+    said: BTreeSet<usize>,
+    known: BTreeSet<usize>,
+    /// Whether Redis was emptied since it last looked.
+    flushed: bool,
+}
+
+struct World {
+    store: Store,
+    key: tempfile::TempDir,
+    instances: Vec<Instance>,
+    now: Timestamp,
+    /// Every session there is: its token, claims.
+    sessions: Vec<(String, Claims)>,
+    /// Every revocation there was: what, when.
+    revoked: Vec<(Target, Timestamp)>,
+    /// Which of them Redis has.
+    listed: BTreeSet<usize>,
+}
+
+fn settings(app: usize) -> Settings {
+    Settings {
+        issuer: format!("https://{}.example.com", APPS[app]),
+        audience: APPS[app].into(),
+        token_lifetime: HOUR,
+        lifetime: 7 * DAY,
+        idle: 7 * DAY,
+    }
+}
+
+impl World {
+    async fn new(port: u16) -> Self {
+        let settings = store::Settings {
+            form: Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 },
+            user: None,
+            password: None,
+            tls: false,
+            roots: None,
+            prefix: random::incident_id(),
+            timeout: Duration::from_millis(500),
+        };
+        let store = Store::new(settings, StoreMeter::default());
+        let keeper = store.clone();
+        tokio::spawn(async move { keeper.keep().await });
+        store.connected_since(0).await;
+        let key = tempfile::tempdir().unwrap();
+        std::fs::write(key.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+        let mut world = Self {
+            store,
+            key,
+            instances: Vec::new(),
+            now: clock::now(),
+            sessions: Vec::new(),
+            revoked: Vec::new(),
+            listed: BTreeSet::new(),
+        };
+        for _ in 0..INSTANCES {
+            let instance = world.instance().await;
+            world.instances.push(instance);
+        }
+        world
+    }
+
+    /// A fresh instance, as a start makes it: it has looked once.
+    async fn instance(&self) -> Instance {
+        let settings = KeySettings { directory: self.key.path().to_owned(), sign_after: Duration::ZERO };
+        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+        let revocations = Revocations::new(90 * DAY, None, self.now);
+        let sessions = Arc::new(Sessions::new(keys, revocations, Lookups::default()));
+        let sharing = Sharing::new(Arc::clone(&sessions), self.store.clone(), sharing::Settings::default());
+        let hearing = self.store.hear().await.unwrap();
+        sharing.reconcile(self.now, true).await.unwrap();
+        Instance { sessions, sharing, hearing, said: BTreeSet::new(), known: self.listed.clone(), flushed: false }
+    }
+
+    async fn take(&mut self, step: Step) {
+        self.now = self.now.plus(Duration::from_secs(1));
+        match step {
+            Step::Login { at, who, app } => {
+                let grant = Grant {
+                    subject: SUBJECTS[who].into(),
+                    flow: Flow::Website,
+                    appid: "wx0123456789abcdef".into(),
+                    openid: "oAlice".into(),
+                    unionid: String::new(),
+                    profile: Profile::default(),
+                };
+                let issued = self.instances[at].sessions.begin(grant, &settings(app), self.now).unwrap();
+                let sessions = &self.instances[at].sessions;
+                let live = sessions.verify(&issued.token, &settings(app), self.now, || Ok(()));
+                let claims = live.ok().expect("nobody has revoked a new session").claims().clone();
+                self.sessions.push((issued.token, claims));
+            }
+            Step::RevokeSession { at, back } => {
+                let Some((_, claims)) = self.sessions.iter().rev().nth(back) else { return };
+                let target = Target::Session(claims.sid.clone());
+                let claims = claims.clone();
+                let revoked = self.instances[at].sharing.end(&claims, self.now).await;
+                revoked.shared.unwrap();
+                self.note(at, target);
+            }
+            Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(SUBJECTS[who])).await,
+            Step::RevokeApp { at, app } => self.revoke(at, Target::App(APPS[app].into())).await,
+            Step::Hear { at } => {
+                let instance = &mut self.instances[at];
+                // Its own come back to it too; how many messages there are is not the model's business.
+                while let Ok(Ok(message)) =
+                    tokio::time::timeout(Duration::from_millis(5), instance.hearing.next()).await
+                {
+                    instance.sharing.heard(&message, self.now);
+                }
+                let said = std::mem::take(&mut instance.said);
+                instance.known.extend(said);
+            }
+            Step::Miss { at } => {
+                self.instances[at].hearing = self.store.hear().await.unwrap();
+                self.instances[at].said.clear();
+            }
+            Step::Reconcile { at, whole } => self.reconcile(at, whole).await,
+            Step::Restart { at } => self.instances[at] = self.instance().await,
+            Step::Flush => {
+                self.flush().await;
+                self.listed.clear();
+                self.instances.iter_mut().for_each(|instance| instance.flushed = true);
+            }
+        }
+    }
+
+    async fn revoke(&mut self, at: usize, target: Target) {
+        let revoked = self.instances[at].sharing.revoke(target.clone(), self.now).await;
+        revoked.shared.unwrap();
+        self.note(at, target);
+    }
+
+    fn note(&mut self, at: usize, target: Target) {
+        let number = self.revoked.len();
+        self.revoked.push((target, self.now));
+        self.listed.insert(number);
+        self.instances[at].known.insert(number);
+        self.instances.iter_mut().for_each(|instance| {
+            instance.said.insert(number);
+        });
+    }
+
+    async fn reconcile(&mut self, at: usize, whole: bool) {
+        let instance = &mut self.instances[at];
+        instance.sharing.reconcile(self.now, whole).await.unwrap();
+        instance.known.extend(self.listed.iter().copied());
+        if std::mem::take(&mut instance.flushed) || whole {
+            self.listed.extend(instance.known.iter().copied());
+        }
+    }
+
+    async fn flush(&self) {
+        let names = self.store.names();
+        let command = ::redis::Cmd::del(&[names.revoked(), names.mark()]);
+        self.store.ask::<u64>("test", &command).await.unwrap();
+    }
+
+    /// Whether revocation `number` concerns the session of `claims`.
+    fn concerns(&self, number: usize, claims: &Claims) -> bool {
+        let (target, at) = &self.revoked[number];
+        match target {
+            Target::Session(sid) => *sid == claims.sid,
+            Target::Subject(_) => *target == Target::subject(&claims.sub) && claims.auth_time <= at.0,
+            Target::App(app) => *app == claims.aud && claims.auth_time <= at.0,
+            Target::Everyone(()) => claims.auth_time <= at.0,
+        }
+    }
+
+    /// Every instance refuses what it must know, and nothing that nobody revoked.
+    fn judge(&self) -> Result<(), TestCaseError> {
+        for (index, instance) in self.instances.iter().enumerate() {
+            for (token, claims) in &self.sessions {
+                let app = APPS.iter().position(|app| *app == claims.aud).unwrap();
+                let verdict = instance.sessions.verify(token, &settings(app), self.now, || Ok(())).map(drop);
+                let must = instance.known.iter().any(|number| self.concerns(*number, claims));
+                let may = (0..self.revoked.len()).any(|number| self.concerns(number, claims));
+                prop_assert!(!must || verdict == Err(Refusal::Revoked), "instance {index} lets a revoked session in");
+                prop_assert!(may || verdict.is_ok(), "instance {index} refuses a good session: {verdict:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn no_order_of_events_lets_a_revoked_session_in_after_the_bound() {
+    let runtime = runtime();
+    let redis = runtime.block_on(Redis::start());
+    let cases = ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(cases);
+    let tried = runner.run(&proptest::collection::vec(step(), 1..60), |steps| {
+        runtime.block_on(async {
+            let mut world = World::new(redis.port).await;
+            for step in steps {
+                world.take(step).await;
+                world.judge()?;
+            }
+            // The bound: each has fetched twice, so that what one alone knew has come to all.
+            for _ in 0..2 {
+                for at in 0..INSTANCES {
+                    world.reconcile(at, true).await;
+                }
+            }
+            for instance in &world.instances {
+                prop_assert_eq!(&instance.known, &world.listed);
+            }
+            world.judge()
+        })
+    });
+    tried.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_picture_that_is_not_known_or_too_old_makes_a_tokens_end_strict() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
+        let (token, _) = world.sessions[0].clone();
+        let later = world.now.plus(HOUR + Duration::from_secs(1));
+        let verdict = |sessions: &Sessions| sessions.verify(&token, &settings(0), later, || Ok(())).map(drop);
+        assert_eq!(verdict(&world.instances[0].sessions), Ok(()), "past its end, and revocations are known");
+        let (sessions, age) = {
+            let keys = KeySettings { directory: world.key.path().to_owned(), sign_after: Duration::ZERO };
+            let keys = KeyRing::new(KeySet::load(&keys).ok().unwrap());
+            let sessions = Sessions::new(keys, Revocations::new(90 * DAY, None, world.now), Lookups::default());
+            (Arc::new(sessions), Duration::from_millis(300))
+        };
+        let settings = sharing::Settings { reconcile: DAY, stale_after: age };
+        let sharing = Sharing::new(Arc::clone(&sessions), world.store.clone(), settings);
+        assert_eq!(verdict(&sessions), Err(Refusal::Expired), "nothing is known yet");
+        sharing.reconcile(world.now, true).await.unwrap();
+        assert_eq!(verdict(&sessions), Ok(()));
+        tokio::time::sleep(age * 2).await;
+        assert_eq!(verdict(&sessions), Err(Refusal::Expired), "what is known is too old");
+        sharing.reconcile(world.now, false).await.unwrap();
+        assert_eq!(verdict(&sessions), Ok(()));
+    });
+}
+
+#[test]
+fn an_idle_redis_ends_up_empty_and_holds_nobodys_name() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        for step in [
+            Step::Login { at: 0, who: 0, app: 0 },
+            Step::RevokeSession { at: 0, back: 0 },
+            Step::RevokeSubject { at: 1, who: 0 },
+            Step::RevokeApp { at: 1, app: 0 },
+        ] {
+            world.take(step).await;
+        }
+        let keys = redis.keys().await;
+        assert_eq!(keys.len(), 2, "{keys:?}");
+        assert!(keys.iter().all(|(_, left)| *left > 0), "without an end: {keys:?}");
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let list: Vec<String> = connection.zrange(world.store.names().revoked().as_str(), 0, -1).await.unwrap();
+        assert_eq!(list.len(), 3);
+        assert!(list.iter().all(|member| !member.contains("oAlice")), "{list:?}");
+    });
+}
+
+#[test]
+fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_years() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        let sharing = &world.instances[0].sharing;
+        for message in [r#"{"v":2,"app":"shop","at":9999999999,"until":9999999999}"#, "rubbish", ""] {
+            sharing.heard(message, world.now);
+        }
+        world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
+        world.judge().unwrap();
+        // Told with a time in a hundred years: sessions from now on are ended for a moment, not for good.
+        let far = world.now.0 + 100 * 365 * 86_400;
+        let message = format!(r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#, store::name::digest_of(SUBJECTS[0]));
+        world.instances[0].sharing.heard(&message, world.now);
+        world.now = world.now.plus(Duration::from_secs(61));
+        world.sessions.clear();
+        world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
+        world.judge().unwrap();
+    });
+}
