@@ -326,6 +326,10 @@ pub struct OfficialAccount {
     /// button WeChat may show a snapshot page, where nobody can log in.
     #[serde(default = "default_ask_first")]
     pub ask_first: bool,
+    /// Whether pages of this application get a signed JS-SDK configuration at `/_wechat/jssdk?url=`; default false. Needs
+    /// this machine's address on the account's IP allow-list.
+    #[serde(default)]
+    pub jssdk: bool,
 }
 
 fn default_ask_first() -> bool {

@@ -357,7 +357,7 @@ impl Reader {
                 raw::Scope::SnsapiUserinfo => Scope::Userinfo,
             };
             let ask_first = account.ask_first && scope == Scope::Userinfo;
-            application.map(|application| OfficialAccount { application, scope, ask_first })
+            application.map(|application| OfficialAccount { application, scope, ask_first, jssdk: account.jssdk })
         });
         let website = raw
             .website

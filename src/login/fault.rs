@@ -78,7 +78,8 @@ impl From<&wechat::Fault> for LoginFault {
         let label = fault.label();
         match fault.class() {
             Class::RestartLogin => Self::CodeSpent { label },
-            Class::RetryNow | Class::BackOff => Self::Unreachable { label },
+            // The last is never said of a login call: only the application's own token is renewed so.
+            Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable { label },
             Class::Configuration => Self::Configuration { label },
             Class::Fatal => Self::Refused { label },
         }

@@ -34,6 +34,8 @@ pub struct OfficialAccount {
     /// Whether a page with a button comes before the consent: without a person's gesture WeChat may open a snapshot
     /// page instead (protocol §1.8).
     pub ask_first: bool,
+    /// Whether pages get JS-SDK configurations.
+    pub jssdk: bool,
 }
 
 /// What makes two logins the same person. There is no fall-back from one to the other: it would split accounts.

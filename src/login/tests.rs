@@ -36,6 +36,7 @@ pub(super) fn app() -> App {
             application: application("wx0123456789abcdef"),
             scope: Scope::Base,
             ask_first: false,
+            jssdk: false,
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: Vec::new(),

@@ -5,6 +5,7 @@
 
 mod answer;
 mod enter;
+mod jssdk;
 mod leave;
 mod who;
 
@@ -18,6 +19,7 @@ use crate::login::settings::App;
 use crate::origin::authority;
 use crate::session::{LiveSession, Refusal, Sessions};
 use crate::telemetry::{Metrics, RequestIds};
+use crate::wechat::Central;
 use answer::Answer;
 use http::Method;
 use http::request::Parts;
@@ -31,6 +33,8 @@ use tracing::Instrument as _;
 pub struct Pages {
     /// The login they lead through.
     pub login: Arc<Login>,
+    /// The applications' own tokens.
+    pub central: Arc<Central>,
     /// Budgets.
     pub limits: Arc<Limits>,
     /// Where the client's address comes from.
@@ -110,7 +114,8 @@ impl Pages {
             "renew" if get || post => self.renew(&visit),
             "session" if look => self.who(&visit),
             "jwks.json" if look => self.keys(),
-            "login" | "session" | "jwks.json" => answer::method_not_allowed("GET, HEAD"),
+            "jssdk" if look => self.jssdk(&visit).await,
+            "login" | "session" | "jwks.json" | "jssdk" => answer::method_not_allowed("GET, HEAD"),
             "callback" => answer::method_not_allowed("GET"),
             "logout" | "renew" => answer::method_not_allowed("GET, POST"),
             _ => answer::page(&Page::NotFound { home_url: "/" }, language),

@@ -7,11 +7,13 @@
 
 mod connect;
 mod hearing;
+pub mod lease;
 mod link;
 pub mod name;
 pub mod settings;
 
 pub use hearing::Hearing;
+pub use lease::{Guarded, Lease};
 pub use name::{Name, Names};
 pub use settings::{Form, Settings};
 

@@ -7,8 +7,8 @@ mod tests;
 
 use crate::check::{Decision, Flow, Reason};
 use labels::{
-    AppLabels, BreakerLabels, CallLabels, CheckLabels, FailureLabels, FlowLabels, KeyLabels, StoreCallLabels,
-    StoreFailureLabels, Word,
+    AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, FailureLabels, FlowLabels,
+    KeyLabels, QuotaLabels, StoreCallLabels, StoreFailureLabels, Word,
 };
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
@@ -112,6 +112,32 @@ impl StoreMeter {
     }
 }
 
+/// What is counted of the central tokens, where it happens.
+#[derive(Clone, Default)]
+pub struct CentralMeter {
+    got: Family<CentralLabels, Counter>,
+    failed: Family<CentralFailureLabels, Counter>,
+    calls_today: Family<QuotaLabels, Gauge>,
+}
+
+impl CentralMeter {
+    /// A new value came: from `redis`, where another instance had put it, or from `wechat`.
+    pub fn got(&self, kind: &'static str, from: &'static str) {
+        self.got.get_or_create(&CentralLabels { kind, from }).inc();
+    }
+
+    /// A search ended without a value.
+    pub fn failed(&self, kind: &'static str, why: &'static str) {
+        self.failed.get_or_create(&CentralFailureLabels { kind, why }).inc();
+    }
+
+    /// A call was made, the day's `today`th.
+    pub fn spent(&self, appid: &str, kind: &'static str, call: &'static str, today: u64) {
+        let labels = QuotaLabels { appid: appid.to_owned(), kind, call };
+        self.calls_today.get_or_create(&labels).set(i64::try_from(today).unwrap_or(i64::MAX));
+    }
+}
+
 /// Every metric, its handle resolved once where the path is hot.
 pub struct Metrics {
     registry: Registry,
@@ -124,6 +150,8 @@ pub struct Metrics {
     pub lookups: Lookups,
     /// Redis.
     pub store: StoreMeter,
+    /// Central tokens.
+    pub central: CentralMeter,
     logins_started: Family<FlowLabels, Counter>,
     logins_finished: Family<FlowLabels, Counter>,
     logins_failed: Family<FailureLabels, Counter>,
@@ -204,6 +232,7 @@ impl Default for Metrics {
             check_seconds: Histogram::new(CHECK_BUCKETS),
             lookups: Lookups::default(),
             store: StoreMeter::default(),
+            central: CentralMeter::default(),
             logins_started: Family::default(),
             logins_finished: Family::default(),
             logins_failed: Family::default(),
@@ -258,6 +287,9 @@ impl Metrics {
             "redis_up", self.store.up, "Whether there is a connection to Redis: 1, 0";
             "redis_call_duration_seconds", self.store.calls, "Calls to Redis, by what they were for";
             "redis_calls_failed", self.store.failed, "Calls that Redis did not serve, by what they were for and why";
+            "central_tokens", self.central.got, "Central tokens and tickets that came, by kind and from where";
+            "central_tokens_failed", self.central.failed, "Searches for a central token or ticket that ended without one, by why";
+            "central_token_calls_today", self.central.calls_today, "Calls to WeChat for a central token or ticket today, as of the last one";
             "logins_started", self.logins_started, "Browsers sent to WeChat";
             "logins_finished", self.logins_finished, "Logins that ended in a session";
             "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Breakers at most: three for each of some hundred applications. Beyond, applications share one per endpoint.
+/// Breakers at most: seven for each of some hundred applications. Beyond, applications share one per endpoint.
 const MOST: usize = 1_024;
 
 pub(crate) struct Breakers {

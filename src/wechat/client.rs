@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::retry::{Jitter, Retries, full_jitter};
 use super::settings::{AddressFault, Settings, check};
 use super::transport;
+use http::header::CONTENT_TYPE;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -65,6 +66,8 @@ pub(super) struct Call<'a> {
     pub appid: &'a AppId,
     pub endpoint: Endpoint,
     pub query: &'a [(&'a str, &'a str)],
+    /// JSON to POST; none for a GET.
+    pub json: Option<String>,
     /// For all of it, retries included.
     pub time: Duration,
 }
@@ -163,7 +166,11 @@ impl Client {
 
     async fn request<T>(&self, call: &Call<'_>, read: impl Fn(&Answer) -> Result<T, Unreadable>) -> Result<T, Fault> {
         let endpoint = call.endpoint;
-        let sent = self.http.get(self.url(call)).send().await;
+        let request = match &call.json {
+            None => self.http.get(self.url(call)),
+            Some(json) => self.http.post(self.url(call)).header(CONTENT_TYPE, "application/json").body(json.clone()),
+        };
+        let sent = request.send().await;
         let response = sent.map_err(|error| transport::fault(endpoint, error))?;
         if !response.status().is_success() {
             return Err(Fault::Status { endpoint, status: response.status().as_u16() });
@@ -182,7 +189,9 @@ impl Client {
         let mut url = self.settings.api.clone();
         let path = format!("{}{}", url.path().trim_end_matches('/'), call.endpoint.path());
         url.set_path(&path);
-        url.query_pairs_mut().extend_pairs(call.query);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
+        }
         url
     }
 }

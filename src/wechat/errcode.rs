@@ -18,6 +18,8 @@ pub enum Class {
     Configuration,
     /// WeChat refuses this person, or our request is malformed: nothing helps now.
     Fatal,
+    /// The application's own token is dead: a new one, once, and then the same again.
+    RenewToken,
 }
 
 /// One row of the table.
@@ -116,6 +118,12 @@ pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
         Endpoint::AccessToken => row.exchange,
         Endpoint::RefreshToken => row.refresh,
         Endpoint::Userinfo => row.userinfo,
+        // Asking for the application's own token: as an exchange, but a repetition spends nothing.
+        Endpoint::StableToken if errcode == -1 => Class::RetryNow,
+        Endpoint::StableToken | Endpoint::ForcedToken => row.exchange,
+        // Using it: dead by any of its three codes (protocol §5), else as a profile.
+        Endpoint::JsapiTicket | Endpoint::Subscription if matches!(errcode, 40001 | 40014 | 42001) => Class::RenewToken,
+        Endpoint::JsapiTicket | Endpoint::Subscription => row.userinfo,
     }
 }
 
@@ -145,7 +153,7 @@ mod tests {
                 &[40003, 40014, 40029, 40030, 40163, 41008, 42001, 42002, 42003, 42007, 50001, 61009, 61010, 61023],
                 RestartLogin,
             ),
-            // CONF, and TOKEN for a central token that we do not have
+            // CONF, and TOKEN for a third-party platform that we are not
             (
                 &[
                     40013, 40125, 40164, 40243, 41004, 42004, 42005, 42006, 48001, 48004, 50004, 61003, 61004, 61007,
@@ -168,6 +176,8 @@ mod tests {
         for (codes, class) in everywhere {
             for code in codes {
                 for endpoint in Endpoint::ALL {
+                    let uses = matches!(endpoint, Endpoint::JsapiTicket | Endpoint::Subscription);
+                    let class = if uses && matches!(code, 40014 | 42001) { RenewToken } else { class };
                     assert_eq!(classify(endpoint, *code), class, "{code} at {endpoint:?}");
                 }
                 seen.insert(*code);
@@ -177,6 +187,13 @@ mod tests {
             [(-1, [BackOff, RetryNow, RetryNow]), (40001, [Configuration, RestartLogin, RestartLogin])]
         {
             assert_eq!([EXCHANGE, REFRESH, USERINFO].map(|endpoint| classify(endpoint, code)), classes, "{code}");
+        }
+        let central = [Endpoint::StableToken, Endpoint::ForcedToken, Endpoint::JsapiTicket, Endpoint::Subscription];
+        for (code, classes) in [
+            (-1, [RetryNow, BackOff, RetryNow, RetryNow]),
+            (40001, [Configuration, Configuration, RenewToken, RenewToken]),
+        ] {
+            assert_eq!(central.map(|endpoint| classify(endpoint, code)), classes, "{code}");
         }
         let untested: Vec<_> = KNOWN.iter().filter(|code| !seen.contains(code)).collect();
         assert!(untested.is_empty(), "{untested:?}");

@@ -86,7 +86,7 @@ impl Client {
             ("grant_type", "authorization_code"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::AccessToken);
-        self.ask(Call { appid, endpoint, query: &query, time: *exchange_timeout }, Exchanged::read).await
+        self.ask(Call { appid, endpoint, query: &query, json: None, time: *exchange_timeout }, Exchanged::read).await
     }
 }
 

@@ -1,9 +1,11 @@
-//! WeChat: the two addresses a browser is sent to, the three calls to its server, and what its answers mean.
+//! WeChat: the two addresses a browser is sent to, the calls to its server, and what its answers mean.
 //!
 //! ```text
 //! authorize_url ─▶ the browser goes to WeChat and comes back with a Code
 //! Client::exchange ─▶ Exchanged (openid, token) ─▶ Client::userinfo ─▶ Profiled
 //!                                               └▶ Client::refresh  ─▶ Exchanged
+//!
+//! Central ─▶ the application's own token, one for all instances ─▶ JS-SDK ticket, "does this person follow us?"
 //! ```
 //!
 //! Promises: a code is sent again only where WeChat cannot have spent it, or where spending it twice ends in a fresh
@@ -15,20 +17,25 @@ pub mod application;
 pub mod authorize;
 pub mod breaker;
 mod breakers;
+pub mod central;
 pub mod client;
 mod decode;
 pub mod errcode;
 pub mod exchange;
 pub mod fault;
+pub mod jsapi_ticket;
 pub mod person;
 mod refresh;
 mod retry;
 pub mod settings;
+mod stable_token;
+mod subscription;
 mod transport;
 pub mod userinfo;
 
 pub use application::{AppId, AppIdFault, Application, Scope};
 pub use authorize::authorize_url;
+pub use central::Central;
 pub use client::{BuildFault, Client};
 pub use errcode::{Class, classify, label};
 pub use exchange::{Code, CodeFault, Exchanged};
@@ -46,11 +53,27 @@ pub enum Endpoint {
     RefreshToken,
     /// `sns/userinfo`: nickname and avatar.
     Userinfo,
+    /// `cgi-bin/stable_token`: the application's own token, the same one until close to its end.
+    StableToken,
+    /// The same with `force_refresh`: another token, a few times a day.
+    ForcedToken,
+    /// `cgi-bin/ticket/getticket`: what JS-SDK pages are signed with.
+    JsapiTicket,
+    /// `cgi-bin/user/info`: whether a person follows the account.
+    Subscription,
 }
 
 impl Endpoint {
     /// Every endpoint there is.
-    pub const ALL: [Self; 3] = [Self::AccessToken, Self::RefreshToken, Self::Userinfo];
+    pub const ALL: [Self; 7] = [
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::Userinfo,
+        Self::StableToken,
+        Self::ForcedToken,
+        Self::JsapiTicket,
+        Self::Subscription,
+    ];
 
     /// The word for it in logs and metrics.
     #[must_use]
@@ -59,6 +82,10 @@ impl Endpoint {
             Self::AccessToken => "access_token",
             Self::RefreshToken => "refresh_token",
             Self::Userinfo => "userinfo",
+            Self::StableToken => "stable_token",
+            Self::ForcedToken => "forced_token",
+            Self::JsapiTicket => "jsapi_ticket",
+            Self::Subscription => "subscription",
         }
     }
 
@@ -69,15 +96,18 @@ impl Endpoint {
             Self::AccessToken => "/sns/oauth2/access_token",
             Self::RefreshToken => "/sns/oauth2/refresh_token",
             Self::Userinfo => "/sns/userinfo",
+            Self::StableToken | Self::ForcedToken => "/cgi-bin/stable_token",
+            Self::JsapiTicket => "/cgi-bin/ticket/getticket",
+            Self::Subscription => "/cgi-bin/user/info",
         }
     }
 
-    /// Whether asking twice does the same as asking once.
+    /// Whether asking twice does the same as asking once. A forced token that got lost is a token of the day's twenty.
     #[must_use]
     pub(crate) const fn is_repeatable(self) -> bool {
         match self {
-            Self::AccessToken => false,
-            Self::RefreshToken | Self::Userinfo => true,
+            Self::AccessToken | Self::ForcedToken => false,
+            Self::RefreshToken | Self::Userinfo | Self::StableToken | Self::JsapiTicket | Self::Subscription => true,
         }
     }
 }

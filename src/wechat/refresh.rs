@@ -17,6 +17,6 @@ impl Client {
         let query =
             [("appid", app.appid.as_str()), ("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];
         let (appid, endpoint) = (&app.appid, Endpoint::RefreshToken);
-        self.ask(Call { appid, endpoint, query: &query, time: *exchange_timeout }, Exchanged::read).await
+        self.ask(Call { appid, endpoint, query: &query, json: None, time: *exchange_timeout }, Exchanged::read).await
     }
 }

@@ -81,7 +81,7 @@ fn repeat(fault: &Fault) -> Repeat {
         Fault::Errcode { .. } => match fault.class() {
             Class::RetryNow => Repeat::AtOnce,
             Class::BackOff => Repeat::Later,
-            Class::RestartLogin | Class::Configuration | Class::Fatal => Repeat::Never,
+            Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => Repeat::Never,
         },
         Fault::Status { .. } if fault.class() == Class::BackOff => Repeat::Later,
         Fault::Broken { .. } | Fault::Unusable { .. } => Repeat::Later,

@@ -41,7 +41,7 @@ impl Client {
             ("lang", "zh_CN"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::Userinfo);
-        let call = Call { appid, endpoint, query: &query, time: *userinfo_timeout };
+        let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let read = |answer: &Answer| {
             let openid = answer.required("openid", OpenId::parse)?;
             Ok((openid, Profiled { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))

@@ -9,7 +9,7 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::login::shared::Shared;
 use crate::pages::Pages;
-use crate::wechat;
+use crate::wechat::{self, Central, central};
 use std::sync::Arc;
 
 /// What a configuration makes; replaced whole when it changes.
@@ -19,6 +19,7 @@ pub(super) struct World {
     pub pages: Pages,
     pub limits: Arc<Limits>,
     pub client: Arc<wechat::Client>,
+    central: Arc<Central>,
     limit_settings: limits::Settings,
     wechat_settings: wechat::Settings,
 }
@@ -38,6 +39,18 @@ impl World {
                 let observer = move |endpoint, outcome, elapsed| calls.wechat_call(endpoint, outcome, elapsed);
                 Arc::new(wechat::Client::new(&settings.wechat, observer)?)
             }
+        };
+        // What it remembers goes with its client; the next one finds the same in Redis, or at WeChat.
+        let central = match before.filter(|before| Arc::ptr_eq(&before.client, &client)) {
+            Some(before) => Arc::clone(&before.central),
+            None => Central::new(
+                Arc::clone(&client),
+                parts.store.clone(),
+                Arc::clone(&parts.sealer),
+                metrics.central.clone(),
+                parts.tasks.clone(),
+                central::Settings::default(),
+            ),
         };
         let site = |app: &Arc<App>| {
             let site = Site { origin: app.origin.clone(), session: app.session.clone() };
@@ -65,6 +78,7 @@ impl World {
         };
         let pages = Pages {
             login: Arc::new(login),
+            central: Arc::clone(&central),
             limits: Arc::clone(&limits),
             client_address: settings.client_address.clone(),
             domain_proofs: settings.domain_proofs.clone(),
@@ -77,6 +91,7 @@ impl World {
             pages,
             limits,
             client,
+            central,
             limit_settings: settings.limits,
             wechat_settings: settings.wechat.clone(),
         })

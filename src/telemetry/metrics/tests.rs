@@ -94,6 +94,9 @@ fn busy() -> Metrics {
     metrics.reload("refused");
     metrics.connections("check").inc();
     metrics.login_unshared("not_configured");
+    metrics.central.got("access_token", "wechat");
+    metrics.central.failed("jsapi_ticket", "40164");
+    metrics.central.spent("wx01", "access_token", "usual", 1);
     metrics.store.call("revoke", Some("timed_out"), moment);
     metrics
 }
