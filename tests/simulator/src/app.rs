@@ -91,6 +91,12 @@ pub struct App {
     /// Exchanges per minute before 45011; WeChat's own number is 50 000.
     #[serde(default)]
     pub exchanges_per_minute: Option<u32>,
+    /// Whether the caller's address is on the IP allow-list; if not, there is no central token: 40164.
+    #[serde(default = "yes")]
+    pub caller_allowed: bool,
+    /// Calls for a central token per day before 45009; WeChat's own number is 500 000.
+    #[serde(default)]
+    pub central_calls_per_day: Option<u32>,
 }
 
 impl App {
@@ -126,6 +132,8 @@ impl App {
             errcode_for_expired_code: invalid_code(),
             errcode_for_wrong_secret: invalid_appsecret(),
             exchanges_per_minute: None,
+            caller_allowed: true,
+            central_calls_per_day: None,
         }
     }
 

@@ -20,6 +20,10 @@ pub enum Endpoint {
     Auth,
     #[serde(alias = "userinfo")]
     UserInfo,
+    StableToken,
+    JsapiTicket,
+    /// `cgi-bin/user/info`.
+    Follower,
     Callback,
     /// Every request above.
     Any,
@@ -39,6 +43,9 @@ impl Endpoint {
             "/sns/oauth2/refresh_token" => Self::RefreshToken,
             "/sns/auth" => Self::Auth,
             "/sns/userinfo" => Self::UserInfo,
+            "/cgi-bin/stable_token" => Self::StableToken,
+            "/cgi-bin/ticket/getticket" => Self::JsapiTicket,
+            "/cgi-bin/user/info" => Self::Follower,
             _ => return path.strip_prefix("/connect/qrcode/").map(|uuid| (Self::QrCode, uuid)),
         };
         Some((endpoint, ""))
@@ -47,7 +54,16 @@ impl Endpoint {
     /// Called by servers and answered in JSON, rather than opened by people.
     #[must_use]
     pub fn is_api(self) -> bool {
-        matches!(self, Self::AccessToken | Self::RefreshToken | Self::Auth | Self::UserInfo)
+        matches!(
+            self,
+            Self::AccessToken
+                | Self::RefreshToken
+                | Self::Auth
+                | Self::UserInfo
+                | Self::StableToken
+                | Self::JsapiTicket
+                | Self::Follower
+        )
     }
 
     /// Where api.weixin.qq.com answers 40066 to what it does not know.

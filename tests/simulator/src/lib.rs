@@ -7,7 +7,7 @@
 //!
 //! - `server`, `wire`, `body`, `delivery`: connections, and everything that can go wrong with them
 //! - `endpoint`, `request`, `answer`, `payload`: what is asked and said
-//! - `authorize`, `consent`, `qr`, `sns`: WeChat's endpoints, each a function from world and request to answer
+//! - `authorize`, `consent`, `qr`, `sns`, `central`: WeChat's endpoints, each a function from world and request to answer
 //! - `callback`, `redirect_uri`, `refusal`: the way back to the app, and when there is none
 //! - `world`: everything known, behind one lock: `app`, `user`, `cast`, `grants`, `faults` and their
 //!   `effect`, `journal`, `clock`, `dice`
@@ -21,6 +21,7 @@ mod authorize;
 mod body;
 mod callback;
 mod cast;
+mod central;
 mod clock;
 mod consent;
 mod control;

@@ -25,7 +25,7 @@ use crate::journal::Entry;
 use crate::request::Request;
 use crate::wire::{ResetLever, Wire};
 use crate::world::World;
-use crate::{authorize, consent, control, delivery, home, qr, sns};
+use crate::{authorize, central, consent, control, delivery, home, qr, sns};
 
 /// Connections open at once; more wait in the system's queue.
 const MOST_CONNECTIONS: usize = 1_024;
@@ -191,6 +191,9 @@ async fn processed(endpoint: Endpoint, request: &Request, shared: &Shared) -> An
         Endpoint::RefreshToken => sns::refresh_token(&mut shared.world(), request),
         Endpoint::Auth => sns::auth(&mut shared.world(), request),
         Endpoint::UserInfo => sns::userinfo(&mut shared.world(), request),
+        Endpoint::StableToken => central::stable_token(&mut shared.world(), request),
+        Endpoint::JsapiTicket => central::ticket(&mut shared.world(), request),
+        Endpoint::Follower => central::user_info(&mut shared.world(), request),
         // Names for faults, not places: no path leads here.
         Endpoint::Callback | Endpoint::Any => crate::answer::errcode(&mut shared.world(), 40066),
     };

@@ -140,10 +140,21 @@ impl Simulator {
         self.shared.world().unionid(appid, user)
     }
 
+    /// WeChat takes the app's central token no more. Until another is forced, it goes on handing it out.
+    pub fn kill_central_token(&self, appid: &str) {
+        self.shared.world().central.kill(appid);
+    }
+
+    /// Another system had the app's central token replaced: WeChat takes it no more, and hands out another.
+    pub fn replace_central_token(&self, appid: &str) {
+        self.shared.world().central.replace(appid);
+    }
+
     /// Every code and token handed out, for searching logs for them.
     #[must_use]
     pub fn issued_secrets(&self) -> Vec<String> {
-        self.shared.world().grants.secrets().map(str::to_owned).collect()
+        let world = self.shared.world();
+        world.grants.secrets().chain(world.central.secrets()).map(str::to_owned).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::app::App;
 use crate::cast;
+use crate::central::Central;
 use crate::clock::Clock;
 use crate::consent::Asked;
 use crate::dice::Dice;
@@ -36,6 +37,7 @@ pub struct World {
     pub journal: Journal,
     pub faults: Faults,
     pub grants: Grants,
+    pub central: Central,
     pub asked: Shelf<Asked>,
     pub qr_codes: Shelf<QrCode>,
 }
@@ -52,6 +54,7 @@ impl World {
             journal: Journal::default(),
             faults: Faults::default(),
             grants: Grants::default(),
+            central: Central::default(),
             asked: Shelf::with_room_for(ROOM),
             qr_codes: Shelf::with_room_for(ROOM),
             options,
@@ -128,6 +131,13 @@ impl World {
             }
             Endpoint::Auth | Endpoint::UserInfo => {
                 either(self.grants.access_tokens.get(request.param("access_token")).map(|token| &token.grant))
+            }
+            Endpoint::StableToken => {
+                let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
+                (body["appid"].as_str().map(str::to_owned), None)
+            }
+            Endpoint::JsapiTicket | Endpoint::Follower => {
+                (self.central.appid_of(request.param("access_token")).map(str::to_owned), None)
             }
             Endpoint::AuthorizeReply => {
                 let asked = self.asked.get(&uuid_of(request));

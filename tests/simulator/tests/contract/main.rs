@@ -2,6 +2,7 @@
 
 mod authorize;
 mod binary;
+mod central;
 mod control;
 mod exchange;
 mod faults;
