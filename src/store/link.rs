@@ -7,7 +7,7 @@
 use super::connect::{Wire, connect};
 use super::{Away, Settings};
 use crate::telemetry::StoreMeter;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +34,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const AWAY: &str = "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
 
 pub(super) struct Link {
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     wire: ArcSwapOption<Wire>,
     /// Grows with each new connection.
     epoch: watch::Sender<u64>,
@@ -49,7 +49,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(settings: Settings, meter: StoreMeter) -> Self {
         Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             wire: ArcSwapOption::empty(),
             epoch: watch::Sender::new(0),
             doubted: Notify::new(),
@@ -59,8 +59,13 @@ impl Link {
         }
     }
 
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
+    pub(super) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// From the next connection on, `settings` count: another password, for instance.
+    pub(super) fn replace(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -97,7 +102,7 @@ impl Link {
         let Some(shared) = self.wire.load_full() else { return Err(Away::Down) };
         let _room = self.room.try_acquire().map_err(|_| Away::Busy)?;
         let mut wire = Wire::clone(&shared);
-        match timeout(self.settings.timeout, ask(&mut wire)).await {
+        match timeout(self.settings().timeout, ask(&mut wire)).await {
             Ok(Ok(answer)) => {
                 self.done(kind);
                 Ok(answer)
@@ -120,7 +125,8 @@ impl Link {
                 self.give_up(wire);
                 Away::Broken
             }
-            ErrorKind::Server(_) => {
+            // Full, no right, another type: Redis is there and says no.
+            ErrorKind::Server(_) | ErrorKind::Extension => {
                 self.refuse(kind, error);
                 Away::Refused
             }
@@ -175,7 +181,8 @@ impl Link {
         let mut pause = PAUSES.0;
         let mut told_away = false;
         loop {
-            match timeout(CONNECT, connect(&self.settings)).await {
+            let settings = self.settings.load_full();
+            match timeout(CONNECT, connect(&settings)).await {
                 Ok(Ok(wire)) => {
                     pause = PAUSES.0;
                     self.meter.up(true);
@@ -214,13 +221,13 @@ impl Link {
                 return "the connection broke, or leads to a replica".to_owned();
             }
             let mut probing = Wire::clone(&wire);
-            let probed = timeout(2 * self.settings.timeout, probing.probe()).await;
+            let probed = timeout(2 * self.settings().timeout, probing.probe()).await;
             let why = match probed {
                 Ok(Ok(())) => {
                     failed = 0;
                     // Doubts of a busy moment must not become a storm of probes.
                     if doubted {
-                        sleep(self.settings.timeout / 4).await;
+                        sleep(self.settings().timeout / 4).await;
                     }
                     continue;
                 }

@@ -94,6 +94,13 @@ impl Store {
         self.link.as_ref().is_some_and(|link| link.is_up())
     }
 
+    /// From the next connection on, `settings` count; the address and the prefix must be the same.
+    pub fn replace(&self, settings: Settings) {
+        if let Some(link) = &self.link {
+            link.replace(settings);
+        }
+    }
+
     /// What things are called in Redis.
     #[must_use]
     pub fn names(&self) -> &Names {
@@ -158,7 +165,8 @@ impl Store {
     /// [`Away`].
     pub async fn hear(&self) -> Result<Hearing, Away> {
         let link = self.link()?;
-        hearing::hear(link.settings(), self.names.channel()).await
+        let settings = Arc::clone(&link.settings());
+        hearing::hear(&settings, self.names.channel()).await
     }
 
     /// The longest a call takes.

@@ -37,17 +37,39 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Debug)]
 enum Step {
     /// Somebody logs in at an instance.
-    Login { at: usize, who: usize, app: usize },
+    Login {
+        at: usize,
+        who: usize,
+        app: usize,
+    },
     /// The nth session from the back is revoked at an instance.
-    RevokeSession { at: usize, back: usize },
-    RevokeSubject { at: usize, who: usize },
-    RevokeApp { at: usize, app: usize },
+    RevokeSession {
+        at: usize,
+        back: usize,
+    },
+    RevokeSubject {
+        at: usize,
+        who: usize,
+    },
+    RevokeApp {
+        at: usize,
+        app: usize,
+    },
     /// An instance hears everything that was said.
-    Hear { at: usize },
+    Hear {
+        at: usize,
+    },
     /// What was said does not reach an instance.
-    Miss { at: usize },
-    Reconcile { at: usize, whole: bool },
-    Restart { at: usize },
+    Miss {
+        at: usize,
+    },
+    Reconcile {
+        at: usize,
+        whole: bool,
+    },
+    Restart {
+        at: usize,
+    },
     /// Redis loses everything.
     Flush,
 }
@@ -358,7 +380,8 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
         world.judge().unwrap();
         // Told with a time in a hundred years: sessions from now on are ended for a moment, not for good.
         let far = world.now.0 + 100 * 365 * 86_400;
-        let message = format!(r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#, store::name::digest_of(SUBJECTS[0]));
+        let message =
+            format!(r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#, store::name::digest_of(SUBJECTS[0]));
         world.instances[0].sharing.heard(&message, world.now);
         world.now = world.now.plus(Duration::from_secs(61));
         world.sessions.clear();

@@ -96,6 +96,10 @@ impl Reload {
             Ok(made) => {
                 world.store(Arc::new(made));
                 self.parts.sessions.settings_changed();
+                // Where Redis is cannot have changed; its password may have.
+                if let Some(redis) = &next.redis {
+                    self.parts.store.replace(redis.store.clone());
+                }
                 self.parts.admin.token.store(next.admin_token.clone().map(Arc::new));
                 log.set(next.log_level);
                 self.accepted("configuration");

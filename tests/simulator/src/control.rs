@@ -104,7 +104,9 @@ fn outcome(world: &mut World, request: &Request, path: &str) -> Outcome {
             world.journal.clear();
             Ok(json!({"ok": true}))
         }
-        (&Method::GET, "issued-secrets") => Ok(json!({"secrets": world.grants.secrets().chain(world.central.secrets()).collect::<Vec<_>>()})),
+        (&Method::GET, "issued-secrets") => {
+            Ok(json!({"secrets": world.grants.secrets().chain(world.central.secrets()).collect::<Vec<_>>()}))
+        }
         (&Method::POST, "reset") => {
             *world = World::new(world.options.clone());
             Ok(json!({"ok": true}))

@@ -1,0 +1,245 @@
+//! The way to Redis against real servers: TLS, a user of few rights, a new password, and everything a Redis can be that is
+//! of no use. Whatever it is, a call ends in time and says why.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod redis;
+mod stack;
+
+use redis::Redis;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wechat_authz::secret::Secret;
+use wechat_authz::store::{Away, Form, Settings, Store};
+use wechat_authz::telemetry::StoreMeter;
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+fn settings(port: u16) -> Settings {
+    Settings {
+        form: Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 },
+        user: None,
+        password: None,
+        tls: false,
+        roots: None,
+        prefix: "wechat-authz".into(),
+        timeout: TIMEOUT,
+    }
+}
+
+fn kept(settings: Settings) -> Store {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let store = Store::new(settings, StoreMeter::default());
+    let keeper = store.clone();
+    tokio::spawn(async move { keeper.keep().await });
+    store
+}
+
+async fn until_up(store: &Store) {
+    tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.expect("a connection");
+}
+
+async fn get(store: &Store) -> Result<Option<String>, Away> {
+    let name = store.names().mark();
+    store.ask("test", ::redis::cmd("GET").arg(name)).await
+}
+
+async fn set(store: &Store) -> Result<(), Away> {
+    let name = store.names().mark();
+    store.ask("test", ::redis::cmd("SET").arg(name).arg("x".repeat(1_000)).arg("PX").arg(60_000)).await
+}
+
+/// Asks until `wanted` comes, and says how long the slowest call took.
+async fn until(store: &Store, wanted: impl Fn(&Result<Option<String>, Away>) -> bool) -> Duration {
+    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    loop {
+        let asked = Instant::now();
+        let answer = get(store).await;
+        slowest = slowest.max(asked.elapsed());
+        if wanted(&answer) {
+            return slowest;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_trusts_the_named_roots_and_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().self_signed(&key).unwrap();
+    let write = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let (certificate_file, key_file) = (write("cert.pem", &certificate.pem()), write("key.pem", &key.serialize_pem()));
+    let tls_port = stack::free_port();
+    let port = tls_port.to_string();
+    let files =
+        ["--tls-cert-file", &certificate_file, "--tls-key-file", &key_file, "--tls-ca-cert-file", &certificate_file];
+    let arguments: Vec<&str> = ["--tls-port", &port, "--tls-auth-clients", "no"].into_iter().chain(files).collect();
+    let _redis = Redis::with(&arguments).await;
+    let roots = Some(std::fs::read(Path::new(&certificate_file)).unwrap());
+    let trusting = kept(Settings { tls: true, roots, ..settings(tls_port) });
+    until_up(&trusting).await;
+    assert_eq!(set(&trusting).await, Ok(()));
+    assert!(trusting.hear().await.is_ok());
+    let wary = kept(Settings { tls: true, ..settings(tls_port) });
+    let plain = kept(settings(tls_port));
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!wary.is_up() && !plain.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_few_rights_is_enough_and_a_new_password_is_taken_up() {
+    // The rights as the README names them.
+    let rules = "on ~wechat-authz:* &wechat-authz:* -@all +@read +@write +@scripting +@pubsub +@connection +time +role";
+    let redis = Redis::start().await;
+    let words = ["ACL", "SETUSER", "wechat-authz", ">first-password"].into_iter().chain(rules.split(' '));
+    redis.ask::<()>(&words.collect::<Vec<_>>()).await;
+    let with = |password: &str| Settings {
+        user: Some("wechat-authz".into()),
+        password: Some(Secret::parse(password, 1).unwrap()),
+        ..settings(redis.port)
+    };
+    let store = kept(with("first-password"));
+    until_up(&store).await;
+    assert_eq!(set(&store).await, Ok(()));
+    assert_eq!(store.ask::<()>("test", ::redis::cmd("SET").arg("foreign").arg(1)).await, Err(Away::Refused));
+    redis.ask::<()>(&["ACL", "SETUSER", "wechat-authz", "resetpass", ">second-password"]).await;
+    redis.ask::<u64>(&["CLIENT", "KILL", "USER", "wechat-authz"]).await;
+    until(&store, |answer| *answer == Err(Away::Down)).await;
+    store.replace(with("second-password"));
+    until(&store, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_redis_ends_at_once_and_never_hangs() {
+    assert_eq!(get(&Store::none()).await, Err(Away::NotConfigured));
+    let mut redis = Redis::planned(&[]);
+    let store = kept(settings(redis.port));
+    let asked = Instant::now();
+    assert_eq!(get(&store).await, Err(Away::Down));
+    assert!(asked.elapsed() < Duration::from_millis(50));
+    redis.run().await;
+    until(&store, Result::is_ok).await;
+    redis.kill();
+    let slowest = until(&store, |answer| *answer == Err(Away::Down)).await;
+    assert!(slowest < TIMEOUT * 2, "{slowest:?}");
+    redis.run().await;
+    until(&store, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_costs_one_timeout_each_and_then_nothing() {
+    let redis = Redis::start().await;
+    let store = kept(settings(redis.port));
+    until_up(&store).await;
+    redis.signal("STOP");
+    let slowest = until(&store, |answer| *answer == Err(Away::Down)).await;
+    assert!(slowest < TIMEOUT * 2, "{slowest:?}");
+    let asked = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(get(&store).await, Err(Away::Down));
+    }
+    assert!(asked.elapsed() < TIMEOUT, "nobody waits any more");
+    redis.signal("CONT");
+    until(&store, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_calls_at_once_than_are_let_wait_are_told_so() {
+    let redis = Redis::start().await;
+    let store = kept(settings(redis.port));
+    until_up(&store).await;
+    redis.signal("STOP");
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2_000 {
+        let store = store.clone();
+        calls.spawn(async move { get(&store).await });
+    }
+    let answers = calls.join_all().await;
+    redis.signal("CONT");
+    let busy = answers.iter().filter(|answer| **answer == Err(Away::Busy)).count();
+    assert!(busy > 1_000 && answers.iter().all(Result::is_err), "{busy}");
+    until(&store, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_is_read_and_a_replica_is_not_written_to() {
+    let redis = Redis::start().await;
+    let store = kept(settings(redis.port));
+    until_up(&store).await;
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(set(&store).await, Err(Away::Refused));
+    assert_eq!(get(&store).await, Ok(None));
+    assert!(store.is_up());
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert_eq!(set(&store).await, Ok(()));
+    // Another becomes the master, and this one a replica of it.
+    let master = Redis::start().await;
+    redis.ask::<()>(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
+    assert!(set(&store).await.is_err());
+    until(&store, |answer| *answer == Err(Away::Down)).await;
+    redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    until(&store, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anothers_value_under_our_key_is_refused_and_hurts_nothing_else() {
+    let redis = Redis::start().await;
+    let store = kept(settings(redis.port));
+    until_up(&store).await;
+    redis.ask::<u64>(&["LPUSH", store.names().mark().as_str(), "x"]).await;
+    assert_eq!(get(&store).await, Err(Away::Refused));
+    assert!(store.is_up());
+    redis.ask::<u64>(&["DEL", store.names().mark().as_str()]).await;
+    assert_eq!(get(&store).await, Ok(None));
+}
+
+/// A server that says the same to whatever it is told.
+async fn liar(says: &'static [u8]) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut read = [0; 4_096];
+                while stream.read(&mut read).await.is_ok_and(|count| count > 0) {
+                    if stream.write_all(says).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_redis_is_never_taken_for_one() {
+    for says in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"\xff\xfe\x00garbage",
+        b"$999999999\r\n",
+        b"*1000000\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-NOAUTH Authentication required.\r\n",
+        b"+OK\r\n",
+        b":1\r\n",
+        b"",
+    ] {
+        let store = kept(settings(liar(says).await));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(700) {
+            assert!(get(&store).await.is_err(), "{}", String::from_utf8_lossy(says));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!store.is_up(), "{}", String::from_utf8_lossy(says));
+    }
+}
