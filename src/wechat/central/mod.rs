@@ -12,8 +12,6 @@
 
 mod shared;
 mod tally;
-#[cfg(test)]
-mod tests;
 
 use super::application::Application;
 use super::client::Client;
@@ -38,9 +36,6 @@ use tokio_util::task::TaskTracker;
 
 /// No value lives longer, whatever Redis says.
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
-
-/// How soon a value near its end is sought again: WeChat gives the old one until five minutes before its end.
-const SEEK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The pause between two looks at what another instance is about to write, at first and at most.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
@@ -71,6 +66,8 @@ pub struct Settings {
     /// How long before its end a value is replaced. WeChat replaces a token five minutes before, and both live meanwhile:
     /// asking earlier brings the old one again.
     pub ahead: Duration,
+    /// How soon after one call for a value near its end the next one is made, by whichever instance.
+    pub seek_again: Duration,
     /// How long an owner that died keeps the others waiting.
     pub lease: Duration,
     /// How long a request waits for a value.
@@ -79,7 +76,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ahead: Duration::from_secs(270), lease: Duration::from_secs(3), patience: Duration::from_secs(8) }
+        Self {
+            ahead: Duration::from_secs(270),
+            seek_again: Duration::from_secs(20),
+            lease: Duration::from_secs(3),
+            patience: Duration::from_secs(8),
+        }
     }
 }
 
@@ -187,7 +189,8 @@ impl Central {
         tasks: TaskTracker,
         settings: Settings,
     ) -> Arc<Self> {
-        Arc::new(Self { client, shared: Shared::new(store, sealer), meter, tasks, settings, slots: Mutex::default() })
+        let shared = Shared::new(store, sealer, settings.seek_again);
+        Arc::new(Self { client, shared, meter, tasks, settings, slots: Mutex::default() })
     }
 
     /// The ticket, where this instance has it at hand; starts to seek the next one when its end is near.
@@ -356,10 +359,8 @@ impl Flight {
                 return Ok(good);
             }
             let old = self.living(&seen);
-            if let Some((why, retry_after)) = seen.rest
-                && !(why == shared::ASKED && (self.dead.is_some() || old.is_none()))
-            {
-                return old.ok_or(CentralFault::Resting { why, retry_after });
+            if let Some(rests) = self.rests(&seen) {
+                return old.ok_or(rests);
             }
             match shared.store().take_lease(&self.keys.guarded, settings.lease).await {
                 Err(_) => return self.ask_alone().await,
@@ -389,23 +390,35 @@ impl Flight {
         Some(good)
     }
 
+    /// Why WeChat is not to be asked now, as the instances together know it. That it was asked a moment ago is no reason
+    /// where there is no value, or a dead one.
+    fn rests(&self, seen: &Seen) -> Option<CentralFault> {
+        let (why, retry_after) = seen.rest.clone()?;
+        let asked = why == shared::ASKED && self.living(seen).is_none();
+        (!asked).then_some(CentralFault::Resting { why, retry_after })
+    }
+
     fn held(&self, value: Secret, lives: Duration) -> Held {
         let now = Instant::now();
         let lives = lives.min(LONGEST_LIFE);
         // Drawn by chance, so that not all instances look at once; never earlier than `ahead`.
         let ahead = self.central.settings.ahead.mul_f64(1.0 - fastrand::f64() / 10.0);
-        let seek = lives.saturating_sub(ahead).max(SEEK_AGAIN.min(lives / 4));
+        let seek = lives.saturating_sub(ahead).max(self.central.settings.seek_again.min(lives / 4));
         Held { value, ends: now + lives, seek: now + seek }
     }
 
     async fn ask_as_owner(&self, lease: &Lease) -> Outcome {
         let Central { shared, settings, .. } = &*self.central;
         // Somebody may have written between the look and the lease.
-        if let Ok(seen) = shared.look(&self.keys).await
-            && let Some(good) = self.good(&seen)
-        {
-            let _ = shared.store().release(&self.keys.guarded, lease).await;
-            return Ok(good);
+        if let Ok(seen) = shared.look(&self.keys).await {
+            let found = match self.rests(&seen) {
+                Some(rests) => Some(self.living(&seen).ok_or(rests)),
+                None => self.good(&seen).map(Ok),
+            };
+            if let Some(found) = found {
+                let _ = shared.store().release(&self.keys.guarded, lease).await;
+                return found;
+            }
         }
         let beat = async {
             loop {

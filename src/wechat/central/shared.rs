@@ -80,11 +80,13 @@ pub struct Seen {
 pub struct Shared {
     store: Store,
     sealer: Arc<dyn Sealer>,
+    /// How long it is told that WeChat was asked.
+    asked: Duration,
 }
 
 impl Shared {
-    pub fn new(store: Store, sealer: Arc<dyn Sealer>) -> Self {
-        Self { store, sealer }
+    pub fn new(store: Store, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
+        Self { store, sealer, asked }
     }
 
     pub fn names(&self) -> &Names {
@@ -121,8 +123,7 @@ impl Shared {
         let written = self.store.put_fenced(&keys.guarded, lease, &sealed, lives).await?;
         if written {
             let mut both = redis::pipe();
-            let asked = u64::try_from(super::SEEK_AGAIN.as_millis()).unwrap_or_default();
-            both.cmd("SET").arg(&keys.rest).arg(ASKED).arg("PX").arg(asked).ignore();
+            both.cmd("SET").arg(&keys.rest).arg(ASKED).arg("PX").arg(millis(self.asked)).ignore();
             both.cmd("DEL").arg(&keys.failures).ignore();
             let _ = self.store.pipe::<()>("token_asked", &both).await;
         }

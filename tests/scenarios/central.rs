@@ -1,0 +1,402 @@
+//! The application's own token, many instances over one Redis: how often WeChat is asked, and what each instance has.
+//!
+//! The instances are of this process, each with a client and a connection of its own; Redis and the simulator are real.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod redis;
+mod stack;
+
+use redis::Redis;
+use stack::{OA, OA_SECRET};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wechat_authz::seal::{self, Sealer, SealingKey};
+use wechat_authz::secret::Secret;
+use wechat_authz::store::{self, Form, Guarded, Store};
+use wechat_authz::telemetry::{CentralMeter, StoreMeter};
+use wechat_authz::wechat::central::{CentralFault, Settings};
+use wechat_authz::wechat::{self, AppId, Application, Central, Client, OpenId, breaker};
+use wechat_simulator::{App, Effect, Endpoint, Fault, Options, Simulator, Times};
+
+const TOKEN: &str = "/cgi-bin/stable_token";
+const TICKET: &str = "/cgi-bin/ticket/getticket";
+
+struct Key(SealingKey);
+
+impl Sealer for Key {
+    fn seal(&self, context: &str, plain: &[u8]) -> Option<String> {
+        self.0.seal(context, plain).ok()
+    }
+
+    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
+        self.0.open(context, &seal::decode(sealed, most)?)
+    }
+}
+
+fn app() -> Application {
+    Application { appid: AppId::parse(OA).unwrap(), secret: Secret::parse(OA_SECRET, 16).unwrap() }
+}
+
+async fn simulator() -> Simulator {
+    let apps = vec![App::official_account(OA, OA_SECRET, "127.0.0.1").with_any_port()];
+    Simulator::start(Options { apps, ..Options::default() }).await.unwrap()
+}
+
+/// How often WeChat was asked at this path.
+fn calls(simulator: &Simulator, path: &str) -> usize {
+    simulator.journal().iter().filter(|entry| entry.path == path).count()
+}
+
+fn forced(simulator: &Simulator) -> usize {
+    simulator.journal().iter().filter(|entry| entry.decision == "central token: forced").count()
+}
+
+fn store(port: u16) -> Store {
+    let form = Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 };
+    let settings = store::Settings {
+        form,
+        user: None,
+        password: None,
+        tls: false,
+        roots: None,
+        prefix: "test".into(),
+        timeout: Duration::from_millis(500),
+    };
+    let store = Store::new(settings, StoreMeter::default());
+    let keeper = store.clone();
+    tokio::spawn(async move { keeper.keep().await });
+    store
+}
+
+async fn connected(port: u16) -> Store {
+    let store = store(port);
+    store.connected_since(0).await;
+    store
+}
+
+fn instance(simulator: &Simulator, store: Store, settings: Settings) -> Arc<Central> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let wechat = wechat::Settings {
+        api: simulator.base_url().parse().unwrap(),
+        breaker: breaker::Settings { failures: 1_000, open: Duration::from_secs(1) },
+        ..wechat::Settings::default()
+    };
+    let client = Arc::new(Client::new(&wechat, |_, _, _| {}).unwrap());
+    let sealer = Arc::new(Key(SealingKey::derive(b"one key for all instances").unwrap()));
+    Central::new(client, store, sealer, CentralMeter::default(), tokio_util::task::TaskTracker::new(), settings)
+}
+
+async fn instances(count: usize, simulator: &Simulator, redis: &Redis, settings: Settings) -> Vec<Arc<Central>> {
+    let mut instances = Vec::new();
+    for _ in 0..count {
+        instances.push(instance(simulator, connected(redis.port).await, settings));
+    }
+    instances
+}
+
+fn quick() -> Settings {
+    Settings { lease: Duration::from_millis(500), ..Settings::default() }
+}
+
+/// All instances at once.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    instances: &[Arc<Central>],
+    ask: impl Fn(Arc<Central>) -> F,
+) -> Vec<T> {
+    let tasks: Vec<_> = instances.iter().map(|central| tokio::spawn(ask(Arc::clone(central)))).collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+async fn tokens(instances: &[Arc<Central>]) -> Vec<Result<Secret, CentralFault>> {
+    at_once(instances, async |central: Arc<Central>| central.token(&app()).await).await
+}
+
+fn one_value(values: Vec<Result<Secret, CentralFault>>) -> Secret {
+    let values: Vec<Secret> = values.into_iter().map(Result::unwrap).collect();
+    assert!(values.iter().all(|value| value.matches(values[0].expose())), "not all instances have the same");
+    values[0].clone()
+}
+
+fn keys(store: &Store) -> Guarded {
+    let key = |what| store.names().token(OA, "access_token", what);
+    Guarded { lock: key("lock"), fence: key("fence"), value: key("value") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_instances_starting_together_make_one_call_to_wechat() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let instances = instances(20, &simulator, &redis, Settings::default()).await;
+    // WeChat takes its time, so that all of them are there before the first answer.
+    let slow = Effect::DelayAfter(Duration::from_millis(600));
+    simulator.inject(Fault::at(Endpoint::Any, slow).times(Times::FOREVER));
+    let tickets = at_once(&instances, async |central: Arc<Central>| central.ticket(&app()).await).await;
+    let ticket = one_value(tickets);
+    assert_eq!((calls(&simulator, TOKEN), calls(&simulator, TICKET)), (1, 1));
+
+    // One that starts later asks nobody, and sees the same.
+    let late = instance(&simulator, connected(redis.port).await, Settings::default());
+    assert!(late.ticket(&app()).await.unwrap().matches(ticket.expose()));
+    one_value(tokens(&instances).await);
+    assert_eq!((calls(&simulator, TOKEN), calls(&simulator, TICKET)), (1, 1));
+
+    // What Redis holds is counted, has an end, shares a slot, and says nothing.
+    assert_eq!(redis.ask::<u64>(&["GET", &counter(&redis, "usual").await]).await, 1);
+    let secrets = simulator.issued_secrets();
+    for (key, left) in redis.keys().await {
+        assert!(left > 0, "{key} has no end");
+        assert!(key.starts_with(&format!("test:1:{{token:{OA}:")), "{key}");
+        let value: String = redis.ask(&["GET", &key]).await;
+        assert!(secrets.iter().all(|secret| !value.contains(secret)), "{key}: {value}");
+    }
+}
+
+/// The day's count of the token.
+async fn counter(redis: &Redis, call: &str) -> String {
+    let start = format!("test:1:{{token:{OA}:access_token}}:{call}:");
+    redis.keys().await.into_iter().map(|(key, _)| key).find(|key| key.starts_with(&start)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_owner_dies_another_takes_over_when_its_lease_ends() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let instances = instances(5, &simulator, &redis, Settings::default()).await;
+    let dead = connected(redis.port).await;
+    let lease = dead.take_lease(&keys(&dead), Duration::from_millis(1_200)).await.unwrap().unwrap();
+    let began = Instant::now();
+    one_value(tokens(&instances).await);
+    assert!(began.elapsed() > Duration::from_millis(1_000), "the lease was not waited for: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(4_000), "{:?}", began.elapsed());
+    assert_eq!(calls(&simulator, TOKEN), 1);
+    // Back from the dead, it can neither write nor prolong nor release.
+    assert!(!dead.put_fenced(&keys(&dead), &lease, "old", Duration::from_secs(9)).await.unwrap());
+    assert!(!dead.prolong(&keys(&dead), &lease, Duration::from_secs(9)).await.unwrap());
+    assert!(!dead.release(&keys(&dead), &lease).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_newest_owner_writes_even_where_redis_forgot() {
+    let redis = Redis::start().await;
+    let store = connected(redis.port).await;
+    let (keys, short, long) = (keys(&store), Duration::from_millis(60), Duration::from_secs(60));
+    let first = store.take_lease(&keys, short).await.unwrap().unwrap();
+    assert!(store.take_lease(&keys, short).await.unwrap().is_none(), "two owners at once");
+    assert!(store.put_fenced(&keys, &first, "first", long).await.unwrap());
+    tokio::time::sleep(short * 2).await;
+    // The lease is over, and nobody came after: what it writes is still the newest there is.
+    assert!(store.put_fenced(&keys, &first, "first again", long).await.unwrap());
+    let second = store.take_lease(&keys, long).await.unwrap().unwrap();
+    assert!(!store.put_fenced(&keys, &first, "too late", long).await.unwrap(), "the second is at it");
+    assert!(store.put_fenced(&keys, &second, "second", long).await.unwrap());
+    assert!(!store.release(&keys, &first).await.unwrap(), "the second's lease is not the first's");
+    assert!(store.prolong(&keys, &second, long).await.unwrap() && store.release(&keys, &second).await.unwrap());
+    // A fence that was evicted, and everything lost: numbers go on growing.
+    redis.ask::<u64>(&["DEL", keys.fence.as_str()]).await;
+    assert!(!store.put_fenced(&keys, &first, "too late", long).await.unwrap());
+    assert_eq!(store.guarded(&keys).await.unwrap().unwrap().0, "second");
+    redis.ask::<String>(&["FLUSHALL"]).await;
+    let third = store.take_lease(&keys, long).await.unwrap().unwrap();
+    assert!(!store.put_fenced(&keys, &second, "too late", long).await.unwrap());
+    assert!(store.put_fenced(&keys, &third, "third", long).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_owner_does_not_overwrite_what_came_after_and_takes_it_over() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let all = instances(3, &simulator, &redis, Settings::default()).await;
+    simulator.inject(Fault::at(Endpoint::StableToken, Effect::DelayAfter(Duration::from_millis(1_500))));
+    let slow = Arc::clone(&all[0]);
+    let slow = tokio::spawn(async move { slow.token(&app()).await });
+    while calls(&simulator, TOKEN) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It has its answer and sleeps; its lease ends, and the token it has is replaced.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let store = connected(redis.port).await;
+    assert_eq!(redis.ask::<u64>(&["DEL", keys(&store).lock.as_str()]).await, 1);
+    simulator.replace_central_token(OA);
+    let newer = all[1].token(&app()).await.unwrap();
+    let slow = slow.await.unwrap().unwrap();
+    assert!(slow.matches(newer.expose()), "the slow owner goes on with what it was given last");
+    assert!(all[2].token(&app()).await.unwrap().matches(newer.expose()));
+    assert_eq!(calls(&simulator, TOKEN), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_wechat_takes_no_more_is_forced_once_whoever_notices() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let instances = instances(10, &simulator, &redis, quick()).await;
+    let dead = one_value(tokens(&instances).await);
+    let after = async |instances: &[Arc<Central>], dead: &Secret| {
+        let dead = dead.clone();
+        at_once(instances, move |central: Arc<Central>| {
+            let dead = dead.clone();
+            async move { central.token_after(&app(), &dead).await }
+        })
+        .await
+    };
+
+    // Another system replaced it: asking is enough, nothing is forced.
+    simulator.replace_central_token(OA);
+    let second = one_value(after(&instances, &dead).await);
+    assert_eq!((calls(&simulator, TOKEN), forced(&simulator)), (2, 0));
+
+    // WeChat itself gives it out and does not take it: one forced call.
+    simulator.kill_central_token(OA);
+    let third = one_value(after(&instances, &second).await);
+    assert!(!third.matches(second.expose()));
+    assert_eq!((calls(&simulator, TOKEN), forced(&simulator)), (4, 1));
+
+    // Who still holds an old one and complains late gets the newest, for nothing.
+    for old in [&dead, &second] {
+        assert!(one_value(after(&instances, old).await).matches(third.expose()));
+    }
+    assert_eq!(calls(&simulator, TOKEN), 4);
+
+    // And again at once: no second forced call within a minute, and no storm of others.
+    simulator.kill_central_token(OA);
+    for _ in 0..5 {
+        for refused in after(&instances, &third).await {
+            assert!(matches!(refused, Err(CentralFault::Spent | CentralFault::Resting { .. })), "{refused:?}");
+        }
+    }
+    assert_eq!(forced(&simulator), 1);
+    assert!(calls(&simulator, TOKEN) <= 4 + instances.len(), "{}", calls(&simulator, TOKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_with_a_dead_token_gets_another_and_asks_once_more() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let central = instances(1, &simulator, &redis, quick()).await.remove(0);
+    let follower = OpenId::parse(&simulator.openid(OA, "follower")).unwrap();
+    let stranger = OpenId::parse(&simulator.openid(OA, "小明")).unwrap();
+    assert!(central.is_subscribed(&app(), &follower).await.unwrap());
+    assert!(!central.is_subscribed(&app(), &stranger).await.unwrap());
+    simulator.kill_central_token(OA);
+    assert!(central.is_subscribed(&app(), &follower).await.unwrap());
+    assert_eq!(forced(&simulator), 1);
+    simulator.replace_central_token(OA);
+    central.ticket(&app()).await.unwrap();
+    assert_eq!(forced(&simulator), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_one_is_not_tried_by_all() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    simulator.change_app(OA, |app| app.caller_allowed = false);
+    let instances = instances(20, &simulator, &redis, Settings::default()).await;
+    for answer in tokens(&instances).await {
+        let fault = answer.unwrap_err();
+        assert!(fault.to_string().contains("40164"), "{fault}");
+        assert!(fault.retry_after() >= Duration::from_secs(10), "{fault:?}");
+    }
+    assert_eq!(calls(&simulator, TOKEN), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_value_is_served_until_the_new_one_is_there() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    // Always near its end, so that every read seeks a new one.
+    let settings =
+        Settings { ahead: Duration::from_secs(9_000), seek_again: Duration::from_millis(100), ..Settings::default() };
+    let instances = instances(4, &simulator, &redis, settings).await;
+    let old = one_value(tokens(&instances).await);
+    simulator.inject(Fault::at(Endpoint::StableToken, Effect::Status(502)).times(Times::FOREVER));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        assert!(one_value(tokens(&instances).await).matches(old.expose()));
+        assert!(began.elapsed() < Duration::from_millis(100), "a refresh is not waited for: {:?}", began.elapsed());
+    }
+    let failed = calls(&simulator, TOKEN) - 1;
+    assert!((1..=3).contains(&failed), "one call and its retries for all instances, not {failed}");
+    simulator.clear_faults();
+    simulator.replace_central_token(OA);
+    let began = Instant::now();
+    loop {
+        let now = tokens(&instances).await;
+        if now.iter().all(|value| !value.as_ref().unwrap().matches(old.expose())) {
+            one_value(now);
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "no new one");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_and_while_it_is_away_each_instance_asks_once_for_itself() {
+    let simulator = simulator().await;
+    let mut redis = Redis::planned(&[]);
+    let alone = instance(&simulator, Store::none(), Settings::default());
+    let waiting = instance(&simulator, store(redis.port), Settings::default());
+    let fifty: Vec<_> = (0..50).map(|nth| if nth % 2 == 0 { &alone } else { &waiting }).cloned().collect();
+    one_value(tokens(&fifty).await);
+    assert_eq!(calls(&simulator, TOKEN), 2);
+
+    // It comes, is used, freezes, and goes: nobody waits long, nothing is asked twice.
+    redis.run().await;
+    let shared = instance(&simulator, connected(redis.port).await, Settings::default());
+    shared.token(&app()).await.unwrap();
+    assert_eq!(calls(&simulator, TOKEN), 3);
+    redis.signal("STOP");
+    let began = Instant::now();
+    let frozen = instance(&simulator, store(redis.port), Settings::default());
+    frozen.token(&app()).await.unwrap();
+    shared.ticket(&app()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    redis.signal("CONT");
+    redis.kill();
+    shared.token(&app()).await.unwrap();
+    assert_eq!(calls(&simulator, TOKEN), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_days_calls_have_a_bound_that_all_instances_share() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    one_value(tokens(&instances(1, &simulator, &redis, Settings::default()).await).await);
+    let count = counter(&redis, "usual").await;
+    redis.ask::<String>(&["SET", &count, "10000"]).await;
+    let store = connected(redis.port).await;
+    redis.ask::<u64>(&["DEL", keys(&store).value.as_str()]).await;
+    let fresh = instance(&simulator, store, Settings::default());
+    assert_eq!(fresh.token(&app()).await.unwrap_err(), CentralFault::Spent);
+    assert_eq!(calls(&simulator, TOKEN), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_stands_in_redis_is_believed_unless_we_sealed_it_there() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let store = connected(redis.port).await;
+    let keys = keys(&store);
+    let value = keys.value.as_str();
+    let other = Key(SealingKey::derive(b"another key").unwrap()).seal(value, b"planted").unwrap();
+    let key = Key(SealingKey::derive(b"one key for all instances").unwrap());
+    let elsewhere = key.seal("test:1:{token:other}:value", b"planted").unwrap();
+    let endless = key.seal(value, b"planted").unwrap();
+    let commands: [&[&str]; 6] = [
+        &["SET", value, "1:planted", "PX", "100000"],
+        &["SET", value, &format!("1:{other}"), "PX", "100000"],
+        &["SET", value, &format!("1:{elsewhere}"), "PX", "100000"],
+        &["SET", value, &format!("1:{endless}")],
+        &["SET", value, "garbage", "PX", "100000"],
+        &["LPUSH", value, "planted"],
+    ];
+    for command in commands {
+        redis.ask::<String>(&["FLUSHALL"]).await;
+        redis.ask::<::redis::Value>(command).await;
+        let before = calls(&simulator, TOKEN);
+        let fresh = instance(&simulator, store.clone(), Settings::default());
+        assert!(!fresh.token(&app()).await.unwrap().matches("planted"), "{command:?}");
+        assert_eq!(calls(&simulator, TOKEN), before + 1, "{command:?}");
+        // And what is there now is good.
+        let next = instance(&simulator, store.clone(), Settings::default());
+        next.token(&app()).await.unwrap();
+        assert_eq!(calls(&simulator, TOKEN), before + 1, "{command:?}");
+    }
+}
