@@ -2,7 +2,8 @@
 //! seen, and that WeChat failed a moment ago.
 
 use super::tally::{self, Call};
-use super::{Kind, LONGEST_LIFE};
+use super::Kind;
+use super::flight::LONGEST_LIFE;
 use crate::clock::Timestamp;
 use crate::seal::Sealer;
 use crate::secret::Secret;
