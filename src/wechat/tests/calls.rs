@@ -45,6 +45,61 @@ async fn a_refresh_sends_no_secret() {
 }
 
 #[tokio::test]
+async fn the_applications_own_token_is_asked_for_by_post_with_the_secret_in_the_body() {
+    let (stub, client, heard) = stage([says(r#"{"access_token":"37_Own","expires_in":7200}"#)]).await;
+    for endpoint in [Endpoint::StableToken, Endpoint::ForcedToken] {
+        let given = client.stable_token(&app(), endpoint).await.unwrap();
+        assert_eq!((given.value.expose(), given.lives), ("37_Own", Duration::from_secs(7200)));
+    }
+    assert_eq!(stub.requests(), ["POST /cgi-bin/stable_token HTTP/1.1"; 2]);
+    let body = |force: bool| {
+        serde_json::json!({
+            "grant_type": "client_credential", "appid": "wx0123456789abcdef",
+            "secret": "0123456789abcdef0123456789abcdef", "force_refresh": force,
+        })
+    };
+    let posted: Vec<serde_json::Value> = stub.posted().iter().map(|body| serde_json::from_str(body).unwrap()).collect();
+    assert_eq!(posted, [body(false), body(true)]);
+    assert_eq!(*heard.lock().unwrap(), [("stable_token", "ok"), ("forced_token", "ok")]);
+}
+
+#[tokio::test]
+async fn a_ticket_and_a_subscription_are_asked_for_with_these_parameters() {
+    let token = Secret::parse("37_Own", 1).unwrap();
+    let (stub, client, _) = stage([says(r#"{"errcode":0,"errmsg":"ok","ticket":"Ticket-1","expires_in":7200}"#)]).await;
+    assert_eq!(client.jsapi_ticket(&app(), &token).await.unwrap().value.expose(), "Ticket-1");
+    assert_eq!(stub.requests(), ["GET /cgi-bin/ticket/getticket?access_token=37_Own&type=jsapi HTTP/1.1"]);
+    let (stub, client, _) = stage([says(r#"{"subscribe":1,"openid":"oAbCd"}"#)]).await;
+    let openid = OpenId::parse("oAbCd").unwrap();
+    assert!(client.subscription(&app(), &token, &openid).await.unwrap());
+    assert_eq!(stub.requests(), ["GET /cgi-bin/user/info?access_token=37_Own&openid=oAbCd&lang=zh_CN HTTP/1.1"]);
+    let other = OpenId::parse("oOther").unwrap();
+    assert!(matches!(client.subscription(&app(), &token, &other).await, Err(Fault::Mismatch { .. })));
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_again_where_that_spends_nothing_and_a_dead_one_is_told_at_once() {
+    let token = Secret::parse("37_Own", 1).unwrap();
+    for (endpoint, act, asked) in [
+        (Endpoint::StableToken, refusal(-1), 3),
+        (Endpoint::StableToken, status(502), 3),
+        (Endpoint::StableToken, refusal(40164), 1),
+        (Endpoint::StableToken, refusal(45009), 1),
+        (Endpoint::ForcedToken, refusal(-1), 2),
+        (Endpoint::ForcedToken, Act::Reset, 1),
+    ] {
+        let (stub, client, _) = stage([act.clone()]).await;
+        client.stable_token(&app(), endpoint).await.unwrap_err();
+        assert_eq!(stub.calls(), asked, "{endpoint:?} {act:?}");
+    }
+    for errcode in [40001, 40014, 42001] {
+        let (stub, client, _) = stage([refusal(errcode)]).await;
+        assert_eq!(client.jsapi_ticket(&app(), &token).await.unwrap_err().class(), Class::RenewToken);
+        assert_eq!(stub.calls(), 1, "{errcode}");
+    }
+}
+
+#[tokio::test]
 async fn a_path_before_wechats_is_kept() {
     let stub = Stub::start([says(TOKEN)]).await;
     let (client, _) = client(&settings(&stub.url.join("relay/").unwrap()));

@@ -2,7 +2,7 @@
 
 use super::stub::{status, with_head};
 use super::*;
-use crate::wechat::{Fault, UnionId};
+use crate::wechat::{Endpoint, Fault, UnionId};
 use std::error::Error as _;
 
 const CANARIES: [&str; 8] =
@@ -81,6 +81,9 @@ async fn neither_faults_nor_logs_say_a_url_secret_code_token_or_openid() {
         faults.push(client.exchange(&app, &code).await.unwrap_err());
         faults.push(client.userinfo(&app, &known).await.unwrap_err());
         faults.push(client.refresh(&app, &fresh).await.unwrap_err());
+        faults.push(client.stable_token(&app, Endpoint::StableToken).await.unwrap_err());
+        faults.push(client.jsapi_ticket(&app, &fresh).await.unwrap_err());
+        faults.push(client.subscription(&app, &fresh, &known.openid).await.unwrap_err());
     }
     let (client, _) = client(&settings(&nowhere));
     faults.push(client.exchange(&app, &code).await.unwrap_err());

@@ -28,6 +28,7 @@ pub enum Act {
 pub struct Stub {
     pub url: Url,
     seen: Arc<Mutex<Vec<String>>>,
+    posted: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -37,20 +38,26 @@ impl Stub {
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let acts: Vec<Act> = acts.into_iter().collect();
-        let note = Arc::clone(&seen);
+        let posted = Arc::default();
+        let (note, keep) = (Arc::clone(&seen), Arc::clone(&posted));
         let task = tokio::spawn(async move {
             for turn in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
                 let act = acts.get(turn).or(acts.last()).unwrap().clone();
-                tokio::spawn(play(stream, act, Arc::clone(&note)));
+                tokio::spawn(play(stream, act, Arc::clone(&note), Arc::clone(&keep)));
             }
         });
-        Self { url, seen, task }
+        Self { url, seen, posted, task }
     }
 
     /// The first lines of all requests so far; empty for a connection that was not read.
     pub fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The bodies of all requests that had one.
+    pub fn posted(&self) -> Vec<String> {
+        self.posted.lock().unwrap().clone()
     }
 
     /// How often it was called.
@@ -65,7 +72,7 @@ impl Drop for Stub {
     }
 }
 
-async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>) {
+async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>, posted: Arc<Mutex<Vec<String>>>) {
     if matches!(act, Act::Slam) {
         seen.lock().unwrap().push(String::new());
         return;
@@ -79,6 +86,14 @@ async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>) {
     }
     let first = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
     seen.lock().unwrap().push(first);
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    if let Some(length) = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()) {
+        let mut body = vec![0; length.parse().unwrap()];
+        if stream.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        posted.lock().unwrap().push(String::from_utf8(body).unwrap());
+    }
     match act {
         Act::Slam => {}
         Act::Say(bytes) => {
