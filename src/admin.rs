@@ -1,22 +1,29 @@
-//! Two small doors beside the traffic: **ops**, read-only, for probes and Prometheus; **admin**, for revocation, by
-//! bearer token.
+//! Two small doors beside the traffic: **ops**, read-only, for probes and Prometheus; **admin**, for who is logged in and
+//! for revocation, by bearer token.
 //!
 //! They run on a thread and runtime of their own, so that they answer while the others are busy. Readiness depends on
 //! nothing outside: keys are loaded and the doors listen, until the drain begins.
 
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::secret::Secret;
+use crate::session::Sessions;
 use crate::session::revocations::Target;
 use crate::session::sharing::Sharing;
+use crate::session::token::Claims;
+use crate::store::Registry;
+use crate::store::events::{Event, Kind};
+use crate::store::registry::SessionRecord;
 use crate::telemetry::{self, Metrics};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 type Answer = Response<Full<Bytes>>;
@@ -85,8 +92,14 @@ impl Ops {
 pub struct Admin {
     /// Who knows this may revoke. None: nobody may.
     pub token: ArcSwapOption<Secret>,
-    /// Whose sessions, here and everywhere.
+    /// What the applications are called.
+    pub apps: ArcSwap<BTreeSet<String>>,
+    /// Sessions, and which of them no longer count.
+    pub sessions: Arc<Sessions>,
+    /// Their ends, here and everywhere.
     pub sharing: Arc<Sharing>,
+    /// Who is logged in.
+    pub registry: Arc<Registry>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -101,7 +114,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_ID: usize = 128;
 
 impl Admin {
-    /// Answers one request: `POST /sessions/revoke` with exactly one of `session`, `subject` and `app`.
+    /// Answers one request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
+    /// and `app`.
     pub async fn answer<B>(&self, request: http::Request<B>) -> Answer
     where
         B: hyper::body::Body<Data = Bytes> + Send,
@@ -120,16 +134,21 @@ impl Admin {
         }
         match (parts.uri.path(), &parts.method) {
             ("/sessions/revoke", &Method::POST) => {}
+            ("/sessions", &Method::GET) => return self.list(parts.uri.query().unwrap_or_default()).await,
             ("/sessions/revoke", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
-            _ => return told(StatusCode::NOT_FOUND, "here is /sessions/revoke"),
+            ("/sessions", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+            _ => return told(StatusCode::NOT_FOUND, "here are /sessions and /sessions/revoke"),
         }
         let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => return told(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
             Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         };
-        match target(&body) {
-            Some(target) => self.revoke(target).await,
+        match asked(&body) {
+            Some(Asked::App(app)) if !self.apps.load().contains(&app) => {
+                told(StatusCode::NOT_FOUND, "no application of this name is configured; nothing was revoked")
+            }
+            Some(asked) => self.revoke(asked).await,
             None => told(
                 StatusCode::BAD_REQUEST,
                 "send JSON with exactly one of: {\"session\": \"…\"}, {\"subject\": \"wx:…\"}, {\"app\": \"…\"}",
@@ -137,26 +156,102 @@ impl Admin {
         }
     }
 
-    async fn revoke(&self, target: Target) -> Answer {
-        let (kind, id) = match &target {
-            Target::Session(id) => ("session", id),
-            Target::Subject(id) => ("subject", id),
-            Target::App(id) => ("app", id),
-            // `target` lets none through.
-            Target::Everyone(()) => return told(StatusCode::BAD_REQUEST, "nobody is everyone"),
+    async fn revoke(&self, asked: Asked) -> Answer {
+        let now = clock::now();
+        let known = self.knows_of(&asked, now).await;
+        let (kind, id, target) = match &asked {
+            Asked::Session(id) => ("session", id, Target::Session(id.clone())),
+            // Asked for by its name, known by its digest.
+            Asked::Subject(id) => ("subject", id, Target::subject(id)),
+            Asked::App(id) => ("app", id, Target::App(id.clone())),
         };
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
         self.metrics.session_revoked(kind);
-        let revoked = self.sharing.revoke(target, clock::now()).await;
+        let revoked = self.sharing.revoke(target, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
         let shared = revoked.shared;
-        let answer = json!({ "revoked": kind, "kept": kept, "shared": shared.is_ok() });
+        let answer = json!({ "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok() });
+        let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
+        self.registry.tell(match asked {
+            Asked::Session(session) => Event { session, ..event },
+            Asked::Subject(subject) => Event { subject, ..event },
+            Asked::App(app) => Event { app, ..event },
+        });
         match (revoked.on_disk, shared) {
             (Some(Err(_)), Err(_)) => {
                 told(StatusCode::INTERNAL_SERVER_ERROR, "revoked here, but not on the disk: a restart would forget it")
             }
             _ => json_answer(StatusCode::OK, &answer),
         }
+    }
+
+    /// Whether there is anything to revoke, as far as that can be told: sessions that others have seen have no list by
+    /// their ids.
+    async fn knows_of(&self, asked: &Asked, now: Timestamp) -> Option<bool> {
+        match asked {
+            Asked::Session(id) => self.registry.has_seen(id).then_some(true),
+            Asked::Subject(id) => {
+                let listed = self.registry.list(id, now).await;
+                let found = !listed.sessions.is_empty();
+                (found || listed.alone.is_none()).then_some(found)
+            }
+            Asked::App(_) => Some(true),
+        }
+    }
+
+    /// Who is logged in as the query's `subject`.
+    async fn list(&self, query: &str) -> Answer {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        let (subject, more) = (pairs.next(), pairs.next());
+        let Some(subject) = subject.filter(|(name, value)| name == "subject" && is_subject(value) && more.is_none())
+        else {
+            return told(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
+        };
+        let (subject, now) = (subject.1, clock::now());
+        let listed = self.registry.list(&subject, now).await;
+        let alive = listed.sessions.iter().filter(|record| !self.is_revoked(record));
+        let sessions: Vec<_> = alive
+            .map(|record| {
+                json!({
+                    "session": record.session, "app": record.app, "flow": record.flow.as_str(),
+                    "browser": record.browser, "created": record.created.0, "seen": record.seen.0, "ends": record.ends.0,
+                })
+            })
+            .collect();
+        let profiles: serde_json::Map<_, _> = listed
+            .profiles
+            .into_iter()
+            .map(|(app, known)| {
+                let told = json!({
+                    "nickname": known.profile.nickname, "avatar": known.profile.avatar, "unionid": known.unionid,
+                    "at": known.at.0, "age": now.since(known.at).as_secs(),
+                });
+                (app, told)
+            })
+            .collect();
+        let from = listed.alone.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
+        let answer = json!({ "subject": subject, "from": from, "sessions": sessions, "profiles": profiles });
+        json_answer(StatusCode::OK, &answer)
+    }
+
+    fn is_revoked(&self, record: &SessionRecord) -> bool {
+        let claims = Claims {
+            iss: String::new(),
+            aud: record.app.clone(),
+            sub: record.subject.clone(),
+            sid: record.session.clone(),
+            auth_time: record.created.0,
+            iat: record.created.0,
+            exp: record.ends.0,
+            session_exp: record.ends.0,
+            flow: record.flow,
+            appid: String::new(),
+            openid: String::new(),
+            unionid: String::new(),
+            nickname: String::new(),
+            avatar: String::new(),
+        };
+        self.sessions.revocations.covers(&claims, &AtomicU64::new(0))
     }
 
     fn knows(&self, parts: &Parts) -> bool {
@@ -171,17 +266,23 @@ impl Admin {
 }
 
 /// What a body asks to revoke.
-fn target(body: &[u8]) -> Option<Target> {
-    let asked: Target = serde_json::from_slice(body).ok()?;
-    let (Target::Session(id) | Target::Subject(id) | Target::App(id)) = &asked else { return None };
-    if id.is_empty() || id.len() > MOST_ID {
-        return None;
-    }
-    match &asked {
-        // Asked for by its name, known by its digest.
-        Target::Subject(subject) => subject.starts_with("wx:").then(|| Target::subject(subject)),
-        _ => Some(asked),
-    }
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Asked {
+    Session(String),
+    Subject(String),
+    App(String),
+}
+
+fn asked(body: &[u8]) -> Option<Asked> {
+    let asked: Asked = serde_json::from_slice(body).ok()?;
+    let (Asked::Session(id) | Asked::Subject(id) | Asked::App(id)) = &asked;
+    let fits = !id.is_empty() && id.len() <= MOST_ID;
+    (fits && (!matches!(asked, Asked::Subject(_)) || is_subject(id))).then_some(asked)
+}
+
+fn is_subject(id: &str) -> bool {
+    id.starts_with("wx:") && id.len() <= MOST_ID
 }
 
 /// Whether the request names this machine by address or as localhost, as a socket's client does.
@@ -218,7 +319,7 @@ mod tests {
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
     use crate::session::{Sessions, sharing};
-    use crate::store::Store;
+    use crate::store::{Store, registry};
     use crate::telemetry::Lookups;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -231,10 +332,16 @@ mod tests {
         let sessions =
             Sessions::new(keys, Revocations::new(Duration::from_secs(60), None, Timestamp(0)), Lookups::default());
         let sessions = Arc::new(sessions);
+        let metrics = Metrics::default();
+        let sealer: Arc<dyn crate::seal::Sealer> = Arc::<Sessions>::clone(&sessions);
+        let registry = Registry::new(Store::none(), sealer, registry::Settings::default(), metrics.outbox.clone());
         let admin = Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
+            apps: ArcSwap::from_pointee(BTreeSet::from(["shop".to_owned()])),
+            sessions: Arc::clone(&sessions),
             sharing: Arc::new(Sharing::new(Arc::clone(&sessions), Store::none(), sharing::Settings::default())),
-            metrics: Arc::new(Metrics::default()),
+            registry: Arc::new(registry),
+            metrics: Arc::new(metrics),
         };
         (admin, sessions)
     }
@@ -281,6 +388,7 @@ mod tests {
             (r#"{"session":"abc"}"#, 200),
             (r#"{"subject":"wx:union:o1"}"#, 200),
             (r#"{"app":"shop"}"#, 200),
+            (r#"{"app":"shoop"}"#, 404),
             ("", 400),
             ("{}", 400),
             (r#"{"session":""}"#, 400),
@@ -295,6 +403,46 @@ mod tests {
         assert_eq!(ask(&admin, "GET", "/sessions/revoke", &lines, "").await, 405);
         assert_eq!(ask(&admin, "POST", "/", &lines, "").await, 404);
         assert_eq!(sessions.revocations.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_is_logged_in_is_told_to_who_asks_for_one_subject() {
+        let (admin, sessions) = admin();
+        let record = |session: &str, created: u64| SessionRecord {
+            session: session.into(),
+            subject: "wx:union:o1".into(),
+            app: "shop".into(),
+            flow: crate::check::Flow::Website,
+            created: Timestamp(created),
+            ends: Timestamp(u64::MAX / 2),
+            seen: Timestamp(created),
+            browser: Some("chrome".into()),
+        };
+        ["one", "two"].into_iter().for_each(|session| admin.registry.began(record(session, 100)));
+        sessions.revocations.revoke(Target::Session("one".into()), clock::now());
+        let good = format!("Bearer {TOKEN}");
+        let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
+        let request = http::Request::get("/sessions?subject=wx%3Aunion%3Ao1").header("host", "localhost");
+        let request = request.header("authorization", &good).body(Full::<Bytes>::default()).unwrap();
+        let body = admin.answer(request).await.into_body().collect().await.unwrap().to_bytes();
+        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["sessions"].as_array().unwrap().len(), 1, "a revoked session is none: {answer}");
+        assert_eq!(
+            (&answer["sessions"][0]["session"], &answer["sessions"][0]["browser"]),
+            (&"two".into(), &"chrome".into())
+        );
+        assert_eq!(answer["from"], "this instance alone: no Redis is configured");
+        for (path, status) in [
+            ("/sessions", 400),
+            ("/sessions?subject=o1", 400),
+            ("/sessions?subject=wx:a&subject=wx:b", 400),
+            ("/sessions?app=shop", 400),
+            ("/sessions?subject=wx:a", 200),
+        ] {
+            assert_eq!(ask(&admin, "GET", path, &lines, "").await, status, "{path}");
+        }
+        assert_eq!(ask(&admin, "POST", "/sessions?subject=wx:a", &lines, "").await, 405);
+        assert_eq!(ask(&admin, "GET", "/sessions?subject=wx:a", &lines[..1], "").await, 401);
     }
 
     #[test]

@@ -153,6 +153,41 @@ pub struct Redis {
     #[serde(default = "default_redis_stale_after")]
     #[schemars(extend("x-least" = "1s", "x-most" = "90d"))]
     pub revocations_stale_after: Period,
+    /// Whether WeChat's own tokens of people are kept in Redis, sealed, so that every instance can ask for a newer
+    /// profile; default false: only the instance that logged a person in can, until it ends.
+    #[serde(default)]
+    pub keep_wechat_tokens: bool,
+    /// The stream of events: logins, logouts, revocations and changed profiles, for your other systems.
+    #[serde(default)]
+    pub events: Events,
+}
+
+/// The stream of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// How many are kept, about; the oldest go first. Default 100000.
+    #[schemars(range(min = 100, max = 10_000_000))]
+    pub max: u64,
+    /// How they name who it was: `plain`, as the application does, or `digest`, as keys in Redis do; default plain.
+    pub subject: SubjectForm,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { max: 100_000, subject: SubjectForm::default() }
+    }
+}
+
+/// How events name who it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SubjectForm {
+    /// As the application does.
+    #[default]
+    Plain,
+    /// By the first 128 bits of its SHA-256, in hex.
+    Digest,
 }
 
 /// A master that Sentinels name.
@@ -229,6 +264,10 @@ pub struct Wechat {
     /// Longest wait for nickname and avatar, without which a login succeeds too; default 2s.
     #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
     pub userinfo_timeout: Period,
+    /// How old nickname and avatar may be before they are asked for again in the background, where a login asked for
+    /// them; default 24h.
+    #[schemars(extend("x-least" = "1m", "x-most" = "30d"))]
+    pub profile_max_age: Period,
     /// When to stop calling a WeChat that fails.
     pub breaker: Breaker,
 }
@@ -241,6 +280,7 @@ impl Default for Wechat {
             connect_timeout: Period::seconds(2),
             exchange_timeout: Period::seconds(5),
             userinfo_timeout: Period::seconds(2),
+            profile_max_age: Period::seconds(24 * 3_600),
             breaker: Breaker::default(),
         }
     }

@@ -17,7 +17,7 @@ use crate::session::keys::KeySettings;
 use crate::store;
 use crate::wechat::{self, AppId, Application, Scope, breaker};
 use aws_lc_rs::digest;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub delivers_set_cookie: bool,
     /// WeChat's hosts and bounds.
     pub wechat: wechat::Settings,
+    /// How old a profile may be before it is asked for again.
+    pub profile_max_age: Duration,
     /// The applications.
     pub apps: Vec<Arc<App>>,
     /// Domain proofs by authority.
@@ -71,6 +73,14 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+impl Settings {
+    /// What the applications are called.
+    #[must_use]
+    pub fn app_names(&self) -> BTreeSet<String> {
+        self.apps.iter().map(|app| app.name.clone()).collect()
+    }
+}
+
 /// What all instances share.
 #[derive(Clone, Debug)]
 pub struct Redis {
@@ -78,6 +88,8 @@ pub struct Redis {
     pub store: store::Settings,
     /// How revocations are kept in step.
     pub sharing: session::sharing::Settings,
+    /// What is kept there of people, and how.
+    pub registry: store::registry::Settings,
     /// As it was written, to see whether it has changed.
     written: raw::Redis,
 }
@@ -169,6 +181,7 @@ impl Reader {
                 None => None,
             },
             reload_interval: raw.reload_interval.into(),
+            profile_max_age: raw.wechat.profile_max_age.into(),
             client_address: client_address?,
             delivers_set_cookie: raw.gateway.delivers_set_cookie,
             wechat: wechat?,
@@ -299,6 +312,16 @@ impl Reader {
             sharing: session::sharing::Settings {
                 reconcile: raw.reconcile.into(),
                 stale_after: raw.revocations_stale_after.into(),
+            },
+            registry: store::registry::Settings {
+                keep_wechat_tokens: raw.keep_wechat_tokens,
+                events: store::events::Settings {
+                    max: raw.events.max,
+                    subject: match raw.events.subject {
+                        raw::SubjectForm::Plain => store::events::SubjectForm::Plain,
+                        raw::SubjectForm::Digest => store::events::SubjectForm::Digest,
+                    },
+                },
             },
             written: raw.clone(),
         })

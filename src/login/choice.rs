@@ -3,6 +3,7 @@
 
 use super::settings::App;
 use crate::check::Flow;
+use http::HeaderMap;
 
 /// What a User-Agent says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,81 @@ impl Browser {
             (_, false, _) => Self::Ordinary,
         }
     }
+}
+
+/// A browser as the list of sessions names it: enough to know one's own phone again, and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// WeCom (企业微信).
+    WeCom,
+    /// WeChat on an iPhone or iPad.
+    WechatIos,
+    /// WeChat on Android and HarmonyOS.
+    WechatAndroid,
+    /// WeChat on Windows, macOS and Linux.
+    WechatDesktop,
+    /// Edge.
+    Edge,
+    /// Firefox.
+    Firefox,
+    /// Chrome, and what calls itself that.
+    Chrome,
+    /// Safari.
+    Safari,
+    /// Anything else.
+    Other,
+}
+
+impl Family {
+    /// Reads a User-Agent, whatever its case. Who claims to be several is the one that the others imitate least.
+    #[must_use]
+    pub fn of(user_agent: &str) -> Self {
+        let user_agent = user_agent.to_ascii_lowercase();
+        let says = |word| user_agent.contains(word);
+        if says("wxwork/") {
+            Self::WeCom
+        } else if says("micromessenger") {
+            if says("windowswechat") || says("macwechat") || says("linux x86_64") || says("windows nt") {
+                Self::WechatDesktop
+            } else if says("iphone") || says("ipad") {
+                Self::WechatIos
+            } else {
+                Self::WechatAndroid
+            }
+        } else if says("edg/") || says("edga/") || says("edgios/") {
+            Self::Edge
+        } else if says("firefox/") || says("fxios/") {
+            Self::Firefox
+        } else if says("chrome/") || says("crios/") {
+            Self::Chrome
+        } else if says("safari/") {
+            Self::Safari
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WeCom => "wecom",
+            Self::WechatIos => "wechat_ios",
+            Self::WechatAndroid => "wechat_android",
+            Self::WechatDesktop => "wechat_desktop",
+            Self::Edge => "edge",
+            Self::Firefox => "firefox",
+            Self::Chrome => "chrome",
+            Self::Safari => "safari",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a browser says it is; empty where it says nothing that can be read.
+#[must_use]
+pub fn user_agent(headers: &HeaderMap) -> &str {
+    headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// The flow for `browser` among those that `app` has.
@@ -87,6 +163,35 @@ mod tests {
             ("", Browser::Ordinary),
         ] {
             assert_eq!(Browser::of(user_agent), browser, "{user_agent}");
+        }
+    }
+
+    #[test]
+    fn a_browser_has_one_family_whatever_else_it_claims_to_be() {
+        for (user_agent, family) in [
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Mobile/15E148 MicroMessenger/8.0.50",
+                "wechat_ios",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 14) Chrome/116.0 MMWEBID/1 MicroMessenger/8.0.47 XWEB/1160",
+                "wechat_android",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/132.0 Safari/537.36 MicroMessenger/7.0.20 WindowsWechat",
+                "wechat_desktop",
+            ),
+            ("Mozilla/5.0 (Macintosh) MicroMessenger/6.8.0 MacWechat/3.3", "wechat_desktop"),
+            ("Mozilla/5.0 (Linux; Android 10) wxwork/4.1.22 MicroMessenger/7.0.1", "wecom"),
+            ("Mozilla/5.0 (Windows NT 10.0) Chrome/156.0 Safari/537.36 Edg/156.0", "edge"),
+            ("Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0 Safari/537.36", "chrome"),
+            ("Mozilla/5.0 (iPhone) AppleWebKit/605.1.15 CriOS/156 Mobile/15E148 Safari/604.1", "chrome"),
+            ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "firefox"),
+            ("Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 Version/18.0 Safari/605.1.15", "safari"),
+            ("curl/8.0\r\n", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(Family::of(user_agent).as_str(), family, "{user_agent}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The callback's way to a session.
 
 use super::attempts::Attempts;
+use super::choice::{self, Family};
 use super::fault::LoginFault;
 use super::flow::{self, MatchedFlow};
 use super::outcomes::{Entered, Next, Progress};
@@ -10,6 +11,8 @@ use super::{Login, Return, Returned};
 use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
 use crate::session::{Grant, LiveSession};
+use crate::store::events::{Event, Kind};
+use crate::store::registry::SessionRecord;
 use crate::telemetry;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
@@ -51,7 +54,8 @@ impl Login {
             return Returned::Denied { return_to: matched.return_to().to_owned(), cookies: ends(attempts) };
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
-        let spend = async move { login.spend(&flow_app, &flow, &code, former).await };
+        let browser = Family::of(choice::user_agent(headers));
+        let spend = async move { login.spend(&flow_app, &flow, &code, browser, former).await };
         let spending = self.tasks.spawn(spend.in_current_span());
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
             Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
@@ -79,6 +83,7 @@ impl Login {
         app: &App,
         flow: &MatchedFlow,
         code: &Code,
+        browser: Family,
         former: Option<LiveSession>,
     ) -> Result<Entered, LoginFault> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
@@ -100,7 +105,7 @@ impl Login {
                 None
             }
         };
-        let result = self.enter(app, flow, code).await;
+        let result = self.enter(app, flow, code, browser).await;
         progress.note(code.expose(), &result);
         if let Some(turn) = turn {
             // Who waits elsewhere must not wait until the turn runs out.
@@ -119,7 +124,7 @@ impl Login {
     }
 
     /// From a code to a session.
-    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code) -> Result<Entered, LoginFault> {
+    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code, browser: Family) -> Result<Entered, LoginFault> {
         let application = app.application(flow.flow()).ok_or(LoginFault::FlowGone)?;
         let exchanged = self.client.exchange(application, code).await.map_err(|fault| {
             tracing::warn!(app = app.name, flow = flow.flow().as_str(), %fault, "the code was not exchanged");
@@ -144,26 +149,11 @@ impl Login {
         };
         let profile = match told {
             Some(told) => {
-                self.memory.profiles.remember(&app.name, &subject, &told.profile);
+                self.learn(app, flow.flow(), &subject, &exchanged, &told).await;
                 told.profile
             }
-            None => self.memory.profiles.last_known(&app.name, &subject),
+            None => self.last_known(app, &subject, missed.is_some()).await,
         };
-        self.admit(app, flow, application, &exchanged, subject, unionid, profile)
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one grant, each already checked
-    fn admit(
-        &self,
-        app: &App,
-        flow: &MatchedFlow,
-        application: &Application,
-        exchanged: &Exchanged,
-        subject: String,
-        unionid: Option<String>,
-        profile: Profile,
-    ) -> Result<Entered, LoginFault> {
-        let now = clock::now();
         let grant = Grant {
             subject,
             flow: flow.flow(),
@@ -172,6 +162,24 @@ impl Login {
             unionid: unionid.unwrap_or_default(),
             profile,
         };
+        self.admit(app, flow, grant, browser)
+    }
+
+    /// The last known profile. Where WeChat was asked and did not answer, another instance may know a later one.
+    async fn last_known(&self, app: &App, subject: &str, asked: bool) -> Profile {
+        let own = self.sessions.profiles.last_known(&app.name, subject);
+        let stored = if asked { self.registry.stored_profile(&app.name, subject).await.ok().flatten() } else { None };
+        match (own, stored) {
+            (Some(own), Some(stored)) if own.at < stored.at => stored.profile,
+            (Some(own), _) => own.profile.clone(),
+            (None, Some(stored)) => stored.profile,
+            (None, None) => Profile::default(),
+        }
+    }
+
+    fn admit(&self, app: &App, flow: &MatchedFlow, grant: Grant, browser: Family) -> Result<Entered, LoginFault> {
+        let now = clock::now();
+        let subject = grant.subject.clone();
         let who = telemetry::redact(&grant.subject);
         let issued = self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?;
         self.metrics.session_issued(&app.name);
@@ -179,6 +187,23 @@ impl Login {
             target: "audit", event = "login", app = app.name, flow = flow.flow().as_str(), subject = who,
             session = telemetry::redact(&issued.sid), "logged in"
         );
+        self.registry.began(SessionRecord {
+            session: issued.sid.clone(),
+            subject: subject.clone(),
+            app: app.name.clone(),
+            flow: flow.flow(),
+            created: now,
+            ends: issued.session_expires,
+            seen: now,
+            browser: Some(browser.as_str().to_owned()),
+        });
+        self.registry.tell(Event {
+            app: app.name.clone(),
+            flow: Some(flow.flow()),
+            subject,
+            session: issued.sid.clone(),
+            ..Event::new(Kind::Login, now)
+        });
         Ok(Entered {
             token: issued.token,
             sid: issued.sid,
@@ -215,6 +240,21 @@ impl Login {
     async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
         let Some(live) = former else { return };
         self.sharing.end(live.claims(), now).await;
+        self.left(&live, "new_login", now);
+    }
+
+    /// Tells that a session was left, and why.
+    pub fn left(&self, live: &LiveSession, reason: &'static str, now: Timestamp) {
+        let claims = live.claims();
+        self.registry.ended(&claims.sub, &claims.sid);
+        self.registry.tell(Event {
+            app: claims.aud.clone(),
+            flow: Some(claims.flow),
+            subject: claims.sub.clone(),
+            session: claims.sid.clone(),
+            reason,
+            ..Event::new(Kind::Logout, now)
+        });
     }
 
     /// Once more to WeChat, unless this has been tried often enough.

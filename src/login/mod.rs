@@ -17,7 +17,7 @@ mod complete;
 pub mod fault;
 pub mod flow;
 pub mod outcomes;
-pub mod profiles;
+pub mod profile_sync;
 pub mod return_to;
 pub mod settings;
 pub mod shared;
@@ -26,6 +26,7 @@ use crate::check::Flow;
 use crate::clock::Timestamp;
 use crate::session::sharing::Sharing;
 use crate::session::{LiveSession, Sessions};
+use crate::store::Registry;
 use crate::telemetry::Metrics;
 use crate::wechat;
 use attempts::Attempts;
@@ -33,11 +34,12 @@ use choice::{Browser, Choice};
 use fault::LoginFault;
 use http::{HeaderMap, HeaderValue};
 use outcomes::{Entered, Outcomes};
-use profiles::Profiles;
+use profile_sync::Tokens;
 use settings::App;
 use shared::Shared;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// What outlives a change of the configuration.
@@ -45,8 +47,8 @@ use tokio_util::task::TaskTracker;
 pub struct Memory {
     /// How the last flows ended.
     pub outcomes: Outcomes<LoginFault>,
-    /// What is known of people.
-    pub profiles: Profiles,
+    /// What profiles are asked for again with.
+    pub tokens: Tokens,
 }
 
 /// The login of all applications of this instance.
@@ -65,6 +67,10 @@ pub struct Login {
     pub sharing: Arc<Sharing>,
     /// How the last flows ended, as all instances know it.
     pub shared: Shared,
+    /// Who is logged in, and what happened.
+    pub registry: Arc<Registry>,
+    /// How old a profile may be before it is asked for again.
+    pub profile_max_age: Duration,
     /// What outlives a change of the configuration.
     pub memory: Arc<Memory>,
     /// Exchanges under way, which a shutdown waits for.
@@ -180,8 +186,8 @@ impl Login {
     /// Starts a login at `now`.
     #[must_use]
     pub fn begin(&self, start: &Start, now: Timestamp) -> Started {
-        let user_agent = start.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let flow = match choice::choose(start.app, Browser::of(user_agent.unwrap_or_default())) {
+        let user_agent = choice::user_agent(start.headers);
+        let flow = match choice::choose(start.app, Browser::of(user_agent)) {
             Choice::Flow(flow) => flow,
             Choice::NeedsWechat => return Started::NeedsWechat,
             Choice::NeedsBrowser => return Started::NeedsBrowser,

@@ -79,6 +79,11 @@ impl Cache {
         self.refusals.insert(key, fault);
     }
 
+    /// Each session held now.
+    pub fn sessions(&self) -> impl Iterator<Item = (Arc<CacheKey>, Arc<Session>)> {
+        self.sessions.iter()
+    }
+
     /// Sessions held now, about.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod journal;
 pub mod keys;
+pub mod profiles;
 pub mod revocation;
 pub mod revocations;
 pub mod settings;
@@ -19,8 +20,10 @@ use crate::telemetry::Lookups;
 use cache::Cache;
 use http::HeaderValue;
 use keys::KeyRing;
+use profiles::Profiles;
 use revocations::Revocations;
 pub use settings::Settings;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +36,8 @@ pub struct Sessions {
     pub keys: KeyRing,
     /// What was revoked.
     pub revocations: Revocations,
+    /// What is known of people.
+    pub profiles: Profiles,
     cache: Cache,
     lookups: Lookups,
 }
@@ -46,6 +51,17 @@ pub struct Session {
     next: Mutex<Option<(Timestamp, String)>>,
     /// When a browser was last sent to the renewal page, in seconds; one redirect, not a loop.
     sent_to_renew: AtomicU64,
+    /// When it was last used, to a minute, in seconds.
+    last_seen: AtomicU64,
+    /// When it was last told of, in seconds.
+    last_told: AtomicU64,
+}
+
+/// A session that was used lately. Says nothing of whether it still counts.
+#[derive(Clone)]
+pub struct Seen {
+    session: Arc<Session>,
+    at: Timestamp,
 }
 
 /// A session that counts at this moment. Only [`Sessions::verify`] makes one.
@@ -103,7 +119,7 @@ impl Sessions {
     /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
     #[must_use]
     pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
-        Self { keys, revocations, cache: Cache::default(), lookups }
+        Self { keys, revocations, profiles: Profiles::default(), cache: Cache::default(), lookups }
     }
 
     /// Judges `token` for the application of `settings` at `now`. `admit` is asked before a signature is checked.
@@ -126,6 +142,7 @@ impl Sessions {
             // Others may have revoked it, and this instance would not know: the token's end is strict then.
             return Err(Refusal::Expired);
         }
+        session.used(now);
         Ok(LiveSession { session, age })
     }
 
@@ -186,6 +203,7 @@ impl Sessions {
     /// [`IssueFault`]; also when nothing of the session is left.
     pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
         let claims = live.claims().next(settings, now).ok_or(IssueFault)?;
+        let claims = self.profiles.brought_up_to_date(claims);
         let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((issued, token)) = next.as_ref()
             && *issued <= now
@@ -221,6 +239,27 @@ impl Sessions {
     /// Forgets verdicts: the settings that they rest on have changed.
     pub fn settings_changed(&self) {
         self.cache.clear();
+    }
+
+    /// Sessions that were used since they were last told of, `most` at most: each about every five minutes. Walks the
+    /// whole cache: not for a thread that answers.
+    #[must_use]
+    pub fn seen(&self, most: usize) -> Vec<Seen> {
+        let mut told: HashMap<String, Seen> = HashMap::new();
+        for (_, session) in self.cache.sessions() {
+            if told.len() >= most {
+                break;
+            }
+            if let Some(at) = session.to_tell() {
+                // A session may have two tokens at a time.
+                let sid = session.token.claims().sid.clone();
+                let later = told.get(&sid).is_none_or(|known| known.at < at);
+                if later {
+                    told.insert(sid, Seen { session, at });
+                }
+            }
+        }
+        told.into_values().collect()
     }
 
     /// Verified tokens held, about.
@@ -273,7 +312,42 @@ impl Session {
             revocations_seen: AtomicU64::new(0),
             next: Mutex::new(None),
             sent_to_renew: AtomicU64::new(0),
+            last_seen: AtomicU64::new(0),
+            last_told: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that it is used. To a minute, so that the threads that answer do not write one place all the time.
+    fn used(&self, now: Timestamp) {
+        const MINUTE: u64 = 60;
+        if now.0 >= self.last_seen.load(Ordering::Relaxed).saturating_add(MINUTE) {
+            self.last_seen.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was last used, if that has to be told.
+    fn to_tell(&self) -> Option<Timestamp> {
+        const APART: u64 = 300;
+        let seen = self.last_seen.load(Ordering::Relaxed);
+        let due = seen >= self.last_told.load(Ordering::Relaxed).saturating_add(APART);
+        due.then(|| {
+            self.last_told.store(seen, Ordering::Relaxed);
+            Timestamp(seen)
+        })
+    }
+}
+
+impl Seen {
+    /// What its token says.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        self.session.token.claims()
+    }
+
+    /// When it was used.
+    #[must_use]
+    pub fn at(&self) -> Timestamp {
+        self.at
     }
 }
 

@@ -6,15 +6,19 @@
 //! one is sealed by its owner. Refuses to know what its values mean.
 
 mod connect;
+pub mod events;
 mod hearing;
 pub mod lease;
 mod link;
 pub mod name;
+mod outbox;
+pub mod registry;
 pub mod settings;
 
 pub use hearing::Hearing;
 pub use lease::{Guarded, Lease};
 pub use name::{Name, Names};
+pub use registry::Registry;
 pub use settings::{Form, Settings};
 
 use crate::telemetry::StoreMeter;

@@ -2,14 +2,16 @@
 //! the configuration, WeChat's known error codes.
 
 mod labels;
+mod outbox;
 #[cfg(test)]
 mod tests;
 
 use crate::check::{Decision, Flow, Reason};
 use labels::{
-    AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, FailureLabels, FlowLabels,
-    KeyLabels, QuotaLabels, StoreCallLabels, StoreFailureLabels, Word,
+    AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
+    FlowLabels, KeyLabels, QuotaLabels, StoreCallLabels, StoreFailureLabels, Word,
 };
+pub use outbox::OutboxMeter;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::MetricType;
@@ -150,6 +152,9 @@ pub struct Metrics {
     pub lookups: Lookups,
     /// Redis.
     pub store: StoreMeter,
+    /// What waits to be written to Redis.
+    pub outbox: OutboxMeter,
+    profile_refreshes: Family<Word, Counter>,
     /// Central tokens.
     pub central: CentralMeter,
     logins_started: Family<FlowLabels, Counter>,
@@ -232,6 +237,8 @@ impl Default for Metrics {
             check_seconds: Histogram::new(CHECK_BUCKETS),
             lookups: Lookups::default(),
             store: StoreMeter::default(),
+            outbox: OutboxMeter::default(),
+            profile_refreshes: Family::default(),
             central: CentralMeter::default(),
             logins_started: Family::default(),
             logins_finished: Family::default(),
@@ -287,6 +294,11 @@ impl Metrics {
             "redis_up", self.store.up, "Whether there is a connection to Redis: 1, 0";
             "redis_call_duration_seconds", self.store.calls, "Calls to Redis, by what they were for";
             "redis_calls_failed", self.store.failed, "Calls that Redis did not serve, by what they were for and why";
+            "outbox_waiting", self.outbox.waiting, "Events and records that wait to be written to Redis";
+            "outbox_dropped", self.outbox.dropped, "Events and records that were given up: full, refused or ended";
+            "events_appended", self.outbox.events, "Events in the stream, by type";
+            "registry_unreadable", self.outbox.unreadable, "Records of Redis that were passed over: another version's or another key's";
+            "profile_refreshes", self.profile_refreshes, "Old profiles looked after in the background, by outcome";
             "central_tokens", self.central.got, "Central tokens and tickets that came, by kind and from where";
             "central_tokens_failed", self.central.failed, "Searches for a central token or ticket that ended without one, by why";
             "central_token_calls_today", self.central.calls_today, "Calls to WeChat for a central token or ticket today, as of the last one";
@@ -324,6 +336,10 @@ impl Metrics {
     fn resolved(mut self) -> Self {
         for outcome in ["accepted", "refused"] {
             drop(self.reloads.get_or_create(&Word { kind: outcome }));
+        }
+        for kind in ["events", "records"] {
+            self.outbox.waiting(kind, 0);
+            drop(self.outbox.dropped.get_or_create(&DropLabels { kind, why: "full" }));
         }
         for reason in Reason::ALL {
             let usual = CheckLabels { decision: usual_decision(*reason), reason: reason.as_str() };
@@ -396,6 +412,11 @@ impl Metrics {
     /// WeChat gave no profile when asked.
     pub fn profile_degraded(&self, app: &str) {
         self.profiles_degraded.get_or_create(&AppLabels::of(app)).inc();
+    }
+
+    /// An old profile was looked after: `changed`, `unchanged`, `shared`, `no_token`, `failed`.
+    pub fn profile_refreshed(&self, outcome: &'static str) {
+        self.profile_refreshes.get_or_create(&Word { kind: outcome }).inc();
     }
 
     /// A session began.

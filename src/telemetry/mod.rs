@@ -6,4 +6,6 @@ pub mod metrics;
 
 pub use ids::{RequestIds, redact};
 pub use logs::{LogFault, Logs, logs};
-pub use metrics::{CONTENT_TYPE as METRICS_CONTENT_TYPE, CentralMeter, Documented, Lookups, Metrics, StoreMeter};
+pub use metrics::{
+    CONTENT_TYPE as METRICS_CONTENT_TYPE, CentralMeter, Documented, Lookups, Metrics, OutboxMeter, StoreMeter,
+};

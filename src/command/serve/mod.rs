@@ -23,7 +23,7 @@ use crate::session::keys::{KeyFault, KeyRing, KeySet};
 use crate::session::revocations::Revocations;
 use crate::session::sharing::{self, Sharing};
 use crate::session::token::MOST_LIFETIME;
-use crate::store::Store;
+use crate::store::{Registry, Store, registry};
 use crate::telemetry::{self, Metrics};
 use crate::wechat;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -38,6 +38,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use world::World;
+
+/// How long the end waits for what is to be written to Redis.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the process could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +104,8 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
         let pages = Door::bind(&settings.listen.pages, Budget::pages().at_most(files / 10 * 2)).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
-            pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display), "serving"
+            pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display),
+            instance = parts.registry.instance(), "serving"
         );
         let doors = [
             parts.open(check, "check", check_handler(&world, &parts), &drain, gateway::envoy::denied),
@@ -109,12 +113,13 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
         ];
         let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
         let kept = Arc::clone(&parts);
-        let keeping = tokio::spawn(async move { tokio::join!(kept.store.keep(), kept.sharing.keep_in_step()) });
+        let keeping = tokio::spawn(async move { tokio::join!(kept.store.keep(), kept.sharing.keep_in_step(), kept.registry.keep()) });
         parts.readiness.started();
         told_to_end().await?;
         tracing::info!("draining: not ready any more, finishing what is under way");
         parts.readiness.draining();
         drain.run().await;
+        parts.registry.flush(FLUSH).await;
         upkeep.abort();
         keeping.abort();
         doors.iter().for_each(tokio::task::JoinHandle::abort);
@@ -159,6 +164,7 @@ struct Parts {
     sharing: Arc<Sharing>,
     /// Seals what Redis keeps for us.
     sealer: Arc<dyn Sealer>,
+    registry: Arc<Registry>,
     memory: Arc<Memory>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -194,14 +200,22 @@ impl Parts {
         };
         let sharing = settings.redis.as_ref().map_or_else(sharing::Settings::default, |redis| redis.sharing);
         let sharing = Arc::new(Sharing::new(Arc::clone(&sessions), store.clone(), sharing));
+        let sealer: Arc<dyn Sealer> = Arc::<Sessions>::clone(&sessions);
+        let kept = settings.redis.as_ref().map_or_else(registry::Settings::default, |redis| redis.registry);
+        let registry = Registry::new(store.clone(), Arc::clone(&sealer), kept, metrics.outbox.clone());
+        let registry = Arc::new(registry);
         let admin = Admin {
             token: ArcSwapOption::from(settings.admin_token.clone().map(Arc::new)),
+            apps: ArcSwap::from_pointee(settings.app_names()),
+            sessions: Arc::clone(&sessions),
             sharing: Arc::clone(&sharing),
+            registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
             file: file.to_owned(),
-            sealer: Arc::<Sessions>::clone(&sessions),
+            sealer,
+            registry,
             sessions,
             store,
             sharing,

@@ -2,10 +2,12 @@
 
 use super::Parts;
 use super::world::World;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::config::settings::{self, Settings};
 use crate::config::{self, Faults};
+use crate::session::Seen;
 use crate::session::keys::KeySet;
+use crate::store::registry::SessionRecord;
 use crate::telemetry;
 use arc_swap::ArcSwap;
 use std::path::Path;
@@ -15,6 +17,24 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// What is forgotten, how often.
 const SWEEP: Duration = Duration::from_secs(10);
+
+/// Sessions told of in one sweep at most.
+const MOST_SEEN: usize = 20_000;
+
+/// A session in use as the registry lists it.
+fn listed(seen: &Seen) -> SessionRecord {
+    let claims = seen.claims();
+    SessionRecord {
+        session: claims.sid.clone(),
+        subject: claims.sub.clone(),
+        app: claims.aud.clone(),
+        flow: claims.flow,
+        created: Timestamp(claims.auth_time),
+        ends: Timestamp(claims.session_exp),
+        seen: seen.at(),
+        browser: None,
+    }
+}
 
 /// Looks for changes and forgets what no longer matters.
 pub(super) async fn upkeep(
@@ -38,12 +58,20 @@ pub(super) async fn upkeep(
             _ = look.tick() => false,
             _ = hangup.recv() => true,
             _ = sweep.tick() => {
-                let (limits, parts) = (Arc::clone(&world.load().limits), Arc::clone(&parts));
+                let (limits, swept) = (Arc::clone(&world.load().limits), Arc::clone(&parts));
                 // Walks every key there is: not on a thread that answers.
-                let _ = tokio::task::spawn_blocking(move || {
+                let seen = tokio::task::spawn_blocking(move || {
                     limits.sweep();
-                    parts.sessions.revocations.sweep(clock::now());
+                    swept.sessions.revocations.sweep(clock::now());
+                    let seen = swept.sessions.seen(MOST_SEEN);
+                    swept.registry.seen(seen.iter().map(listed));
+                    seen
                 }).await;
+                if let Some(seen) = seen.ok().filter(|seen| !seen.is_empty()) {
+                    let login = Arc::clone(&world.load().pages.login);
+                    // Not among the tasks that a shutdown waits for: nothing is lost with it.
+                    tokio::spawn(async move { login.look_after(&seen).await });
+                }
                 continue;
             }
         };
@@ -101,6 +129,7 @@ impl Reload {
                     self.parts.store.replace(redis.store.clone());
                 }
                 self.parts.admin.token.store(next.admin_token.clone().map(Arc::new));
+                self.parts.admin.apps.store(Arc::new(next.app_names()));
                 log.set(next.log_level);
                 self.accepted("configuration");
                 true

@@ -72,6 +72,8 @@ impl World {
             sessions: Arc::clone(&parts.sessions),
             sharing: Arc::clone(&parts.sharing),
             shared: Shared::new(parts.store.clone(), Arc::clone(&parts.sealer), settings.wechat.longest_login()),
+            registry: Arc::clone(&parts.registry),
+            profile_max_age: settings.profile_max_age,
             memory: Arc::clone(&parts.memory),
             tasks: parts.tasks.clone(),
             metrics: Arc::clone(&metrics),

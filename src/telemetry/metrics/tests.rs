@@ -94,6 +94,10 @@ fn busy() -> Metrics {
     metrics.reload("refused");
     metrics.connections("check").inc();
     metrics.login_unshared("not_configured");
+    metrics.outbox.dropped("records", "refused");
+    metrics.outbox.appended("login");
+    metrics.outbox.unreadable();
+    metrics.profile_refreshed("changed");
     metrics.central.got("access_token", "wechat");
     metrics.central.failed("jsapi_ticket", "40164");
     metrics.central.spent("wx01", "access_token", "usual", 1);

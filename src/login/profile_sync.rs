@@ -1,0 +1,231 @@
+//! Old profiles are looked after in the background: nobody waits for it, and nobody is logged out by its failure.
+//!
+//! WeChat tells a profile for the tokens it gave at the login. They are kept in the memory of the instance that logged
+//! the person in, and sealed in Redis only where the configuration says so. A profile that another instance has brought
+//! up to date is taken from Redis instead. What is new reaches the application with the session's next token.
+
+use super::Login;
+use super::settings::App;
+use crate::check::Flow;
+use crate::clock::{self, Timestamp};
+use crate::session::Seen;
+use crate::session::profiles::Known;
+use crate::session::token::Claims;
+use crate::store::events::{Event, Kind};
+use crate::store::registry::{ProfileRecord, TokensRecord};
+use crate::wechat::{Application, Exchanged, Fault, OpenId, Profiled, Scope, UnionId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tokens kept at most; about 500 bytes each.
+const MOST: u64 = 20_000;
+
+/// A refresh token lives so long (protocol §3.3).
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+/// Who was looked after in vain is left alone for so long.
+const AGAIN: Duration = Duration::from_secs(15 * 60);
+
+/// Sessions looked at in one round at most; the others come with their next use.
+const MOST_A_ROUND: usize = 5_000;
+
+/// An access token is not used in its last minute.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// WeChat's tokens of those who logged in here.
+pub struct Tokens {
+    kept: moka::sync::Cache<(String, String), Arc<TokensRecord>>,
+    tried: moka::sync::Cache<(String, String), ()>,
+    /// One round at a time.
+    rounds: tokio::sync::Mutex<()>,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            kept: moka::sync::Cache::builder().max_capacity(MOST).time_to_live(KEPT).build(),
+            tried: moka::sync::Cache::builder().max_capacity(2 * MOST).time_to_live(AGAIN).build(),
+            rounds: tokio::sync::Mutex::default(),
+        }
+    }
+}
+
+/// How a look after a profile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Changed,
+    Unchanged,
+    /// Another instance had done it.
+    Shared,
+    /// There is no token to ask with.
+    NoToken,
+    Failed,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Shared => "shared",
+            Self::NoToken => "no_token",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Login {
+    /// Keeps what a login brought: the profile, and the tokens to ask for it again.
+    pub(super) async fn learn(&self, app: &App, flow: Flow, subject: &str, exchanged: &Exchanged, told: &Profiled) {
+        let now = clock::now();
+        if self.take_profile(&app.name, subject, told, exchanged.unionid.as_ref(), now).await {
+            self.tell_profile(&app.name, flow, subject, "login", now);
+        }
+        if let Some(application) = app.application(flow)
+            && let Some(tokens) = tokens(application, exchanged, None, now)
+        {
+            self.keep_tokens(&app.name, subject, tokens);
+        }
+    }
+
+    /// Looks after the old profiles among those of sessions in use, one after the other.
+    pub async fn look_after(&self, seen: &[Seen]) {
+        let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
+        for seen in seen.iter().take(MOST_A_ROUND) {
+            let claims = seen.claims();
+            let Some(app) = self.apps.values().find(|app| app.name == claims.aud) else { continue };
+            let key = (claims.aud.clone(), claims.sub.clone());
+            if !self.is_old(app, claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
+                continue;
+            }
+            self.memory.tokens.tried.insert(key, ());
+            let outcome = self.bring_up_to_date(app, claims).await;
+            self.metrics.profile_refreshed(outcome.as_str());
+        }
+    }
+
+    fn is_old(&self, app: &App, claims: &Claims, now: Timestamp) -> bool {
+        let asks = !matches!(app.scope(claims.flow), Scope::Base);
+        let known = self.sessions.profiles.last_known(&claims.aud, &claims.sub);
+        let told = known.map_or(Timestamp(claims.auth_time), |known| known.at);
+        asks && now.since(told) > self.profile_max_age
+    }
+
+    async fn bring_up_to_date(&self, app: &App, claims: &Claims) -> Outcome {
+        let (subject, now) = (claims.sub.as_str(), clock::now());
+        if let Ok(Some(stored)) = self.registry.stored_profile(&app.name, subject).await
+            && now.since(stored.at) <= self.profile_max_age
+        {
+            let known = Known { profile: stored.profile, at: stored.at };
+            self.sessions.profiles.remember(&app.name, subject, known);
+            return Outcome::Shared;
+        }
+        let Some(application) = app.application(claims.flow) else { return Outcome::NoToken };
+        let Some(tokens) = self.tokens_of(&app.name, claims).await else { return Outcome::NoToken };
+        match self.ask_again(app, application, &tokens, subject, now).await {
+            Ok(told) => {
+                let known = UnionId::parse(&tokens.unionid).ok();
+                if self.take_profile(&app.name, subject, &told, known.as_ref(), now).await {
+                    self.tell_profile(&app.name, claims.flow, subject, "refresh", now);
+                    Outcome::Changed
+                } else {
+                    Outcome::Unchanged
+                }
+            }
+            Err(fault) => {
+                tracing::info!(app = app.name, %fault, "an old profile could not be brought up to date; it stays in use");
+                Outcome::Failed
+            }
+        }
+    }
+
+    async fn tokens_of(&self, app: &str, claims: &Claims) -> Option<Arc<TokensRecord>> {
+        let tokens = match self.memory.tokens.kept.get(&(app.to_owned(), claims.sub.clone())) {
+            Some(tokens) => tokens,
+            None => Arc::new(self.registry.stored_tokens(app, &claims.sub).await.ok()??),
+        };
+        // A subject by unionid may have logged in by another account since: these tokens are still theirs.
+        (tokens.appid == claims.appid && tokens.openid == claims.openid).then_some(tokens)
+    }
+
+    async fn ask_again(
+        &self,
+        app: &App,
+        application: &Application,
+        tokens: &TokensRecord,
+        subject: &str,
+        now: Timestamp,
+    ) -> Result<Profiled, Fault> {
+        let openid = OpenId::parse(&tokens.openid);
+        let (Ok(openid), true) = (openid, now.plus(MARGIN) < tokens.access_until) else {
+            let fresh = self.client.refresh(application, &tokens.refresh).await?;
+            let told = self.client.userinfo(application, &fresh).await?;
+            if let Some(next) = self::tokens(application, &fresh, Some(tokens), now) {
+                self.keep_tokens(&app.name, subject, next);
+            }
+            return Ok(told);
+        };
+        let exchanged = Exchanged {
+            openid,
+            unionid: UnionId::parse(&tokens.unionid).ok(),
+            granted: Vec::new(),
+            snapshot: false,
+            access_token: tokens.access.clone(),
+            refresh_token: None,
+            expires_in: Duration::ZERO,
+        };
+        self.client.userinfo(application, &exchanged).await
+    }
+
+    /// Takes what WeChat told at `at`; whether that is other than what was known.
+    async fn take_profile(
+        &self,
+        app: &str,
+        subject: &str,
+        told: &Profiled,
+        known: Option<&UnionId>,
+        at: Timestamp,
+    ) -> bool {
+        let before = match self.sessions.profiles.last_known(app, subject) {
+            Some(known) => Some(known.profile.clone()),
+            None => self.registry.stored_profile(app, subject).await.ok().flatten().map(|stored| stored.profile),
+        };
+        let unionid = told.unionid.as_ref().or(known).map(|unionid| unionid.as_str().to_owned()).unwrap_or_default();
+        self.sessions.profiles.remember(app, subject, Known { profile: told.profile.clone(), at });
+        self.registry.profile(app, subject, &ProfileRecord { profile: told.profile.clone(), unionid, at });
+        before.is_some_and(|before| before != told.profile)
+    }
+
+    fn tell_profile(&self, app: &str, flow: Flow, subject: &str, reason: &'static str, now: Timestamp) {
+        self.registry.tell(Event {
+            app: app.to_owned(),
+            flow: Some(flow),
+            subject: subject.to_owned(),
+            reason,
+            ..Event::new(Kind::Profile, now)
+        });
+    }
+
+    fn keep_tokens(&self, app: &str, subject: &str, tokens: TokensRecord) {
+        self.registry.tokens(app, subject, &tokens);
+        self.memory.tokens.kept.insert((app.to_owned(), subject.to_owned()), Arc::new(tokens));
+    }
+}
+
+/// What to keep of an exchange or a refresh; a refresh may not repeat what is known from `before`.
+fn tokens(
+    application: &Application,
+    exchanged: &Exchanged,
+    before: Option<&TokensRecord>,
+    now: Timestamp,
+) -> Option<TokensRecord> {
+    let unionid = exchanged.unionid.as_ref().map(|unionid| unionid.as_str().to_owned());
+    Some(TokensRecord {
+        appid: application.appid.as_str().to_owned(),
+        openid: exchanged.openid.as_str().to_owned(),
+        unionid: unionid.or_else(|| before.map(|before| before.unionid.clone())).unwrap_or_default(),
+        access: exchanged.access_token.clone(),
+        access_until: now.plus(exchanged.expires_in),
+        refresh: exchanged.refresh_token.clone().or_else(|| before.map(|before| before.refresh.clone()))?,
+    })
+}
