@@ -291,6 +291,58 @@ fn schema_keys() -> Vec<String> {
     keys
 }
 
+/// Each setting with its path and its description, as the README's table has them: groups stand for their parts, but for
+/// the lists.
+fn documented() -> Vec<(String, String)> {
+    fn walk(node: &serde_json::Value, path: &str, rows: &mut Vec<(String, String)>) {
+        for key in schema::keys(node) {
+            let child = &node["properties"][key];
+            let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            let described = child["description"].as_str().unwrap_or_default().replace('\n', " ");
+            let items = &child["items"];
+            if schema::keys(items).next().is_some() {
+                rows.push((path.clone(), described));
+                walk(items, &format!("{path}[]"), rows);
+            } else if schema::keys(child).next().is_some() {
+                walk(child, &path, rows);
+            } else {
+                rows.push((path, described));
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    walk(schema::root(), "", &mut rows);
+    rows.sort();
+    rows
+}
+
+/// The rows of the settings' table: path and text.
+fn table(readme: &str) -> Vec<(String, String)> {
+    let file = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(readme)).unwrap();
+    let begin = file.lines().skip_while(|line| !line.starts_with("| `admin.listen`"));
+    let rows = begin.take_while(|line| line.starts_with("| `"));
+    let split = |line: &str| {
+        let (path, text) = line.trim_start_matches("| `").split_once("` | ").unwrap();
+        (path.to_owned(), text.trim_end_matches(" |").to_owned())
+    };
+    rows.map(split).collect()
+}
+
+#[test]
+fn the_readmes_tables_show_every_setting() {
+    let documented = documented();
+    let shown = table("README.md");
+    let lines = |rows: &[(String, String)]| {
+        rows.iter().map(|(path, text)| format!("| `{path}` | {text} |\n")).collect::<String>()
+    };
+    assert_eq!(lines(&shown), lines(&documented), "README.md; it should be:\n{}", lines(&documented));
+    // The twin has an order of its own.
+    let twin = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.zh-CN.md")).unwrap();
+    for (path, _) in documented {
+        assert!(twin.contains(&format!("\n| `{path}` | ")), "README.zh-CN.md has no {path}");
+    }
+}
+
 /// The full file with one key written wrongly: exactly one fault, on its line, with the right guess.
 fn assert_understood(text: &str, (key, line, column): &(String, usize, usize), slip: &str) {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();

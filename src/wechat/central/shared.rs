@@ -1,9 +1,9 @@
 //! What the instances share of a central value, in Redis: the value sealed, whose turn it is, how many calls the day has
 //! seen, and that WeChat failed a moment ago.
 
-use super::tally::{self, Call};
 use super::Kind;
 use super::flight::LONGEST_LIFE;
+use super::tally::{self, Call};
 use crate::clock::Timestamp;
 use crate::seal::Sealer;
 use crate::secret::Secret;
