@@ -13,12 +13,12 @@
 //! | [`pages`] | what the browser sees under the prefix |
 //! | [`login`] | from "who are you?" to a session: flow, callback, outcome |
 //! | [`wechat`] | the calls to WeChat and what its answers mean |
-//! | [`admin`] | health, readiness, metrics; revocation |
+//! | [`admin`] | health, readiness, metrics; who is logged in, revocation |
 //! | [`html`] | the pages a person sees, in Chinese and English |
 //! | [`store`] | what all instances share: Redis, and how it may be away |
 //! | [`telemetry`] | logs and metrics |
 //! | [`config`] | what the user wrote → what it means |
-//! | [`command`] | serve, check-config, keygen |
+//! | [`command`] | serve, check-config, keygen, revoke, sessions |
 //!
 //! An arrow between modules only goes down the levels that `tests/structure.rs` holds. What is absent on purpose: a
 //! gateway never calls WeChat, [`decide`] never waits, and nothing but a verified token makes a session.

@@ -1,8 +1,11 @@
 //! The commands. Each takes its arguments and ends in an exit code.
 
+pub mod ask;
 pub mod check_config;
 pub mod keygen;
+pub mod revoke;
 pub mod serve;
+pub mod sessions;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -46,7 +49,7 @@ Signals:
 
 Exit codes:
    0  ended as asked
-   1  failed while running, for example a door could not be opened
+   1  failed while running, for example a door could not be opened, or nobody answers at it
    2  the command line is wrong
   74  the answer could not be printed
   78  the configuration, a secret or a key is wrong; every fault is named";
@@ -83,6 +86,41 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// End sessions: one, those of a person, or those of an application. At every instance, where there is Redis.
+    ///
+    /// Asks the admin door of the instance that runs with the same configuration.
+    Revoke {
+        /// The running instance's configuration file: it says where the door is and what opens it.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        target: revoke::Target,
+        /// Print JSON for a program.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who is logged in.
+    #[command(subcommand)]
+    Sessions(Sessions),
+}
+
+/// About sessions.
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// The sessions of a person: those of every instance, where there is Redis.
+    ///
+    /// Asks the admin door of the instance that runs with the same configuration. Last seen is told to a few minutes.
+    List {
+        /// The running instance's configuration file: it says where the door is and what opens it.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The person (x-wechat-subject), such as wx:union:oAbc.
+        #[arg(long, value_name = "SUBJECT")]
+        subject: String,
+        /// Print JSON for a program.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs a command to its end.
@@ -92,6 +130,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file, print_schema } => check_config::run(&file.unwrap_or_default(), print_schema),
         Command::Keygen { directory } => keygen::run(&directory),
+        Command::Revoke { config, target, json } => revoke::run(&config, &target, json),
+        Command::Sessions(Sessions::List { config, subject, json }) => sessions::run(&config, &subject, json),
     }
 }
 

@@ -98,8 +98,10 @@ impl Login {
             if !self.is_old(app, claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
                 continue;
             }
-            self.memory.tokens.tried.insert(key, ());
             let outcome = self.bring_up_to_date(app, claims).await;
+            if matches!(outcome, Outcome::NoToken | Outcome::Failed) {
+                self.memory.tokens.tried.insert(key, ());
+            }
             self.metrics.profile_refreshed(outcome.as_str());
         }
     }
