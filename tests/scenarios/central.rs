@@ -12,6 +12,7 @@ use redis::Redis;
 use stack::{OA, OA_SECRET};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wechat_authz::seal::{self, Sealer, SealingKey};
 use wechat_authz::secret::Secret;
 use wechat_authz::store::{self, Form, Guarded, Store};
@@ -156,20 +157,57 @@ async fn twenty_instances_starting_together_make_one_call_to_wechat() {
     }
 }
 
+/// A way to Redis on which the first request for a lease is held up.
+async fn held_up(redis_port: u16, pause: Duration) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(("127.0.0.1", redis_port)).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(async move {
+                let (mut buffer, mut held) = (vec![0; 65_536], false);
+                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                    let about_the_lock = buffer[..length].windows(5).any(|word| word == b":lock");
+                    if about_the_lock && !std::mem::replace(&mut held, true) {
+                        tokio::time::sleep(pause).await;
+                    }
+                    if to_server.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_its_turn_after_the_value_was_written_asks_nobody() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
-    let mut stores = Vec::new();
-    for _ in 0..20 {
-        stores.push(connected(redis.port).await);
-    }
-    // WeChat answers at once: some have looked before, and are given their turn after, the value was there.
-    for round in 1..=15 {
-        redis.ask::<String>(&["FLUSHALL"]).await;
-        let fresh = |store: &Store| instance(&simulator, store.clone(), Settings::default());
-        one_value(tokens(&stores.iter().map(fresh).collect::<Vec<_>>()).await);
-        assert_eq!(calls(&simulator, TOKEN), round);
-    }
+    // It looks, sees nothing, and is given its turn only when another has come and gone.
+    let pause = Duration::from_millis(300);
+    let late = instance(&simulator, connected(held_up(redis.port, pause).await).await, Settings::default());
+    let quick = instance(&simulator, connected(redis.port).await, Settings::default());
+    let asked = tokio::spawn(async move { late.token(&app()).await });
+    tokio::time::sleep(pause / 3).await;
+    assert_eq!(calls(&simulator, TOKEN), 0);
+    let first = quick.token(&app()).await;
+    assert_eq!(calls(&simulator, TOKEN), 1);
+    one_value(vec![first, asked.await.unwrap()]);
+    assert_eq!(calls(&simulator, TOKEN), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_waits_for_wechat_keeps_its_turn() {
+    let (simulator, redis) = (simulator().await, Redis::start().await);
+    let settings = Settings { lease: Duration::from_millis(300), ..Settings::default() };
+    let instances = instances(5, &simulator, &redis, settings).await;
+    simulator.inject(Fault::at(Endpoint::StableToken, Effect::DelayBefore(Duration::from_millis(1_500))));
+    one_value(tokens(&instances).await);
+    assert_eq!(calls(&simulator, TOKEN), 1);
 }
 
 /// The day's count of the token.
