@@ -137,7 +137,8 @@ impl Shared {
     }
 
     /// What does not open is not ours: as good as nothing.
-    fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginFault>> {
+    #[must_use]
+    pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginFault>> {
         let plain = self.sealer.open(name, sealed, MOST_RECORD)?;
         let record: Record = serde_json::from_slice(&plain).ok()?;
         (record.v == VERSION).then(|| record.into())

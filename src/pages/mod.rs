@@ -5,7 +5,7 @@
 
 mod answer;
 mod enter;
-mod jssdk;
+pub mod jssdk;
 mod leave;
 mod who;
 

@@ -297,7 +297,8 @@ impl Sharing {
 
 /// A revocation as Redis gave it, within bounds: a wrong clock elsewhere, or a hand in Redis, must not end somebody's
 /// sessions for years to come.
-fn read(text: &str, now: Timestamp) -> Option<Revocation> {
+#[must_use]
+pub fn read(text: &str, now: Timestamp) -> Option<Revocation> {
     let mut revocation = revocation::read(text)?;
     revocation.at = revocation.at.min(now.plus(LEEWAY).0);
     revocation.until = revocation.until.min(now.plus(MOST_LIFETIME + LEEWAY).0);

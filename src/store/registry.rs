@@ -372,16 +372,19 @@ impl Registry {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.store.names().of_subject(&digest, "sessions"));
         let fields: HashMap<String, String> = self.store.ask("list_sessions", &command).await?;
-        let read = |(sid, value): (String, String)| {
-            let mut parts = value.splitn(3, ' ');
-            let mut number = || parts.next()?.parse().ok().map(Timestamp);
-            let (ends, seen) = (number()?, number()?);
-            let text: SessionText = self.open(&self.place(&digest, &sid), parts.next()?)?;
-            let (app, flow, created, browser) = (text.app, text.flow, Timestamp(text.created), text.browser);
-            Some(SessionRecord { session: sid, subject: subject.to_owned(), app, flow, created, ends, seen, browser })
-        };
-        let records = fields.into_iter().map(read);
+        let records = fields.into_iter().map(|(sid, value)| self.session(subject, sid, &value));
         Ok(records.filter_map(|record| self.readable(record)).collect())
+    }
+
+    /// Reads the session `sid` of `subject` as it lies in Redis: its end, when it was last seen, and the rest, sealed.
+    #[must_use]
+    pub fn session(&self, subject: &str, sid: String, value: &str) -> Option<SessionRecord> {
+        let mut parts = value.splitn(3, ' ');
+        let mut number = || parts.next()?.parse().ok().map(Timestamp);
+        let (ends, seen) = (number()?, number()?);
+        let text: SessionText = self.open(&self.place(&digest_of(subject), &sid), parts.next()?)?;
+        let (app, flow, created, browser) = (text.app, text.flow, Timestamp(text.created), text.browser);
+        Some(SessionRecord { session: sid, subject: subject.to_owned(), app, flow, created, ends, seen, browser })
     }
 
     fn put(&self, subject: &str, what: &str, text: &impl Serialize) {

@@ -175,13 +175,7 @@ impl Client {
         if !response.status().is_success() {
             return Err(Fault::Status { endpoint, status: response.status().as_u16() });
         }
-        let body = bounded(endpoint, response).await?;
-        let unusable = |Unreadable(what)| Fault::Unusable { endpoint, what };
-        let answer = Answer::read(&body).map_err(unusable)?;
-        match answer.errcode().map_err(unusable)? {
-            0 => read(&answer).map_err(unusable),
-            code => Err(Fault::Errcode { endpoint, code, rid: answer.rid() }),
-        }
+        understand(endpoint, &bounded(endpoint, response).await?, read)
     }
 
     /// Holds secret, code or token: for the request alone.
@@ -193,6 +187,20 @@ impl Client {
             url.query_pairs_mut().extend_pairs(call.query);
         }
         url
+    }
+}
+
+/// What the body of a 200 says.
+pub(super) fn understand<T>(
+    endpoint: Endpoint,
+    body: &[u8],
+    read: impl Fn(&Answer) -> Result<T, Unreadable>,
+) -> Result<T, Fault> {
+    let unusable = |Unreadable(what)| Fault::Unusable { endpoint, what };
+    let answer = Answer::read(body).map_err(unusable)?;
+    match answer.errcode().map_err(unusable)? {
+        0 => read(&answer).map_err(unusable),
+        code => Err(Fault::Errcode { endpoint, code, rid: answer.rid() }),
     }
 }
 

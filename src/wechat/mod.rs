@@ -13,6 +13,8 @@
 //! WeChat sends becomes a typed answer or a typed [`Fault`]. Neither faults nor `Debug` say a URL, secret, code, token or
 //! openid. Refuses to know sessions, metrics and pages, and to follow redirects or proxies.
 
+#[doc(hidden)]
+pub mod answers;
 pub mod application;
 pub mod authorize;
 pub mod breaker;

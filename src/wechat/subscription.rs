@@ -21,7 +21,7 @@ impl Client {
 
 /// Whom the answer is about, and whether they follow. An answer that does not say is none: a flag that is missing must
 /// not count as either.
-fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
+pub(super) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
     let follows = match answer.integer("subscribe") {
         Some(0) => false,
         Some(1) => true,

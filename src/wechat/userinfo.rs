@@ -5,7 +5,7 @@
 
 use super::application::Application;
 use super::client::{Call, Client};
-use super::decode::Answer;
+use super::decode::{Answer, Unreadable};
 use super::exchange::Exchanged;
 use super::fault::Fault;
 use super::person::{OpenId, UnionId};
@@ -42,10 +42,6 @@ impl Client {
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::Userinfo);
         let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
-        let read = |answer: &Answer| {
-            let openid = answer.required("openid", OpenId::parse)?;
-            Ok((openid, Profiled { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
-        };
         let (openid, profiled) = self.ask(call, read).await?;
         let other = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
         if openid != exchanged.openid || profiled.unionid.as_ref().is_some_and(other) {
@@ -53,6 +49,12 @@ impl Client {
         }
         Ok(profiled)
     }
+}
+
+/// Whom the answer is about, and what it says of them.
+pub(super) fn read(answer: &Answer) -> Result<(OpenId, Profiled), Unreadable> {
+    let openid = answer.required("openid", OpenId::parse)?;
+    Ok((openid, Profiled { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
 }
 
 fn profile(answer: &Answer) -> Profile {
