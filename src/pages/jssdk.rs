@@ -26,8 +26,9 @@ impl Pages {
             return refused(StatusCode::BAD_REQUEST, message);
         };
         let ticket = match self.central.ticket_at_hand(&account.application) {
-            Some(ticket) => Ok(ticket),
-            // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins.
+            Some(known) => known,
+            // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins, nor
+            // while there is no ticket to be had.
             None => {
                 if let Err(exceeded) = self.limits.login(visit.client) {
                     self.metrics.limited(exceeded.budget.as_str());
@@ -65,7 +66,8 @@ fn refused(status: StatusCode, message: &str) -> Answer {
 
 /// The one `url` of `query` without its fragment, if it is an address at `origin` in the very form in which a browser
 /// tells it: WeChat compares it letter by letter, and what another parser reads otherwise has no such form.
-fn own_page(query: &str, origin: &Origin) -> Option<String> {
+#[must_use]
+pub fn own_page(query: &str, origin: &Origin) -> Option<String> {
     let mut urls = form_urlencoded::parse(query.as_bytes()).take(100).filter(|(name, _)| name == "url");
     let (Some((_, url)), None) = (urls.next(), urls.next()) else { return None };
     let url = url.split('#').next()?;

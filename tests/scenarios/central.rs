@@ -217,6 +217,22 @@ async fn counter(redis: &Redis, call: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whose_first_connection_to_redis_is_not_there_yet_waits_for_it_and_not_for_long() {
+    let simulator = simulator().await;
+    let mut redis = Redis::planned(&[]);
+    let instances: Vec<_> = (0..8).map(|_| instance(&simulator, store(redis.port), Settings::default())).collect();
+    let asked = tokio::spawn(async move { tokens(&instances).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    redis.run().await;
+    one_value(asked.await.unwrap());
+    assert_eq!(calls(&simulator, TOKEN), 1);
+    redis.kill();
+    let began = Instant::now();
+    instance(&simulator, store(redis.port), Settings::default()).token(&app()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_the_owner_dies_another_takes_over_when_its_lease_ends() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let instances = instances(5, &simulator, &redis, Settings::default()).await;

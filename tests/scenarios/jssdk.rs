@@ -210,8 +210,27 @@ async fn while_wechat_is_away_the_ticket_in_hand_serves_and_without_one_the_answ
         assert_eq!(answer.status, 503);
         assert!(!answer.body.contains("40164"), "{answer:?}");
     }
+    assert_eq!(
+        stack.metric("wechat_authz_central_tokens_failed_total{kind=\"access_token\",why=\"40164\"}").await,
+        1.0
+    );
     let line = stack.until_logged("WeChat gives no central token: this needs the operator", offset).await;
     assert!(line["fault"].as_str().unwrap().contains("40164"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_ask_often_take_nobodys_login_away() {
+    // Three logins at once from one address, and no more for a while.
+    let more = "limits: { logins_per_client: { per_minute: 1, burst: 3 } }\n";
+    let stack = Stack::planned(Plan { scope: ON, more: more.into(), ..Plan::default() }).await;
+    let page = stack.url("/");
+    stack.simulator.change_app(OA, |app| app.caller_allowed = false);
+    // One of them is spent on the question to WeChat; the rest is answered from memory, with and without a ticket.
+    for _ in 0..50 {
+        assert_eq!(ask(&stack, &page).await.status, 503);
+    }
+    stack.log_in(&mut Browser::wechat(), "/").await;
+    assert_eq!(calls(&stack, TOKEN), 1);
 }
 
 /// Another instance of the same deployment; ends with this value.

@@ -14,10 +14,14 @@ use crate::wechat::fault::Fault;
 use crate::wechat::stable_token::Given;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// No value lives longer, whatever Redis says.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
+
+/// How long an instance that has just started waits for its first connection to Redis, so as not to ask WeChat for what
+/// the others have. Once there was one, nobody waits for it.
+const FIRST_CONNECTION: Duration = Duration::from_secs(1);
 
 /// The pause between two looks at what another instance is about to write, at first and at most.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
@@ -37,6 +41,9 @@ impl Flight {
     pub async fn fly(&self) -> Outcome {
         let Central { shared, settings, .. } = &*self.central;
         let deadline = Instant::now() + settings.patience * 2;
+        if shared.store().is_configured() {
+            let _ = timeout(FIRST_CONNECTION, shared.store().connected_since(0)).await;
+        }
         let mut pause = LOOKS.0;
         loop {
             let Ok(seen) = shared.look(&self.keys).await else { return self.ask_alone().await };

@@ -108,11 +108,13 @@ impl Central {
         Arc::new(Self { client, shared, meter, tasks, settings, slots: Mutex::default() })
     }
 
-    /// The ticket, where this instance has it at hand; starts to seek the next one when its end is near.
+    /// The ticket, or why there is none, where this instance knows it without asking anybody; starts to seek the next one
+    /// when its end is near.
     #[must_use]
-    pub fn ticket_at_hand(self: &Arc<Self>, app: &Application) -> Option<Secret> {
+    pub fn ticket_at_hand(self: &Arc<Self>, app: &Application) -> Option<Result<Secret, CentralFault>> {
         let slot = self.slot(app, Kind::JsapiTicket);
-        self.at_hand(app, Kind::JsapiTicket, &slot)
+        let ticket = self.at_hand(app, Kind::JsapiTicket, &slot);
+        ticket.map(Ok).or_else(|| slot.lock().resting(Instant::now()).map(Err))
     }
 
     /// The ticket that JS-SDK pages are signed with.
