@@ -230,6 +230,9 @@ impl Flight {
                 drop(state);
                 match fault {
                     CentralFault::Resting { .. } => {}
+                    // The token's own search has said it.
+                    CentralFault::Wechat(wechat)
+                        if self.kind == Kind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
                     CentralFault::Wechat(wechat) if wechat.class() == Class::Configuration => {
                         tracing::error!(appid, kind, old, %fault, "WeChat gives no central token: this needs the operator");
                     }
