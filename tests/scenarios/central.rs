@@ -253,11 +253,11 @@ async fn when_the_owner_dies_another_takes_over_when_its_lease_ends() {
 async fn only_the_newest_owner_writes_even_where_redis_forgot() {
     let redis = Redis::start().await;
     let store = connected(redis.port).await;
-    let (keys, short, long) = (keys(&store), Duration::from_millis(60), Duration::from_secs(60));
+    let (keys, short, long) = (keys(&store), Duration::from_millis(600), Duration::from_secs(60));
     let first = store.take_lease(&keys, short).await.unwrap().unwrap();
     assert!(store.take_lease(&keys, short).await.unwrap().is_none(), "two owners at once");
     assert!(store.put_fenced(&keys, &first, "first", long).await.unwrap());
-    tokio::time::sleep(short * 2).await;
+    tokio::time::sleep(short + Duration::from_millis(100)).await;
     // The lease is over, and nobody came after: what it writes is still the newest there is.
     assert!(store.put_fenced(&keys, &first, "first again", long).await.unwrap());
     let second = store.take_lease(&keys, long).await.unwrap().unwrap();

@@ -254,13 +254,15 @@ impl Another {
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out);
-        let child = command.spawn().unwrap();
+        // Ends with the value, should it never serve.
+        let mut another = Self { child: command.spawn().unwrap(), pages: stack.pages };
         let began = Instant::now();
         loop {
             let text = std::fs::read_to_string(&log).unwrap();
             let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
             if let Some(line) = lines.into_iter().find(|line| line["message"] == "serving") {
-                return Self { child, pages: line["pages"].as_str().unwrap().parse().unwrap() };
+                another.pages = line["pages"].as_str().unwrap().parse().unwrap();
+                return another;
             }
             assert!(began.elapsed() < Duration::from_secs(20), "{text}");
             tokio::time::sleep(Duration::from_millis(10)).await;
