@@ -1,0 +1,194 @@
+//! The check: a request as a gateway passes it on, through reading, decision and answer (R1, R2, R5, R6).
+//!
+//! An input is a request's head: `METHOD TARGET`, then `name: value` a line; names in braces stand for tokens
+//! ([`crate::template`]).
+
+use crate::template::expand;
+use crate::world::{NICKNAME, NOW, PREFIX, SUBJECT, World, world};
+use crate::{contains, cookies};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use std::net::{IpAddr, Ipv4Addr};
+use wechat_authz::cookie;
+use wechat_authz::decide::Decider;
+use wechat_authz::gateway::answer::{Answer, IDENTITY};
+use wechat_authz::gateway::{self, envoy};
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const REMOVE: &str = "x-envoy-auth-headers-to-remove";
+
+/// Nobody passes but with a token that is good at this host, byte for byte, or where all readings of the path are open;
+/// whoever passes is named by the token alone; whoever does not is told so in four statuses and sent nowhere but to us.
+pub fn holds(data: &[u8]) {
+    let world = world();
+    let Some(request) = request(&expand(data, |name| world.value(name))) else { return };
+    let answer = |decider: &Decider| gateway::check(&request, PEER, &world.envoy, decider, &world.metrics, NOW);
+    for (decider, mixed) in [(&world.strict, false), (&world.mixed, true)] {
+        let answer = answer(decider);
+        match answer.status().as_u16() {
+            200 => passes(world, &request, &answer, mixed),
+            302 | 401 | 403 | 429 => denied(world, &answer),
+            other => panic!("{other} is no answer to a check"),
+        }
+        for framing in ["content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "host"] {
+            assert!(!answer.headers().contains_key(framing), "an answer with {framing}");
+        }
+    }
+}
+
+/// The head of a request, if it is one.
+#[must_use]
+pub fn request(text: &[u8]) -> Option<Parts> {
+    let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let (method, target) = split(lines.next()?, b' ')?;
+    let mut request = http::Request::builder().method(method).uri(target);
+    for line in lines.filter(|line| !line.is_empty()) {
+        let (name, value) = split(line, b':')?;
+        let value = HeaderValue::from_bytes(value.trim_ascii()).ok()?;
+        request = request.header(HeaderName::from_bytes(name).ok()?, value);
+    }
+    Some(request.body(()).ok()?.into_parts().0)
+}
+
+fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = line.iter().position(|byte| *byte == at)?;
+    Some((&line[..at], &line[at + 1..]))
+}
+
+fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
+    let value = |name: &HeaderName| {
+        let values: Vec<_> = answer.headers().get_all(name).iter().collect();
+        assert_eq!(values.len(), 1, "an allow has {name} exactly once");
+        values[0].to_str().unwrap()
+    };
+    let [subject, openid, unionid, appid, flow, session, nickname, avatar] = IDENTITY.each_ref().map(value);
+    if subject.is_empty() {
+        assert!(mixed, "nobody passed where a session is required");
+        assert_eq!([openid, unionid, appid, flow, session, nickname, avatar], [""; 7], "a nameless somebody");
+        assert!(is_open(request.uri.path()), "nobody passed at {:?}", request.uri.path());
+    } else {
+        let good = world.good.iter().find(|good| good.sid == session).expect("a session that there is");
+        assert_eq!(
+            (subject, openid, unionid, appid, flow),
+            (SUBJECT, "oAlice", "", "wx0123456789abcdef", "official_account")
+        );
+        assert_eq!((nickname, avatar), ("%E5%B0%8F%20%E6%98%8E", "https://wx.qlogo.cn/mmopen/0"), "{NICKNAME}");
+        let shown = [header::COOKIE, header::AUTHORIZATION];
+        let shown = shown.iter().flat_map(|name| request.headers.get_all(name));
+        assert!(shown.into_iter().any(|value| contains(value.as_bytes(), &good.token)), "a session that was not shown");
+        let host = envoy::host(request).to_ascii_lowercase();
+        assert!(
+            host == good.authority
+                || host.strip_suffix(":443") == Some(&good.authority)
+                || host.strip_suffix(":80") == Some(&good.authority),
+            "a session of another host: {host}"
+        );
+    }
+    assert!(!answer.headers().contains_key(header::LOCATION));
+    if let Some(renewed) = answer.headers().get(header::SET_COOKIE) {
+        assert!(!mixed && !subject.is_empty(), "a session given to nobody, or where it does not arrive");
+        assert!(renewed.to_str().unwrap().starts_with("__Host-wechat_session="));
+        assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
+    }
+    hides_the_session(world, &behind(request, answer.headers()));
+}
+
+/// What the application sees of cookies and credentials after the gateway has done what the answer says.
+fn behind(request: &Parts, answer: &HeaderMap) -> HeaderMap {
+    let removed = answer.get(REMOVE).map_or("", |names| names.to_str().unwrap());
+    let mut seen = HeaderMap::new();
+    for name in [header::COOKIE, header::AUTHORIZATION] {
+        if removed.split(", ").any(|removed| removed == name) {
+            assert!(!answer.contains_key(&name), "{name} both set and removed");
+        } else if let Some(value) = answer.get(&name) {
+            seen.append(&name, value.clone());
+        } else {
+            request.headers.get_all(&name).iter().for_each(|value| {
+                seen.append(&name, value.clone());
+            });
+        }
+    }
+    seen
+}
+
+fn hides_the_session(world: &World, seen: &HeaderMap) {
+    for separators in [cookie::Separators::Semicolon, cookie::Separators::SemicolonAndComma] {
+        assert_eq!(cookie::find_among(seen, cookie::SESSION, separators), cookie::Found::None);
+    }
+    assert!(!cookies::pieces(seen).iter().any(|piece| cookies::is_ours(piece)), "our cookie behind us: {seen:?}");
+    for value in seen.get_all(header::AUTHORIZATION) {
+        let value = value.as_bytes().trim_ascii();
+        let ours = |good: &crate::world::Good| {
+            let bearer = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+            bearer && value[7..].trim_ascii() == good.token.as_bytes()
+        };
+        // Two such lines show nothing to us, and an application that takes either is not ours to mend.
+        let alone = seen.get_all(header::AUTHORIZATION).iter().count() == 1;
+        assert!(!alone || !world.good.iter().any(ours), "a session's token behind us");
+    }
+}
+
+fn denied(world: &World, answer: &Answer) {
+    let headers = answer.headers();
+    assert!(!headers.keys().any(|name| name.as_str().starts_with("x-wechat-")), "a denial that names somebody");
+    assert!(!headers.contains_key(header::SET_COOKIE) && !headers.contains_key(REMOVE));
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(headers.contains_key(header::LOCATION), answer.status() == 302);
+    if let Some(location) = headers.get(header::LOCATION) {
+        let location = url::Url::parse(location.to_str().unwrap()).unwrap();
+        let origin = location.origin().ascii_serialization();
+        assert!(world.apps.iter().any(|app| app.origin.as_str() == origin), "sent away to {origin}");
+        let page = location.path().strip_prefix(PREFIX).unwrap();
+        assert!(matches!(page, "/login" | "/renew"), "sent to {page}");
+        let names: Vec<_> = location.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        assert!(names.is_empty() || names == ["return_to"], "an address shaped by the request: {location}");
+    }
+}
+
+/// Whether every server behind us would serve an open path: decoded once or twice, with or without its parameters, with
+/// `\` as `/`, slashes merged and dots resolved.
+fn is_open(path: &str) -> bool {
+    let once = decoded(path.as_bytes());
+    let twice = decoded(&once);
+    [once, twice].iter().all(|path| {
+        let text = String::from_utf8_lossy(path).replace('\\', "/");
+        [text.clone(), without_parameters(&text)].iter().all(|text| {
+            let mut segments: Vec<&str> = Vec::new();
+            for segment in text.split('/') {
+                match segment {
+                    "" | "." => {}
+                    ".." => drop(segments.pop()),
+                    other => segments.push(other),
+                }
+            }
+            match segments.as_slice() {
+                ["static", "private", ..] => false,
+                ["static" | "maybe", ..] | ["users", _, "avatar"] => true,
+                _ => false,
+            }
+        })
+    })
+}
+
+fn without_parameters(path: &str) -> String {
+    path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("/")
+}
+
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(value) if *byte == b'%' => {
+                decoded.push(value);
+                at += 3;
+            }
+            _ => {
+                decoded.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}

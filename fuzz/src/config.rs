@@ -1,0 +1,59 @@
+//! The configuration: an operator in a hurry writes anything, and so does whoever sets the environment.
+//!
+//! An input is the file; lines that start with `#env NAME=value` are the environment's overrides as well.
+
+use std::ffi::OsString;
+use wechat_authz::config::{self, Faults, Place, settings};
+
+/// A file either has faults, each with its place, in words that show no control characters, or it has a meaning, and what
+/// is shown of that meaning is read as the same again.
+pub fn holds(data: &[u8]) {
+    let lines = data.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"#env "));
+    let pairs = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once('='));
+    let pairs = pairs.filter(|(name, _)| !name.contains('\0'));
+    let env: Vec<(OsString, OsString)> = pairs.map(|(name, value)| (name.into(), value.into())).collect();
+    // Relative paths start here, where a file that any text can name stands for a secret.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz.yaml");
+    let read = || config::read(data, file.into(), env.clone().into_iter());
+    let loaded = match read() {
+        Ok(loaded) => loaded,
+        Err(faults) => return told(&faults),
+    };
+    let effective = loaded.effective();
+    let meant = settings::understand(loaded);
+    if let Err(faults) = &meant {
+        told(faults);
+    }
+    match read().unwrap().shape() {
+        Ok(raw) => {
+            let again = config::read(effective.as_bytes(), file.into(), std::iter::empty());
+            let again = again.and_then(config::Loaded::shape);
+            assert_eq!(again.as_ref(), Ok(&raw), "shown as:\n{effective}");
+        }
+        Err(faults) => {
+            told(&faults);
+            assert!(meant.is_err(), "stand-ins came to run");
+        }
+    }
+    if let Ok(settings) = meant {
+        assert!(!settings.apps.is_empty());
+        for app in &settings.apps {
+            assert!(app.official_account.is_some() || app.website.is_some(), "nobody can log in to {}", app.name);
+        }
+    }
+}
+
+fn told(faults: &Faults) {
+    let mut count = 0;
+    for fault in faults.iter() {
+        count += 1;
+        if let Place::Line { line, .. } = fault.place {
+            assert!(line > 0);
+        }
+        let text = fault.to_string();
+        assert!(!fault.found.is_empty() && !fault.wanted.is_empty(), "{text}");
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(text.chars().count() < 2_000, "a fault of {} characters", text.chars().count());
+    }
+    assert!(count > 0 && !faults.to_string().is_empty());
+}

@@ -1,0 +1,55 @@
+//! The sealed flow: the bond between a browser and the `state` at WeChat (R4, R18).
+//!
+//! An input is a `state` and below it the values of `Cookie` lines, names in braces for what was sealed.
+
+use crate::template::expand;
+use crate::world::{NOW, world};
+use http::header::{self, HeaderMap, HeaderValue};
+use wechat_authz::check::Flow;
+use wechat_authz::cookie;
+use wechat_authz::login::attempts::Attempts;
+use wechat_authz::login::flow;
+
+/// A flow opens for its own `state`, with its own cookie, unchanged, at its own application; nothing else opens.
+pub fn holds(data: &[u8]) {
+    let world = world();
+    let text = expand(data, |name| world.value(name));
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let Ok(state) = std::str::from_utf8(lines.next().unwrap_or_default()) else { return };
+    let headers: HeaderMap =
+        lines.filter_map(|line| HeaderValue::from_bytes(line).ok()).map(|line| (header::COOKIE, line)).collect();
+    let [shop, blog] = &world.apps;
+    let keys = &world.sessions.keys;
+    for (app, own_state, own_sealed, way) in
+        [(shop, "state", "sealed", Flow::Website), (blog, "blog_state", "blog_sealed", Flow::OfficialAccount)]
+    {
+        let name = format!("{}{}", cookie::FLOW_PREFIX, state.get(..8).unwrap_or_default());
+        let unchanged = state == world.text(own_state)
+            && cookie::find(&headers, &name) == cookie::Found::One(world.text(own_sealed));
+        let opened = flow::open(app, state, &headers, keys, NOW);
+        assert_eq!(opened.is_some(), unchanged, "{state:?} at {}", app.name);
+        if let Some(opened) = opened {
+            assert_eq!((opened.state(), opened.flow(), opened.restarts()), (state, way, 1));
+            assert_eq!(opened.return_to(), format!("{}/a?b=c", app.origin.as_str()));
+            let late = NOW.plus(flow::LIFETIME).plus(std::time::Duration::from_secs(1));
+            assert!(flow::open(app, state, &headers, keys, late).is_none(), "a flow that lives for ever");
+        }
+        assert_eq!(Attempts::read(app, &headers, keys, NOW), Attempts::default(), "attempts that we did not seal");
+        begins(app, &headers);
+    }
+}
+
+/// Whatever cookies come along, a login starts, and ends none but flows of this browser by names that are ours.
+fn begins(app: &wechat_authz::login::settings::App, headers: &HeaderMap) {
+    let keys = &world().sessions.keys;
+    let to = app.origin.absolute("/");
+    let begun = flow::begin(app, Flow::Website, to, 0, headers, keys, NOW).expect("a login starts");
+    assert!(flow::is_state(&begun.state) && begun.cookies.len() <= 21);
+    for line in &begun.cookies {
+        let line = line.to_str().unwrap();
+        let (name, rest) = line.split_once('=').unwrap();
+        let digits = name.strip_prefix(cookie::FLOW_PREFIX).unwrap();
+        assert!(digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        assert_eq!(rest.matches(';').count(), 5, "attributes that are not ours: {line}");
+    }
+}

@@ -1,0 +1,96 @@
+//! What lies in Redis, or is said there: whoever can write to it may write anything (R8, R16).
+//!
+//! An input is a kind, `revocation`, `login` or `session`, and below it the text that lies there. A login's record, and
+//! the sealed part of a session's, is taken as if the one who wrote it could seal.
+
+use crate::template::expand;
+use crate::world::{NOW, SUBJECT, world};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use wechat_authz::login::outcomes::Next;
+use wechat_authz::login::shared::Shared;
+use wechat_authz::seal::Sealer;
+use wechat_authz::session::revocation;
+use wechat_authz::session::revocations::Revocations;
+use wechat_authz::session::sharing;
+use wechat_authz::session::token::{Claims, MOST_LIFETIME, Unverified};
+use wechat_authz::store::{Registry, Store, registry};
+use wechat_authz::telemetry::OutboxMeter;
+
+/// A revocation read is one that is written so, ends within ninety days, and makes nobody a session; a login's record
+/// tries no more codes than three; what is sealed opens in its own place, unchanged, alone.
+pub fn holds(data: &[u8]) {
+    let world = world();
+    let text = expand(data, |name| world.value(name));
+    let Ok(text) = std::str::from_utf8(&text) else { return };
+    let (kind, text) = text.split_once('\n').unwrap_or((text, ""));
+    match kind {
+        "revocation" => revocation(text),
+        "login" => login(text),
+        "session" => session(text),
+        _ => {}
+    }
+}
+
+fn revocation(text: &str) {
+    if let Some(read) = revocation::read(text) {
+        assert_eq!(revocation::read(&revocation::render(&read)), Some(read), "{text}");
+    }
+    let Some(read) = sharing::read(text, NOW) else { return };
+    assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.plus(MOST_LIFETIME).0 + 60, "{read:?}");
+    let revocations = Revocations::new(MOST_LIFETIME, None, NOW);
+    static KNOWN: LazyLock<[Claims; 2]> = LazyLock::new(|| {
+        let world = world();
+        let keys = world.sessions.keys.current();
+        ["alice", "revoked"].map(|name| {
+            let token = Unverified::read(world.text(name), &keys, &world.shop().session, NOW).unwrap();
+            token.verify(&keys).unwrap().claims().clone()
+        })
+    });
+    let [alice, revoked] = &*KNOWN;
+    let _ = revocations.revoke(revocation::Target::Session(revoked.sid.clone()), NOW);
+    revocations.merge([read.clone(), read]);
+    assert!(revocations.covers(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
+    let covered = revocations.covers(alice, &AtomicU64::new(0));
+    let named = [alice.sid.as_str(), "shop", "everyone", "subject"].iter().any(|word| text.contains(word));
+    // Escapes can spell a name in other letters.
+    assert!(!covered || named || text.contains('\\'), "revoked by what does not name it: {text}");
+}
+
+fn login(text: &str) {
+    static OPEN: LazyLock<Shared> =
+        LazyLock::new(|| Shared::new(Store::none(), Arc::new(Unsealed), Duration::from_secs(1)));
+    if let Some(progress) = OPEN.open("flow", text) {
+        assert!(progress.tried().count() <= 3);
+        let next = progress.next("a code");
+        assert_eq!(matches!(next, Next::Done(_)), progress.entered().is_some());
+    }
+    // With the real seal, for a text that an instance of ours sealed for something else or that was changed.
+    static SEALED: LazyLock<Shared> =
+        LazyLock::new(|| Shared::new(Store::none(), world().sessions.clone(), Duration::from_secs(1)));
+    assert!(SEALED.open("flow", text).is_none(), "a record that nobody sealed: {text}");
+}
+
+fn session(text: &str) {
+    static OPEN: LazyLock<Registry> = LazyLock::new(|| {
+        Registry::new(Store::none(), Arc::new(Unsealed), registry::Settings::default(), OutboxMeter::default())
+    });
+    if let Some(record) = OPEN.session(SUBJECT, "s".into(), text) {
+        assert_eq!((record.subject.as_str(), record.session.as_str()), (SUBJECT, "s"));
+        assert!(text.starts_with(|c: char| c.is_ascii_digit() || c == '+'));
+    }
+}
+
+/// Whoever has the key: everything opens.
+struct Unsealed;
+
+impl Sealer for Unsealed {
+    fn seal(&self, _: &str, plain: &[u8]) -> Option<String> {
+        String::from_utf8(plain.to_vec()).ok()
+    }
+
+    fn open(&self, _: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
+        (sealed.len() <= most).then(|| sealed.as_bytes().to_vec())
+    }
+}

@@ -1,0 +1,60 @@
+//! Addresses that a browser may be sent to, or that are signed in our name (R10, threat model §4).
+//!
+//! An input is the address asked for.
+
+use crate::world::{PREFIX, world};
+use url::{Url, form_urlencoded};
+use wechat_authz::login::return_to::{accept, accept_as_it_is};
+use wechat_authz::pages::jssdk::own_page;
+
+/// Wherever the login leads back to, it is this application or an origin on its list, in every reading of the address; and
+/// no page of ours. No foreign address is signed.
+pub fn holds(data: &[u8]) {
+    let Ok(wanted) = std::str::from_utf8(data) else { return };
+    let app = world().shop();
+    for to in [accept(Some(wanted), app, PREFIX), accept_as_it_is(Some(wanted), app, PREFIX)] {
+        stays(&to, wanted);
+    }
+    let to = accept(Some(wanted), app, PREFIX);
+    let query = Url::parse(&to).unwrap();
+    for (name, _) in query.query_pairs() {
+        let theirs = ["code", "state", "nsukey", "wxsigntext", "isappinstalled", "from"];
+        assert!(!theirs.contains(&name.as_ref()), "{name} goes along from WeChat: {to}");
+    }
+    assert_eq!(accept(Some(&to.replacen("https://shop.example.com", "", 1)), app, PREFIX), to, "not the same twice");
+
+    let asked: String = form_urlencoded::Serializer::new(String::new()).append_pair("url", wanted).finish();
+    for query in [asked.as_str(), wanted] {
+        if let Some(signed) = own_page(query, &app.origin) {
+            let parsed = Url::parse(&signed).unwrap();
+            assert_eq!(parsed.origin().ascii_serialization(), "https://shop.example.com", "{signed} is signed");
+            assert!(signed.starts_with("https://shop.example.com/") && !signed.contains(['#', '\\', '\n']));
+        }
+    }
+}
+
+fn stays(to: &str, wanted: &str) {
+    assert!(to.len() <= 2_048 + 40 && to.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{wanted:?} → {to:?}");
+    let parsed = Url::parse(to).unwrap();
+    let origin = parsed.origin().ascii_serialization();
+    assert!(["https://shop.example.com", "https://static.example.com"].contains(&origin.as_str()), "{wanted:?} → {to}");
+    assert!(parsed.username().is_empty() && parsed.password().is_none() && parsed.fragment().is_none());
+    let path = to.strip_prefix(&origin).unwrap().split('?').next().unwrap();
+    let base = Url::parse("https://shop.example.com/x").unwrap();
+    let mut reading = path.to_owned();
+    // As it is, decoded once, and decoded twice: each as an address relative to the application stays there.
+    for _ in 0..3 {
+        let joined = base.join(&reading).unwrap();
+        assert_eq!(joined.origin(), base.origin(), "{wanted:?} → {to}, read as {reading:?}");
+        let own = joined.path().to_ascii_lowercase();
+        let ours = own.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        assert!(!ours || origin != "https://shop.example.com", "{wanted:?} → {to}, a page of ours");
+        reading = percent_decoded(&reading);
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    // A plus is no space in a path.
+    let query = format!("x={}", text.replace('+', "%2b").replace('&', "%26"));
+    form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}

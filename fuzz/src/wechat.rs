@@ -1,0 +1,97 @@
+//! WeChat's answers: a broken or hostile end may send any bytes (R7, R19).
+//!
+//! An input is the body of a 200.
+
+use crate::world::{NOW, world};
+use url::Url;
+use wechat_authz::check::Profile;
+use wechat_authz::session::{Grant, token};
+use wechat_authz::wechat::{Exchanged, Fault, Profiled, answers};
+
+/// What is read is bounded and of its alphabet, what is not is a fault without a word of the body; and a session made of
+/// it has a small token and headers that say the same.
+pub fn holds(data: &[u8]) {
+    let exchanged = told(answers::exchanged(data));
+    let profiled = told(answers::profiled(data));
+    if let Some((token, lives)) = told(answers::token(data)) {
+        assert!((1..=2_048).contains(&token.expose().len()) && !lives.is_zero());
+        assert!(token.expose().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'&'));
+    }
+    if let Some((openid, _)) = told(answers::subscription(data)) {
+        assert!(is_id(openid.as_str()));
+    }
+    if let Some(exchanged) = &exchanged {
+        bounded(exchanged);
+    }
+    if let Some((openid, profiled)) = &profiled {
+        assert!(is_id(openid.as_str()));
+        clean(&profiled.profile);
+        if let Some(exchanged) = exchanged.filter(|exchanged| !exchanged.snapshot) {
+            becomes_a_session(&exchanged, profiled);
+        }
+    }
+}
+
+/// A success, or a fault of closed words.
+fn told<T>(read: Result<T, Fault>) -> Option<T> {
+    match read {
+        Ok(read) => Some(read),
+        Err(fault @ (Fault::Unusable { .. } | Fault::Errcode { .. })) => {
+            let text = fault.to_string();
+            assert!(text.is_ascii() && text.len() < 120 && !text.contains(['\n', '{', '"']), "{text}");
+            let _ = (fault.class(), fault.label());
+            None
+        }
+        Err(other) => panic!("a body alone is no {other:?}"),
+    }
+}
+
+fn bounded(exchanged: &Exchanged) {
+    assert!(is_id(exchanged.openid.as_str()));
+    assert!(exchanged.unionid.as_ref().is_none_or(|unionid| is_id(unionid.as_str())));
+    assert!((1..=4_096).contains(&exchanged.access_token.expose().len()));
+    assert!(exchanged.refresh_token.as_ref().is_none_or(|token| (1..=4_096).contains(&token.expose().len())));
+    assert!(exchanged.granted.len() <= 16 && exchanged.granted.iter().all(|scope| scope.len() <= 64));
+}
+
+fn is_id(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(word)
+}
+
+fn clean(profile: &Profile) {
+    assert!(profile.nickname.chars().count() <= 64 && !profile.nickname.chars().any(char::is_control));
+    if !profile.avatar.is_empty() {
+        let avatar = Url::parse(&profile.avatar).unwrap();
+        assert!(avatar.scheme() == "https" && avatar.has_host() && profile.avatar.len() <= 512);
+        assert!(avatar.username().is_empty() && avatar.password().is_none());
+        assert!(profile.avatar.bytes().all(|byte| byte.is_ascii_graphic()), "{}", profile.avatar);
+    }
+}
+
+fn becomes_a_session(exchanged: &Exchanged, profiled: &Profiled) {
+    let world = world();
+    let settings = &world.shop().session;
+    let openid = exchanged.openid.as_str();
+    let grant = Grant {
+        subject: format!("wx:wx0123456789abcdef:{openid}"),
+        openid: openid.to_owned(),
+        unionid: exchanged.unionid.as_ref().map(|unionid| unionid.as_str().to_owned()).unwrap_or_default(),
+        profile: profiled.profile.clone(),
+        ..crate::world::grant()
+    };
+    let issued = world.sessions.begin(grant, settings, NOW).unwrap();
+    assert!(issued.token.len() <= token::BUDGET_BYTES, "a token of {} bytes", issued.token.len());
+    let live = world.sessions.verify(&issued.token, settings, NOW, || Ok(())).unwrap();
+    let identity = live.identity();
+    assert_eq!(identity.openid, openid);
+    assert_eq!(identity.subject.to_str().unwrap(), format!("wx:wx0123456789abcdef:{openid}"));
+    let nickname = identity.nickname.to_str().unwrap();
+    let decoded: String = url::form_urlencoded::parse(format!("n={nickname}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default();
+    assert!(nickname.is_empty() || decoded == profiled.profile.nickname, "{nickname:?} for {:?}", profiled.profile);
+    let avatar = identity.avatar.to_str().unwrap();
+    assert!(avatar.is_empty() || avatar == profiled.profile.avatar);
+}

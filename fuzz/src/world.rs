@@ -1,0 +1,229 @@
+//! What all targets share: two applications, keys made at the start, and the tokens and cookies that inputs name.
+
+use http::HeaderMap;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use wechat_authz::check::{Flow, Profile, Requirement};
+use wechat_authz::clock::Timestamp;
+use wechat_authz::decide::{Decider, Site};
+use wechat_authz::gateway::Envoy;
+use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::login::settings::{App, OfficialAccount, SubjectRule};
+use wechat_authz::origin::Origin;
+use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::secret::Secret;
+use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::session::revocation::Target;
+use wechat_authz::session::revocations::Revocations;
+use wechat_authz::session::{self, Grant, Sessions};
+use wechat_authz::telemetry::{Lookups, Metrics};
+use wechat_authz::wechat::{AppId, Application, Scope};
+
+/// The moment at which everything is judged.
+pub const NOW: Timestamp = Timestamp(1_800_000_000);
+
+/// Who the good tokens are about.
+pub const SUBJECT: &str = "wx:wx0123456789abcdef:oAlice";
+
+/// The nickname in the good tokens.
+pub const NICKNAME: &str = "小 明";
+
+/// Where the pages are.
+pub const PREFIX: &str = "/_wechat";
+
+/// A token that is a live session now, and where.
+pub struct Good {
+    /// The token.
+    pub token: String,
+    /// Its session.
+    pub sid: String,
+    /// The authority of the one application it is good for.
+    pub authority: String,
+}
+
+/// The shared part of every target.
+pub struct World {
+    /// The shop and the blog.
+    pub apps: [App; 2],
+    /// The signing key, as a file has it.
+    pub pem: String,
+    /// Keys, verified tokens, revocations.
+    pub sessions: Arc<Sessions>,
+    /// A session is required everywhere.
+    pub strict: Decider,
+    /// Some of the paths are public or optional.
+    pub mixed: Decider,
+    /// The gateway's mode.
+    pub envoy: Envoy,
+    /// Where checks are counted.
+    pub metrics: Metrics,
+    /// Tokens that are live sessions.
+    pub good: Vec<Good>,
+    values: HashMap<&'static str, Vec<u8>>,
+}
+
+/// The one world; made once.
+pub fn world() -> &'static World {
+    static WORLD: LazyLock<World> = LazyLock::new(World::new);
+    &WORLD
+}
+
+impl World {
+    /// What the inputs' name stands for.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        self.values.get(name).map(Vec::as_slice)
+    }
+
+    /// The value of a name that is there, as text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        std::str::from_utf8(&self.values[name]).unwrap()
+    }
+
+    /// The shop.
+    #[must_use]
+    pub fn shop(&self) -> &App {
+        &self.apps[0]
+    }
+
+    fn new() -> Self {
+        let apps = [app("shop", "https://shop.example.com"), app("blog", "https://blog.example.com:8443")];
+        let pem = keys::generate().unwrap();
+        let sessions = Arc::new(sessions(&pem));
+        let stranger = self::sessions(&keys::generate().unwrap());
+        let [shop, blog] = &apps;
+        let begin = |by: &Sessions, app: &App, at: Timestamp| by.begin(grant(), &app.session, at).unwrap();
+        let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
+        let (alice, ending, other) =
+            (begin(&sessions, shop, NOW), begin(&sessions, shop, ago(800)), begin(&sessions, blog, NOW));
+        let revoked = begin(&sessions, shop, ago(100));
+        let _ = sessions.revocations.revoke(Target::Session(revoked.sid), NOW);
+        let mut values: HashMap<&str, Vec<u8>> = HashMap::new();
+        let mut name = |name, value: &str| drop(values.insert(name, value.as_bytes().to_vec()));
+        name("alice", &alice.token);
+        name("ending", &ending.token);
+        name("blog", &other.token);
+        name("revoked", &revoked.token);
+        name("over", &begin(&sessions, shop, ago(8 * 86_400)).token);
+        name("idle", &begin(&sessions, shop, ago(2 * 86_400)).token);
+        name("stranger", &begin(&stranger, shop, NOW).token);
+        let mut segments = alice.token.split('.');
+        for segment in ["head", "body", "signature"] {
+            name(segment, segments.next().unwrap());
+        }
+        name("kid", sessions.keys.current().keys()[0].kid());
+        for (app, state, sealed, flow) in
+            [(shop, "state", "sealed", Flow::Website), (blog, "blog_state", "blog_sealed", Flow::OfficialAccount)]
+        {
+            let to = format!("{}/a?b=c", app.origin.as_str());
+            let begun = wechat_authz::login::flow::begin(app, flow, to, 1, &HeaderMap::new(), &sessions.keys, NOW);
+            let begun = begun.unwrap();
+            let cookie = begun.cookies.last().unwrap().to_str().unwrap();
+            let (cookie, _) = cookie.split_once(';').unwrap();
+            let (_, value) = cookie.split_once('=').unwrap();
+            name(state, &begun.state);
+            name(sealed, value);
+        }
+        let good = [(&alice, shop), (&ending, shop), (&other, blog)].map(|(issued, app)| Good {
+            token: issued.token.clone(),
+            sid: issued.sid.clone(),
+            authority: app.origin.authority().to_owned(),
+        });
+        Self {
+            strict: decider(&apps, Policy::default(), &sessions, true),
+            mixed: decider(&apps, mixed(), &sessions, false),
+            envoy: Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() },
+            metrics: Metrics::default(),
+            good: good.into(),
+            apps,
+            pem,
+            sessions,
+            values,
+        }
+    }
+}
+
+/// Public below `/static`, optional below `/maybe` and at `/users/*/avatar`.
+fn mixed() -> Policy {
+    let rule = |path, requirement| Rule { host: None, path, methods: None, requirement };
+    Policy::new(vec![
+        rule(PathMatch::prefix("/static/private").unwrap(), Requirement::Required),
+        rule(PathMatch::prefix("/static").unwrap(), Requirement::Public),
+        rule(PathMatch::prefix("/maybe").unwrap(), Requirement::Optional),
+        rule(PathMatch::pattern("/users/*/avatar").unwrap(), Requirement::Optional),
+        rule(PathMatch::prefix("/nobody").unwrap(), Requirement::Subjects([].into())),
+    ])
+}
+
+fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_cookie: bool) -> Decider {
+    let most = NonZeroU32::MAX;
+    let endless = Rate { per_minute: most, burst: most };
+    let limits = limits::Settings {
+        logins_per_client: endless,
+        logins_per_second: most,
+        new_tokens_per_client: endless,
+        checks_per_client: None,
+    };
+    let site = |app: &App| Site { origin: app.origin.clone(), session: app.session.clone() };
+    Decider {
+        sites: apps.iter().map(|app| (app.origin.authority().to_owned(), site(app))).collect(),
+        policy,
+        prefix: PREFIX.into(),
+        delivers_set_cookie,
+        sessions: Arc::clone(sessions),
+        limits: Arc::new(Limits::new(&limits)),
+    }
+}
+
+fn sessions(pem: &str) -> Sessions {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("20260101T000000Z.pem"), pem).unwrap();
+    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+    let keys = KeySet::load(&settings).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let revocations = Revocations::new(session::token::MOST_LIFETIME, None, NOW);
+    Sessions::new(KeyRing::new(keys), revocations, Lookups::default())
+}
+
+/// Who the good tokens are for.
+#[must_use]
+pub fn grant() -> Grant {
+    Grant {
+        subject: SUBJECT.into(),
+        flow: Flow::OfficialAccount,
+        appid: "wx0123456789abcdef".into(),
+        openid: "oAlice".into(),
+        unionid: String::new(),
+        profile: Profile { nickname: NICKNAME.into(), avatar: "https://wx.qlogo.cn/mmopen/0".into() },
+    }
+}
+
+fn app(name: &str, origin: &str) -> App {
+    let origin = Origin::parse(origin).unwrap();
+    let application = |appid: &str| Application {
+        appid: AppId::parse(appid).unwrap(),
+        secret: Secret::parse("only a fuzzer's", 1).unwrap(),
+    };
+    App {
+        name: name.into(),
+        session: session::Settings {
+            issuer: origin.as_str().into(),
+            audience: name.into(),
+            token_lifetime: Duration::from_secs(900),
+            lifetime: Duration::from_secs(7 * 86_400),
+            idle: Duration::from_secs(86_400),
+        },
+        origin,
+        subject: SubjectRule::Openid,
+        official_account: Some(OfficialAccount {
+            application: application("wx0123456789abcdef"),
+            scope: Scope::Base,
+            ask_first: false,
+            jssdk: true,
+        }),
+        website: Some(application("wxfedcba9876543210")),
+        return_to: vec![Origin::parse("https://static.example.com").unwrap()],
+    }
+}
