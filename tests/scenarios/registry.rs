@@ -1,0 +1,724 @@
+//! Who is logged in and what happened, in a real Redis: the registry, the command line, the stream of events, and profiles
+//! that are kept fresh.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod redis;
+mod stack;
+
+use client::{Answer, Browser};
+use redis::Redis;
+use serde_json::{Value, json};
+use stack::{ADMIN_TOKEN, OA, Plan, Stack, program};
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wechat_authz::check::{Flow, Profile};
+use wechat_authz::clock::{self, Timestamp};
+use wechat_authz::seal::Sealer;
+use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::store::registry::{self, ProfileRecord, SessionRecord};
+use wechat_authz::store::{Form, Registry, Settings, Store, name};
+use wechat_authz::telemetry::{OutboxMeter, StoreMeter};
+use wechat_simulator::{Effect, Endpoint, Fault, Options};
+
+/// A stack with this Redis, with more lines for it, indented by two.
+async fn stack_with(redis: &Redis, more: &str, plan: Plan) -> Stack {
+    let more = format!("{}{}{more}", stack::UNLIMITED, redis.configuration());
+    let stack = Stack::planned(Plan { more, ..plan }).await;
+    // The ports are known by now: what an operator's command line reads.
+    std::fs::write(stack.directory.path().join("cli.yaml"), stack.configured()).unwrap();
+    stack
+}
+
+/// The command line with this configuration of the stack's directory.
+fn cli(file: &Path, words: &[&str]) -> Output {
+    Command::new(program()).args(words).arg("--config").arg(file).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn listed(stack: &Stack, subject: &str) -> Value {
+    let output = cli(&stack.directory.path().join("cli.yaml"), &["sessions", "list", "--json", "--subject", subject]);
+    assert!(output.status.success(), "{}", told(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn revoked(stack: &Stack, words: &[&str]) -> Value {
+    let output = cli(&stack.directory.path().join("cli.yaml"), &[&["revoke", "--json"], words].concat());
+    assert!(output.status.success(), "{}", told(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Somebody of the cast in WeChat, logged in: the browser and what the application saw.
+async fn person(stack: &Stack, user: &str) -> (Browser, Answer) {
+    let mut browser = Browser::wechat();
+    stack.hand_to(&mut browser, user);
+    let page = stack.log_in(&mut browser, "/").await;
+    (browser, page)
+}
+
+fn seen(page: &Answer, name: &str) -> String {
+    page.seen(&format!("x-wechat-{name}")).unwrap_or_default()
+}
+
+/// The nickname that the application is told.
+fn nickname(page: &Answer) -> String {
+    percent_encoding::percent_decode_str(&seen(page, "nickname")).decode_utf8().unwrap().into_owned()
+}
+
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "not in 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until so many keys of this end are in Redis.
+async fn until_keys(redis: &Redis, end: &str, count: usize) {
+    until(end, async || {
+        let keys = redis.keys().await;
+        (keys.iter().filter(|(key, _)| key.contains(end)).count() >= count).then_some(())
+    })
+    .await;
+}
+
+const STREAM: &str = "wechat-authz:1:{events}";
+
+type Entries = Vec<(String, Vec<String>)>;
+
+/// What a consumer of this group reads, each event's fields by name.
+async fn read(redis: &Redis, from: &str) -> Vec<HashMap<String, String>> {
+    let words = ["XREADGROUP", "GROUP", "crm", "one", "COUNT", "1000", "STREAMS", STREAM, from];
+    let streams: Option<Vec<(String, Entries)>> = redis.ask(&words).await;
+    let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
+    entries.map(|(_, fields)| fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()).collect()
+}
+
+/// Reads until there are this many events.
+async fn events(redis: &Redis, count: usize) -> Vec<HashMap<String, String>> {
+    let mut all = Vec::new();
+    until("events", async || {
+        all.extend(read(redis, ">").await);
+        (all.len() >= count).then_some(())
+    })
+    .await;
+    all
+}
+
+async fn group(redis: &Redis) {
+    redis.ask::<String>(&["XGROUP", "CREATE", STREAM, "crm", "0", "MKSTREAM"]).await;
+}
+
+/// Everything that is in Redis, values as they lie there.
+async fn dump(redis: &Redis, stream: bool) -> String {
+    let mut all = String::new();
+    for (key, _) in redis.keys().await {
+        let words: &[&str] = match redis.ask::<String>(&["TYPE", &key]).await.as_str() {
+            "string" => &["GET"],
+            "hash" => &["HGETALL"],
+            "zset" => &["ZRANGE"],
+            "stream" if stream => &["XRANGE"],
+            "stream" => continue,
+            other => panic!("{key} is a {other}"),
+        };
+        let ends: &[&str] = match words[0] {
+            "ZRANGE" => &["0", "-1", "WITHSCORES"],
+            "XRANGE" => &["-", "+"],
+            _ => &[],
+        };
+        let value: ::redis::Value = redis.ask(&[words, &[&key], ends].concat()).await;
+        all += &format!("{key} = {value:?}\n");
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_logged_in_is_listed_and_ended_from_the_command_line() {
+    let redis = Redis::start().await;
+    let mut stack = stack_with(&redis, "", Plan::default()).await;
+    let (mut phone, page) = person(&stack, "小明").await;
+    let (mut tablet, _) = person(&stack, "小明").await;
+    let (mut other, _) = person(&stack, "小红").await;
+    let (subject, session) = (seen(&page, "subject"), seen(&page, "session"));
+    until("both sessions", async || {
+        let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&subject));
+        (redis.ask::<u64>(&["HLEN", &hash]).await == 2).then_some(())
+    })
+    .await;
+
+    let list = listed(&stack, &subject);
+    assert_eq!((list["from"].as_str(), list["sessions"].as_array().unwrap().len()), (Some("all instances"), 2));
+    let own = list["sessions"].as_array().unwrap().iter().find(|one| one["session"] == session.as_str()).unwrap();
+    assert_eq!(
+        (&own["app"], &own["flow"], &own["browser"]),
+        (&json!("shop"), &json!("official_account"), &json!("wechat_ios"))
+    );
+    let now = clock::now().0;
+    assert!(now - own["created"].as_u64().unwrap() < 60 && now - own["seen"].as_u64().unwrap() < 60, "{own}");
+    assert_eq!(own["ends"].as_u64().unwrap() - own["created"].as_u64().unwrap(), 7 * 86_400);
+
+    // Another instance, which has seen nobody, lists the same.
+    stack.kill_authz();
+    stack.restart_authz().await;
+    let again = until("a connection", async || {
+        let list = listed(&stack, &subject);
+        (list["from"] == "all instances").then_some(list)
+    })
+    .await;
+    assert_eq!(again["sessions"], list["sessions"]);
+
+    assert_eq!(revoked(&stack, &["--session", &session])["revoked"], "session");
+    assert_eq!(phone.fetch(&stack.url("/")).await.status, 401);
+    assert_eq!(tablet.fetch(&stack.url("/")).await.status, 200);
+    assert_eq!(listed(&stack, &subject)["sessions"].as_array().unwrap().len(), 1);
+    let answer = revoked(&stack, &["--subject", &subject]);
+    assert_eq!((&answer["known"], &answer["shared"]), (&json!(true), &json!(true)));
+    assert_eq!(tablet.fetch(&stack.url("/")).await.status, 401);
+    assert_eq!(listed(&stack, &subject)["sessions"], json!([]));
+    assert_eq!(other.fetch(&stack.url("/")).await.status, 200);
+    assert_eq!(revoked(&stack, &["--subject", "wx:union:nobody"])["known"], false);
+    assert_eq!(revoked(&stack, &["--session", "never-there"])["known"], Value::Null);
+    assert_eq!(revoked(&stack, &["--app", "shop"])["revoked"], "app");
+    assert_eq!(other.fetch(&stack.url("/")).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_what_is_wrong_and_ends_with_its_code() {
+    let mut stack = Stack::start().await;
+    let (_, page) = person(&stack, "小明").await;
+    let subject = seen(&page, "subject");
+    let directory = stack.directory.path().to_owned();
+    let at = |name: &str| directory.join(name);
+    let good = stack.configured();
+    let socket = format!("unix:{}", at("admin.sock").display());
+    std::fs::write(at("good.yaml"), &good).unwrap();
+    std::fs::write(at("other.token"), "another-token-of-forty-characters-or-more").unwrap();
+    std::fs::write(at("wrong.yaml"), good.replace("./admin.token", "./other.token")).unwrap();
+    std::fs::write(at("elsewhere.yaml"), good.replace(&stack.admin.to_string(), "127.0.0.1:9")).unwrap();
+    std::fs::write(at("pages.yaml"), good.replace(&stack.admin.to_string(), &stack.ops.to_string())).unwrap();
+    let closed: Vec<&str> = good.lines().filter(|line| !line.starts_with("admin:")).collect();
+    std::fs::write(at("closed.yaml"), closed.join("\n")).unwrap();
+    std::fs::write(at("broken.yaml"), "keys: 7\n").unwrap();
+
+    let table = told(&cli(&at("good.yaml"), &["sessions", "list", "--subject", &subject]));
+    assert!(table.starts_with("SESSION") && table.contains("wechat_ios"), "{table}");
+    assert!(table.ends_with("(as known to this instance alone: no Redis is configured)\n"), "{table}");
+    let alone = told(&cli(&at("good.yaml"), &["revoke", "--subject", &subject]));
+    assert!(alone.contains("is revoked") && alone.contains("a restart of the instance forgets it"), "{alone}");
+    for (file, words, code, says) in [
+        ("good.yaml", &["revoke", "--app", "shoop"][..], 1, "no application of this name"),
+        ("good.yaml", &["revoke", "--subject", "oAlice"], 1, "exactly one of"),
+        ("good.yaml", &["revoke"], 2, "--session"),
+        ("good.yaml", &["revoke", "--app", "shop", "--session", "a"], 2, "cannot be used with"),
+        ("good.yaml", &["sessions", "list"], 2, "--subject"),
+        ("good.yaml", &["sessions", "list", "--subject", "oAlice"], 1, "exactly one subject"),
+        ("wrong.yaml", &["revoke", "--app", "shop"], 1, "401"),
+        ("elsewhere.yaml", &["revoke", "--app", "shop"], 1, "nobody answers at 127.0.0.1:9"),
+        ("closed.yaml", &["revoke", "--app", "shop"], 78, "no admin door"),
+        ("broken.yaml", &["revoke", "--app", "shop"], 78, "keys"),
+        ("none.yaml", &["revoke", "--app", "shop"], 78, "none.yaml"),
+    ] {
+        let output = cli(&at(file), words);
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(code), "{file} {words:?}: {said}");
+        assert!(said.contains(says) && !said.contains(ADMIN_TOKEN), "{file} {words:?}: {said}");
+    }
+
+    // Over a socket; this stack's own door has ended by then.
+    stack.kill_authz();
+    let gone = told(&cli(&at("good.yaml"), &["revoke", "--app", "shop"]));
+    assert!(gone.contains("nobody answers at"), "{gone}");
+    std::fs::write(at("socket.yaml"), good.replace(&stack.admin.to_string(), &socket)).unwrap();
+    let mut child = Command::new(program())
+        .args(["serve", "--config"])
+        .arg(at("socket.yaml"))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let answer = until("the socket", async || {
+        let output = cli(&at("socket.yaml"), &["revoke", "--json", "--app", "shop"]);
+        output.status.success().then_some(output)
+    })
+    .await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&answer.stdout).unwrap()["revoked"], "app");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "  keep_wechat_tokens: true\n", with_profile()).await;
+    let (mut phone, page) = consenting(&stack, "小明").await;
+    assert_eq!(nickname(&page), "小明");
+    let (other, _) = consenting(&stack, "小红").await;
+    phone.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
+    let (phone, page) = consenting(&stack, "小明").await;
+    until_keys(&redis, ":wechat:shop", 2).await;
+    until_keys(&redis, ":profile:shop", 2).await;
+    until_keys(&redis, ":sessions", 2).await;
+    until_keys(&redis, "{events}", 1).await;
+
+    let keys = redis.keys().await;
+    assert!(keys.len() >= 8, "{keys:?}");
+    for (key, left) in &keys {
+        assert!(*left > 0 && *left <= 91 * 86_400 * 1_000, "{key} lives for {left} ms");
+    }
+    // One slot for all of a subject.
+    let digest = name::digest_of(&seen(&page, "subject"));
+    let mut slots = Vec::new();
+    for (key, _) in keys.iter().filter(|(key, _)| key.contains(&digest)) {
+        assert!(key.starts_with(&format!("wechat-authz:1:{{{digest}}}:")), "{key}");
+        slots.push(key);
+    }
+    assert_eq!(slots.len(), 3, "sessions, profile, wechat: {slots:?}");
+
+    let all = dump(&redis, true).await;
+    let mut forbidden = stack.simulator.issued_secrets();
+    assert!(forbidden.len() > 6, "codes and tokens were issued");
+    forbidden.extend(["小明".to_owned(), "小红".to_owned(), "qlogo".to_owned(), "MicroMessenger".to_owned()]);
+    let cookies: Vec<String> = [&other, &phone].into_iter().filter_map(|one| one.cookie(SESSION)).collect();
+    forbidden.extend(cookies);
+    for secret in &forbidden {
+        assert!(!all.contains(secret.as_str()), "{secret} is in Redis:\n{all}");
+    }
+    // Only the stream says who, because it is asked to.
+    let quiet = dump(&redis, false).await;
+    for user in ["小明", "小红"] {
+        let openid = stack.simulator.openid(OA, user);
+        assert!(!quiet.contains(&openid) && all.contains(&openid), "{openid}:\n{quiet}");
+    }
+}
+
+const SESSION: &str = "__Host-wechat_session";
+
+/// Who is asked by WeChat says yes at once.
+fn at_once(options: &mut Options) {
+    options.apps[0].instant_consent = true;
+}
+
+/// A stack whose logins ask for nickname and avatar.
+fn with_profile() -> Plan {
+    Plan { scope: "snsapi_userinfo", simulator: at_once, wechat: stack::PATIENT.into(), ..Plan::default() }
+}
+
+/// Somebody of the cast who logs in by our button.
+async fn consenting(stack: &Stack, user: &str) -> (Browser, Answer) {
+    let mut browser = Browser::wechat();
+    stack.hand_to(&mut browser, user);
+    let asked = browser.follow(&stack.url("/")).await.pop().unwrap();
+    let home = browser.follow(&asked.button()).await.pop().unwrap();
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, user)), "{home:?}");
+    stack.remember(&browser);
+    (browser, home)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_to_a_consumer_group_and_again_after_redis_was_away() {
+    let mut redis = Redis::start().await;
+    let stack = stack_with(&redis, "", with_profile()).await;
+    group(&redis).await;
+    let (mut phone, first) = consenting(&stack, "小明").await;
+    stack.simulator.change_user("小明", |user| user.nickname = "小明明".into());
+    // A second login in the same browser takes the first one's place.
+    let asked = phone.follow(&stack.url("/_wechat/login")).await.pop().unwrap();
+    let second = phone.follow(&asked.button()).await.pop().unwrap();
+    let page = phone.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let subject = seen(&first, "subject");
+    revoked(&stack, &["--session", &seen(&first, "session")]);
+    revoked(&stack, &["--subject", &subject]);
+    revoked(&stack, &["--app", "shop"]);
+
+    let all = events(&redis, 8).await;
+    let told: Vec<[&str; 5]> = all
+        .iter()
+        .map(|event| {
+            ["type", "app", "subject", "session", "reason"].map(|name| event.get(name).map_or("", String::as_str))
+        })
+        .collect();
+    let (one, two) = (seen(&first, "session"), seen(&second, "session"));
+    let (one, two, who) = (one.as_str(), two.as_str(), subject.as_str());
+    assert_eq!(
+        told,
+        [
+            ["login", "shop", who, one, ""],
+            ["profile", "shop", who, "", "login"],
+            ["login", "shop", who, two, ""],
+            ["logout", "shop", who, one, "new_login"],
+            ["logout", "shop", who, two, "person"],
+            ["revocation", "", "", one, "operator"],
+            ["revocation", "", who, "", "operator"],
+            ["revocation", "shop", "", "", "operator"],
+        ]
+    );
+    let fields = ["v", "id", "type", "at", "instance", "app", "flow", "subject", "session", "reason"];
+    for event in &all {
+        assert!(event.keys().all(|name| fields.contains(&name.as_str())), "{event:?}");
+        assert!(event["v"] == "1" && clock::now().0 - event["at"].parse::<u64>().unwrap() < 120, "{event:?}");
+    }
+
+    // What is read and not acknowledged is read again; what is acknowledged is not.
+    let ids: Vec<(String, Vec<String>)> = redis.ask(&["XRANGE", STREAM, "-", "+"]).await;
+    redis.ask::<u64>(&["XACK", STREAM, "crm", &ids[0].0]).await;
+    assert_eq!(read(&redis, "0").await.len(), 7);
+
+    // Who was revoked in this second logs in again in the next.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // Redis goes away: nobody notices, and what happened meanwhile is told when it is back.
+    redis.kill();
+    let (_, page) = consenting(&stack, "小红").await;
+    assert!(stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await >= 1.0);
+    redis.run().await;
+    group(&redis).await;
+    let late = events(&redis, 1).await;
+    assert_eq!((late[0]["type"].as_str(), &late[0]["session"]), ("login", &seen(&page, "session")));
+    assert_eq!(late[0]["subject"], seen(&page, "subject"));
+    until("an empty outbox", async || {
+        let waiting = stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await;
+        (waiting == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(stack.metric("wechat_authz_outbox_dropped_total{kind=\"events\",why=\"full\"}").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_writes_what_still_waits_and_subjects_can_be_digests() {
+    let redis = Redis::start().await;
+    let mut stack = stack_with(&redis, "  events: { subject: digest }\n", Plan::default()).await;
+    group(&redis).await;
+    let (_, page) = person(&stack, "小明").await;
+    stack.signal("TERM");
+    assert_eq!(stack.authz_ended(Duration::from_secs(10)).await, Some(0));
+    let all = events(&redis, 1).await;
+    assert_eq!(all[0]["subject"], name::digest_of(&seen(&page, "subject")));
+    assert!(!dump(&redis, true).await.contains(&stack.simulator.openid(OA, "小明")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "  events: { max: 200000 }\n", Plan::default()).await;
+    let fill =
+        "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'v', '1', 'type', 'login', 'subject', 'wx:o' .. i) end";
+    redis.ask::<::redis::Value>(&["EVAL", fill, "1", "full", "120000"]).await;
+    // With them and without them by turns, so that what else this machine does slows both.
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for round in 0..10 {
+        let times = if round % 2 == 0 { &mut without } else { &mut with };
+        if round % 2 == 1 {
+            redis.ask::<String>(&["RENAME", "full", STREAM]).await;
+        }
+        for _ in 0..10 {
+            let begun = Instant::now();
+            person(&stack, "小明").await;
+            times.push(begun.elapsed());
+        }
+        if round % 2 == 1 {
+            assert!(redis.ask::<u64>(&["XLEN", STREAM]).await > 120_000);
+            redis.ask::<String>(&["RENAME", STREAM, "full"]).await;
+        }
+    }
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let (with, without) = (median(&mut with), median(&mut without));
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    println!("a login: {without:?}, and with 120,000 unread events {with:?}: {ratio:.2} times");
+    assert!(ratio < 1.25, "{without:?} and {with:?}");
+    redis.ask::<String>(&["RENAME", "full", STREAM]).await;
+
+    // The bound is kept where it is lower; Redis drops some ten thousand at a time.
+    let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
+    until("a shorter stream", async || {
+        person(&stack, "小明").await;
+        (redis.ask::<u64>(&["XLEN", STREAM]).await < 2_000).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
+    let redis = Redis::start().await;
+    let wechat = format!("  profile_max_age: 1h\n{}", stack::PATIENT);
+    let plan = Plan { clock: true, wechat, ..with_profile() };
+    let stack = stack_with(&redis, "", plan).await;
+    group(&redis).await;
+    let (mut phone, page) = consenting(&stack, "小明").await;
+    assert_eq!(nickname(&page), "小明");
+    let asked = |endpoint: &str| stack.simulator.journal().iter().filter(|entry| entry.path == endpoint).count();
+    assert_eq!((asked("/sns/userinfo"), asked("/sns/oauth2/refresh_token")), (1, 0));
+    let outcome = async |outcome: &str, count: f64| {
+        let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
+        until(outcome, async || (stack.metric(&series).await >= count).then_some(())).await;
+    };
+
+    // More than an hour later, the person comes back: nobody waits, and the next token says the new name.
+    stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
+    stack.set_clock(3_700);
+    assert_eq!(nickname(&passing(&stack, &mut phone).await), "小明");
+    outcome("changed", 1.0).await;
+    assert_eq!((asked("/sns/userinfo"), asked("/sns/oauth2/refresh_token")), (2, 0));
+    stack.set_clock(3_700 + 900);
+    let renewed = until("the new name", async || {
+        let page = passing(&stack, &mut phone).await;
+        (nickname(&page) == "新名字").then_some(page)
+    })
+    .await;
+    assert_eq!(seen(&renewed, "session"), seen(&page, "session"), "it is the same session");
+    let told = events(&redis, 2).await;
+    assert_eq!((told[1]["type"].as_str(), told[1]["reason"].as_str()), ("profile", "refresh"));
+    let listed = listed(&stack, &seen(&page, "subject"));
+    assert_eq!(listed["profiles"]["shop"]["nickname"], "新名字", "{listed}");
+
+    // WeChat's token has ended by then: another one is fetched.
+    stack.set_clock(9_000);
+    passing(&stack, &mut phone).await;
+    outcome("unchanged", 1.0).await;
+    assert_eq!((asked("/sns/userinfo"), asked("/sns/oauth2/refresh_token")), (3, 1));
+
+    // Where it fails, the stored one serves, and it is counted.
+    for endpoint in [Endpoint::UserInfo, Endpoint::RefreshToken] {
+        (0..20).for_each(|_| stack.simulator.inject(Fault::at(endpoint, Effect::Errcode(48001))));
+    }
+    stack.set_clock(9_000 + 3_700);
+    passing(&stack, &mut phone).await;
+    outcome("failed", 1.0).await;
+    stack.set_clock(9_000 + 3_700 + 900);
+    assert_eq!(nickname(&passing(&stack, &mut phone).await), "新名字");
+    // And a login to which nothing is told takes it too.
+    let (_, page) = consenting(&stack, "小明").await;
+    assert_eq!(nickname(&page), "新名字");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_instance_goes_on_with_wechats_tokens_only_where_they_are_kept() {
+    for (more, outcome) in [("  keep_wechat_tokens: true\n", "changed"), ("", "no_token")] {
+        let redis = Redis::start().await;
+        let wechat = format!("  profile_max_age: 1h\n{}", stack::PATIENT);
+        let mut stack = stack_with(&redis, more, Plan { clock: true, wechat, ..with_profile() }).await;
+        let (mut phone, _) = consenting(&stack, "小明").await;
+        until_keys(&redis, ":profile:shop", 1).await;
+        assert_eq!(redis.keys().await.iter().any(|(key, _)| key.ends_with(":wechat:shop")), !more.is_empty());
+        stack.kill_authz();
+        stack.restart_authz().await;
+        stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
+        stack.set_clock(3_700);
+        passing(&stack, &mut phone).await;
+        let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
+        until(outcome, async || (stack.metric(&series).await >= 1.0).then_some(())).await;
+    }
+}
+
+/// The page, once the instance knows what others have revoked: past its token's end a session goes on only then.
+async fn passing(stack: &Stack, browser: &mut Browser) -> Answer {
+    until("the page", async || {
+        let page = browser.fetch(&stack.url("/")).await;
+        (page.status == 200).then_some(page)
+    })
+    .await
+}
+
+fn key_ring(directory: &Path) -> KeyRing {
+    let settings = KeySettings { directory: directory.to_owned(), sign_after: Duration::ZERO };
+    KeyRing::new(KeySet::load(&settings).ok().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_version_is_passed_over_and_a_rotation_of_keys_loses_none() {
+    let redis = Redis::start().await;
+    let mut stack = stack_with(&redis, "", Plan::default()).await;
+    let (mut phone, page) = person(&stack, "小明").await;
+    let subject = seen(&page, "subject");
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&subject));
+    until("the session", async || (redis.ask::<u64>(&["HLEN", &hash]).await == 1).then_some(())).await;
+
+    // What a later version, another key and a hand in Redis may leave there.
+    let keys = stack.directory.path().join("keys");
+    let ring = key_ring(&keys);
+    let sealed = |sid: &str, plain: &Value| {
+        ring.seal(&format!("{hash}/{sid}"), plain.to_string().as_bytes(), clock::now()).unwrap()
+    };
+    let now = clock::now().0;
+    let good = json!({ "v": 1, "app": "shop", "flow": "website", "created": now, "more": { "than": ["we", "know"] } });
+    let later = json!({ "v": 2, "app": "shop", "flow": "website", "created": now });
+    for (sid, value) in [
+        ("newer", format!("{} {now} {}", now + 1_000, sealed("newer", &good))),
+        ("version-2", format!("{} {now} {}", now + 1_000, sealed("version-2", &later))),
+        ("moved", format!("{} {now} {}", now + 1_000, sealed("elsewhere", &good))),
+        ("rubbish", "rubbish".to_owned()),
+        ("numbers", format!("{} {now} ", u64::MAX)),
+    ] {
+        redis.ask::<u64>(&["HSET", &hash, sid, &value]).await;
+    }
+    let sids = |list: &Value| -> Vec<String> {
+        let mut sids: Vec<_> = list["sessions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["session"].as_str().unwrap().to_owned())
+            .collect();
+        sids.sort();
+        sids
+    };
+    let own = seen(&page, "session");
+    let expected = |more: &[&String]| {
+        let mut all = vec!["newer".to_owned(), own.clone()];
+        all.extend(more.iter().map(|sid| (*sid).clone()));
+        all.sort();
+        all
+    };
+    assert_eq!(sids(&listed(&stack, &subject)), expected(&[]));
+    assert_eq!(stack.metric("wechat_authz_registry_unreadable_total").await, 4.0);
+    assert_eq!(phone.fetch(&stack.url("/")).await.status, 200, "nobody's session depends on it");
+
+    // A new key seals; what the old one sealed still opens, at this instance and at one that starts now.
+    std::fs::write(keys.join(keys::file_name(Timestamp(now - 86_400))), keys::generate().unwrap()).unwrap();
+    let old: Vec<_> = std::fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(old.len(), 2);
+    stack.signal("HUP");
+    until("both keys", async || (stack.metric("wechat_authz_keys_loaded").await == 2.0).then_some(())).await;
+    let (_, second) = person(&stack, "小明").await;
+    let second = seen(&second, "session");
+    until("the second", async || (redis.ask::<u64>(&["HEXISTS", &hash, &second]).await == 1).then_some(())).await;
+    stack.kill_authz();
+    stack.restart_authz().await;
+    until("all sessions", async || (sids(&listed(&stack, &subject)) == expected(&[&second])).then_some(())).await;
+
+    // Somebody else's value under our key: everything else goes on.
+    redis.ask::<u64>(&["DEL", &hash]).await;
+    redis.ask::<String>(&["SET", &hash, "a string", "PX", "60000"]).await;
+    let (mut third, _) = person(&stack, "小明").await;
+    assert_eq!(third.fetch(&stack.url("/")).await.status, 200);
+    let list = listed(&stack, &subject);
+    assert_eq!(list["from"], "this instance alone: Redis refused", "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "", Plan { clock: true, ..Plan::default() }).await;
+    let (mut phone, page) = person(&stack, "小明").await;
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&seen(&page, "subject")));
+    let length = async || redis.ask::<u64>(&["HLEN", &hash]).await;
+    until("the session", async || (length().await == 1).then_some(())).await;
+    redis.ask::<String>(&["FLUSHALL"]).await;
+    stack.set_clock(400);
+    assert_eq!(phone.fetch(&stack.url("/")).await.status, 200);
+    until("the session again", async || (length().await == 1).then_some(())).await;
+    let list = listed(&stack, &seen(&page, "subject"));
+    let one = &list["sessions"][0];
+    assert_eq!((&one["session"], &one["browser"]), (&json!(seen(&page, "session")), &json!("wechat_ios")));
+    assert!(one["seen"].as_u64().unwrap() >= one["created"].as_u64().unwrap() + 390, "{one}");
+}
+
+/// What 20,000 sessions cost Redis. The figure stands in the README.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_person_is_bounded() {
+    const SESSIONS: u64 = 20_000;
+    let redis = Redis::start().await;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let address = format!("127.0.0.1:{}", redis.port).parse().unwrap();
+    let store = Store::new(
+        Settings {
+            form: Form::One { address, database: 0 },
+            user: None,
+            password: None,
+            tls: false,
+            roots: None,
+            prefix: "wechat-authz".into(),
+            timeout: Duration::from_millis(300),
+        },
+        StoreMeter::default(),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+    let sealer: Arc<dyn Sealer> = Arc::new(Ring(key_ring(directory.path())));
+    let registry = Registry::new(store.clone(), sealer, registry::Settings::default(), OutboxMeter::default());
+    let registry = Arc::new(registry);
+    let (keeper, writer) = (store.clone(), Arc::clone(&registry));
+    let keeping = tokio::spawn(async move { tokio::join!(keeper.keep(), writer.keep()) });
+    tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.unwrap();
+    let now = clock::now();
+    let record = |person: u64, session: u64| SessionRecord {
+        session: wechat_authz::random::session_id(),
+        subject: format!("wx:wx0123456789abcdef:oAbCd0123456789-_EFGH{person:08}"),
+        app: "shop".into(),
+        flow: Flow::OfficialAccount,
+        created: Timestamp(now.0 + session),
+        ends: now.plus(Duration::from_secs(7 * 86_400)),
+        seen: Timestamp(now.0 + session),
+        browser: Some("wechat_android".into()),
+    };
+    let memory = async || {
+        let info: String = redis.ask(&["INFO", "memory"]).await;
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).unwrap().to_owned();
+        line.trim().parse::<u64>().unwrap()
+    };
+    let keys = async || redis.ask::<u64>(&["DBSIZE"]).await;
+    let begun = Instant::now();
+    let before = memory().await;
+    for person in 0..SESSIONS {
+        registry.began(record(person, 0));
+        if person % 5_000 == 4_999 {
+            until("the sessions", async || (keys().await > person).then_some(())).await;
+        }
+    }
+    let took = begun.elapsed();
+    let each = (memory().await - before) / SESSIONS;
+    let known = redis.ask::<Vec<String>>(&["KEYS", "*:sessions"]).await;
+    let usage: u64 = redis.ask(&["MEMORY", "USAGE", &known[0]]).await;
+
+    for person in 0..5_000 {
+        let profile = Profile {
+            nickname: "一个不短的昵称".into(),
+            avatar: "https://thirdwx.qlogo.cn/mmopen/vi_32/Q0j4TwGTfTJ0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ/132".into(),
+        };
+        let told = ProfileRecord { profile, unionid: "oUnIo0123456789-_PQRSTuvwxyz".into(), at: now };
+        registry.profile("shop", &record(person, 0).subject, &told);
+    }
+    let before = memory().await;
+    until("the profiles", async || (keys().await >= SESSIONS + 5_000).then_some(())).await;
+    let profile = (memory().await - before) / 5_000;
+    println!(
+        "{SESSIONS} sessions of as many people: {each} bytes each (MEMORY USAGE of one: {usage}), \
+         a profile {profile} bytes more; written in {took:?}"
+    );
+    assert!(each < 512 && usage < 512, "{each} {usage}");
+    assert!(profile < 1_024, "{profile}");
+
+    // One person with a thousand sessions has the last 64 listed.
+    (0..1_000).for_each(|session| registry.began(record(SESSIONS, session)));
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&record(SESSIONS, 0).subject));
+    until("the last session", async || {
+        let listed = registry.list(&record(SESSIONS, 0).subject, now).await;
+        (listed.sessions.first()?.created.0 == now.0 + 999 && redis.ask::<u64>(&["HLEN", &hash]).await == 64)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(redis.ask::<i64>(&["TTL", &hash]).await / 86_400, 6);
+    keeping.abort();
+}
+
+struct Ring(KeyRing);
+
+impl Sealer for Ring {
+    fn seal(&self, context: &str, plain: &[u8]) -> Option<String> {
+        self.0.seal(context, plain, clock::now())
+    }
+
+    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
+        self.0.open(context, sealed, most)
+    }
+}
