@@ -174,7 +174,10 @@ impl Admin {
         let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
         self.registry.tell(match asked {
             Asked::Session(session) => Event { session, ..event },
-            Asked::Subject(subject) => Event { subject, ..event },
+            Asked::Subject(subject) => {
+                self.apps.load().iter().for_each(|app| self.registry.forget_tokens(app, &subject));
+                Event { subject, ..event }
+            }
             Asked::App(app) => Event { app, ..event },
         });
         match (revoked.on_disk, shared) {
@@ -208,6 +211,8 @@ impl Admin {
             return told(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
         };
         let (subject, now) = (subject.1, clock::now());
+        let who = telemetry::redact(&subject);
+        tracing::info!(target: "audit", event = "list", subject = who, "listed by the admin door");
         let listed = self.registry.list(&subject, now).await;
         let alive = listed.sessions.iter().filter(|record| !self.is_revoked(record));
         let sessions: Vec<_> = alive

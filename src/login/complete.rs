@@ -243,8 +243,13 @@ impl Login {
         self.left(&live, "new_login", now);
     }
 
-    /// Tells that a session was left, and why.
-    pub fn left(&self, live: &LiveSession, reason: &'static str, now: Timestamp) {
+    /// Ends what goes with a session that its person leaves.
+    pub fn person_left(&self, live: &LiveSession, now: Timestamp) {
+        self.forget_tokens(&live.claims().aud, &live.claims().sub);
+        self.left(live, "person", now);
+    }
+
+    fn left(&self, live: &LiveSession, reason: &'static str, now: Timestamp) {
         let claims = live.claims();
         self.registry.ended(&claims.sub, &claims.sid);
         self.registry.tell(Event {

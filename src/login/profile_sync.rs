@@ -88,6 +88,12 @@ impl Login {
         }
     }
 
+    /// Forgets the tokens of a person who leaves.
+    pub(super) fn forget_tokens(&self, app: &str, subject: &str) {
+        self.memory.tokens.kept.invalidate(&(app.to_owned(), subject.to_owned()));
+        self.registry.forget_tokens(app, subject);
+    }
+
     /// Looks after the old profiles among those of sessions in use, one after the other.
     pub async fn look_after(&self, seen: &[Seen]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };

@@ -18,7 +18,7 @@ impl Pages {
         }
         if let Some(live) = self.session_to_end(visit) {
             self.login.sharing.end(live.claims(), visit.now).await;
-            self.login.left(&live, "person", visit.now);
+            self.login.person_left(&live, visit.now);
             self.metrics.session_revoked("logout");
             tracing::info!(
                 target: "audit", event = "logout", app = visit.app.name,

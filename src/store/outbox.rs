@@ -28,16 +28,19 @@ const PATIENCE: Duration = Duration::from_secs(3_600);
 /// Sessions of one subject in the list at most; beyond, those go that rested longest.
 pub(super) const MOST_OF_SUBJECT: usize = 64;
 
+/// No session ends later than this from now, two clocks' difference included: what says so is none of ours.
+const FURTHEST_END: Duration = Duration::from_secs(92 * 86_400);
+
 /// Events are gone so long after the last of them: an idle Redis ends up empty.
 const EVENTS_LIVE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Changes one subject's sessions, forgets what has ended, bounds their number, and gives the list its end.
-/// KEYS: the hash. ARGV: how many at most, then in fours: `B` sid head sealed (began), `S` sid time '' (seen),
+/// KEYS: the hash. ARGV: how many at most, how far from now (s) a session can end, then in fours: `B` sid head sealed (began), `S` sid time '' (seen),
 /// `E` sid '' '' (ended). Gives the sessions that were seen and are not listed.
 static CHANGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local unknown = {}
-        for i = 2, #ARGV, 4 do
+        for i = 3, #ARGV, 4 do
             local op, sid = ARGV[i], ARGV[i + 1]
             if op == 'E' then redis.call('HDEL', KEYS[1], sid)
             elseif op == 'B' then redis.call('HSET', KEYS[1], sid, ARGV[i + 2] .. ' ' .. ARGV[i + 3])
@@ -56,7 +59,7 @@ static CHANGE: LazyLock<Script> = LazyLock::new(|| {
         for i = 1, #all, 2 do
             local ends, seen = string.match(all[i + 1], '^(%d+) (%d+) ')
             ends, seen = tonumber(ends or '0'), tonumber(seen or '0')
-            if ends <= now then redis.call('HDEL', KEYS[1], all[i])
+            if ends <= now or ends > now + tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], all[i])
             else
                 alive[#alive + 1] = {all[i], seen}
                 last = math.max(last, ends)
@@ -81,6 +84,8 @@ pub(super) enum Change {
     Seen { sid: String, at: u64 },
     /// A session is over.
     Ended { sid: String },
+    /// A value is to go.
+    Drop { name: Name },
     /// A value of its own.
     Put { name: Name, sealed: String, lives: Duration },
 }
@@ -90,6 +95,7 @@ impl Change {
         64 + match self {
             Self::Began { sid, sealed, .. } => sid.len() + sealed.len(),
             Self::Seen { sid, .. } | Self::Ended { sid } => sid.len(),
+            Self::Drop { name } => name.as_str().len(),
             Self::Put { name, sealed, .. } => name.as_str().len() + sealed.len(),
         }
     }
@@ -316,11 +322,11 @@ impl Outbox {
     async fn write_subject(&self, subject: &str, changes: &[&Change], unknown: &mut Vec<String>) -> Result<(), Away> {
         let sessions = self.store.names().of_subject(subject, "sessions");
         let mut script = CHANGE.prepare_invoke();
-        script.key(&sessions).arg(MOST_OF_SUBJECT);
+        script.key(&sessions).arg(MOST_OF_SUBJECT).arg(FURTHEST_END.as_secs());
         let mut puts = redis::pipe();
         let (mut runs, mut writes) = (false, false);
         for change in changes {
-            runs |= !matches!(change, Change::Put { .. });
+            runs |= !matches!(change, Change::Put { .. } | Change::Drop { .. });
             match change {
                 Change::Began { sid, ends, seen, sealed } => {
                     script.arg("B").arg(sid).arg(format!("{ends} {seen}")).arg(sealed);
@@ -330,6 +336,10 @@ impl Outbox {
                 }
                 Change::Ended { sid } => {
                     script.arg("E").arg(sid).arg("").arg("");
+                }
+                Change::Drop { name } => {
+                    writes = true;
+                    puts.cmd("DEL").arg(name).ignore();
                 }
                 Change::Put { name, sealed, lives } => {
                     writes = true;

@@ -236,6 +236,15 @@ impl Registry {
         self.put(subject, &format!("wechat:{app}"), &text);
     }
 
+    /// Forgets WeChat's own tokens of `subject` at `app`: they would outlive the session they came with.
+    pub fn forget_tokens(&self, app: &str, subject: &str) {
+        if self.settings.keep_wechat_tokens {
+            let digest = digest_of(subject);
+            let name = self.store.names().of_subject(&digest, &format!("wechat:{app}"));
+            self.outbox.change(digest, Change::Drop { name });
+        }
+    }
+
     /// The stored profile of `subject` at `app`, if there is one.
     ///
     /// # Errors
@@ -319,7 +328,7 @@ impl Registry {
             if !self.store.is_up() {
                 epoch = self.store.connected_since(epoch).await;
                 // All instances meet a new master at once; they need not all come at once.
-                tokio::time::sleep(PAUSES.0 * 4).await;
+                tokio::time::sleep(PAUSES.0 * 4 * fastrand::u32(1..=4)).await;
                 continue;
             }
             tokio::time::sleep(GATHER).await;

@@ -292,6 +292,15 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
     for secret in &forbidden {
         assert!(!all.contains(secret.as_str()), "{secret} is in Redis:\n{all}");
     }
+    // Who leaves takes WeChat's tokens along; the others keep theirs.
+    let (mut leaver, page) = (phone, page);
+    leaver.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
+    let tokens = format!("{{{}}}:wechat:shop", name::digest_of(&seen(&page, "subject")));
+    until("no token of theirs", async || {
+        let left: Vec<_> = redis.keys().await.into_iter().filter(|(key, _)| key.ends_with(":wechat:shop")).collect();
+        (left.len() == 1 && !left[0].0.contains(&tokens)).then_some(())
+    })
+    .await;
     // Only the stream says who, because it is asked to.
     let quiet = dump(&redis, false).await;
     for user in ["小明", "小红"] {
@@ -621,6 +630,36 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
     let one = &list["sessions"][0];
     assert_eq!((&one["session"], &one["browser"]), (&json!(seen(&page, "session")), &json!("wechat_ios")));
     assert!(one["seen"].as_u64().unwrap() >= one["created"].as_u64().unwrap() + 390, "{one}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_keeps_all_of_it_too() {
+    let redis = Redis::with(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]).await;
+    redis.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    until("a cluster", async || {
+        redis.ask::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok").then_some(())
+    })
+    .await;
+    let more =
+        format!("{}redis:\n  cluster: [\"127.0.0.1:{}\"]\n  keep_wechat_tokens: true\n", stack::UNLIMITED, redis.port);
+    let stack = Stack::planned(Plan { more, ..with_profile() }).await;
+    std::fs::write(stack.directory.path().join("cli.yaml"), stack.configured()).unwrap();
+    group(&redis).await;
+    let (_, page) = consenting(&stack, "小明").await;
+    let (_, other) = consenting(&stack, "小红").await;
+    for end in [":sessions", ":profile:shop", ":wechat:shop"] {
+        until_keys(&redis, end, 2).await;
+    }
+    assert_eq!(events(&redis, 2).await.len(), 2);
+    for page in [&page, &other] {
+        let list = listed(&stack, &seen(page, "subject"));
+        assert_eq!(
+            (&list["from"], &list["sessions"][0]["session"]),
+            (&json!("all instances"), &json!(seen(page, "session")))
+        );
+        assert_eq!(list["profiles"]["shop"]["nickname"], nickname(page));
+    }
+    assert_eq!(stack.metric("wechat_authz_outbox_waiting{kind=\"records\"}").await, 0.0);
 }
 
 /// What 20,000 sessions cost Redis. The figure stands in the README.
