@@ -402,6 +402,41 @@ async fn what_happens_is_told_to_a_consumer_group_and_again_after_redis_was_away
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_or_is_full_gets_every_event_afterwards_at_least_once() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "", Plan::default()).await;
+    group(&redis).await;
+    // Before the answer or after it: where Redis did not say, it is told again, under the same id.
+    redis.signal("STOP");
+    let (_, hung) = person(&stack, "小明").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    redis.signal("CONT");
+    until("the first", async || (redis.ask::<u64>(&["XLEN", STREAM]).await >= 1).then_some(())).await;
+    redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let (mut full, page) = person(&stack, "小红").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(full.fetch(&stack.url("/")).await.status, 200);
+    assert!(stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await >= 1.0);
+    redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let mut told: HashMap<String, String> = HashMap::new();
+    until("both", async || {
+        told.extend(read(&redis, ">").await.into_iter().map(|event| (event["id"].clone(), event["session"].clone())));
+        (told.len() >= 2).then_some(())
+    })
+    .await;
+    let mut sessions: Vec<_> = told.into_values().collect();
+    let mut expected = vec![seen(&hung, "session"), seen(&page, "session")];
+    (sessions.sort(), expected.sort());
+    assert_eq!(sessions, expected);
+    until("the records too", async || {
+        let waiting = stack.metric("wechat_authz_outbox_waiting{kind=\"records\"}").await;
+        (waiting == 0.0).then_some(())
+    })
+    .await;
+    until_keys(&redis, ":sessions", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_writes_what_still_waits_and_subjects_can_be_digests() {
     let redis = Redis::start().await;
     let mut stack = stack_with(&redis, "  events: { subject: digest }\n", Plan::default()).await;
