@@ -99,7 +99,8 @@ fn not_ours(wanted: &str, prefix: &str) -> bool {
     readings(path).iter().all(|reading| {
         let plain = String::from_utf8_lossy(&without_dots(reading)).to_ascii_lowercase();
         let rest = plain.strip_prefix(&prefix.to_ascii_lowercase());
-        !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';']))
+        // A decoded `?` or `#` ends the path for a server that decodes before it parses.
+        !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';', '?', '#']))
     })
 }
 
@@ -238,6 +239,9 @@ mod tests {
             "/./_wechat/logout",
             "/_wechat;x/logout",
             "/_wechat?x",
+            "/_WECHAT%23",
+            "/_wechat%3fx",
+            "/_wechat%2523",
         ] {
             assert_eq!(accept(wanted), "https://shop.example.com/", "{wanted}");
         }
