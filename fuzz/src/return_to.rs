@@ -21,7 +21,11 @@ pub fn holds(data: &[u8]) {
         let theirs = ["code", "state", "nsukey", "wxsigntext", "isappinstalled", "from"];
         assert!(!theirs.contains(&name.as_ref()), "{name} goes along from WeChat: {to}");
     }
-    assert_eq!(accept(Some(&to.replacen("https://shop.example.com", "", 1)), app, PREFIX), to, "not the same twice");
+    assert_eq!(
+        accept(Some(to.strip_prefix("https://shop.example.com").unwrap_or(&to)), app, PREFIX),
+        to,
+        "not the same twice"
+    );
 
     let asked: String = form_urlencoded::Serializer::new(String::new()).append_pair("url", wanted).finish();
     for query in [asked.as_str(), wanted] {
