@@ -13,9 +13,9 @@ use crate::session::profiles::Known;
 use crate::session::token::Claims;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::{ProfileRecord, TokensRecord};
-use crate::wechat::{Application, Exchanged, Fault, OpenId, Profiled, Scope, UnionId};
+use crate::wechat::{Application, Class, Exchanged, Fault, OpenId, Profiled, Scope, UnionId};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Tokens kept at most; about 500 bytes each.
 const MOST: u64 = 20_000;
@@ -26,8 +26,8 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Who was looked after in vain is left alone for so long.
 const AGAIN: Duration = Duration::from_secs(15 * 60);
 
-/// Sessions looked at in one round at most; the others come with their next use.
-const MOST_A_ROUND: usize = 5_000;
+/// A round ends after so long, at the latest; whoever is left comes with the session's next use.
+const ROUND: Duration = Duration::from_secs(60);
 
 /// An access token is not used in its last minute.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -97,8 +97,11 @@ impl Login {
     /// Looks after the old profiles among those of sessions in use, one after the other.
     pub async fn look_after(&self, seen: &[Seen]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
-        for seen in seen.iter().take(MOST_A_ROUND) {
-            let claims = seen.claims();
+        let began = Instant::now();
+        for claims in seen.iter().map(Seen::claims) {
+            if began.elapsed() > ROUND {
+                break;
+            }
             let Some(app) = self.apps.values().find(|app| app.name == claims.aud) else { continue };
             let key = (claims.aud.clone(), claims.sub.clone());
             if !self.is_old(app, claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
@@ -142,6 +145,10 @@ impl Login {
             }
             Err(fault) => {
                 tracing::info!(app = app.name, %fault, "an old profile could not be brought up to date; it stays in use");
+                if fault.class() == Class::RestartLogin {
+                    // No token lives any more: WeChat need not be asked again before the next login.
+                    self.forget_tokens(&app.name, subject);
+                }
                 Outcome::Failed
             }
         }
@@ -164,25 +171,30 @@ impl Login {
         subject: &str,
         now: Timestamp,
     ) -> Result<Profiled, Fault> {
-        let openid = OpenId::parse(&tokens.openid);
-        let (Ok(openid), true) = (openid, now.plus(MARGIN) < tokens.access_until) else {
-            let fresh = self.client.refresh(application, &tokens.refresh).await?;
-            let told = self.client.userinfo(application, &fresh).await?;
-            if let Some(next) = self::tokens(application, &fresh, Some(tokens), now) {
-                self.keep_tokens(&app.name, subject, next);
+        if let Ok(openid) = OpenId::parse(&tokens.openid)
+            && now.plus(MARGIN) < tokens.access_until
+        {
+            let exchanged = Exchanged {
+                openid,
+                unionid: UnionId::parse(&tokens.unionid).ok(),
+                granted: Vec::new(),
+                snapshot: false,
+                access_token: tokens.access.clone(),
+                refresh_token: None,
+                expires_in: Duration::ZERO,
+            };
+            match self.client.userinfo(application, &exchanged).await {
+                // Dead before its time; there may be another.
+                Err(fault) if fault.class() == Class::RestartLogin => {}
+                told => return told,
             }
-            return Ok(told);
-        };
-        let exchanged = Exchanged {
-            openid,
-            unionid: UnionId::parse(&tokens.unionid).ok(),
-            granted: Vec::new(),
-            snapshot: false,
-            access_token: tokens.access.clone(),
-            refresh_token: None,
-            expires_in: Duration::ZERO,
-        };
-        self.client.userinfo(application, &exchanged).await
+        }
+        let fresh = self.client.refresh(application, &tokens.refresh).await?;
+        let told = self.client.userinfo(application, &fresh).await?;
+        if let Some(next) = self::tokens(application, &fresh, Some(tokens), now) {
+            self.keep_tokens(&app.name, subject, next);
+        }
+        Ok(told)
     }
 
     /// Takes what WeChat told at `at`; whether that is other than what was known.

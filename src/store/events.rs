@@ -15,7 +15,8 @@
 //!
 //! Never a token, code, cookie, nickname or avatar: who is told that a profile changed sees it with the person's next
 //! request. A session id opens nothing. Appended at least once: where Redis did not say whether it took an event, it is
-//! appended again.
+//! appended again. An instance that is killed loses what it had not appended yet; one that is told
+//! to end does not, while Redis is well.
 
 use crate::check::Flow;
 use crate::clock::Timestamp;

@@ -426,7 +426,8 @@ async fn a_redis_that_hangs_or_is_full_gets_every_event_afterwards_at_least_once
     .await;
     let mut sessions: Vec<_> = told.into_values().collect();
     let mut expected = vec![seen(&hung, "session"), seen(&page, "session")];
-    (sessions.sort(), expected.sort());
+    sessions.sort();
+    expected.sort();
     assert_eq!(sessions, expected);
     until("the records too", async || {
         let waiting = stack.metric("wechat_authz_outbox_waiting{kind=\"records\"}").await;
@@ -548,7 +549,7 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_instance_goes_on_with_wechats_tokens_only_where_they_are_kept() {
-    for (more, outcome) in [("  keep_wechat_tokens: true\n", "changed"), ("", "no_token")] {
+    for (more, expected) in [("  keep_wechat_tokens: true\n", "changed"), ("", "no_token")] {
         let redis = Redis::start().await;
         let wechat = format!("  profile_max_age: 1h\n{}", stack::PATIENT);
         let mut stack = stack_with(&redis, more, Plan { clock: true, wechat, ..with_profile() }).await;
@@ -558,10 +559,29 @@ async fn another_instance_goes_on_with_wechats_tokens_only_where_they_are_kept()
         stack.kill_authz();
         stack.restart_authz().await;
         stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
+        if !more.is_empty() {
+            // A token that is dead before its time: there is another.
+            stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
+        }
         stack.set_clock(3_700);
         passing(&stack, &mut phone).await;
-        let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
-        until(outcome, async || (stack.metric(&series).await >= 1.0).then_some(())).await;
+        let outcome = async |outcome: &str| {
+            let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
+            until(outcome, async || (stack.metric(&series).await >= 1.0).then_some(())).await;
+        };
+        outcome(expected).await;
+        if !more.is_empty() {
+            // Where no token lives any more, none is kept.
+            stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
+            stack.simulator.inject(Fault::at(Endpoint::RefreshToken, Effect::Errcode(42007)));
+            stack.set_clock(7_400);
+            passing(&stack, &mut phone).await;
+            outcome("failed").await;
+            until("no tokens", async || {
+                (!redis.keys().await.iter().any(|(key, _)| key.ends_with(":wechat:shop"))).then_some(())
+            })
+            .await;
+        }
     }
 }
 
