@@ -456,7 +456,9 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     let stack = stack_with(&redis, "  events: { max: 200000 }\n", Plan::default()).await;
     let fill =
         "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'v', '1', 'type', 'login', 'subject', 'wx:o' .. i) end";
-    redis.ask::<::redis::Value>(&["EVAL", fill, "1", "full", "120000"]).await;
+    for _ in 0..24 {
+        redis.ask::<::redis::Value>(&["EVAL", fill, "1", "full", "5000"]).await;
+    }
     // With them and without them by turns, so that what else this machine does slows both.
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..10 {
@@ -481,7 +483,8 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     let (with, without) = (median(&mut with), median(&mut without));
     let ratio = with.as_secs_f64() / without.as_secs_f64();
     println!("a login: {without:?}, and with 120,000 unread events {with:?}: {ratio:.2} times");
-    assert!(ratio < 1.25, "{without:?} and {with:?}");
+    // On a busy machine two medians differ by a fifth; what walked the stream would take many times as long.
+    assert!(ratio < 1.5, "{without:?} and {with:?}");
     redis.ask::<String>(&["RENAME", "full", STREAM]).await;
 
     // The bound is kept where it is lower; Redis drops some ten thousand at a time.
