@@ -17,6 +17,7 @@ use crate::random;
 use crate::store::{Away, Hearing, Store};
 use redis::Script;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -98,6 +99,8 @@ pub struct Sharing {
     pulled: Mutex<Pulled>,
     /// Somebody wants the whole list.
     whole: tokio::sync::Notify,
+    /// Redis did not take something that is in force here.
+    owed: AtomicBool,
 }
 
 /// Where the last fetch ended.
@@ -118,7 +121,14 @@ impl Sharing {
         if store.is_configured() {
             sessions.revocations.picture().expected_within(settings.stale_after);
         }
-        Self { sessions, store, settings, pulled: Mutex::default(), whole: tokio::sync::Notify::new() }
+        Self {
+            sessions,
+            store,
+            settings,
+            pulled: Mutex::default(),
+            whole: tokio::sync::Notify::new(),
+            owed: AtomicBool::new(false),
+        }
     }
 
     /// Revokes everywhere. It is in force here when this returns, whatever else went wrong.
@@ -147,6 +157,9 @@ impl Sharing {
             tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
         }
         let shared = self.push("revoke", std::slice::from_ref(&in_force), true).await;
+        if shared.is_err() {
+            self.owed.store(true, Ordering::Release);
+        }
         Revoked { on_disk, shared }
     }
 
@@ -163,12 +176,15 @@ impl Sharing {
     /// [`Away`]; the picture stays as it was and grows older.
     pub async fn reconcile(&self, now: Timestamp, whole: bool) -> Result<(), Away> {
         let mut pulled = self.pulled.lock().await;
-        let due = whole || pulled.mark.is_none() || pulled.count.is_multiple_of(WHOLE_EVERY);
+        let owed = self.owed.swap(false, Ordering::AcqRel);
+        let due = whole || owed || pulled.mark.is_none() || pulled.count.is_multiple_of(WHOLE_EVERY);
         // Clocks of a master and its successor differ, and a write may lie unfinished: look back a little.
         let overlap = 2 * self.settings.reconcile + Duration::from_secs(10);
         let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
         let from = if due { 0 } else { pulled.until_ms.saturating_sub(overlap) };
-        let (until_ms, mark, members) = self.pull(from).await?;
+        let (until_ms, mark, members) = self.pull(from).await.inspect_err(|_| {
+            self.owed.fetch_or(owed, Ordering::AcqRel);
+        })?;
         let emptied = pulled.mark.as_ref().is_some_and(|known| *known != mark);
         if emptied && !due {
             tracing::warn!("redis was emptied: what this instance knows of revocations is put back");
@@ -177,8 +193,9 @@ impl Sharing {
             return Box::pin(self.reconcile(now, true)).await;
         }
         self.sessions.revocations.merge(members.iter().filter_map(|member| read(member, now)));
-        if due {
-            self.put_back(&members, now).await?;
+        if due && self.put_back(&members, now).await.is_err() {
+            // What others know is known here; what they lack is offered again next time.
+            self.owed.store(true, Ordering::Release);
         }
         *pulled = Pulled { mark: Some(mark), until_ms, count: pulled.count.wrapping_add(1) };
         self.sessions.revocations.picture().completed();
@@ -244,6 +261,18 @@ impl Sharing {
             script.arg(revocation::render(revocation)).arg(revocation.until);
         }
         self.store.run::<u64>(kind, &script).await.map(drop)
+    }
+
+    /// Learns what is revoked before the first check is answered, as far as Redis can be had within `patience`: who has
+    /// just started must not let somebody in whom the others refuse.
+    pub async fn first_look(&self, patience: Duration) {
+        let look = async {
+            self.store.tried().await;
+            if self.store.is_up() {
+                let _ = self.reconcile(clock::now(), true).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, look).await;
     }
 
     /// Keeps in step, for ever. Returns at once without Redis.

@@ -38,6 +38,8 @@ pub(super) struct Link {
     wire: ArcSwapOption<Wire>,
     /// Grows with each new connection.
     epoch: watch::Sender<u64>,
+    /// Whether the first search for a connection is over.
+    tried: watch::Sender<bool>,
     /// Somebody doubts the connection.
     doubted: Notify,
     room: Semaphore,
@@ -52,6 +54,7 @@ impl Link {
             settings: ArcSwap::from_pointee(settings),
             wire: ArcSwapOption::empty(),
             epoch: watch::Sender::new(0),
+            tried: watch::Sender::new(false),
             doubted: Notify::new(),
             room: Semaphore::new(MOST_CALLS),
             refused: Mutex::default(),
@@ -80,6 +83,11 @@ impl Link {
             // Cannot be: this link holds the sender.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Waits until the first search for a connection is over, however it ended.
+    pub(super) async fn tried(&self) {
+        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
     }
 
     /// One call, within the configured time.
@@ -204,6 +212,7 @@ impl Link {
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
+            self.tried.send_replace(true);
             sleep(pause.mul_f64(fastrand::f64()) + PAUSES.0).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -212,6 +221,7 @@ impl Link {
     /// Lends `wire` to the calls until it is of no use; why it is not.
     async fn watch_over(&self, wire: Arc<Wire>) -> String {
         self.wire.store(Some(Arc::clone(&wire)));
+        self.tried.send_replace(true);
         self.epoch.send_modify(|epoch| *epoch += 1);
         let patience = if matches!(*wire, Wire::Cluster(_)) { FAILED_PROBES } else { 1 };
         let mut failed = 0;

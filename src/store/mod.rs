@@ -118,6 +118,13 @@ impl Store {
         }
     }
 
+    /// Waits until the first search for a connection is over, however it ended. Not at all where there is no Redis.
+    pub async fn tried(&self) {
+        if let Some(link) = &self.link {
+            link.tried().await;
+        }
+    }
+
     /// Waits until a connection has been made since `epoch`, and gives the new epoch. For ever where there is no Redis.
     pub async fn connected_since(&self, epoch: u64) -> u64 {
         match &self.link {

@@ -214,8 +214,19 @@ impl Browser {
         self.ask("GET", url, &[("accept", "application/json")], "").await
     }
 
+    /// Asks as for a page; none where no answer comes.
+    pub async fn try_get(&mut self, url: &str) -> Option<Answer> {
+        self.try_ask("GET", url, &[("accept", HTML)], "").await
+    }
+
     /// One request and its answer; cookies go along and are kept, redirects are not followed.
     pub async fn ask(&mut self, method: &str, url: &str, lines: &[(&str, &str)], body: &str) -> Answer {
+        let answer = self.try_ask(method, url, lines, body).await;
+        answer.unwrap_or_else(|| panic!("no answer: {method} {url}"))
+    }
+
+    /// The same; none where no answer comes.
+    async fn try_ask(&mut self, method: &str, url: &str, lines: &[(&str, &str)], body: &str) -> Option<Answer> {
         let parsed = url::Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
         let host = parsed.host_str().unwrap().to_owned();
         let port = parsed.port_or_known_default().unwrap();
@@ -243,10 +254,9 @@ impl Browser {
         }
         head.push_str(&format!("connection: close\r\n\r\n{body}"));
         let address: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-        let answer = raw_from(self.from, address, head.as_bytes()).await;
-        let answer = answer.unwrap_or_else(|| panic!("no answer: {method} {url}"));
+        let answer = raw_from(self.from, address, head.as_bytes()).await?;
         self.keep(&answer, &format!("{host}:{port}"));
-        answer
+        Some(answer)
     }
 
     /// Keeps what an answer sets, as strictly as a browser that knows cookie prefixes.

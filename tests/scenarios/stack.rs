@@ -90,7 +90,7 @@ pub struct Stack {
     canaries: Mutex<Vec<String>>,
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -100,7 +100,7 @@ pub fn program() -> PathBuf {
 }
 
 /// The library that gives a process another wall clock.
-fn faketime() -> PathBuf {
+pub fn faketime() -> PathBuf {
     let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
     let library = |place: &str| PathBuf::from(format!("/usr/lib/{place}/faketime/libfaketimeMT.so.1"));
     places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")

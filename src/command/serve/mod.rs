@@ -39,6 +39,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use world::World;
 
+/// How long the start waits for what others have revoked; where Redis says nothing, a start takes no longer than this.
+const FIRST_LOOK: Duration = Duration::from_millis(800);
+
 /// How long the end waits for what is to be written to Redis.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -99,6 +102,11 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     let ended = runtime.block_on(async {
         let drain = Drain::new(settings.drain.delay, settings.drain.deadline, parts.tasks.clone());
         // The checks come first: whoever fills the pages' share leaves theirs alone.
+        let kept = Arc::clone(&parts);
+        let keeping = tokio::spawn(async move {
+            tokio::join!(kept.store.keep(), kept.sharing.keep_in_step(), kept.registry.keep())
+        });
+        parts.sharing.first_look(FIRST_LOOK).await;
         let files = open_files();
         let check = Door::bind(&settings.listen.check, Budget::check().at_most(files / 10 * 6)).await?;
         let pages = Door::bind(&settings.listen.pages, Budget::pages().at_most(files / 10 * 2)).await?;
@@ -112,8 +120,6 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
             parts.open(pages, "pages", pages_handler(&world), &drain, crate::pages::broken),
         ];
         let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
-        let kept = Arc::clone(&parts);
-        let keeping = tokio::spawn(async move { tokio::join!(kept.store.keep(), kept.sharing.keep_in_step(), kept.registry.keep()) });
         parts.readiness.started();
         told_to_end().await?;
         tracing::info!("draining: not ready any more, finishing what is under way");

@@ -1,0 +1,86 @@
+//! Faults, made on purpose under a steady load, each with its pass line in figures.
+//!
+//! `tests/faults/run` starts this; `tests/faults/README.md` says what each fault does and when it is passed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+#[path = "../scenarios/client.rs"]
+mod client;
+mod faults;
+mod fleet;
+mod load;
+mod proxy;
+#[path = "../scenarios/redis.rs"]
+mod redis;
+mod servers;
+#[path = "../scenarios/stack.rs"]
+mod stack;
+mod trial;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+use trial::Row;
+
+const USAGE: &str = "\
+tests/faults/run                all faults
+tests/faults/run --short        those that take a few seconds each
+tests/faults/run NAME...        these
+tests/faults/run --list         their names";
+
+/// Faults that are made at once, each in a deployment of its own. They wait more than they work.
+const AT_ONCE: usize = 2;
+
+async fn all(chosen: &[&faults::Fault]) -> Vec<Row> {
+    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut under_way = tokio::task::JoinSet::new();
+    for fault in chosen {
+        let (name, run, places) = (fault.name, fault.run, Arc::clone(&places));
+        under_way.spawn(async move {
+            let _place = places.acquire_owned().await;
+            // In a task of its own, so that one that panics is a row that does not hold.
+            tokio::spawn(async move { run().await }).await.unwrap_or_else(|_| Row::broken(name))
+        });
+    }
+    let mut rows = Vec::new();
+    while let Some(row) = under_way.join_next().await {
+        let row = row.expect("it catches its panics");
+        row.print();
+        rows.push(row);
+    }
+    rows
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flags: BTreeSet<&str> = arguments.iter().map(String::as_str).filter(|word| word.starts_with("--")).collect();
+    let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    if flags.contains("--list") {
+        for fault in faults::ALL {
+            println!("{:<24} {}", fault.name, if fault.short { "short" } else { "" });
+        }
+        return ExitCode::SUCCESS;
+    }
+    let unknown: Vec<&&str> =
+        names.iter().filter(|name| faults::ALL.iter().all(|fault| fault.name != **name)).collect();
+    if !unknown.is_empty() || flags.iter().any(|flag| !matches!(*flag, "--short" | "--quiet" | "--nocapture")) {
+        eprintln!("{USAGE}\n\nunknown: {unknown:?}");
+        return ExitCode::from(2);
+    }
+    // As one of `cargo test`'s targets this runs the short ones: everything else is started by name.
+    let short = flags.contains("--short") || std::env::var_os("FAULTS").is_none();
+    let chosen: Vec<&faults::Fault> = faults::ALL
+        .iter()
+        .filter(|fault| if names.is_empty() { fault.short || !short } else { names.contains(&fault.name) })
+        .collect();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let begun = Instant::now();
+    trial::head();
+    let mut rows: Vec<Row> = runtime.block_on(all(&chosen));
+    rows.sort_by_key(|row| faults::ALL.iter().position(|fault| fault.name == row.fault));
+    trial::foot(begun.elapsed());
+    trial::write(&rows);
+    if rows.iter().all(|row| row.holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

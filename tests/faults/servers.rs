@@ -1,0 +1,203 @@
+//! Redis as it is run in earnest: a master with a replica and three Sentinels, and a Cluster of six nodes.
+
+use crate::fleet::end;
+use crate::stack::free_port;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process of Redis's.
+pub struct Node {
+    pub port: u16,
+    child: Option<Child>,
+}
+
+impl Node {
+    fn start(program: &str, arguments: &[String], port: u16) -> Self {
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("Debian's packages redis-server and redis-sentinel");
+        Self { port, child: Some(child) }
+    }
+
+    pub fn kill(&mut self) {
+        end(self.child.take());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What `redis-cli` says.
+pub fn cli(port: u16, words: &[&str]) -> String {
+    let said = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
+    String::from_utf8_lossy(&said.stdout).trim().to_owned()
+}
+
+async fn until(what: &str, within: Duration, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < within, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn server(directory: &std::path::Path, port: u16, more: &[&str]) -> Node {
+    let place = directory.join(port.to_string());
+    std::fs::create_dir_all(&place).unwrap();
+    let mut arguments: Vec<String> =
+        ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            .map(str::to_owned)
+            .to_vec();
+    arguments.extend(["--dir".to_owned(), place.display().to_string(), "--logfile".to_owned(), "log".to_owned()]);
+    arguments.extend(more.iter().map(|&word| word.to_owned()));
+    Node::start("redis-server", &arguments, port)
+}
+
+/// A master, its replica, and three Sentinels that watch them.
+pub struct Sentinels {
+    pub nodes: Vec<Node>,
+    sentinels: Vec<Node>,
+    _directory: tempfile::TempDir,
+}
+
+impl Sentinels {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (master, replica) = (free_port(), free_port());
+        let of = format!("127.0.0.1 {master}");
+        let nodes = vec![
+            server(directory.path(), master, &["--repl-diskless-sync-delay", "0"]),
+            server(directory.path(), replica, &["--replicaof", &of, "--repl-diskless-sync-delay", "0"]),
+        ];
+        until("the replica", Duration::from_secs(20), || cli(replica, &["ROLE"]).contains("connected")).await;
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            let port = free_port();
+            let file = directory.path().join(format!("sentinel-{port}.conf"));
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\ndir {}\nlogfile sentinel-{port}.log\nsentinel monitor it 127.0.0.1 {master} 2\n\
+                 sentinel down-after-milliseconds it 1000\nsentinel failover-timeout it 5000\n",
+                directory.path().display()
+            );
+            std::fs::write(&file, text).unwrap();
+            sentinels.push(Node::start("redis-sentinel", &[file.display().to_string()], port));
+        }
+        let all = Self { nodes, sentinels, _directory: directory };
+        for sentinel in &all.sentinels {
+            let knows = || cli(sentinel.port, &["SENTINEL", "CKQUORUM", "it"]).starts_with("OK 3");
+            until("the Sentinels' quorum", Duration::from_secs(20), knows).await;
+            let replica = || !cli(sentinel.port, &["SENTINEL", "REPLICAS", "it"]).is_empty();
+            until("the Sentinels' replica", Duration::from_secs(20), replica).await;
+        }
+        all
+    }
+
+    pub fn configuration(&self) -> String {
+        let addresses: Vec<String> = self.sentinels.iter().map(|node| format!("\"127.0.0.1:{}\"", node.port)).collect();
+        format!("redis:\n  reconcile: 2s\n  sentinel: {{ master: it, addresses: [{}] }}\n", addresses.join(", "))
+    }
+
+    /// The master's place among the nodes, as a Sentinel knows it.
+    pub fn master(&self) -> usize {
+        let said = cli(self.sentinels[0].port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "it"]);
+        let port = said.lines().last().unwrap_or_default().parse().unwrap_or(0);
+        self.nodes.iter().position(|node| node.port == port).unwrap_or(usize::MAX)
+    }
+
+    /// Has the Sentinels change the master, though it is well.
+    pub fn fail_over(&self) {
+        cli(self.sentinels[0].port, &["SENTINEL", "FAILOVER", "it"]);
+    }
+
+    pub async fn until_master_is_not(&self, former: usize) {
+        until("another master", Duration::from_secs(30), || {
+            let now = self.master();
+            now != former && now < self.nodes.len() && cli(self.nodes[now].port, &["ROLE"]).starts_with("master")
+        })
+        .await;
+    }
+}
+
+/// Three masters and three replicas.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    _directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut nodes = Vec::new();
+        for _ in 0..6 {
+            let (port, bus) = (free_port(), free_port());
+            let more =
+                ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--cluster-node-timeout", "1500"];
+            nodes.push(server(directory.path(), port, &more));
+        }
+        for node in &nodes {
+            until("a node", Duration::from_secs(20), || cli(node.port, &["PING"]) == "PONG").await;
+        }
+        let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addresses.iter().map(String::as_str));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        let said = tokio::task::block_in_place(|| cli(nodes[0].port, &create));
+        assert!(said.contains("All 16384 slots covered"), "{said}");
+        for node in &nodes {
+            until("the Cluster", Duration::from_secs(30), || {
+                cli(node.port, &["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            })
+            .await;
+        }
+        Self { nodes, _directory: directory }
+    }
+
+    pub fn configuration(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| format!("\"127.0.0.1:{}\"", node.port)).collect();
+        format!("redis:\n  reconcile: 2s\n  cluster: [{}]\n", addresses.join(", "))
+    }
+
+    /// Places of the nodes that are masters.
+    pub fn masters(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|at| cli(self.nodes[*at].port, &["ROLE"]).starts_with("master")).collect()
+    }
+
+    /// Moves half of all slots, while they are used.
+    pub fn reshard(&self) {
+        let masters = self.masters();
+        let id = |at: usize| cli(self.nodes[at].port, &["CLUSTER", "MYID"]);
+        let address = format!("127.0.0.1:{}", self.nodes[masters[0]].port);
+        let (from, to) = (format!("{},{}", id(masters[1]), id(masters[2])), id(masters[0]));
+        let said = cli(
+            self.nodes[masters[0]].port,
+            &[
+                "--cluster",
+                "reshard",
+                &address,
+                "--cluster-from",
+                &from,
+                "--cluster-to",
+                &to,
+                "--cluster-slots",
+                "8192",
+                "--cluster-yes",
+                "--cluster-pipeline",
+                "50",
+            ],
+        );
+        assert!(!said.contains("[ERR]"), "{said}");
+    }
+
+    pub async fn until_ok(&self) {
+        until("a whole Cluster", Duration::from_secs(30), || {
+            self.nodes.iter().any(|node| cli(node.port, &["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+        })
+        .await;
+    }
+}
