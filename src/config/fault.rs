@@ -79,7 +79,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
+            write!(f, "{}: ", Visible(&self.path))?;
         }
         write!(f, "{}; {}", self.found, self.wanted)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
@@ -210,6 +210,14 @@ mod tests {
              X: a.b: unknown key; leave it out"
         );
         assert_eq!(Faults::of(vec![]), None);
+    }
+
+    /// An unknown key is named as it was written, and a quoted one can hold anything.
+    #[test]
+    fn no_key_steers_the_terminal() {
+        let line = Place::Line { file: "c\u{1b}.yaml".into(), line: 1, column: 1 };
+        let text = Fault::new(line, "apps[0].\u{1b}[31m\t\u{202e}x", "unknown key", "leave it out").to_string();
+        assert_eq!(text, "c\u{fffd}.yaml:1: apps[0].\u{fffd}[31m\u{fffd}\u{fffd}x: unknown key; leave it out");
     }
 
     #[test]
