@@ -1,0 +1,168 @@
+"""Everything that is measured, started at once: a gateway and an auth process of its own for each case, at rest until
+their turn, so that no case fills another's cache or memory."""
+import shutil
+import subprocess
+
+import gateways
+from gateways import COOKIE, ROOT
+from processes import Failure, Processes, cores, fetch, free_port, memory_mib
+
+HOST = "shop.localhost:8080"
+ORIGIN = f"http://{HOST}"
+TARGET = "/orders?page=2"
+APPID, SECRET = "wx00000000000000a1", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+AGENT = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+         "Mobile/15E148 MicroMessenger/8.0.50(0x18003237) NetType/WIFI Language/zh_CN")
+
+
+class Side:
+    """One case's processes and addresses."""
+
+    envoy = auth = simulator = None
+    edge = check = pages = ops = 0
+
+
+class Stage:
+    def __init__(self, directory, build, cases, amounts):
+        self.directory, self.cases, self.amounts = directory, cases, amounts
+        self.processes = Processes(directory)
+        self.gateway_core, self.other_core = cores()
+        self.program, self.tools = build / "wechat-authz", build / "bench-tools"
+        self.simulator_program = build / "wechat-simulator"
+        self.envoy = ROOT / "target/envoy/1.40.0/envoy"
+        self.sides = {}
+        self.upstream = None
+
+    def tool(self, *command, core=None):
+        core = self.other_core if core is None else core
+        return self.processes.run([self.tools, *command], core)
+
+    def issuer(self):
+        return ["--keys", self.directory / "keys", "--issuer", ORIGIN, "--audience", "shop"]
+
+    def file(self, tokens):
+        return self.directory / f"{tokens}.tokens"
+
+    def first(self, tokens):
+        """A file's first token."""
+        with open(self.file(tokens)) as file:
+            return file.readline().strip()
+
+    def prepare(self):
+        """Keys, secrets and tokens."""
+        subprocess.run([self.program, "keygen", self.directory / "keys"], check=True, stdout=subprocess.DEVNULL)
+        (self.directory / "oa.secret").write_text(SECRET)
+        kinds = {"one": ("live", 1), "many": ("live", self.amounts["many"]), "unseen": ("live", self.amounts["unseen"])}
+        kinds |= {"ended": ("ended", self.amounts["ended"]), "forged": ("forged", self.amounts["forged"])}
+        kinds |= {"one_forged": ("forged", 1)}
+        wanted = {case.tokens for case in self.cases} | {"one", "one_forged"}
+        for name in sorted(wanted & kinds.keys()):
+            kind, count = kinds[name]
+            printed = self.tool("mint", *self.issuer(), "--kind", kind, "--count", count)
+            self.file(name).write_text(printed)
+
+    def start_auth(self, name, limits="", way="h1", simulator=None, core=None):
+        """A wechat-authz of its own; gives its side."""
+        side = Side()
+        side.pages, side.ops, port = free_port(), free_port(), free_port()
+        side.check = f"unix:{self.directory}/{name}.sock" if way == "unix" else f"127.0.0.1:{port}"
+        wechat = f"http://127.0.0.1:{simulator}" if simulator else "http://127.0.0.1:9"
+        side.config = self.directory / f"{name}.yaml"
+        # A token lives for an hour, so that none is renewed while its case is measured.
+        side.config.write_text(
+            f"listen: {{ check: \"{side.check}\", pages: \"127.0.0.1:{side.pages}\", ops: \"127.0.0.1:{side.ops}\" }}\n"
+            f"keys: {{ directory: keys, sign_after: 0s }}\n"
+            f"wechat: {{ open: \"{wechat}\", api: \"{wechat}\" }}\n"
+            f"apps:\n- name: shop\n  origin: {ORIGIN}\n"
+            f"  official_account: {{ appid: {APPID}, secret_file: ./oa.secret }}\n"
+            f"  session: {{ token_lifetime: 1h }}\n"
+            f"limits: {{ {limits} }}\n"
+        )
+        command = [self.program, "serve", "--config", side.config]
+        side.auth = self.processes.start(name, command, self.other_core if core is None else core)
+        return side
+
+    def wait_auth(self, side):
+        self.processes.wait(side.auth, f"http://127.0.0.1:{side.ops}/readyz")
+
+    def start(self):
+        """All of it."""
+        self.app = free_port()
+        answer = [self.tools, "answer", "--listen"]
+        said = ["--header", "content-type:text/plain", "--body", "ok"]
+        self.upstream = self.processes.start("upstream", [*answer, f"127.0.0.1:{self.app}", *said], self.other_core)
+        for case in self.cases:
+            if case.asked != "ours":
+                self.sides[case.name] = Side()
+                continue
+            port = None
+            if case.mode == "login":
+                port = free_port()
+                account = f"{APPID}:{SECRET}@{HOST.partition(':')[0]}"
+                command = [self.simulator_program, "--listen", f"127.0.0.1:{port}", "--any-port", "--quiet"]
+                command += ["--official-account", account]
+                simulator = self.processes.start("simulator", command, self.other_core)
+            self.sides[case.name] = side = self.start_auth(case.name, case.limits, case.way, port)
+            if port:
+                side.simulator, side.simulator_at = simulator, f"http://127.0.0.1:{port}"
+                self.processes.wait(simulator, f"{side.simulator_at}/_sim/clock")
+        self.model = self.start_auth("model")
+        self.wait_auth(self.model)
+        self.headers = self.our_headers()
+        _, _, self.jwks = fetch(f"http://127.0.0.1:{self.model.pages}/_wechat/jwks.json", {"Host": HOST})
+        for case in self.cases:
+            side = self.sides[case.name]
+            if case.asked == "ours":
+                self.wait_auth(side)
+            elif case.asked == "floor":
+                port = free_port()
+                side.check = f"127.0.0.1:{port}"
+                command = [*answer, side.check, *self.headers, *(["--h2c"] if case.way == "h2c" else [])]
+                side.auth = self.processes.start(case.name, command, self.other_core)
+            self.start_envoy(case, side)
+        for case in self.cases:
+            side = self.sides[case.name]
+            self.processes.wait(side.envoy, f"http://127.0.0.1:{side.admin}/ready", within=60)
+
+    def our_headers(self):
+        """What a check with a session is answered, so that the floor answers the same."""
+        said = {"Host": HOST, "Cookie": self.cookie("one"), "User-Agent": AGENT}
+        status, headers, _ = fetch(f"http://{self.model.check}{TARGET}", said)
+        if status != 200:
+            raise Failure(f"a check with a session was answered {status}")
+        return [
+            part for name, value in headers.items() if name not in ("date", "content-length", "connection")
+            for part in ("--header", f"{name}:{value}")
+        ]
+
+    def start_envoy(self, case, side):
+        side.edge, side.admin = free_port(), free_port()
+        text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c")
+        if case.gateway == "none":
+            text = gateways.without_check(text)
+        elif case.gateway != "check":
+            cached = case.gateway != "native"
+            text = gateways.with_jwt(text, self.jwks, ORIGIN, "shop", cached, then_ask=case.gateway == "fast")
+        file = self.directory / f"{case.name}.envoy.yaml"
+        file.write_text(text)
+        command = [self.envoy, "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "-c", file]
+        side.envoy = self.processes.start(f"{case.name}.envoy", command, self.gateway_core, quiet=True)
+
+    def cookie(self, tokens):
+        return f"theme=dark; {COOKIE}={self.first(tokens)}"
+
+    def request_headers(self, case):
+        """The headers of a case's request; of the most frequent one where there are several."""
+        headers = {"Host": HOST, "User-Agent": AGENT, "Accept": case.accept, "Accept-Language": "zh-CN,zh;q=0.9"}
+        if case.tokens:
+            headers["Cookie"] = self.cookie("one" if case.mode == "sometimes" else case.tokens)
+        return headers
+
+    def idle_mib(self):
+        """The memory of an auth process that has answered nothing but whether it is ready."""
+        return max(memory_mib(side.auth, "VmRSS") for case in self.cases
+                   if case.asked == "ours" for side in [self.sides[case.name]])
+
+    def end(self):
+        self.processes.end()
+        shutil.rmtree(self.directory, ignore_errors=True)
