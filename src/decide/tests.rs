@@ -268,6 +268,38 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
 }
 
 #[test]
+fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
+    use Reason::*;
+    let (fixture, stranger) = (fixture(), self::fixture());
+    let alice = fixture.alice.token.as_str();
+    let (signed, signature) = alice.rsplit_once('.').unwrap();
+    let turned = if signature.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{signed}.{turned}{}", &signature[1..]);
+    let past = NOW.plus(Duration::from_secs(7 * 86_400));
+    // As another instance sees it, or this one after a restart: nothing is known of any token.
+    fixture.decider.sessions.settings_changed();
+    for (token, now, reason) in [
+        (stranger.alice.token.as_str(), NOW, TokenUnknownKey),
+        (forged.as_str(), NOW, TokenForged),
+        (forged.as_str(), NOW, TokenForged),
+        (alice, past, SessionExpired),
+        (alice, Timestamp(NOW.0 - 60), TokenMalformed),
+    ] {
+        let decision = fixture.decider.decide(&check(SHOP, "/", Credential::Cookie(token)), now);
+        assert_eq!((word(&decision), decision.reason()), ("login", reason));
+    }
+    // Each unseen token costs a signature check, and an address has three of them.
+    let answers = (10..14).map(|at| {
+        let at = signed.len() + at;
+        let turned = if forged[at..].starts_with('A') { "B" } else { "A" };
+        let other = format!("{}{turned}{}", &forged[..at], &forged[at + 1..]);
+        let elsewhere = Check { client: [203, 0, 113, 10].into(), ..check(SHOP, "/", Credential::Bearer(&other)) };
+        fixture.decider.decide(&elsewhere, NOW).reason()
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), [TokenForged, TokenForged, TokenForged, TooManyNewTokens]);
+}
+
+#[test]
 fn limits_stop_strangers_and_never_the_logged_in() {
     let fixture = fixture();
     let stranger = || fixture.decider.decide(&check(SHOP, "/", Credential::Absent), NOW);

@@ -131,6 +131,7 @@ mod tests {
             "x-forwarded-for:17",
             "x-forwarded-for:-1",
             "auto",
+            "cookie:a",
         ] {
             assert_eq!(text.parse::<ClientAddress>(), Err(ClientAddressFault), "{text}");
         }

@@ -270,6 +270,11 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_answer_nobody_passes() {
+        assert_eq!(text(denied()), "403\ncache-control: no-store\n\n");
+    }
+
+    #[test]
     fn what_shows_a_session_is_taken_from_what_the_application_sees() {
         for (lines, known, header_is) in [
             (&[("cookie", "a=1; __Host-wechat_session=s")][..], true, Some(("cookie", "a=1"))),
