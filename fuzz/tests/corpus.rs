@@ -1,8 +1,14 @@
 //! The committed corpus holds, findings of the past among it; no libFuzzer is needed for that.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
-use wechat_authz_fuzz::TARGETS;
+use wechat_authz::config::{self, settings};
+use wechat_authz::gateway;
+use wechat_authz::login::flow;
+use wechat_authz_fuzz::template::expand;
+use wechat_authz_fuzz::world::{NOW, world};
+use wechat_authz_fuzz::{TARGETS, check, token};
 
 /// Beyond, a corpus is no longer looked at by anybody.
 const MOST_FILES: usize = 60;
@@ -29,4 +35,55 @@ fn every_corpus_has_a_target() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(wechat_authz_fuzz::target(&name).is_some(), "{name} is no target");
     }
+}
+
+fn committed(name: &str) -> Vec<u8> {
+    let bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)).unwrap();
+    expand(&bytes, |name| world().value(name))
+}
+
+/// A search that never came as far as an allow would prove nothing about one.
+#[test]
+fn searches_start_from_both_sides_of_each_promise() {
+    let world = world();
+    for (name, strict, mixed) in [
+        ("page-with-session", 200, 200),
+        ("only-our-cookie", 200, 200),
+        ("session-near-its-end", 200, 200),
+        ("bearer", 200, 200),
+        ("joined-by-comma", 200, 200),
+        ("blog-session-at-the-blog", 200, 200),
+        ("host-in-capitals-with-port", 200, 200),
+        ("public", 401, 200),
+        ("optional", 401, 200),
+        ("private-below-public", 401, 401),
+        ("page-without-session", 302, 302),
+        ("planted-by-a-sibling", 401, 401),
+        ("flipped-signature", 401, 401),
+        ("revoked", 401, 401),
+        ("blog-session-at-the-shop", 401, 401),
+        ("two-sessions", 401, 401),
+        ("encoded-dots", 403, 403),
+        ("parameters", 403, 403),
+        ("connect", 403, 403),
+    ] {
+        let request = check::request(&committed(&format!("check/{name}"))).unwrap();
+        for (decider, status) in [(&world.strict, strict), (&world.mixed, mixed)] {
+            let peer = Ipv4Addr::LOCALHOST.into();
+            let answer = gateway::check(&request, peer, &world.envoy, decider, &world.metrics, NOW);
+            assert_eq!(answer.status(), status, "{name}");
+        }
+    }
+    for (name, good) in [("signed-good", true), ("signed-all-claims", true), ("signed-doubled-claim", false)] {
+        let text = committed(&format!("token/{name}"));
+        let mut lines = text.splitn(3, |byte| *byte == b'\n').skip(1);
+        assert_eq!(token::accepts(&token::signed(lines.next().unwrap(), lines.next().unwrap())), good, "{name}");
+    }
+    let own = String::from_utf8(committed("flow/own")).unwrap();
+    let (state, cookie) = own.split_once('\n').unwrap();
+    let headers = http::HeaderMap::from_iter([(http::header::COOKIE, cookie.parse().unwrap())]);
+    assert!(flow::open(world.shop(), state, &headers, &world.sessions.keys, NOW).is_some());
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz.yaml");
+    let read = config::read(&committed("config/whole.yaml"), file.into(), std::iter::empty()).unwrap();
+    assert!(settings::understand(read).is_ok());
 }
