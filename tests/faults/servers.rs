@@ -136,8 +136,16 @@ impl Cluster {
         let mut nodes = Vec::new();
         for _ in 0..6 {
             let (port, bus) = (free_port(), free_port());
-            let more =
-                ["--cluster-enabled", "yes", "--cluster-port", &bus.to_string(), "--cluster-node-timeout", "1500"];
+            let more = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus.to_string(),
+                "--cluster-node-timeout",
+                "1500",
+                "--repl-diskless-sync-delay",
+                "0",
+            ];
             nodes.push(server(directory.path(), port, &more));
         }
         for node in &nodes {
@@ -155,7 +163,16 @@ impl Cluster {
             })
             .await;
         }
-        Self { nodes, _directory: directory }
+        let cluster = Self { nodes, _directory: directory };
+        // A replica that has never been in step may not take over.
+        for node in &cluster.nodes {
+            until("the replicas", Duration::from_secs(30), || {
+                let role = cli(node.port, &["ROLE"]);
+                role.starts_with("master") || role.contains("connected")
+            })
+            .await;
+        }
+        cluster
     }
 
     pub fn configuration(&self) -> String {
