@@ -79,9 +79,8 @@ class Meter:
             "errors": errors,
         }
         if side.simulator:
-            # The generator's core would be free of the simulator; the gateway's core has its work all the same.
-            simulator, gateway = spent["simulator"] / 1e9, (spent["envoy"] + spent["auth"]) / 1e9
-            figures["rps_without_simulator"] = requests / max(elapsed - simulator, gateway)
+            # The simulator's core would be free of it; Envoy's has its work all the same.
+            figures["rps_without_simulator"] = requests * 1e9 / max(elapsed * 1e9 - spent["simulator"], spent["envoy"])
         # Not part of the form: what says whether the slice measured what it should.
         figures["_other_core"] = (others + sum(spent.values()) - spent["envoy"]) / 1e9 / elapsed
         figures["_foreign"] = max(0.0, (busy - others - sum(spent.values())) / 1e9 / took)
