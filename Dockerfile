@@ -9,6 +9,7 @@ RUN apt-get update \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY fuzz fuzz
 COPY tests tests
 ARG TARGETARCH
 RUN set -eu; \
