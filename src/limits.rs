@@ -313,6 +313,8 @@ mod tests {
         assert!(limits.clients() <= MOST_CLIENTS, "{}", limits.clients());
         let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("1.2.3.4")).is_err());
         assert!(refused, "past the cap there is still a limit");
+        let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("2001:db8::1")).is_err());
+        assert!(refused, "and for a /48 too");
         clock.advance(Duration::from_secs(120));
         limits.sweep();
         assert_eq!(limits.clients(), 0);
