@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 struct Chrome {
     driver: Child,
     base: String,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Chrome {
@@ -29,7 +29,7 @@ impl Chrome {
             .stderr(Stdio::null())
             .spawn()
             .expect("Debian's package chromium-driver");
-        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), _profile: profile };
+        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), profile: profile };
         let begun = Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "chromedriver does not listen");
@@ -48,7 +48,7 @@ impl Chrome {
             "--window-size=420,860",
             &format!("--user-agent={user_agent}"),
             &format!("--accept-lang={language}"),
-            &format!("--user-data-dir={}", chrome._profile.path().display()),
+            &format!("--user-data-dir={}", chrome.profile.path().display()),
         ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
@@ -130,19 +130,34 @@ impl Chrome {
     }
 }
 
+impl Chrome {
+    /// The processes of this browser: those that name its profile, which nobody else has.
+    fn processes(&self) -> Vec<String> {
+        let profile = self.profile.path().display().to_string();
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let ids = all.filter_map(|entry| entry.file_name().into_string().ok());
+        let ours = |id: &String| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&profile)
+        };
+        ids.filter(|id| id.parse::<u32>().is_ok()).filter(ours).collect()
+    }
+}
+
 impl Drop for Chrome {
     fn drop(&mut self) {
-        // Asked politely, chromedriver takes its browser along.
-        let _ = Command::new("kill").args(["-TERM", &self.driver.id().to_string()]).status();
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(5) {
-            if matches!(self.driver.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // The browser outlives its driver, whichever way that is ended.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            let processes = self.processes();
+            if processes.is_empty() {
+                return;
+            }
+            let _ = Command::new("kill").arg("-KILL").args(&processes).stderr(Stdio::null()).status();
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
