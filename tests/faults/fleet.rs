@@ -291,9 +291,9 @@ impl Fleet {
         }
         let health = "\n    health_checks:\n    - { timeout: 0.5s, interval: 0.25s, no_traffic_interval: 0.25s, \
              unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: { path: /readyz } }\n    \
-             connect_timeout: 0.25s\n";
-        assert_eq!(text.matches("\n    connect_timeout: 0.25s\n").count(), 2);
-        text = text.replace("\n    connect_timeout: 0.25s\n", health);
+             connect_timeout: 2s\n";
+        assert_eq!(text.matches("\n    connect_timeout: 2s\n").count(), 2);
+        text = text.replace("\n    connect_timeout: 2s\n", health);
         let file = self.directory.path().join("envoy.yaml");
         std::fs::write(&file, text).unwrap();
         let out = File::create(self.directory.path().join("envoy.log")).unwrap();
