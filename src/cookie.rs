@@ -7,7 +7,8 @@
 //! as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it may.
 
 use cookie::{Cookie, SameSite};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The session: an ES256 JWT.
@@ -16,6 +17,9 @@ pub const SESSION: &str = "__Host-wechat_session";
 pub const ATTEMPTS: &str = "__Host-wechat_attempts";
 /// One login under way, followed by the first digits of its `state`.
 pub const FLOW_PREFIX: &str = "__Host-wechat_flow_";
+
+/// Browsers send it, and no page can set it.
+pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What the request's cookies hold under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +50,24 @@ impl Separators {
             .get_all(header::USER_AGENT)
             .iter()
             .any(|value| value.as_bytes().windows(8).any(|window| window.eq_ignore_ascii_case(b"mozilla/")));
-        if browser || headers.contains_key("sec-fetch-mode") { Self::Semicolon } else { Self::SemicolonAndComma }
+        if browser || headers.contains_key(SEC_FETCH_MODE) { Self::Semicolon } else { Self::SemicolonAndComma }
     }
 
-    fn separates(self, byte: u8) -> bool {
-        byte == b';' || (byte == b',' && self == Self::SemicolonAndComma)
+    /// The pieces of `line`. A session's token is hundreds of bytes in which nothing separates: they are not looked at
+    /// one by one.
+    fn pieces(self, line: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let mut rest = Some(line);
+        std::iter::from_fn(move || {
+            let line = rest?;
+            let end = match self {
+                Self::Semicolon => memchr::memchr(b';', line),
+                Self::SemicolonAndComma => memchr::memchr2(b';', b',', line),
+            };
+            let (piece, after) = end.and_then(|end| line.split_at_checked(end)).unwrap_or((line, b""));
+            // `after` starts with the separator.
+            rest = after.get(1..);
+            Some(piece)
+        })
     }
 }
 
@@ -75,7 +92,7 @@ pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
 pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators) -> Found<'a> {
     let mut found = Found::None;
     for line in headers.get_all(header::COOKIE) {
-        for piece in line.as_bytes().split(|byte| separators.separates(*byte)) {
+        for piece in separators.pieces(line.as_bytes()) {
             let piece = piece.trim_ascii();
             let Some(value) = piece.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else {
                 continue;
@@ -101,24 +118,36 @@ pub enum Forwarded {
     Nothing,
 }
 
+/// Whether a piece between separators is a cookie of ours.
+fn is_ours(piece: &[u8]) -> bool {
+    let piece = piece.trim_ascii_start();
+    // Most are not, which their first letters tell.
+    if !piece.starts_with(b"__Host-wechat_") {
+        return false;
+    }
+    let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+    name == SESSION.as_bytes() || name == ATTEMPTS.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
+}
+
 /// The request's cookies without our own, whose holder could act as the user.
 #[must_use]
 pub fn without_ours(headers: &HeaderMap) -> Forwarded {
-    let ours = |piece: &[u8]| {
-        let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-        name == SESSION.as_bytes() || name == ATTEMPTS.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
-    };
-    let separator = |byte: &u8| matches!(byte, b';' | b',');
     let lines = headers.get_all(header::COOKIE);
-    if !lines.iter().any(|line| line.as_bytes().split(separator).any(ours)) {
+    if !lines.iter().any(|line| Separators::SemicolonAndComma.pieces(line.as_bytes()).any(is_ours)) {
         return Forwarded::Untouched;
     }
-    let mut rest: Vec<u8> = Vec::new();
+    let mut rest: Vec<u8> = Vec::with_capacity(256);
     for line in lines {
-        // A comma may be part of another cookie's value: it stays where both its sides stay.
-        for semicolon_part in line.as_bytes().split(|byte| *byte == b';') {
-            let kept: Vec<&[u8]> = semicolon_part.split(|byte| *byte == b',').filter(|piece| !ours(piece)).collect();
-            let kept = kept.join(&b","[..]);
+        for part in Separators::Semicolon.pieces(line.as_bytes()) {
+            let kept = match memchr::memchr(b',', part) {
+                None if is_ours(part) => continue,
+                None => Cow::Borrowed(part),
+                // A comma may be part of another cookie's value: it stays where both its sides stay.
+                Some(_) => {
+                    let kept: Vec<&[u8]> = part.split(|byte| *byte == b',').filter(|piece| !is_ours(piece)).collect();
+                    kept.join(&b","[..]).into()
+                }
+            };
             let kept = kept.trim_ascii();
             if kept.is_empty() {
                 continue;

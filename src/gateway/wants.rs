@@ -1,7 +1,10 @@
 //! Which kind of answer a client can use. A hint about form, never about trust: every kind needs the same session.
 
 use crate::check::Wants;
+use crate::cookie::SEC_FETCH_MODE;
 use http::{HeaderMap, HeaderName, Method, header};
+
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// Reads it from the request's headers (protocol §8.2, contract §1.7).
 #[must_use]
@@ -24,10 +27,10 @@ pub fn classify(method: &Method, headers: &HeaderMap) -> Wants {
     if text(header::AUTHORIZATION).get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer ")) {
         return Wants::Data;
     }
-    let navigates = match text(HeaderName::from_static("sec-fetch-mode")) {
+    let navigates = match text(SEC_FETCH_MODE) {
         "navigate" => true,
         // Android WeChat says `com.tencent.mm` here on page loads, so only this one value counts.
-        "" if text(HeaderName::from_static("x-requested-with")).eq_ignore_ascii_case("XMLHttpRequest") => false,
+        "" if text(X_REQUESTED_WITH).eq_ignore_ascii_case("XMLHttpRequest") => false,
         "" => text(header::ACCEPT).split(',').any(|range| {
             let kind = range.split(';').next().unwrap_or_default().trim();
             kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
