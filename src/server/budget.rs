@@ -12,7 +12,7 @@ pub struct Budget {
     /// From the connection to its first whole request head. The protocol is guessed from the first bytes, and a client
     /// that sends none would be held for ever.
     pub first_request: Duration,
-    /// A keep-alive connection may rest this long, at most twice as long over HTTP/2. Longer than Envoy's
+    /// A keep-alive connection may rest this long, or send a head so slowly, at most twice as long. Longer than Envoy's
     /// `idle_timeout` for us (30 s), so that Envoy is the one to close (contract §4).
     pub idle: Duration,
     /// Header lines of an HTTP/1 request. Envoy passes on 100 at most, and adds some. HTTP/2 may send each cookie as a
@@ -66,7 +66,9 @@ impl Budget {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.idle)
+            // It sets a timer and takes it back, under the runtime's lock, for each request. Who looks after the
+            // connection ends it in the same cases (`idle`), by one timer per connection.
+            .header_read_timeout(None)
             .max_headers(self.header_lines)
             .max_buf_size(self.head_bytes)
             .keep_alive(true);

@@ -37,8 +37,8 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
 ///
-/// hyper bounds an HTTP/1 head. Here is bounded what it leaves open: a client that never asks, an HTTP/2 connection
-/// that rests, and a client that does not read what it asked for.
+/// hyper bounds the bytes of a head. Here is bounded the time: of a client that never asks, or asks by halves, of a
+/// connection that rests, and of a client that does not read what it asked for.
 pub(super) async fn serve<S, H, F>(stream: S, peer: IpAddr, shared: Arc<Shared<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -18,6 +18,21 @@ async fn a_client_that_says_nothing_or_half_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_second_request_that_comes_by_halves_is_let_go_too() {
+    let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
+    let mut stream = connect(&door).await;
+    stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: ").await.unwrap();
+    let begun = Instant::now();
+    // A byte now and then is no request.
+    let dripping = async {
+        while stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(5), dripping).await.is_ok(), "held for {:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn an_http_2_connection_that_rests_is_closed_politely() {
     let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
     let (mut sender, connection) = http2(&door).await;
