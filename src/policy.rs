@@ -258,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_for_all_paths_is_about_every_path() {
+        let policy = Policy::new(vec![rule(None, PathMatch::prefix("/").unwrap(), Some(&[Method::GET]), Public)]);
+        for (method, requirement) in [(Method::GET, Public), (Method::POST, Required)] {
+            for path in ["/", "/a/b", "/%E4%B8%AD"] {
+                assert_eq!(asks(&policy, method.clone(), "shop.example.com", path), requirement, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
     fn a_rule_that_no_request_could_match_is_refused() {
         for bad in ["", "static", "/a/../b", "//a", "/a;b", "/%61", "/a?b=c#d\n"] {
             assert_eq!(PathMatch::prefix(bad), Err(PatternFault::NotNormal), "{bad}");
