@@ -236,3 +236,51 @@ impl From<Record> for Progress<LoginFault> {
         Self::of(entered, record.tried.into_iter().map(|(hash, fault)| (hash, fault.into())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_fail_comes_back_as_it_went_but_for_its_label() {
+        let label = "40163";
+        for fault in [
+            LoginFault::CodeSpent { label },
+            LoginFault::Unreachable { label },
+            LoginFault::Configuration { label },
+            LoginFault::Refused { label },
+            LoginFault::Snapshot,
+            LoginFault::NoUnionid,
+            LoginFault::FlowGone,
+            LoginFault::Ours,
+        ] {
+            let mut progress = Progress::default();
+            progress.note("a code", &Err(fault));
+            let text = serde_json::to_string(&Record::from(&progress)).unwrap();
+            assert!(!text.contains("a code"), "{text}");
+            let back: Progress<LoginFault> = serde_json::from_str::<Record>(&text).unwrap().into();
+            let Next::Failed(back) = back.next("a code") else { panic!("{text}") };
+            assert_eq!((back.class(), back.to_string()), (fault.class(), fault.to_string()));
+            assert!(matches!(back.label(), "elsewhere") || back.label() == fault.label());
+        }
+    }
+
+    #[test]
+    fn a_session_comes_back_whole() {
+        let entered = Entered {
+            token: "token".into(),
+            sid: "sid".into(),
+            lifetime: Duration::from_secs(60),
+            location: "https://shop.example.com/a".into(),
+        };
+        let mut progress = Progress::<LoginFault>::default();
+        progress.note("a code", &Ok(entered.clone()));
+        let text = serde_json::to_string(&Record::from(&progress)).unwrap();
+        let back: Progress<LoginFault> = serde_json::from_str::<Record>(&text).unwrap().into();
+        let back = back.entered().unwrap();
+        assert_eq!(
+            (&back.token, &back.sid, back.lifetime, &back.location),
+            (&entered.token, &entered.sid, entered.lifetime, &entered.location)
+        );
+    }
+}

@@ -219,6 +219,32 @@ async fn two_hundred_callbacks_of_one_login_are_one_exchange_and_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_gets_no_processor_for_a_while_gives_up_no_callback() {
+    let stack = Arc::new(unlimited().await);
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(1))));
+    let starving = Arc::clone(&stack);
+    let starved = tokio::spawn(async move {
+        for _ in 0..4 {
+            starving.signal_envoy("STOP");
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            starving.signal_envoy("CONT");
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (mut browser, back) = (browser.clone(), back.clone());
+        tasks.spawn(async move { browser.get(&back).await });
+    }
+    let answers = tasks.join_all().await;
+    starved.await.unwrap();
+    let bad: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 303).collect();
+    assert!(bad.is_empty(), "{} of {} were given up, the first: {:?}", bad.len(), answers.len(), bad.first());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_back_button_leads_on_with_a_session_and_to_a_page_without() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();

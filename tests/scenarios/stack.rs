@@ -342,6 +342,12 @@ impl Stack {
         assert!(sent.success());
     }
 
+    /// Sends Envoy a signal by name.
+    pub fn signal_envoy(&self, name: &str) {
+        let id = self.envoy.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// Waits for wechat-authz to end, and gives its exit code.
     pub async fn authz_ended(&mut self, within: Duration) -> Option<i32> {
         let begun = Instant::now();
