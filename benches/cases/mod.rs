@@ -1,0 +1,188 @@
+//! What is measured, by name: small worlds of fixed inputs, each with one question to ask over and over.
+//!
+//! The instruction counts (`counts.rs`) and the wall-clock times (`times.rs`) ask the same questions.
+
+#![allow(dead_code, clippy::unwrap_used)] // each of the two uses its part; a bench says what it means by failing
+
+mod world;
+
+use http::Method;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+use wechat_authz::check::{Check, Decision, Identity, Reason, Wants};
+use wechat_authz::gateway;
+use wechat_authz::html::Language;
+use wechat_authz::limits::Limits;
+use wechat_authz::path::NormalPath;
+use world::{NOW, PEER, World};
+
+/// One question, prepared.
+pub struct Case {
+    ask: Box<dyn FnMut()>,
+}
+
+/// How often a case is asked for one measurement: housekeeping that comes every 64th use or so counts for its share.
+/// `benches/run` divides by it.
+pub const ROUNDS: usize = 256;
+
+impl Case {
+    /// Prepares the case called `name`, everything that is done once done.
+    pub fn prepare(name: &str) -> Self {
+        let mut case = make(name);
+        case.ask_all();
+        case
+    }
+
+    /// One measurement.
+    pub fn ask_all(&mut self) {
+        for _ in 0..ROUNDS {
+            self.ask();
+        }
+    }
+
+    /// Asks once.
+    pub fn ask(&mut self) {
+        (self.ask)();
+    }
+
+    fn new(ask: impl FnMut() + 'static) -> Self {
+        Self { ask: Box::new(ask) }
+    }
+}
+
+fn make(name: &str) -> Case {
+    match name {
+        "check_valid_session" => check(|world| world.page(Some(&world.token()))),
+        "check_no_session_page" => check(|world| world.page(None)),
+        "check_no_session_data" => check(|world| world.data(None)),
+        "check_junk_token_again" => check(|world| world.data(Some(&world::forged(&world.token())))),
+        "read_check" => {
+            let world = World::new(0);
+            let request = world.page(Some(&world.token()));
+            Case::new(move || {
+                black_box(world.envoy.read(black_box(&request), PEER));
+            })
+        }
+        "policy_of_1_rule" => policy(1),
+        "policy_of_100_rules" => policy(100),
+        "policy_of_1000_rules" => policy(1_000),
+        "verify_hit" => verify_hit(1),
+        "verify_hit_among_1000" => verify_hit(1_000),
+        "verify_miss" => {
+            let (issuer, world) = World::pair();
+            let mut tokens = (0..2 * ROUNDS).map(move |_| issuer.token()).collect::<Vec<_>>().into_iter();
+            Case::new(move || {
+                world.verify(&tokens.next().unwrap()).unwrap();
+            })
+        }
+        "verify_forged" => {
+            let (issuer, world) = World::pair();
+            let mut tokens =
+                (0..2 * ROUNDS).map(move |_| world::forged(&issuer.token())).collect::<Vec<_>>().into_iter();
+            Case::new(move || {
+                world.verify(&tokens.next().unwrap()).err().unwrap();
+            })
+        }
+        "verify_forged_again" => {
+            let world = World::new(0);
+            let token = world::forged(&world.token());
+            Case::new(move || {
+                world.verify(black_box(&token)).err().unwrap();
+            })
+        }
+        "limiter" => {
+            let limits = Limits::new(&world::generous());
+            let mut client = 0_u32;
+            Case::new(move || {
+                client = (client + 1) % 64;
+                let address = IpAddr::V4(Ipv4Addr::from(0xCB00_7100 + client));
+                black_box(limits.check(black_box(address))).unwrap();
+            })
+        }
+        "render_allow_known" => {
+            let world = World::new(0);
+            let live = world.verify(&world.token()).unwrap();
+            let identity = Identity::Known(live.identity());
+            render(Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }, Wants::Page)
+        }
+        "render_allow_anonymous" => {
+            let nobody = Identity::Anonymous;
+            render(Decision::Allow { identity: nobody, renewed: None, reason: Reason::PublicPath }, Wants::Page)
+        }
+        "render_login_page" => render(login(), Wants::Page),
+        "render_login_data" => render(login(), Wants::Data),
+        "render_renew_page" => {
+            let location = "https://shop.example.com/_wechat/renew?return_to=%2Forders%2F42".to_owned();
+            render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, Wants::Page)
+        }
+        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, Wants::Page),
+        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, Wants::Data),
+        "render_limited_page" => render(limited(), Wants::Page),
+        "render_limited_data" => render(limited(), Wants::Data),
+        unknown => panic!("no case is called {unknown}"),
+    }
+}
+
+/// The whole hot path, from the parsed head to the answer.
+fn check(request: impl FnOnce(&World) -> http::request::Parts) -> Case {
+    let world = World::new(20);
+    let request = request(&world);
+    Case::new(move || {
+        let answer = gateway::check(black_box(&request), PEER, &world.envoy, &world.decider, &world.metrics, NOW);
+        black_box(answer);
+    })
+}
+
+/// The whole check with so many live sessions, shown in no order that a processor could foresee.
+pub fn check_among(sessions: usize) -> Case {
+    let world = World::new(20);
+    let requests: Vec<_> = (0..sessions).map(|_| world.page(Some(&world.token()))).collect();
+    let mut turn = 0;
+    Case::new(move || {
+        turn = (turn + 61_803) % requests.len();
+        let request = requests.get(turn).unwrap();
+        black_box(gateway::check(request, PEER, &world.envoy, &world.decider, &world.metrics, NOW));
+    })
+}
+
+/// `sessions` live ones, shown in turn.
+fn verify_hit(sessions: usize) -> Case {
+    let world = World::new(0);
+    let tokens: Vec<String> = (0..sessions).map(|_| world.token()).collect();
+    // The first use asks the revocations, once after each change of them.
+    assert!(tokens.iter().all(|token| world.verify(token).is_ok()));
+    let mut turn = 0;
+    Case::new(move || {
+        turn = (turn + 1) % tokens.len();
+        let live = world.verify(black_box(tokens.get(turn).unwrap()));
+        black_box(live.unwrap());
+    })
+}
+
+fn policy(rules: usize) -> Case {
+    let policy = world::policy(rules);
+    // What the last rule is about.
+    let path = NormalPath::parse(format!("/area{}/42/items", rules - 1).leak()).unwrap();
+    Case::new(move || {
+        black_box(policy.requirement(black_box("shop.example.com"), black_box(&path), &Method::GET));
+    })
+}
+
+fn render(decision: Decision, wants: Wants) -> Case {
+    let world = World::new(0);
+    let request = Box::leak(Box::new(world.page(Some(&world.token()))));
+    let check = Check { wants, ..world.envoy.read(request, PEER) };
+    Case::new(move || {
+        black_box(world.envoy.write(black_box(&decision), black_box(&check), Language::Chinese));
+    })
+}
+
+fn login() -> Decision {
+    let location = "https://shop.example.com/_wechat/login?return_to=%2Forders%2F42%3Ftab%3Ditems".to_owned();
+    Decision::Login { location, reason: Reason::NoSession }
+}
+
+fn limited() -> Decision {
+    Decision::Limited { retry_after: Duration::from_secs(5), reason: Reason::TooManyChecks }
+}

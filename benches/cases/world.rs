@@ -1,0 +1,176 @@
+//! A small deployment: one application, one key, and requests as `envoy/strict.yaml` sends them.
+
+use http::request::Parts;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+use wechat_authz::check::{Flow, Profile, Requirement};
+use wechat_authz::clock::Timestamp;
+use wechat_authz::decide::{Decider, Site};
+use wechat_authz::gateway::Envoy;
+use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::origin::Origin;
+use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::session::revocations::Revocations;
+use wechat_authz::session::{Grant, LiveSession, Refusal, Sessions, Settings};
+use wechat_authz::telemetry::Metrics;
+
+pub const NOW: Timestamp = Timestamp(1_800_000_000);
+pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+pub struct World {
+    pub envoy: Envoy,
+    pub decider: Decider,
+    pub metrics: Metrics,
+}
+
+impl World {
+    /// A world whose policy has so many rules.
+    pub fn new(rules: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+        Self::with(rules, directory.path())
+    }
+
+    /// Two worlds of one key: what one issues the other has never seen.
+    pub fn pair() -> (Self, Self) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+        (Self::with(0, directory.path()), Self::with(0, directory.path()))
+    }
+
+    fn with(rules: usize, keys: &std::path::Path) -> Self {
+        let settings = KeySettings { directory: keys.to_owned(), sign_after: Duration::ZERO };
+        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+        let metrics = Metrics::default();
+        let week = Duration::from_secs(7 * 86_400);
+        let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), metrics.lookups.clone());
+        let origin = Origin::parse("https://shop.example.com").unwrap();
+        let session = Settings {
+            issuer: origin.as_str().to_owned(),
+            audience: "shop".into(),
+            token_lifetime: Duration::from_secs(900),
+            lifetime: week,
+            idle: Duration::from_secs(86_400),
+        };
+        let decider = Decider {
+            sites: HashMap::from([(origin.authority().to_owned(), Site { origin, session })]),
+            policy: policy(rules),
+            prefix: "/_wechat".into(),
+            delivers_set_cookie: true,
+            sessions: Arc::new(sessions),
+            limits: Arc::new(Limits::new(&generous())),
+        };
+        Self { envoy: Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() }, decider, metrics }
+    }
+
+    /// A new session's token, of usual length.
+    pub fn token(&self) -> String {
+        let grant = Grant {
+            subject: "wx:wx0123456789abcdef:oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),
+            flow: Flow::OfficialAccount,
+            appid: "wx0123456789abcdef".into(),
+            openid: "oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),
+            unionid: "oUnionEfGhIjKlMnOpQrStUvWxYz".into(),
+            profile: Profile {
+                nickname: "小明".into(),
+                avatar: format!("https://thirdwx.qlogo.cn/mmopen/vi_32/{}/132", "A".repeat(80)),
+            },
+        };
+        self.decider.sessions.begin(grant, self.settings(), NOW).unwrap().token
+    }
+
+    pub fn verify(&self, token: &str) -> Result<LiveSession, Refusal> {
+        self.decider.sessions.verify(token, self.settings(), NOW, || Ok(()))
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.decider.sites.get("shop.example.com").unwrap().session
+    }
+
+    /// A page asked for inside WeChat, with cookies of the application beside ours.
+    pub fn page(&self, token: Option<&str>) -> Parts {
+        request(
+            "/orders/42?tab=items&from=timeline",
+            token,
+            &[
+                ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+                ("sec-fetch-mode", "navigate"),
+            ],
+        )
+    }
+
+    /// The same asked for by a script.
+    pub fn data(&self, token: Option<&str>) -> Parts {
+        request(
+            "/api/orders/42?page=2",
+            token,
+            &[("accept", "application/json, text/plain, */*"), ("sec-fetch-mode", "cors")],
+        )
+    }
+}
+
+fn request(target: &str, token: Option<&str>, lines: &[(&str, &str)]) -> Parts {
+    let applications = "theme=dark; _ga=GA1.1.1234567890.1790000000; cart=eyJpdGVtcyI6WzEsMiwzXX0";
+    let cookies = match token {
+        Some(token) => format!("theme=dark; __Host-wechat_session={token}; {applications}"),
+        None => applications.to_owned(),
+    };
+    let mut request = http::Request::builder().method("GET").uri(target);
+    let always = [
+        ("host", "shop.example.com"),
+        ("content-length", "0"),
+        ("cookie", &cookies),
+        (
+            "user-agent",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+             Mobile/15E148 MicroMessenger/8.0.60(0x18003c2f) NetType/WIFI Language/zh_CN",
+        ),
+        ("accept-language", "zh-CN,zh-Hans;q=0.9"),
+        ("x-request-id", "d74144f0-1f3b-4b6a-9a55-0d8f2f0c7e11"),
+        ("x-auth-client-ip", "203.0.113.9"),
+        ("x-envoy-expected-rq-timeout-ms", "500"),
+        ("x-forwarded-proto", "https"),
+    ];
+    for (name, value) in always.iter().chain(lines) {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+/// The token with another first letter in its signature: everything holds but that.
+pub fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    format!("{signed}.{other}{}", signature.get(1..).unwrap())
+}
+
+/// Rules of every kind about areas of their own; no two match the same path.
+pub fn policy(rules: usize) -> Policy {
+    let rule = |number: usize| {
+        let path = match number % 3 {
+            0 => PathMatch::prefix(&format!("/area{number}/42")),
+            1 => PathMatch::pattern(&format!("/area{number}/*/items")),
+            _ => PathMatch::pattern(&format!("/area{number}/**")),
+        };
+        let host = (number % 4 == 1).then(|| "shop.example.com".to_owned());
+        let methods = (number % 5 == 2).then(|| vec![http::Method::GET, http::Method::POST]);
+        Rule { host, path: path.unwrap(), methods, requirement: Requirement::Optional }
+    };
+    Policy::new((0..rules).map(rule).collect())
+}
+
+/// Limits that nothing here reaches.
+pub fn generous() -> limits::Settings {
+    let number = |number| NonZeroU32::new(number).unwrap();
+    let rate = Rate { per_minute: number(4_000_000_000), burst: number(1_000_000_000) };
+    limits::Settings {
+        logins_per_client: rate,
+        logins_per_second: number(1_000_000),
+        new_tokens_per_client: rate,
+        checks_per_client: Some(rate),
+    }
+}
