@@ -70,6 +70,11 @@ pub struct Exceeded {
     pub retry_after: Duration,
 }
 
+/// Signatures of unseen tokens checked a second, for each core, whoever shows them. Each takes 55 µs,
+/// twice as much where cores are shared: a flood of forged tokens from ever new addresses gets a tenth of the processor
+/// for them, and those who are known have the rest. After a restart so many sessions a second become known again.
+const NEW_TOKENS_PER_CORE: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
+
 /// Addresses remembered per budget at most; about 70 bytes each.
 const MOST_CLIENTS: usize = 200_000;
 
@@ -77,7 +82,8 @@ const MOST_CLIENTS: usize = 200_000;
 pub struct Limits<C: Clock + Clone = DefaultClock> {
     logins_per_client: Clients<C>,
     logins: Direct<C>,
-    new_tokens: Clients<C>,
+    new_tokens_per_client: Clients<C>,
+    new_tokens: Direct<C>,
     checks: Option<Clients<C>>,
     clock: C,
 }
@@ -97,7 +103,11 @@ impl<C: Clock + Clone> Limits<C> {
         Self {
             logins_per_client: Clients::new(settings.logins_per_client, &clock),
             logins: RateLimiter::direct_with_clock(Quota::per_second(settings.logins_per_second), clock.clone()),
-            new_tokens: Clients::new(settings.new_tokens_per_client, &clock),
+            new_tokens_per_client: Clients::new(settings.new_tokens_per_client, &clock),
+            new_tokens: RateLimiter::direct_with_clock(
+                everybodys_new_tokens(settings.new_tokens_per_client),
+                clock.clone(),
+            ),
             checks: settings.checks_per_client.map(|rate| Clients::new(rate, &clock)),
             clock,
         }
@@ -115,9 +125,11 @@ impl<C: Clock + Clone> Limits<C> {
     /// A token not seen before, from `client`.
     ///
     /// # Errors
-    /// [`Exceeded`].
+    /// [`Exceeded`]: this address's budget, or what the processor can spare for everybody's.
     pub fn new_token(&self, client: IpAddr) -> Result<(), Exceeded> {
-        self.new_tokens.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))
+        // This order: whoever is beyond their own budget takes nothing from everybody's.
+        self.new_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))?;
+        self.new_tokens.check().map_err(|not| exceeded(Budget::NewTokens)(not.wait_time_from(self.clock.now())))
     }
 
     /// A check without a live session, from `client`.
@@ -131,8 +143,9 @@ impl<C: Clock + Clone> Limits<C> {
 
     /// Forgets addresses whose budget is full again. Walks every key: not for an async thread.
     pub fn sweep(&self) {
-        for clients in
-            [Some(&self.logins_per_client), Some(&self.new_tokens), self.checks.as_ref()].into_iter().flatten()
+        for clients in [Some(&self.logins_per_client), Some(&self.new_tokens_per_client), self.checks.as_ref()]
+            .into_iter()
+            .flatten()
         {
             clients.fine.retain_recent();
             clients.fine.shrink_to_fit();
@@ -144,9 +157,19 @@ impl<C: Clock + Clone> Limits<C> {
     #[must_use]
     pub fn clients(&self) -> usize {
         self.logins_per_client.fine.len()
-            + self.new_tokens.fine.len()
+            + self.new_tokens_per_client.fine.len()
             + self.checks.as_ref().map_or(0, |one| one.fine.len())
     }
+}
+
+/// What everybody together may show: a tenth of a second's worth at once, so that a rush does not hold every thread for
+/// long. Never less than one address alone may, whose limit somebody has raised on purpose.
+fn everybodys_new_tokens(one: Rate) -> Quota {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let a_second = NEW_TOKENS_PER_CORE.get().saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX));
+    let at_least_one = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    Quota::per_second(at_least_one(a_second.max(one.per_minute.get() / 60)))
+        .allow_burst(at_least_one(a_second / 10).max(one.burst))
 }
 
 fn exceeded(budget: Budget) -> impl Fn(Duration) -> Exceeded {
@@ -302,6 +325,29 @@ mod tests {
         let let_in =
             (0..2_000_u32).filter(|number| limits.login(IpAddr::V4((0x0A00_0000 + number).into())).is_ok()).count();
         assert_eq!(let_in, 1_000);
+    }
+
+    #[test]
+    fn signatures_of_unseen_tokens_have_a_share_of_the_processor_however_many_addresses_show_them() {
+        let (limits, clock) = limits();
+        let (one, others) = (ip("203.0.113.9"), |number: u32| IpAddr::V4((0x0A00_0000 + number).into()));
+        let let_in = (0..100_000_u32).filter(|_| limits.new_token(one).is_ok()).count();
+        assert_eq!(let_in, 200, "its own budget");
+        // A second of a hundred thousand addresses.
+        let all = everybodys_new_tokens(settings().new_tokens_per_client);
+        let let_in = (0..100_000_u32).filter(|number| {
+            clock.advance(Duration::from_micros(10));
+            limits.new_token(others(*number)).is_ok()
+        });
+        let (let_in, share) = (let_in.count(), all.burst_size().get() as usize * 10);
+        assert!((share * 9 / 10..=share * 11 / 10).contains(&let_in), "{let_in}, a share is {share}");
+    }
+
+    #[test]
+    fn who_raises_the_limit_of_one_address_raises_everybodys() {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let raised = everybodys_new_tokens(Rate { per_minute: number(60_000_000), burst: number(5_000_000) });
+        assert_eq!(raised, Quota::per_second(number(1_000_000)).allow_burst(number(5_000_000)));
     }
 
     #[test]
