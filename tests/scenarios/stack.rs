@@ -51,6 +51,8 @@ pub struct Plan {
     pub state: bool,
     /// Lets the test set wechat-authz's wall clock (see [`Stack::set_clock`]).
     pub clock: bool,
+    /// How many files wechat-authz may have open; as many as this process, where nothing is said.
+    pub files: Option<u32>,
     /// Changes the simulator before it starts.
     pub simulator: fn(&mut Options),
 }
@@ -67,6 +69,7 @@ impl Default for Plan {
             envoy: Vec::new(),
             state: false,
             clock: false,
+            files: None,
             simulator: |_| (),
         }
     }
@@ -206,6 +209,11 @@ impl Stack {
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         let out = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(program());
+        if let Some(files) = self.plan.files {
+            // It sets the limit and becomes the program: the process id is the same.
+            command = Command::new("prlimit");
+            command.arg(format!("--nofile={files}:{files}")).arg(program());
+        }
         if self.plan.clock {
             command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", self.directory.path().join("clock"));
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -334,6 +342,11 @@ impl Stack {
     /// wechat-authz's process id.
     pub fn authz_pid(&self) -> u32 {
         self.authz.as_ref().unwrap().id()
+    }
+
+    /// Envoy's process id.
+    pub fn envoy_pid(&self) -> u32 {
+        self.envoy.as_ref().unwrap().id()
     }
 
     /// Sends wechat-authz a signal by name.

@@ -1,0 +1,693 @@
+//! Ten thousand slow connections, a million addresses, a million invalid tokens: memory stays under a stated bound, and
+//! who is logged in notices nothing (R15, R17, R20, R23; T20).
+//!
+//! Everything a door can be made to hold is tried at the doors themselves, where only Envoy gets in a deployment: what
+//! holds here holds behind it. The valid user goes through Envoy. Calm and abuse take turns within one run and are
+//! compared with each other, because nothing else can be compared on a machine that others use too.
+//!
+//! `ABUSE=full` takes the full figures, for a release build (`WECHAT_AUTHZ=target/release/wechat-authz`); otherwise a
+//! fortieth of the floods, all ten thousand connections, and the limits' own tests for the tables' ends. `--nocapture`
+//! shows what was measured.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod stack;
+
+use client::Browser;
+use stack::{Plan, Stack};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const SESSION: &str = "__Host-wechat_session";
+
+/// What wechat-authz may hold resident, in MiB, whatever addresses and tokens come: three tables of 200,000 addresses,
+/// 20,000 refusals, and 20 MiB to begin with.
+const MOST_AFTER_FLOODS: u64 = 64;
+/// And while ten thousand connections are open: hyper gives each a buffer of 8 KiB for either direction, and the
+/// system's allocator keeps what they leave for those who come next.
+const MOST_BESIDE_CONNECTIONS: u64 = 256;
+/// A kernel with 250 ticks a second looks every 4 ms who should run. Where other work fills the cores, a p99 below that
+/// says when the kernel looked, not what the program did.
+const FLOOR: Duration = Duration::from_millis(4);
+/// A neighbour of the machine can spoil a measurement, but hardly so many in a row.
+const ATTEMPTS: usize = 3;
+
+/// Two measurements at once would be each other's abuse.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The full figure, or a fortieth of it.
+fn scaled(full: u64) -> u64 {
+    if is_full() { full } else { full / 40 }
+}
+
+/// Requests of a flood a second: what two cores answer beside everything else. A request costs an unoptimised build
+/// several times as much.
+fn rate() -> u64 {
+    if is_full() { 20_000 } else { 2_000 }
+}
+
+fn is_full() -> bool {
+    std::env::var("ABUSE").is_ok_and(|value| value == "full")
+}
+
+// ---- the stage
+
+/// A stack with somebody logged in.
+struct Stage {
+    stack: Stack,
+    browser: Browser,
+    idle: u64,
+}
+
+impl Stage {
+    async fn set(plan: Plan) -> Self {
+        let mut stack = Stack::planned(plan).await;
+        // At `trace` every stranger is a line: the test would measure its own disk.
+        stack.reconfigured("log: { level: trace }", "log: { level: info }").await;
+        let mut browser = Browser::wechat();
+        stack.log_in(&mut browser, "/").await;
+        let idle = memory(stack.authz_pid(), "VmRSS");
+        Self { stack, browser, idle }
+    }
+
+    fn check(&self) -> SocketAddr {
+        self.stack.check.parse().unwrap()
+    }
+
+    fn resident(&self) -> u64 {
+        memory(self.stack.authz_pid(), "VmRSS")
+    }
+
+    /// Open connections at a door.
+    async fn open(&self, door: &str) -> f64 {
+        self.stack.metric(&format!("wechat_authz_connections{{kind=\"{door}\"}}")).await
+    }
+
+    fn highest(&self) -> u64 {
+        memory(self.stack.authz_pid(), "VmHWM")
+    }
+
+    /// The process that was there is still there, has not panicked, and knows its user.
+    async fn assert_unharmed(&self) {
+        let metrics = self.stack.metrics().await;
+        let panics = metrics.lines().filter(|line| line.starts_with("wechat_authz_panics_total{"));
+        assert!(panics.clone().all(|line| line.ends_with(" 0")), "{:?}", panics.collect::<Vec<_>>());
+        assert_eq!(self.browser.clone().fetch(&self.stack.url("/orders")).await.status, 200);
+        let stranger = Browser::desktop().fetch(&self.stack.url("/orders")).await.status;
+        assert!([401, 429].contains(&stranger), "{stranger} for a stranger");
+    }
+}
+
+impl Drop for Stage {
+    /// A refusal is a line. A million of them are like the first ten thousand, and those are searched for secrets.
+    fn drop(&mut self) {
+        let lines = std::fs::read(self.stack.authz_log()).unwrap_or_default();
+        let ends = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        if let (Some(end), Ok(log)) =
+            (ends.take(10_000).last(), std::fs::File::options().write(true).open(self.stack.authz_log()))
+        {
+            let _ = log.set_len(u64::try_from(end).unwrap());
+        }
+    }
+}
+
+/// A line of `/proc/PID/status`, in MiB.
+fn memory(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
+}
+
+/// The processor time a process has used.
+fn processor(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let mut fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
+    let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+    Duration::from_millis((ticks() + ticks()) * 10)
+}
+
+// ---- the valid user
+
+const UNMEASURED: u8 = 0;
+const CALM: u8 = 1;
+const ABUSE: u8 = 2;
+
+/// Somebody logged in who asks for one page after the other, and takes the time.
+struct User {
+    phase: Arc<AtomicU8>,
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Measured>,
+}
+
+#[derive(Default)]
+struct Measured {
+    calm: Vec<Duration>,
+    abuse: Vec<Duration>,
+    errors: Vec<String>,
+}
+
+impl User {
+    fn begin(stage: &Stage) -> Self {
+        let (phase, stop) = (Arc::new(AtomicU8::new(UNMEASURED)), Arc::new(AtomicBool::new(false)));
+        let edge = stage.stack.edge;
+        let token = stage.browser.cookie(SESSION).unwrap();
+        let head = format!("GET /orders HTTP/1.1\r\nhost: {edge}\r\ncookie: {SESSION}={token}\r\n\r\n");
+        let (seen, ended) = (Arc::clone(&phase), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let mut measured = Measured::default();
+            let mut line = Line::open(edge);
+            while !ended.load(Ordering::Relaxed) {
+                let before = seen.load(Ordering::Relaxed);
+                let begun = Instant::now();
+                line.stream.write_all(head.as_bytes()).unwrap();
+                let status = line.answer();
+                let took = begun.elapsed();
+                if status != 200 {
+                    measured.errors.push(format!("{status} after {took:?}"));
+                }
+                // Who asked in one phase and was answered in another belongs to neither.
+                match before {
+                    CALM if seen.load(Ordering::Relaxed) == CALM => measured.calm.push(took),
+                    ABUSE if seen.load(Ordering::Relaxed) == ABUSE => measured.abuse.push(took),
+                    _ => {}
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            measured
+        });
+        Self { phase, stop, thread }
+    }
+
+    fn now(&self, phase: u8) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn end(self) -> Measured {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+impl Measured {
+    /// p50 and p99.
+    fn percentiles(times: &[Duration]) -> (Duration, Duration) {
+        let mut times = times.to_vec();
+        times.sort_unstable();
+        assert!(times.len() >= 100, "{} measurements say nothing of a p99", times.len());
+        (times[times.len() / 2], times[times.len() * 99 / 100])
+    }
+
+    /// What to compare, in words; the second is whether it holds.
+    fn verdict(&self) -> (String, bool) {
+        let (calm, abuse) = (Self::percentiles(&self.calm), Self::percentiles(&self.abuse));
+        let said = format!(
+            "calm p50 {:?} p99 {:?} ({}), abuse p50 {:?} p99 {:?} ({}), errors {:?}",
+            calm.0,
+            calm.1,
+            self.calm.len(),
+            abuse.0,
+            abuse.1,
+            self.abuse.len(),
+            self.errors
+        );
+        (said, self.errors.is_empty() && abuse.1 <= calm.1.max(FLOOR) * 2)
+    }
+}
+
+// ---- HTTP/1 as fast as a debug build of a test can
+
+/// A keep-alive connection whose answers are counted.
+struct Line {
+    stream: TcpStream,
+    read: Vec<u8>,
+    at: usize,
+}
+
+impl Line {
+    fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        Self { stream, read: Vec::with_capacity(256 * 1024), at: 0 }
+    }
+
+    /// The status of the next answer, which is read to its end.
+    fn answer(&mut self) -> u16 {
+        loop {
+            if let Some((status, length)) = whole(&self.read[self.at..]) {
+                self.at += length;
+                return status;
+            }
+            self.read.drain(..self.at);
+            self.at = 0;
+            let mut chunk = [0; 64 * 1024];
+            let count = self.stream.read(&mut chunk).expect("an answer within 30 s");
+            assert!(count > 0, "the connection was closed");
+            self.read.extend_from_slice(&chunk[..count]);
+        }
+    }
+}
+
+/// Status and length of the answer that `read` begins with, if it is all there.
+fn whole(read: &[u8]) -> Option<(u16, usize)> {
+    let mut at = 0;
+    let mut body = 0;
+    loop {
+        let line = at + read[at..].iter().position(|byte| *byte == b'\n')?;
+        match &read[at..line] {
+            b"\r" => break at = line + 1,
+            header if header.len() > 16 && header[..16].eq_ignore_ascii_case(b"content-length: ") => {
+                body = std::str::from_utf8(&header[16..]).ok()?.trim().parse().ok()?;
+            }
+            _ => {}
+        }
+        at = line + 1;
+    }
+    let status = std::str::from_utf8(&read[9..12]).ok()?.parse().ok()?;
+    (read.len() >= at + body).then_some((status, at + body))
+}
+
+// ---- floods
+
+/// Requests that come while `open`, `rate` a second at most, each written by `compose` from its number.
+///
+/// The attacker's own processor is not what is measured, so its threads give way to everybody else's: as they would if
+/// they ran elsewhere.
+struct Flood {
+    open: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<BTreeMap<u16, u64>>>,
+    total: u64,
+}
+
+impl Flood {
+    /// Requests that a connection sends together. Few, as a gateway sends none together: they are answered in one go.
+    const BATCH: u64 = 4;
+    const LINES: u64 = 8;
+
+    fn prepare(
+        door: SocketAddr,
+        total: u64,
+        rate: u64,
+        compose: impl Fn(u64, &mut Vec<u8>) + Send + Sync + 'static,
+    ) -> Self {
+        let (open, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let compose = Arc::new(compose);
+        let threads = (0..Self::LINES).map(|_| {
+            let (open, sent, compose) = (Arc::clone(&open), Arc::clone(&sent), Arc::clone(&compose));
+            std::thread::spawn(move || {
+                give_way();
+                let mut statuses = BTreeMap::new();
+                let mut line = Line::open(door);
+                let mut batch = Vec::new();
+                let pause = Duration::from_secs(1) * u32::try_from(Self::BATCH * Self::LINES).unwrap()
+                    / u32::try_from(rate).unwrap();
+                let mut due = Instant::now();
+                loop {
+                    while !open.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(5));
+                        due = Instant::now();
+                    }
+                    let first = sent.fetch_add(Self::BATCH, Ordering::Relaxed);
+                    if first >= total {
+                        return statuses;
+                    }
+                    batch.clear();
+                    (first..first + Self::BATCH).for_each(|number| compose(number, &mut batch));
+                    line.stream.write_all(&batch).unwrap();
+                    for _ in 0..Self::BATCH {
+                        *statuses.entry(line.answer()).or_default() += 1;
+                    }
+                    due += pause;
+                    // Who is late does not make up for it by a rush.
+                    due = due.max(Instant::now() - pause * 4);
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { open, sent, threads, total }
+    }
+
+    fn is_over(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) >= self.total
+    }
+
+    /// What was answered, by status.
+    fn end(self) -> BTreeMap<u16, u64> {
+        self.open.store(true, Ordering::Relaxed);
+        let mut sums = BTreeMap::new();
+        for thread in self.threads {
+            for (status, count) in thread.join().unwrap() {
+                *sums.entry(status).or_default() += count;
+            }
+        }
+        sums
+    }
+}
+
+/// What a flood came to, in words: answers, pace, and what wechat-authz spent on each request.
+fn cost(answers: &BTreeMap<u16, u64>, flooded: Duration, used: Duration) -> String {
+    let count = answers.values().sum::<u64>();
+    let pace = count * 1_000 / u64::try_from(flooded.as_millis()).unwrap().max(1);
+    let each = used / u32::try_from(count).unwrap();
+    format!("answers {answers:?}, {pace}/s, {each:?} of processor each")
+}
+
+/// Lets every other thread of the machine go first.
+fn give_way() {
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    let id = thread.file_name().unwrap().to_owned();
+    let given = Command::new("renice").args(["-n", "19", "-p"]).arg(id).stdout(Stdio::null()).status().unwrap();
+    assert!(given.success());
+}
+
+/// Calm and `flood` take turns until the flood is over.
+async fn take_turns(user: &User, flood: &Flood) -> Duration {
+    let mut under_flood = Duration::ZERO;
+    while !flood.is_over() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        user.now(CALM);
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        user.now(UNMEASURED);
+        let begun = Instant::now();
+        flood.open.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        user.now(ABUSE);
+        while begun.elapsed() < Duration::from_millis(2_000) && !flood.is_over() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        user.now(UNMEASURED);
+        flood.open.store(false, Ordering::Relaxed);
+        under_flood += begun.elapsed();
+    }
+    under_flood
+}
+
+/// Address number so-and-so: every other one IPv6, each its own /64, spread over many networks.
+fn address(number: u64) -> IpAddr {
+    let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) & 0xFFFF_FFFF_FFFF;
+    if number.is_multiple_of(2) {
+        IpAddr::V4(Ipv4Addr::from(0x0B00_0000 + u32::try_from(number).unwrap()))
+    } else {
+        IpAddr::V6(Ipv6Addr::from((0x2400_u128 << 112) | (u128::from(spread) << 64) | 1))
+    }
+}
+
+/// Measures until it holds, three times at most.
+async fn holds(what: &str, mut measure: impl AsyncFnMut() -> (String, bool)) {
+    let mut said = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (words, holds) = measure().await;
+        println!("{what}: {words}");
+        said.push(words);
+        if holds {
+            return;
+        }
+    }
+    panic!("{what}: a valid user had errors, or a p99 beyond twice the calm one, every time:\n{}", said.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_addresses_without_a_session_are_bounded_and_slow_nobody() {
+    let turn = TURN.lock().await;
+    // Ten seconds until an address is forgotten: the limiter really keeps them.
+    let more = "limits: { checks_per_client: { per_minute: 6, burst: 5 } }\n".to_owned();
+    let stage = Stage::set(Plan { more, ..Plan::default() }).await;
+    let (check, pages, edge) = (stage.check(), stage.stack.pages, stage.stack.edge);
+    let mut first = 0;
+    let mut clients = 0.0_f64;
+    holds("addresses", async || {
+        let total = scaled(1_000_000);
+        let compose = move |number: u64, batch: &mut Vec<u8>| {
+            let client = address(first + number);
+            write!(batch, "GET /orders HTTP/1.1\r\nhost: {edge}\r\nx-auth-client-ip: {client}\r\n\r\n").unwrap();
+        };
+        // Some of them begin to log in: from addresses of their own, in WeChat.
+        let logins = move |number: u64, batch: &mut Vec<u8>| {
+            let client = address(first + number);
+            write!(
+                batch,
+                "GET /_wechat/login?return_to=/orders HTTP/1.1\r\nhost: {edge}\r\nx-auth-client-ip: {client}\r\n\
+                 user-agent: {}\r\naccept: text/html\r\n\r\n",
+                client::WECHAT
+            )
+            .unwrap();
+        };
+        let rate = rate();
+        let user = User::begin(&stage);
+        let flood = Flood::prepare(check, total, rate, compose);
+        let (begun, used) = (Instant::now(), processor(stage.stack.authz_pid()));
+        let starts = Flood::prepare(pages, total / 20, rate / 20, logins);
+        starts.open.store(true, Ordering::Relaxed);
+        let flooded = take_turns(&user, &flood).await;
+        clients = clients.max(stage.stack.metric("wechat_authz_limiter_clients").await);
+        let (answers, started) = (flood.end(), starts.end());
+        let used = processor(stage.stack.authz_pid()) - used;
+        let measured = user.end();
+        first += total;
+        assert!(answers.keys().all(|status| [401, 429].contains(status)), "{answers:?}");
+        assert!(started.keys().all(|status| [302, 429].contains(status)), "{started:?}");
+        let (said, holds) = measured.verdict();
+        let cost = cost(&answers, flooded, used);
+        (format!("{said}; {cost}; logins {started:?}; {clients} addresses kept; {:?} in all", begun.elapsed()), holds)
+    })
+    .await;
+    drop(turn);
+    let highest = stage.highest();
+    assert!(clients > 1_000.0, "the limiter kept {clients}");
+    // Ten seconds until their budgets are full, and ten until the next sweep.
+    let begun = Instant::now();
+    while stage.stack.metric("wechat_authz_limiter_clients").await > 100.0 {
+        assert!(begun.elapsed() < Duration::from_secs(40), "they are not forgotten");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let after = stage.resident();
+    println!("addresses: idle {} MiB, highest {highest} MiB, after the sweeps {after} MiB", stage.idle);
+    assert!(highest <= MOST_AFTER_FLOODS, "{highest} MiB");
+    stage.assert_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
+    let turn = TURN.lock().await;
+    let stage = Stage::set(Plan::default()).await;
+    let (check, edge) = (stage.check(), stage.stack.edge);
+    // The user's own token with another signature: only a signature check tells.
+    let token = stage.browser.cookie(SESSION).unwrap();
+    let signed = token.rsplit_once('.').unwrap().0.to_owned();
+    let mut first = 0;
+    holds("tokens", async || {
+        let total = scaled(1_000_000);
+        let signed = signed.clone();
+        let compose = move |number: u64, batch: &mut Vec<u8>| {
+            let token = forged(&signed, first + number);
+            // Every other one from an address of its own, the rest from the user's.
+            let client = if number.is_multiple_of(2) { address(first + number) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+            write!(
+                batch,
+                "GET /orders HTTP/1.1\r\nhost: {edge}\r\nx-auth-client-ip: {client}\r\ncookie: {SESSION}={token}\r\n\r\n"
+            )
+            .unwrap();
+        };
+        let rate = rate();
+        let user = User::begin(&stage);
+        let flood = Flood::prepare(check, total, rate, compose);
+        let before = stage.stack.metric("wechat_authz_token_signatures_checked_total").await;
+        let (begun, used) = (Instant::now(), processor(stage.stack.authz_pid()));
+        let flooded = take_turns(&user, &flood).await;
+        let answers = flood.end();
+        let used = processor(stage.stack.authz_pid()) - used;
+        let measured = user.end();
+        first += total;
+        assert!(answers.keys().all(|status| [401, 429].contains(status)), "{answers:?}");
+        let checked = stage.stack.metric("wechat_authz_token_signatures_checked_total").await - before;
+        let (said, holds) = measured.verdict();
+        let cost = cost(&answers, flooded, used);
+        (format!("{said}; {cost}; {checked} signatures checked; {:?} in all", begun.elapsed()), holds)
+    })
+    .await;
+    drop(turn);
+    let highest = stage.highest();
+    if is_full() {
+        // Refusals are remembered for a minute.
+        tokio::time::sleep(Duration::from_secs(75)).await;
+    }
+    let (after, log) = (stage.resident(), std::fs::metadata(stage.stack.authz_log()).unwrap().len() >> 20);
+    println!("tokens: idle {} MiB, highest {highest} MiB, afterwards {after} MiB, log {log} MiB", stage.idle);
+    assert!(highest <= MOST_AFTER_FLOODS, "{highest} MiB");
+    stage.assert_unharmed().await;
+}
+
+/// `signed` with a signature that nobody made: 64 bytes in canonical base64url, another for each number.
+fn forged(signed: &str, number: u64) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digits: String =
+        (0..8).map(|place| char::from(ALPHABET[usize::try_from((number >> (6 * place)) & 63).unwrap()])).collect();
+    // 85 digits of six bits and a last one of two: 64 bytes, and nothing left over.
+    format!("{signed}.{}{digits}A", "q7Zk5m3vXJ1".repeat(7))
+}
+
+// ---- slow connections
+
+/// What a slow client has done so far, and does on.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    /// Says nothing.
+    Silent,
+    /// A request that never ends.
+    Half,
+    /// One whole request, and then one that never ends.
+    HalfAgain,
+}
+
+/// Keeps one slow connection open, again and again, until it is told to stop.
+async fn hold(door: SocketAddr, host: SocketAddr, slow: Slow, pace: Duration, again: Arc<AtomicU64>) {
+    loop {
+        let Ok(mut stream) = tokio::net::TcpStream::connect(door).await else {
+            tokio::time::sleep(pace).await;
+            continue;
+        };
+        let head = format!("GET /orders HTTP/1.1\r\nhost: {host}\r\n");
+        let mut chunk = [0; 1_024];
+        let mut begun = Ok(());
+        if matches!(slow, Slow::HalfAgain) {
+            begun = stream.write_all(format!("{head}\r\n").as_bytes()).await;
+            let _ = stream.read(&mut chunk).await;
+        }
+        if !matches!(slow, Slow::Silent) && begun.is_ok() {
+            begun = stream.write_all(format!("{head}x-slow: ").as_bytes()).await;
+        }
+        while begun.is_ok() {
+            match tokio::time::timeout(pace, stream.read(&mut chunk)).await {
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(_)) => {}
+                Err(_) if matches!(slow, Slow::Silent) => {}
+                Err(_) => begun = stream.write_all(b"a").await,
+            }
+        }
+        again.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Slow connections, in a thread that gives way: they come from elsewhere.
+struct Crowd {
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    /// Connections that were closed and opened again.
+    again: Arc<AtomicU64>,
+}
+
+impl Crowd {
+    /// So many at each door, opened over the given time.
+    fn gather(doors: &[(SocketAddr, u32)], host: SocketAddr, over: Duration) -> Self {
+        let again = Arc::<AtomicU64>::default();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (doors, counted) = (doors.to_vec(), Arc::clone(&again));
+        let thread = std::thread::spawn(move || {
+            give_way();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let mut crowd = tokio::task::JoinSet::new();
+                for (door, count) in doors {
+                    for number in 0..count {
+                        // Those who will be sent away soonest come last.
+                        let slow = [Slow::HalfAgain, Slow::HalfAgain, Slow::Half, Slow::Silent];
+                        let slow = slow[(number * 4 / count) as usize];
+                        let again = Arc::clone(&counted);
+                        crowd.spawn(async move {
+                            tokio::time::sleep(over * number / count).await;
+                            let pace = Duration::from_millis(4_000 + u64::from(number) % 2_000);
+                            hold(door, host, slow, pace, again).await;
+                        });
+                    }
+                }
+                let _ = stopped.await;
+            });
+        });
+        Self { stop: Some(stop), thread: Some(thread), again }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_slow_connections_are_held_and_slow_nobody() {
+    let _turn = TURN.lock().await;
+    let plan = Plan { files: Some(20_000), ..Plan::default() };
+    let stage = Stage::set(plan).await;
+    let (check, pages, edge) = (stage.check(), stage.stack.pages, stage.stack.edge);
+    let mut held = 0;
+    holds("slow connections", async || {
+        let user = User::begin(&stage);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        user.now(CALM);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        user.now(UNMEASURED);
+        user.now(ABUSE);
+        // As many as the doors hold, with a little room for Envoy's own.
+        let crowd = Crowd::gather(&[(check, 8_000), (pages, 2_000)], edge, Duration::from_secs(4));
+        let (begun, mut open) = (Instant::now(), 0.0_f64);
+        // Past ten seconds the first of those who never asked are sent away, and come back.
+        while begun.elapsed() < Duration::from_secs(12) || (open < 9_900.0 && begun.elapsed() < Duration::from_secs(30))
+        {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            open = open.max(stage.open("check").await + stage.open("pages").await);
+            held = held.max(stage.resident());
+        }
+        user.now(UNMEASURED);
+        let again = crowd.again.load(Ordering::Relaxed);
+        drop(crowd);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        user.now(CALM);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let measured = user.end();
+        assert!(open >= 9_900.0, "{open} open");
+        let (said, holds) = measured.verdict();
+        (format!("{said}; {open} open, {again} opened again"), holds)
+    })
+    .await;
+    let (highest, after) = (stage.highest(), stage.resident());
+    println!("slow connections: idle {} MiB, held {held} MiB, highest {highest} MiB, after {after} MiB", stage.idle);
+    assert!(highest <= MOST_BESIDE_CONNECTIONS, "{highest} MiB");
+    stage.assert_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_open_files_each_door_keeps_to_its_share_and_the_user_notices_nothing() {
+    let _turn = TURN.lock().await;
+    // What a shell without any set-up grants.
+    let stage = Stage::set(Plan { files: Some(1_024), ..Plan::default() }).await;
+    let (check, pages, edge) = (stage.check(), stage.stack.pages, stage.stack.edge);
+    let user = User::begin(&stage);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let crowd = Crowd::gather(&[(check, 1_400), (pages, 500)], edge, Duration::from_secs(1));
+    let mut most = (0.0_f64, 0.0_f64);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) || (most.1 < 204.0 && begun.elapsed() < Duration::from_secs(30)) {
+        most = (most.0.max(stage.open("check").await), most.1.max(stage.open("pages").await));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Six tenths of the files for the checks, two for the pages; health and all else have the rest.
+    assert_eq!(most, (612.0, 204.0));
+    let failed = stage.stack.metrics().await;
+    let failed = failed.lines().filter(|line| line.starts_with("wechat_authz_accept_failures_total{"));
+    assert!(failed.clone().all(|line| line.ends_with(" 0")), "{:?}", failed.collect::<Vec<_>>());
+    drop(crowd);
+    assert_eq!(user.end().errors, Vec::<String>::new());
+    stage.assert_unharmed().await;
+}
