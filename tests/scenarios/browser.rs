@@ -29,7 +29,7 @@ impl Chrome {
             .stderr(Stdio::null())
             .spawn()
             .expect("Debian's package chromium-driver");
-        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), profile: profile };
+        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), profile };
         let begun = Instant::now();
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "chromedriver does not listen");
