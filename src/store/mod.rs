@@ -25,7 +25,6 @@ use crate::telemetry::StoreMeter;
 use link::Link;
 use redis::{Cmd, FromRedisValue, Pipeline, ScriptInvocation};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Redis did not do it. Whoever called goes on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,16 +159,6 @@ impl Store {
         link.call(kind, async |wire| script.invoke_async(wire).await).await
     }
 
-    /// Says `message` to every instance that listens.
-    ///
-    /// # Errors
-    /// [`Away`].
-    pub async fn say(&self, kind: &'static str, message: &str) -> Result<(), Away> {
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(self.names.channel().as_str()).arg(message);
-        self.ask::<redis::Value>(kind, &command).await.map(drop)
-    }
-
     /// Listens to what instances say, on a connection of its own. What was said before is missed.
     ///
     /// # Errors
@@ -180,16 +169,7 @@ impl Store {
         hearing::hear(&settings, self.names.channel()).await
     }
 
-    /// The longest a call takes.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.link.as_ref().map_or(Duration::ZERO, |link| link.settings().timeout)
-    }
-
     fn link(&self) -> Result<&Arc<Link>, Away> {
         self.link.as_ref().ok_or(Away::NotConfigured)
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;
