@@ -29,18 +29,29 @@ tests/faults/run --short        those that take a few seconds each
 tests/faults/run NAME...        these
 tests/faults/run --list         their names";
 
-/// Faults that are made at once, each in a deployment of its own. They wait more than they work.
-const AT_ONCE: usize = 2;
+/// Faults that are made at once, each in a deployment of its own: they wait more than they work. Among other tests one
+/// alone, because a figure of a starved machine says nothing.
+fn at_once(short: bool) -> usize {
+    if short { 1 } else { 2 }
+}
 
-async fn all(chosen: &[&faults::Fault]) -> Vec<Row> {
-    let places = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
+    let places = Arc::new(tokio::sync::Semaphore::new(at_once));
     let mut under_way = tokio::task::JoinSet::new();
     for fault in chosen {
         let (name, run, places) = (fault.name, fault.run, Arc::clone(&places));
         under_way.spawn(async move {
             let _place = places.acquire_owned().await;
             // In a task of its own, so that one that panics is a row that does not hold.
-            tokio::spawn(async move { run().await }).await.unwrap_or_else(|_| Row::broken(name))
+            let trial = async || tokio::spawn(async move { run().await }).await.unwrap_or_else(|_| Row::broken(name));
+            let row = trial().await;
+            if row.holds || row.wrongly_allowed > 0 || row.sessions_lost > 0 {
+                return row;
+            }
+            // A check was late, not wrong: another process may have had the processor. What is wrong is wrong twice.
+            row.print();
+            println!("    once more");
+            trial().await
         });
     }
     let mut rows = Vec::new();
@@ -78,7 +89,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let begun = Instant::now();
     trial::head();
-    let mut rows: Vec<Row> = runtime.block_on(all(&chosen));
+    let mut rows: Vec<Row> = runtime.block_on(all(&chosen, at_once(short)));
     rows.sort_by_key(|row| faults::ALL.iter().position(|fault| fault.name == row.fault));
     trial::foot(begun.elapsed());
     trial::write(&rows);
