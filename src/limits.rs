@@ -71,9 +71,9 @@ pub struct Exceeded {
 }
 
 /// Signatures of unseen tokens checked a second, for each core, whoever shows them. Each takes 55 µs, twice as much where
-/// cores are shared: a flood of forged tokens from ever new addresses gets a quarter of the processor at most, and those
+/// cores are shared: a flood of forged tokens from ever new addresses gets a tenth of the processor, and those
 /// who are known have the rest. After a restart so many sessions a second become known again.
-const NEW_TOKENS_PER_CORE: NonZeroU32 = NonZeroU32::new(2_500).unwrap();
+const NEW_TOKENS_PER_CORE: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 
 /// Addresses remembered per budget at most; about 70 bytes each.
 const MOST_CLIENTS: usize = 200_000;

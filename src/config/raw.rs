@@ -479,7 +479,7 @@ pub struct Limits {
     /// Checks from one address; default null, no limit.
     pub checks_per_client: Option<Rate>,
     /// Tokens not seen before from one address, each of which costs a signature's check; default 600 a minute and a
-    /// burst of 200. All addresses together may show 2500 a second for each core, or as many as one may if that is more.
+    /// burst of 200. All addresses together may show 1000 a second for each core, or as many as one may if that is more.
     pub new_tokens_per_client: Rate,
 }
 
