@@ -50,7 +50,11 @@ impl Redis {
         self.child = Some(child);
         let begun = Instant::now();
         while self.try_ask::<String>(&["PING"]).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "redis-server does not answer");
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            if ended.is_some() || begun.elapsed() > Duration::from_secs(20) {
+                let log = std::fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default();
+                panic!("redis-server does not answer ({ended:?}):\n{log}");
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -692,7 +692,10 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_all_of_it_too() {
-    let redis = Redis::with(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]).await;
+    // Redis listens for its peers 10,000 above its port unless told otherwise: where outgoing connections have theirs.
+    let bus = stack::free_port().to_string();
+    let arguments = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
+    let redis = Redis::with(&arguments).await;
     redis.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     until("a cluster", async || {
         redis.ask::<String>(&["CLUSTER", "INFO"]).await.contains("cluster_state:ok").then_some(())
