@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use wechat_simulator::{App, Options, Simulator};
 
 /// Where one instance listens. A restart takes the same ports.
@@ -32,22 +33,30 @@ pub struct Fleet {
     pub directory: tempfile::TempDir,
     pub instances: Vec<Instance>,
     envoy: Option<Child>,
+    plan: Plan,
+}
+
+/// How a deployment differs from the usual one.
+#[derive(Default)]
+pub struct Plan {
     /// The configuration's `redis:` lines.
-    redis: String,
+    pub redis: String,
     /// Whether instances run with a wall clock that can be set.
-    clock: bool,
+    pub clock: bool,
     /// Open files that the last instance may have.
-    files: Option<u32>,
+    pub files: Option<u32>,
+    /// Whether each instance keeps revocations on its disk.
+    pub state: bool,
 }
 
 impl Fleet {
     /// `count` instances with these `redis:` lines.
     pub async fn start(count: usize, redis: &str) -> Self {
-        Self::with(count, redis, false, None).await
+        Self::planned(count, Plan { redis: redis.to_owned(), ..Plan::default() }).await
     }
 
-    /// The same with a clock that can be set, or few files for the last instance.
-    pub async fn with(count: usize, redis: &str, clock: bool, files: Option<u32>) -> Self {
+    /// `count` instances that differ from the usual ones.
+    pub async fn planned(count: usize, plan: Plan) -> Self {
         let options = Options {
             apps: vec![
                 App::official_account(OA, OA_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
@@ -70,11 +79,10 @@ impl Fleet {
             directory,
             instances: (0..count).map(|_| Instance { doors: doors(), child: None }).collect(),
             envoy: None,
-            redis: redis.to_owned(),
-            clock,
-            files,
+            plan,
         };
         for index in 0..count {
+            std::fs::create_dir(fleet.directory.path().join(format!("state-{index}"))).unwrap();
             fleet.launch(index);
         }
         for index in 0..count {
@@ -91,8 +99,9 @@ impl Fleet {
     /// The configuration's text for one instance.
     pub fn configuration(&self, index: usize) -> String {
         let Doors { check, pages, ops, admin } = &self.instances[index].doors;
+        let state = if self.plan.state { format!("state_directory: ./state-{index}\n") } else { String::new() };
         format!(
-            "listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
+            "{state}listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
              admin: {{ listen: \"{admin}\", token_file: ./admin.token }}\n\
              keys: {{ directory: keys, sign_after: 2s }}\nreload_interval: 1s\n\
              drain: {{ delay: 1s, deadline: 10s }}\n\
@@ -104,12 +113,26 @@ impl Fleet {
              \x20 website: {{ appid: {WEB}, secret_file: ./web.secret }}\n{redis}",
             sim = self.simulator.base_url(),
             origin = self.origin,
-            redis = self.redis,
+            redis = self.plan.redis,
         )
     }
 
     pub fn log(&self, index: usize) -> PathBuf {
         self.directory.path().join(format!("authz-{index}.log"))
+    }
+
+    /// Lines of an instance's log with a level from WARN on, but for the audit's, of which each denial has one.
+    pub fn warnings(&self, index: usize) -> Vec<String> {
+        let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let loud =
+            lines.filter(|line| matches!(line["level"].as_str(), Some("WARN" | "ERROR")) && line["target"] != "audit");
+        loud.map(|line| line["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// An instance's process id.
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.instances[index].child.as_ref().map(Child::id)
     }
 
     /// Lines of an instance's log that hold `text`.
@@ -123,7 +146,7 @@ impl Fleet {
         std::fs::write(self.config(index), self.configuration(index)).unwrap();
         let out = File::options().create(true).append(true).open(self.log(index)).unwrap();
         let last = index + 1 == self.instances.len();
-        let mut command = match self.files.filter(|_| last) {
+        let mut command = match self.plan.files.filter(|_| last) {
             Some(files) => {
                 let mut command = Command::new("prlimit");
                 command.arg(format!("--nofile={files}:{files}")).arg(program());
@@ -131,7 +154,7 @@ impl Fleet {
             }
             None => Command::new(program()),
         };
-        if self.clock {
+        if self.plan.clock {
             let file = self.directory.path().join(format!("clock-{index}"));
             std::fs::write(&file, "+0").unwrap();
             command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", file);
@@ -219,30 +242,19 @@ impl Fleet {
         self.until_ready(index).await;
     }
 
-    /// Revokes at an instance's admin door; its JSON.
-    pub async fn revoke(&self, index: usize, what: &serde_json::Value) -> serde_json::Value {
-        let body = what.to_string();
-        let request = format!(
-            "POST /sessions/revoke HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\
-             content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = client::raw(self.instances[index].doors.admin, request.as_bytes()).await.unwrap();
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()
+    /// Where each instance listens.
+    pub fn doors(&self) -> Vec<Doors> {
+        self.instances.iter().map(|instance| instance.doors.clone()).collect()
     }
 
-    /// Whether an instance lets this browser pass, asked at its check door as Envoy asks.
+    /// Revokes at an instance's admin door; its JSON.
+    pub async fn revoke(&self, index: usize, what: &serde_json::Value) -> serde_json::Value {
+        revoke(&self.instances[index].doors, what).await.expect("an answer to a revocation")
+    }
+
+    /// Whether an instance lets this browser pass.
     pub async fn passes(&self, index: usize, browser: &Browser) -> bool {
-        let request = format!(
-            "GET /a HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\nx-auth-client-ip: 127.0.0.1\r\nuser-agent: {}\r\n\
-             connection: close\r\n\r\n",
-            self.origin.trim_start_matches("http://"),
-            cookies(browser),
-            browser.user_agent,
-        );
-        let answer = client::raw(self.instances[index].doors.check, request.as_bytes()).await;
-        answer.is_some_and(|answer| answer.status == 200)
+        passes(&self.instances[index].doors, &self.origin, browser).await
     }
 
     /// Delivers a callback to one instance, past Envoy.
@@ -250,11 +262,11 @@ impl Fleet {
         deliver_to(&self.instances[index].doors, browser, callback).await
     }
 
-    /// Starts a login and stops at the callback's address.
-    pub async fn to_callback(&self, browser: &mut Browser) -> String {
+    /// Starts a login and stops at the callback's address; none where it does not come that far.
+    pub async fn to_callback(&self, browser: &mut Browser) -> Option<String> {
         let callback = format!("{}/_wechat/callback?", self.origin);
         let answers = browser.follow_until(&format!("{}/a", self.origin), |next| next.starts_with(&callback)).await;
-        answers.last().unwrap().location().to_owned()
+        answers.last().map(|answer| answer.location().to_owned()).filter(|location| location.starts_with(&callback))
     }
 
     /// Logs a new browser in; none where that fails.
@@ -263,31 +275,26 @@ impl Fleet {
     }
 
     async fn start_envoy(&mut self) {
-        let (first, admin) = (&self.instances[0].doors, free_port());
+        let admin = free_port();
         let edge = self.origin.trim_start_matches("http://");
         let mut render = Command::new(root().join("envoy/render"));
         render.args(["--listen", edge, "--app", &self.upstream.address.to_string(), "--admin", &admin.to_string()]);
-        render.args(["--check", &first.check.to_string(), "--pages", &first.pages.to_string()]);
+        for Doors { check, pages, .. } in self.doors() {
+            render.args(["--check", &check.to_string(), "--pages", &pages.to_string()]);
+        }
         let rendered = render.output().unwrap();
         assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
         let mut text = String::from_utf8(rendered.stdout).unwrap();
-        let endpoint = |door: &SocketAddr| {
-            format!("address: {{ socket_address: {{ address: {}, port_value: {} }} }}", door.ip(), door.port())
-        };
-        // Every instance is an endpoint of both clusters, and asked for its readiness at its ops door.
-        let doors: [fn(&Doors) -> &SocketAddr; 2] = [|doors| &doors.check, |doors| &doors.pages];
-        for door in doors {
-            let one = format!("        - endpoint: {{ {} }}\n", endpoint(door(first)));
-            assert_eq!(text.matches(&one).count(), 1, "{one}");
-            let all: String = self
-                .instances
-                .iter()
-                .map(|instance| {
-                    let health = format!("health_check_config: {{ port_value: {} }}", instance.doors.ops.port());
-                    format!("        - endpoint: {{ {}, {health} }}\n", endpoint(door(&instance.doors)))
-                })
-                .collect();
-            text = text.replace(&one, &all);
+        // Each is asked for its readiness at its ops door.
+        for Doors { check, pages, ops, .. } in self.doors() {
+            for door in [check, pages] {
+                let address =
+                    format!("address: {{ socket_address: {{ address: {}, port_value: {} }} }}", door.ip(), door.port());
+                let plain = format!("endpoint: {{ {address} }}");
+                assert_eq!(text.matches(&plain).count(), 1, "{plain}");
+                let health = format!("health_check_config: {{ port_value: {} }}", ops.port());
+                text = text.replace(&plain, &format!("endpoint: {{ {address}, {health} }}"));
+            }
         }
         let health = "\n    health_checks:\n    - { timeout: 0.5s, interval: 0.25s, no_traffic_interval: 0.25s, \
              unhealthy_threshold: 1, healthy_threshold: 1, http_health_check: { path: /readyz } }\n    \
@@ -316,6 +323,34 @@ impl Fleet {
 
 pub const SESSION: &str = "__Host-wechat_session";
 
+/// The longest wait for an instance's own answer, past Envoy.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Revokes at these doors; the answer's JSON, none where no good answer came.
+pub async fn revoke(doors: &Doors, what: &serde_json::Value) -> Option<serde_json::Value> {
+    let body = what.to_string();
+    let request = format!(
+        "POST /sessions/revoke HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = timeout(PATIENCE, client::raw(doors.admin, request.as_bytes())).await.ok()??;
+    (answer.status == 200).then(|| answer.json())
+}
+
+/// Whether an instance lets this browser pass, asked at its check door as Envoy asks.
+pub async fn passes(doors: &Doors, origin: &str, browser: &Browser) -> bool {
+    let request = format!(
+        "GET /a HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\nx-auth-client-ip: 127.0.0.1\r\nuser-agent: {}\r\n\
+         connection: close\r\n\r\n",
+        origin.trim_start_matches("http://"),
+        cookies(browser),
+        browser.user_agent,
+    );
+    let answer = timeout(PATIENCE, client::raw(doors.check, request.as_bytes())).await.ok().flatten();
+    answer.is_some_and(|answer| answer.status == 200)
+}
+
 /// Delivers a callback to these doors.
 pub async fn deliver_to(doors: &Doors, browser: &Browser, callback: &str) -> Option<Answer> {
     let url = url::Url::parse(callback).unwrap();
@@ -334,7 +369,11 @@ pub async fn deliver_to(doors: &Doors, browser: &Browser, callback: &str) -> Opt
 
 /// Logs a new browser in at `origin`; none where that fails.
 pub async fn log_in(origin: &str) -> Option<Browser> {
-    let mut browser = Browser::wechat();
+    log_in_with(Browser::wechat(), origin).await
+}
+
+/// Logs this browser in at `origin`; none where that fails.
+pub async fn log_in_with(mut browser: Browser, origin: &str) -> Option<Browser> {
     let mut url = format!("{origin}/a");
     for _ in 0..8 {
         let answer = browser.try_get(&url).await?;

@@ -1,40 +1,19 @@
-//! A steady load through Envoy: people who are logged in, people whose session was revoked, strangers, and new logins.
+//! A steady load through Envoy: people who are logged in, people whose session was revoked before or is revoked now,
+//! strangers, forgers, and new logins.
+//!
+//! Who must not get in asks for an address of their own, [`BARRED`]: what the application saw of it was let in, whatever
+//! became of the answer.
 
 use crate::client::Browser;
-use crate::fleet::Fleet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::fleet::{Doors, Fleet, SESSION, log_in, passes, revoke};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-/// What came of it.
-#[derive(Default)]
-pub struct Counts {
-    pub checks: AtomicU64,
-    pub wrongly_allowed: AtomicU64,
-    pub wrongly_denied: AtomicU64,
-    pub logins: AtomicU64,
-    pub logins_failed: AtomicU64,
-    /// What the first wrong answers were.
-    pub notes: Mutex<Vec<String>>,
-}
-
-impl Counts {
-    fn note(&self, text: String) {
-        let mut notes = self.notes.lock().unwrap();
-        if notes.len() < 5 {
-            notes.push(text);
-        }
-    }
-}
-
-/// The load, until it is stopped.
-pub struct Load {
-    pub counts: Arc<Counts>,
-    stop: Arc<AtomicBool>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-    /// Sessions that are alive, each with its browser as it is now.
-    pub alive: Vec<Arc<Mutex<Browser>>>,
-}
+/// What only those ask for who must not get it.
+pub const BARRED: &str = "/barred";
 
 /// Between two checks of one person.
 const PACE: Duration = Duration::from_millis(25);
@@ -42,107 +21,292 @@ const PACE: Duration = Duration::from_millis(25);
 /// Between two logins.
 const LOGINS: Duration = Duration::from_millis(250);
 
+/// Of so many logins one is revoked at once.
+const REVOKED: u64 = 3;
+
+/// Whoever has no answer by then has none: longer than Envoy waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came of it.
+#[derive(Default)]
+pub struct Counts {
+    pub checks: AtomicU64,
+    /// Past Envoy: at an instance's own door.
+    pub wrongly_allowed: AtomicU64,
+    pub wrongly_denied: AtomicU64,
+    pub logins: AtomicU64,
+    pub logins_failed: AtomicU64,
+    pub revoked: AtomicU64,
+    /// What the first wrong answers were.
+    pub notes: Mutex<Vec<String>>,
+    /// How long each check of a live session took.
+    pub took: Mutex<Vec<Duration>>,
+    pub slowest_login: Mutex<Duration>,
+}
+
+impl Counts {
+    pub fn note(&self, text: String) {
+        let mut notes = self.notes.lock().unwrap();
+        if notes.len() < 8 {
+            notes.push(text);
+        }
+    }
+
+    /// The time within which 99 of 100 checks were answered.
+    pub fn p99(&self) -> Duration {
+        let mut took = self.took.lock().unwrap().clone();
+        took.sort_unstable();
+        took.get(took.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+/// Somebody who must not get in: from now on, or when they have been told of everywhere.
+#[derive(Clone)]
+struct Unwanted {
+    browser: Browser,
+    /// Whether there ever was a session.
+    revoked: bool,
+    barred: Arc<AtomicBool>,
+}
+
+impl Unwanted {
+    /// Who was revoked, and whether that is long enough ago.
+    fn revoked(browser: Browser, barred: bool) -> Self {
+        Self { browser, revoked: true, barred: Arc::new(AtomicBool::new(barred)) }
+    }
+
+    /// Who never had a session.
+    fn nobody(browser: Browser) -> Self {
+        Self { browser, revoked: false, barred: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
+/// What the load's tasks share.
+struct Shared {
+    origin: String,
+    doors: Vec<Doors>,
+    counts: Arc<Counts>,
+    stop: AtomicBool,
+    unwanted: Mutex<Vec<Unwanted>>,
+    /// Who logged in meanwhile and was not revoked.
+    entered: Mutex<Vec<Browser>>,
+    /// How long after a revocation nobody lets it in; none where that is only so after the fault.
+    told_within: Option<Duration>,
+}
+
+/// The load, until it is stopped.
+pub struct Load {
+    pub counts: Arc<Counts>,
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    /// People who are logged in all the time, each with the browser as it is now.
+    alive: Vec<Arc<Mutex<Browser>>>,
+}
+
 impl Load {
     /// Logs people in, revokes some if that can be told, and lets all of them come again and again.
-    pub async fn start(fleet: &Arc<tokio::sync::RwLock<Fleet>>, revokes: bool) -> Self {
-        let origin = fleet.read().await.origin.clone();
-        let (mut alive, mut revoked) = (Vec::new(), Vec::new());
+    pub async fn start(fleet: &Fleet, revokes: bool, told_within: Option<Duration>) -> Self {
+        let (origin, doors) = (fleet.origin.clone(), fleet.doors());
+        let (mut alive, mut unwanted) = (Vec::new(), Vec::new());
         for number in 0..12 {
-            let fleet = fleet.read().await;
-            let browser = fleet.log_in().await.expect("a login while all is well");
+            let browser = log_in(&origin).await.expect("a login while all is well");
             if number % 4 == 3 && revokes {
-                let at = number % fleet.instances.len();
-                fleet.revoke(at, &serde_json::json!({ "session": sid(&browser, &origin).await })).await;
-                revoked.push(Arc::new(Mutex::new(browser)));
+                let session = sid(&browser, &origin).await.unwrap();
+                fleet.revoke(number % doors.len(), &serde_json::json!({ "session": session })).await;
+                unwanted.push(Unwanted::revoked(browser, true));
             } else {
                 alive.push(Arc::new(Mutex::new(browser)));
             }
         }
+        unwanted.push(Unwanted::nobody(Browser::wechat()));
+        unwanted.push(Unwanted::nobody(forger(&alive[0].lock().unwrap())));
         // The stated bound.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         let counts = Arc::new(Counts::default());
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = Vec::new();
-        for (people, may) in [(&alive, true), (&revoked, false)] {
-            for person in people {
-                tasks.push(tokio::spawn(come_again(
-                    Arc::clone(person),
-                    may,
-                    origin.clone(),
-                    Arc::clone(&counts),
-                    Arc::clone(&stop),
-                )));
-            }
+        let shared = Arc::new(Shared {
+            origin,
+            doors,
+            counts: Arc::clone(&counts),
+            stop: AtomicBool::new(false),
+            unwanted: Mutex::new(unwanted),
+            entered: Mutex::default(),
+            told_within,
+        });
+        let mut tasks = JoinSet::new();
+        for person in &alive {
+            tasks.spawn(come_again(Arc::clone(person), Arc::clone(&shared)));
         }
-        let stranger = Arc::new(Mutex::new(Browser::wechat()));
-        tasks.push(tokio::spawn(come_again(stranger, false, origin, Arc::clone(&counts), Arc::clone(&stop))));
-        let (logging, counting, stopping) = (Arc::clone(fleet), Arc::clone(&counts), Arc::clone(&stop));
-        tasks.push(tokio::spawn(async move {
-            while !stopping.load(Ordering::Relaxed) {
-                let origin = logging.read().await.origin.clone();
-                counting.logins.fetch_add(1, Ordering::Relaxed);
-                if crate::fleet::log_in(&origin).await.is_none() {
-                    counting.logins_failed.fetch_add(1, Ordering::Relaxed);
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..4 {
+            tasks.spawn(try_again(Arc::clone(&next), Arc::clone(&shared)));
+        }
+        tasks.spawn(enter(Arc::clone(&shared)));
+        Self { counts, shared, tasks, alive }
+    }
+
+    /// From now until the fault has healed, some instance cannot know what another has revoked: who was revoked is not
+    /// counted, and still tries. Strangers and forgers are nobody at any time.
+    pub fn excuse(&self) {
+        for one in self.shared.unwanted.lock().unwrap().iter().filter(|one| one.revoked) {
+            one.barred.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// When the fault has healed: whoever was revoked meanwhile is refused everywhere from now on, or at last `within`.
+    pub async fn settle(&self, within: Duration) {
+        let begun = Instant::now();
+        let late: Vec<Unwanted> = {
+            let unwanted = self.shared.unwanted.lock().unwrap();
+            unwanted.iter().filter(|one| !one.barred.load(Ordering::Relaxed)).cloned().collect()
+        };
+        for one in &late {
+            for (index, doors) in self.shared.doors.iter().enumerate() {
+                while passes(doors, &self.shared.origin, &one.browser).await {
+                    if begun.elapsed() > within {
+                        self.counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
+                        self.counts
+                            .note(format!("revoked in the fault, and instance {index} lets it in {within:?} after"));
+                        break;
+                    }
+                    sleep(Duration::from_millis(20)).await;
                 }
-                tokio::time::sleep(LOGINS).await;
             }
-        }));
-        Self { counts, stop, tasks, alive }
+            one.barred.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Ends it.
-    pub async fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks.drain(..) {
-            let _ = task.await;
+    ///
+    /// # Errors
+    /// A part of it had ended by itself, so that what it counted says nothing.
+    pub async fn stop(&mut self) -> Result<(), String> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let mut all = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            all = all.and(ended.map_err(|error| format!("a part of the load broke off: {error}")));
         }
+        all
     }
 
-    /// Sessions that do not work any more though nobody revoked them.
-    pub async fn lost(&self, origin: &str) -> u64 {
+    /// Sessions that some instance does not know any more though nobody revoked them: those of the load, and all that
+    /// began during the fault.
+    pub async fn lost(&self) -> u64 {
+        let Shared { origin, doors, .. } = &*self.shared;
+        let mut people: Vec<Browser> = self.alive.iter().map(|person| person.lock().unwrap().clone()).collect();
+        people.extend(self.shared.entered.lock().unwrap().iter().cloned());
         let mut lost = 0;
-        for person in &self.alive {
-            let mut browser = person.lock().unwrap().clone();
-            let answer = browser.try_get(&format!("{origin}/a")).await;
-            lost += u64::from(answer.is_none_or(|answer| answer.status != 200));
+        for (number, mut browser) in people.into_iter().enumerate() {
+            let mut known = browser.try_get(&format!("{origin}/a")).await.is_some_and(|answer| answer.status == 200);
+            for (index, doors) in doors.iter().enumerate() {
+                let here = passes(doors, origin, &browser).await;
+                if !here {
+                    self.counts.note(format!("lost: session {number} at instance {index}"));
+                }
+                known &= here;
+            }
+            lost += u64::from(!known);
         }
         lost
     }
 }
 
-/// The id of a browser's session, as the application sees it.
-pub async fn sid(browser: &Browser, origin: &str) -> String {
-    let answer = browser.clone().get(&format!("{origin}/a")).await;
-    answer.seen("x-wechat-session").unwrap()
+/// The id of a browser's session, as the application sees it; none where it is let in no more.
+pub async fn sid(browser: &Browser, origin: &str) -> Option<String> {
+    let answer = browser.clone().try_get(&format!("{origin}/a")).await?;
+    (answer.status == 200).then(|| answer.seen("x-wechat-session"))?
 }
 
-async fn come_again(
-    person: Arc<Mutex<Browser>>,
-    may: bool,
-    origin: String,
-    counts: Arc<Counts>,
-    stop: Arc<AtomicBool>,
-) {
-    let url = format!("{origin}/a");
-    while !stop.load(Ordering::Relaxed) {
+/// Somebody who has changed the signature of another's token.
+fn forger(other: &Browser) -> Browser {
+    let mut browser = other.clone();
+    for cookie in browser.jar.iter_mut().filter(|cookie| cookie.name == SESSION) {
+        let (signed, signature) = cookie.value.rsplit_once('.').unwrap();
+        let changed = if signature.starts_with('A') { "B" } else { "A" };
+        cookie.value = format!("{signed}.{changed}{}", &signature[1..]);
+    }
+    browser
+}
+
+/// Somebody who is logged in, and must be let in each time.
+async fn come_again(person: Arc<Mutex<Browser>>, shared: Arc<Shared>) {
+    let (counts, url) = (&shared.counts, format!("{}/a", shared.origin));
+    while !shared.stop.load(Ordering::Relaxed) {
         let mut browser = person.lock().unwrap().clone();
-        let answer = browser.try_get(&url).await;
+        let begun = Instant::now();
+        let answer = timeout(PATIENCE, browser.try_get(&url)).await.ok().flatten();
+        counts.took.lock().unwrap().push(begun.elapsed());
         counts.checks.fetch_add(1, Ordering::Relaxed);
-        let passed = answer.as_ref().is_some_and(|answer| answer.status == 200);
-        if passed && !may {
-            counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
-            let session = answer.as_ref().and_then(|answer| answer.seen("x-wechat-session"));
-            counts.note(format!("let in: session {session:?}"));
-        }
-        if !passed && may {
+        if !answer.as_ref().is_some_and(|answer| answer.status == 200) {
             counts.wrongly_denied.fetch_add(1, Ordering::Relaxed);
             let what = answer.as_ref().map(|answer| (answer.status, answer.location().to_owned()));
             counts.note(format!("denied: {what:?}"));
         }
-        if may {
-            // A renewed cookie is kept, as browsers do; a stranger's flow cookies are not.
-            *person.lock().unwrap() = browser;
+        // Whatever an answer sets is kept, as browsers do: one that took the session away would lose it.
+        *person.lock().unwrap() = browser;
+        sleep(PACE).await;
+    }
+}
+
+/// All who must not get in, in turn. What they keep of the answers is nothing.
+async fn try_again(next: Arc<AtomicUsize>, shared: Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let mut one = {
+            let unwanted = shared.unwanted.lock().unwrap();
+            unwanted[next.fetch_add(1, Ordering::Relaxed) % unwanted.len()].clone()
+        };
+        let path = if one.barred.load(Ordering::Relaxed) { BARRED } else { "/revoked" };
+        let url = format!("{}{path}", shared.origin);
+        let answer = timeout(PATIENCE, one.browser.try_get(&url)).await.ok().flatten();
+        if path == BARRED && answer.as_ref().is_some_and(|answer| answer.status == 200) {
+            shared.counts.note(format!("let in: session {:?}", answer.unwrap().seen("x-wechat-session")));
         }
-        tokio::time::sleep(PACE).await;
+        shared.counts.checks.fetch_add(1, Ordering::Relaxed);
+        sleep(PACE).await;
+    }
+}
+
+/// People who log in; some are revoked at once, by one instance after the other.
+async fn enter(shared: Arc<Shared>) {
+    let Shared { origin, doors, counts, .. } = &*shared;
+    let mut waiting = JoinSet::new();
+    for number in 1.. {
+        if shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        counts.logins.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
+        let browser = timeout(2 * PATIENCE, log_in(origin)).await.ok().flatten();
+        {
+            let mut slowest = counts.slowest_login.lock().unwrap();
+            *slowest = begun.elapsed().max(*slowest);
+        }
+        match browser {
+            None => {
+                counts.logins_failed.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(browser) if number % REVOKED == 0 => {
+                let at = &doors[(number / REVOKED) as usize % doors.len()];
+                let Some(session) = sid(&browser, origin).await else { continue };
+                // Without an answer nobody knows whether it is revoked.
+                if revoke(at, &serde_json::json!({ "session": session })).await.is_some() {
+                    counts.revoked.fetch_add(1, Ordering::Relaxed);
+                    if passes(at, origin, &browser).await {
+                        counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
+                        counts.note("revoked, and let in by the same instance".to_owned());
+                    }
+                    let one = Unwanted::revoked(browser, false);
+                    if let Some(bound) = shared.told_within {
+                        let barred = Arc::clone(&one.barred);
+                        waiting.spawn(async move {
+                            sleep(bound).await;
+                            barred.store(true, Ordering::Relaxed);
+                        });
+                    }
+                    shared.unwanted.lock().unwrap().push(one);
+                }
+            }
+            Some(browser) => shared.entered.lock().unwrap().push(browser),
+        }
+        sleep(LOGINS).await;
     }
 }

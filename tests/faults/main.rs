@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
 use trial::Row;
 
 const USAGE: &str = "\
@@ -31,8 +32,8 @@ tests/faults/run --list         their names";
 
 /// Faults that are made at once, each in a deployment of its own: they wait more than they work. Among other tests one
 /// alone, because a figure of a starved machine says nothing.
-fn at_once(short: bool) -> usize {
-    if short { 1 } else { 2 }
+fn at_once(among_others: bool) -> usize {
+    if among_others { 1 } else { 2 }
 }
 
 async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
@@ -43,7 +44,10 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
         under_way.spawn(async move {
             let _place = places.acquire_owned().await;
             // In a task of its own, so that one that panics is a row that does not hold.
-            let trial = async || tokio::spawn(async move { run().await }).await.unwrap_or_else(|_| Row::broken(name));
+            let trial = async || {
+                let trial = tokio::spawn(async move { run().await }).await;
+                trial.unwrap_or_else(|error| Row::broken(name, format!("the trial broke off: {error}")))
+            };
             let row = trial().await;
             if row.holds || row.wrongly_allowed > 0 || row.sessions_lost > 0 {
                 return row;
@@ -80,7 +84,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     // As one of `cargo test`'s targets this runs the short ones: everything else is started by name.
-    let short = flags.contains("--short") || std::env::var_os("FAULTS").is_none();
+    let among_others = std::env::var_os("FAULTS").is_none();
+    let short = flags.contains("--short") || among_others;
     let chosen: Vec<&faults::Fault> = faults::ALL
         .iter()
         .filter(|fault| if names.is_empty() { fault.short || !short } else { names.contains(&fault.name) })
@@ -89,7 +94,17 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let begun = Instant::now();
     trial::head();
-    let mut rows: Vec<Row> = runtime.block_on(all(&chosen, at_once(short)));
+    let rows = runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate()).unwrap();
+        tokio::select! {
+            rows = all(&chosen, at_once(among_others)) => Some(rows),
+            _ = tokio::signal::ctrl_c() => None,
+            _ = term.recv() => None,
+        }
+    });
+    // With the runtime its tasks end, and with them whatever they started.
+    drop(runtime);
+    let Some(mut rows) = rows else { return ExitCode::FAILURE };
     rows.sort_by_key(|row| faults::ALL.iter().position(|fault| fault.name == row.fault));
     trial::foot(begun.elapsed());
     trial::write(&rows);

@@ -115,6 +115,11 @@ impl Sentinels {
         cli(self.sentinels[0].port, &["SENTINEL", "FAILOVER", "it"]);
     }
 
+    pub async fn until_replica(&self, former: usize) {
+        let demoted = || cli(self.nodes[former].port, &["ROLE"]).starts_with("slave");
+        until("the former master's demotion", Duration::from_secs(30), demoted).await;
+    }
+
     pub async fn until_master_is_not(&self, former: usize) {
         until("another master", Duration::from_secs(30), || {
             let now = self.master();
@@ -185,22 +190,22 @@ impl Cluster {
         (0..self.nodes.len()).filter(|at| cli(self.nodes[*at].port, &["ROLE"]).starts_with("master")).collect()
     }
 
-    /// Moves half of all slots, while they are used.
-    pub fn reshard(&self) {
-        let masters = self.masters();
+    /// Moves half of all slots to this master, while they are used. How many came.
+    pub fn reshard(&self, to: usize) -> usize {
         let id = |at: usize| cli(self.nodes[at].port, &["CLUSTER", "MYID"]);
-        let address = format!("127.0.0.1:{}", self.nodes[masters[0]].port);
-        let (from, to) = (format!("{},{}", id(masters[1]), id(masters[2])), id(masters[0]));
+        let address = format!("127.0.0.1:{}", self.nodes[to].port);
+        let from: Vec<String> = self.masters().into_iter().filter(|at| *at != to).map(id).collect();
+        let before = self.slots(to);
         let said = cli(
-            self.nodes[masters[0]].port,
+            self.nodes[to].port,
             &[
                 "--cluster",
                 "reshard",
                 &address,
                 "--cluster-from",
-                &from,
+                &from.join(","),
                 "--cluster-to",
-                &to,
+                &id(to),
                 "--cluster-slots",
                 "8192",
                 "--cluster-yes",
@@ -209,11 +214,40 @@ impl Cluster {
             ],
         );
         assert!(!said.contains("[ERR]"), "{said}");
+        self.slots(to) - before
     }
 
-    pub async fn until_ok(&self) {
+    /// How many slots a node has, as it says itself.
+    fn slots(&self, at: usize) -> usize {
+        let said = cli(self.nodes[at].port, &["CLUSTER", "NODES"]);
+        let own = said.lines().find(|line| line.contains("myself")).unwrap_or_default().to_owned();
+        let ranges = own.split(' ').skip(8).filter(|range| !range.starts_with('['));
+        let counted = ranges.filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(last.parse::<usize>().ok()? - first.parse::<usize>().ok()? + 1)
+        });
+        counted.sum()
+    }
+
+    /// How often the nodes answered so.
+    pub fn errors(&self, code: &str) -> u64 {
+        let start = format!("errorstat_{code}:count=");
+        let said = |node: &Node| {
+            let all = cli(node.port, &["INFO", "errorstats"]);
+            all.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        self.nodes.iter().map(said).sum()
+    }
+
+    /// Waits until every other node thinks that the Cluster is whole without this one.
+    pub async fn until_whole_without(&self, gone: usize) {
+        let others = || self.nodes.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, node)| node);
         until("a whole Cluster", Duration::from_secs(30), || {
-            self.nodes.iter().any(|node| cli(node.port, &["CLUSTER", "INFO"]).contains("cluster_state:ok"))
+            others().all(|node| {
+                let whole = cli(node.port, &["CLUSTER", "INFO"]).contains("cluster_state:ok");
+                let nodes = cli(node.port, &["CLUSTER", "NODES"]);
+                whole && nodes.lines().filter(|line| line.contains("master") && !line.contains("fail")).count() == 3
+            })
         })
         .await;
     }

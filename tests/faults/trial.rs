@@ -2,14 +2,21 @@
 
 use crate::client::Browser;
 use crate::fleet::{Fleet, SESSION};
-use crate::load::{self, Load};
+use crate::load::{self, BARRED, Load};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
+use tokio::time::sleep;
 
-/// A fleet that the load and the fault share.
+/// A fleet that tasks of a fault share.
 pub type Shared = Arc<RwLock<Fleet>>;
+
+/// How often instances fetch the revocations, here.
+pub const RECONCILE: Duration = Duration::from_secs(2);
+
+/// What a fault may cost an instance in memory, in MiB.
+const MORE_MEMORY: u64 = 16;
 
 /// The pass line, beside `wrongly_allowed` and `sessions_lost`, which are 0 in every row.
 #[derive(Clone, Copy, Debug)]
@@ -18,15 +25,38 @@ pub struct Line {
     pub denied: u64,
     /// Logins that may fail; none for any number.
     pub logins_failed: Option<u64>,
+    /// The longest a login may take, in seconds.
+    pub login_s: f64,
     /// Seconds from the fault's end until everything works everywhere.
     pub heal_s: f64,
     /// Whether some of the load's sessions are revoked before: not where nobody can be told of it.
     pub revokes: bool,
+    /// How long after a revocation nobody lets it in, in the midst of the fault; none where instances cannot tell each
+    /// other, and so only its own refuses it at once and the others after the fault.
+    pub told_within: Option<Duration>,
+    /// Lines of the log from WARN on that one instance may write, the audit's not counted.
+    pub warnings: usize,
 }
 
 impl Default for Line {
+    /// Redis is well throughout, and so is everything else.
     fn default() -> Self {
-        Self { denied: 0, logins_failed: Some(0), heal_s: 5.0, revokes: true }
+        Self {
+            denied: 0,
+            logins_failed: Some(0),
+            login_s: 5.0,
+            heal_s: 5.0,
+            revokes: true,
+            told_within: Some(Duration::from_secs(1)),
+            warnings: 8,
+        }
+    }
+}
+
+impl Line {
+    /// Redis is away for a while.
+    pub fn without_redis() -> Self {
+        Self { told_within: None, ..Self::default() }
     }
 }
 
@@ -40,14 +70,19 @@ pub struct Row {
     pub sessions_lost: u64,
     pub logins: u64,
     pub logins_failed: u64,
+    pub revoked: u64,
     pub heal_s: f64,
+    pub p99: Duration,
+    pub slowest_login: Duration,
+    /// The most lines from WARN on that one instance wrote.
+    pub warnings: usize,
     pub holds: bool,
     pub notes: Vec<String>,
 }
 
 impl Row {
     /// A fault whose trial did not come to an end.
-    pub fn broken(fault: &'static str) -> Self {
+    pub fn broken(fault: &'static str, why: String) -> Self {
         Self {
             fault,
             checks: 0,
@@ -56,15 +91,19 @@ impl Row {
             sessions_lost: 0,
             logins: 0,
             logins_failed: 0,
+            revoked: 0,
             heal_s: -1.0,
+            p99: Duration::ZERO,
+            slowest_login: Duration::ZERO,
+            warnings: 0,
             holds: false,
-            notes: vec!["the trial broke off".into()],
+            notes: vec![why],
         }
     }
 
     pub fn print(&self) {
         println!(
-            "{:<24} {:>7} {:>8} {:>7} {:>6} {:>7} {:>7} {:>7.1}  {}",
+            "{:<19} {:>6} {:>7} {:>7} {:>4} {:>6} {:>6} {:>7} {:>5.1} {:>6.0} {:>5.1} {:>5}  {}",
             self.fault,
             self.checks,
             self.wrongly_allowed,
@@ -72,10 +111,14 @@ impl Row {
             self.sessions_lost,
             self.logins,
             self.logins_failed,
+            self.revoked,
             self.heal_s,
+            self.p99.as_secs_f64() * 1_000.0,
+            self.slowest_login.as_secs_f64(),
+            self.warnings,
             if self.holds { "holds" } else { "FAILS" }
         );
-        if !self.holds {
+        if !self.holds || std::env::var_os("FAULTS_NOTES").is_some() {
             for note in &self.notes {
                 println!("    {note}");
             }
@@ -85,20 +128,29 @@ impl Row {
 
 pub fn head() {
     println!(
-        "{:<24} {:>7} {:>8} {:>7} {:>6} {:>7} {:>7} {:>7}",
-        "fault", "checks", "wrongly", "wrongly", "lost", "logins", "failed", "heal s"
+        "{:<19} {:>6} {:>7} {:>7} {:>4} {:>6} {:>6} {:>7} {:>5} {:>6} {:>5} {:>5}",
+        "fault", "checks", "wrongly", "wrongly", "lost", "logins", "failed", "revoked", "heal", "p99", "slow", "WARN"
     );
-    println!("{:<24} {:>7} {:>8} {:>7}", "", "", "allowed", "denied");
+    println!("{:<19} {:>6} {:>7} {:>7} {:>33} {:>5} {:>6} {:>5}", "", "", "allowed", "denied", "", "s", "ms", "s");
 }
 
 pub fn foot(elapsed: Duration) {
     println!(
-        "wrongly allowed: reached the application with no session, or with one revoked more than a second before \
-         (at another instance: told by Redis).\nwrongly denied: a check of a live session that was not answered 200. \
-         lost: a session that does not work after the fault.\nheal: from the fault's end until a revocation reaches every \
-         instance within a second and a callback at two instances is one session.\nAll in {:.0} s.",
+        "wrongly allowed: reached the application with no session or a forged one, or with one that was revoked: a second \
+         before where Redis\nis well; otherwise it is refused at once by the instance that revoked it, and by all {} s \
+         after the fault has healed.\nwrongly denied: a check of a live session that was not answered 200. lost: a session \
+         that some instance does not know after the fault,\nalso of those that began in it. heal: from the fault's end \
+         until every instance is ready and has Redis, a new revocation reaches all\nwithin a second, and a callback at two \
+         instances is one session. p99: of checks of live sessions. slow: the slowest login.\nWARN: lines of the log from \
+         WARN on, of the instance that wrote most. All in {:.0} s.",
+        settled_within().as_secs(),
         elapsed.as_secs_f64()
     );
+}
+
+/// What could not be written is written at one look at the list, and read at another's.
+fn settled_within() -> Duration {
+    2 * RECONCILE + Duration::from_secs(1)
 }
 
 /// `target/faults.json`.
@@ -117,82 +169,172 @@ pub fn write(rows: &[Row]) {
     std::fs::write(file, serde_json::to_string_pretty(&rows).unwrap() + "\n").unwrap();
 }
 
+/// A deployment under load, in which something is about to go wrong.
+pub struct Trial {
+    pub fleet: Shared,
+    pub load: Load,
+    heal_s: Option<f64>,
+}
+
+impl Trial {
+    /// The fault is over: waits until everything works everywhere again, and remembers how long that took.
+    pub async fn heals(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        loop {
+            match works(&*self.fleet.read().await).await {
+                Ok(()) => break self.heal_s = Some(begun.elapsed().as_secs_f64()),
+                Err(why) if begun.elapsed() > Duration::from_secs(40) => return Err(format!("not healed: {why}")),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a metric of every instance is as it should be: a fault that nobody feels proves nothing.
+    pub async fn felt(&self, series: &str, by: impl Fn(f64) -> bool) -> Result<(), String> {
+        let begun = Instant::now();
+        let fleet = self.fleet.read().await;
+        for index in 0..fleet.instances.len() {
+            while !by(fleet.metric(index, series).await) {
+                if begun.elapsed() > Duration::from_secs(5) {
+                    return Err(format!("instance {index} did not feel the fault: {series}"));
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every instance knows that Redis is away.
+    pub async fn away(&self) -> Result<(), String> {
+        self.felt("wechat_authz_redis_up", |up| up == 0.0).await
+    }
+
+    /// Calls of all kinds that Redis did not serve, at every instance.
+    pub async fn refused(&self) -> Result<(), String> {
+        self.felt("wechat_authz_redis_calls_failed_total", |failed| failed > 0.0).await
+    }
+
+    pub async fn all_ready(&self) -> Result<(), String> {
+        let fleet = self.fleet.read().await;
+        for index in 0..fleet.instances.len() {
+            if !fleet.is_ready(index).await {
+                return Err(format!("instance {index} is not ready"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every instance said so many times, and no more, that Redis went and that it came back.
+    pub async fn said(&self, times: usize) -> Result<(), String> {
+        let fleet = self.fleet.read().await;
+        for index in 0..fleet.instances.len() {
+            let (away, back) = (fleet.lines(index, "redis is away"), fleet.lines(index, "redis is back"));
+            if (away, back) != (times, times) {
+                return Err(format!(
+                    "instance {index} said {away} times that Redis is away, {back} times that it is back"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What each instance is before the fault: process, memory, and lines of its log.
+fn taken(fleet: &Fleet) -> Vec<(Option<u32>, u64, usize)> {
+    let each = 0..fleet.instances.len();
+    each.map(|index| (fleet.pid(index), fleet.memory(index), fleet.warnings(index).len())).collect()
+}
+
 /// Makes `fault` under load. What it says besides must be `Ok`.
 pub async fn run<F>(name: &'static str, fleet: Fleet, line: Line, fault: F) -> Row
 where
-    F: AsyncFnOnce(&Shared, &mut Load) -> Result<(), String>,
+    F: AsyncFnOnce(&mut Trial) -> Result<(), String>,
 {
-    let origin = fleet.origin.clone();
+    let load = Load::start(&fleet, line.revokes, line.told_within).await;
+    sleep(Duration::from_millis(500)).await;
+    let before = taken(&fleet);
     let fleet: Shared = Arc::new(RwLock::new(fleet));
-    let mut load = Load::start(&fleet, line.revokes).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let said = fault(&fleet, &mut load).await;
-    let heal = healed(&fleet).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    load.stop().await;
-    let sessions_lost = load.lost(&origin).await;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let mut notes = load.counts.notes.lock().unwrap().clone();
-    notes.extend(said.as_ref().err().cloned());
-    notes.extend(heal.as_ref().err().cloned());
-    let (wrongly_allowed, wrongly_denied) = (count(&load.counts.wrongly_allowed), count(&load.counts.wrongly_denied));
-    let (checks, logins_failed) = (count(&load.counts.checks), count(&load.counts.logins_failed));
-    let heal_s = heal.as_ref().copied().unwrap_or(-1.0);
-    let holds = said.is_ok()
-        && heal.is_ok()
-        && heal_s <= line.heal_s
-        && checks > 100
-        && wrongly_allowed == 0
-        && sessions_lost == 0
-        && wrongly_denied <= line.denied
-        && line.logins_failed.is_none_or(|most| logins_failed <= most);
-    let logins = count(&load.counts.logins);
-    Row {
-        fault: name,
-        checks,
-        wrongly_allowed,
-        wrongly_denied,
-        sessions_lost,
-        logins,
-        logins_failed,
-        heal_s,
-        holds,
-        notes,
-    }
-}
-
-/// How long until everything works everywhere.
-async fn healed(fleet: &Shared) -> Result<f64, String> {
-    let begun = Instant::now();
-    loop {
-        match works(fleet).await {
-            Ok(()) => return Ok(begun.elapsed().as_secs_f64()),
-            Err(why) if begun.elapsed() > Duration::from_secs(40) => return Err(format!("not healed: {why}")),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+    let mut trial = Trial { fleet, load, heal_s: None };
+    let said = fault(&mut trial).await;
+    let healed = if trial.heal_s.is_none() { trial.heals().await } else { Ok(()) };
+    let Trial { fleet, mut load, heal_s } = trial;
+    let fleet = fleet.read().await;
+    load.settle(settled_within()).await;
+    sleep(Duration::from_millis(300)).await;
+    let whole = load.stop().await;
+    let sessions_lost = load.lost().await;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let let_in = fleet.upstream.requests.lock().unwrap().iter().filter(|line| line.contains(BARRED)).count() as u64;
+    let mut faults: Vec<String> = [said, healed, whole].into_iter().filter_map(Result::err).collect();
+    let mut warnings = 0;
+    for (index, ((pid, memory, lines), now)) in before.into_iter().zip(taken(&fleet)).enumerate() {
+        let new = fleet.warnings(index).split_off(lines);
+        warnings = warnings.max(new.len());
+        if new.len() > line.warnings {
+            faults.push(format!("instance {index} wrote {} lines, as {:?}", new.len(), &new[..line.warnings.min(12)]));
+        }
+        if pid == now.0 && now.1 > memory + MORE_MEMORY {
+            faults.push(format!("instance {index} grew from {memory} to {} MiB", now.1));
         }
     }
+    let counts = &load.counts;
+    let row = Row {
+        fault: name,
+        checks: count(&counts.checks),
+        wrongly_allowed: let_in + count(&counts.wrongly_allowed),
+        wrongly_denied: count(&counts.wrongly_denied),
+        sessions_lost,
+        logins: count(&counts.logins),
+        logins_failed: count(&counts.logins_failed),
+        revoked: count(&counts.revoked),
+        heal_s: heal_s.unwrap_or(-1.0),
+        p99: counts.p99(),
+        slowest_login: *counts.slowest_login.lock().unwrap(),
+        warnings,
+        holds: false,
+        notes: Vec::new(),
+    };
+    let mut beyond = |holds: bool, what: &str| {
+        if !holds {
+            faults.push(format!("beyond the line: {what}"));
+        }
+    };
+    beyond(row.checks > 100, "too few checks to say anything");
+    beyond(row.wrongly_allowed == 0, "wrongly allowed");
+    beyond(row.sessions_lost == 0, "sessions lost");
+    beyond(row.wrongly_denied <= line.denied, "wrongly denied");
+    beyond(line.logins_failed.is_none_or(|most| row.logins_failed <= most), "logins failed");
+    beyond(row.heal_s <= line.heal_s, "time to heal");
+    beyond(row.slowest_login.as_secs_f64() <= line.login_s, "the slowest login");
+    let holds = faults.is_empty();
+    faults.extend(counts.notes.lock().unwrap().iter().cloned());
+    Row { holds, notes: faults, ..row }
 }
 
 /// Whether a person can log in, a revocation reaches every instance in a second, and a callback at two is one session.
-pub async fn works(fleet: &Shared) -> Result<(), String> {
-    let fleet = fleet.read().await;
-    let count = fleet.instances.len();
-    for index in 0..count {
+pub async fn works(fleet: &Fleet) -> Result<(), String> {
+    for index in 0..fleet.instances.len() {
         if !fleet.is_ready(index).await {
             return Err(format!("instance {index} is not ready"));
         }
-        if fleet.metric(index, "wechat_authz_redis_up").await < 1.0 {
+        if fleet.metric(index, "wechat_authz_redis_up").await != 1.0 {
             return Err(format!("instance {index} has no Redis"));
         }
     }
     let browser = fleet.log_in().await.ok_or("nobody can log in")?;
-    let session = load::sid(&browser, &fleet.origin).await;
+    let session = load::sid(&browser, &fleet.origin).await.ok_or("whoever has just logged in is not let in")?;
+    for index in 0..fleet.instances.len() {
+        if !fleet.passes(index, &browser).await {
+            return Err(format!("instance {index} does not know a new session"));
+        }
+    }
     let told = fleet.revoke(0, &serde_json::json!({ "session": session })).await;
     if told["shared"] != true {
         return Err(format!("a revocation is not shared: {told}"));
     }
-    refused_everywhere(&fleet, &browser, Duration::from_secs(1)).await?;
-    let given = twice(&fleet).await?;
+    refused_everywhere(fleet, &browser, Duration::from_secs(1)).await?;
+    let given = twice(fleet).await?;
     if given.0 == given.1 { Ok(()) } else { Err("one callback at two instances was two sessions".into()) }
 }
 
@@ -204,7 +346,7 @@ pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Durati
             if begun.elapsed() > within {
                 return Err(format!("instance {index} lets a revoked session in after {within:?}"));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
     Ok(())
@@ -213,7 +355,7 @@ pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Durati
 /// One callback delivered to two instances at once: the sessions that both give.
 pub async fn twice(fleet: &Fleet) -> Result<(String, String), String> {
     let mut browser = Browser::wechat();
-    let callback = fleet.to_callback(&mut browser).await;
+    let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
     let last = fleet.instances.len() - 1;
     let both = tokio::join!(fleet.deliver(0, &browser, &callback), fleet.deliver(last, &browser, &callback));
     let given = |answer: Option<crate::client::Answer>| {

@@ -113,6 +113,37 @@ fn only_addresses_and_the_checks_protocol_change() {
     }
 }
 
+/// With several instances, a retry must not meet the dead one again.
+#[test]
+fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
+    let three = ["127.0.0.1:9101", "unix:/run/second.sock", "[::1]:3"].map(|door| ["--check", door]);
+    let two = ["127.0.0.1:9100", "127.0.0.1:5"].map(|door| ["--pages", door]);
+    let text = rendered(&[&three.concat()[..], &two.concat(), &["--h2c"]].concat());
+    assert_eq!(validate(&text), (true, String::new()));
+    let cluster = |name: &str| {
+        let cluster = text.split(&format!("  - name: {name}\n")).nth(1).unwrap().split("\n  - name: ").next().unwrap();
+        cluster.lines().filter_map(|line| line.strip_prefix("        - endpoint: ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        cluster("wechat_check"),
+        [
+            "{ address: { socket_address: { address: 127.0.0.1, port_value: 9101 } } }",
+            "{ address: { pipe: { path: \"/run/second.sock\" } } }",
+            "{ address: { socket_address: { address: \"::1\", port_value: 3 } } }",
+        ]
+    );
+    assert_eq!(
+        cluster("wechat_pages"),
+        [
+            "{ address: { socket_address: { address: 127.0.0.1, port_value: 9100 } } }",
+            "{ address: { socket_address: { address: 127.0.0.1, port_value: 5 } } }",
+        ]
+    );
+    assert_eq!(text.matches("previous_hosts.v3.PreviousHostsPredicate").count(), 2, "one for each retry policy");
+    let once = rendered(&["--check", "127.0.0.1:1", "--pages", "127.0.0.1:2"]);
+    assert!(!once.contains("previous_hosts"), "one instance, and nothing but addresses changes");
+}
+
 #[test]
 fn what_is_no_address_is_refused_before_envoy_sees_it() {
     for arguments in [
