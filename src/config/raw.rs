@@ -370,6 +370,10 @@ pub struct OfficialAccount {
     /// this machine's address on the account's IP allow-list.
     #[serde(default)]
     pub jssdk: bool,
+    /// Whether only who follows this Official Account may log in with it; default false. Asked at each login, with the
+    /// account's own access_token: needs this machine's address on the account's IP allow-list.
+    #[serde(default)]
+    pub require_subscription: bool,
 }
 
 fn default_ask_first() -> bool {

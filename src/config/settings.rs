@@ -380,7 +380,14 @@ impl Reader {
                 raw::Scope::SnsapiUserinfo => Scope::Userinfo,
             };
             let ask_first = account.ask_first && scope == Scope::Userinfo;
-            application.map(|application| OfficialAccount { application, scope, ask_first, jssdk: account.jssdk })
+            let raw::OfficialAccount { jssdk, require_subscription, .. } = *account;
+            application.map(|application| OfficialAccount {
+                application,
+                scope,
+                ask_first,
+                jssdk,
+                require_subscription,
+            })
         });
         let website = raw
             .website

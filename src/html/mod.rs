@@ -31,6 +31,8 @@ pub enum Page<'a> {
     Denied { login_url: &'a str },
     /// WeChat showed a snapshot page (快照页): whoever that is has no account.
     Snapshot { login_url: &'a str },
+    /// Who does not follow the Official Account may not log in.
+    NotSubscribed { login_url: &'a str },
     /// A callback without its flow cookie, too late, fetched again, or reached by the back button.
     Expired { login_url: &'a str },
     /// A login that was over already, by somebody who is logged in.
@@ -167,6 +169,9 @@ impl<'a> Page<'a> {
                 // In a snapshot page our own button does nothing; it is for those who see this page elsewhere.
                 quietly(text::NO_SUCH_BUTTON, login_url),
             ),
+            Self::NotSubscribed { login_url } => {
+                plan(StatusCode::FORBIDDEN, Mark::Person, &text::NOT_SUBSCRIBED, again(login_url))
+            }
             Self::Expired { login_url } => plan(StatusCode::BAD_REQUEST, Mark::Clock, &text::EXPIRED, again(login_url)),
             Self::AlreadyLoggedIn { continue_url } => {
                 plan(StatusCode::OK, Mark::Done, &text::ALREADY_LOGGED_IN, follow(text::CONTINUE, continue_url))

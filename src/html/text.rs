@@ -95,6 +95,18 @@ pub const DENIED: Words = Words {
     ),
 };
 
+pub const NOT_SUBSCRIBED: Words = Words {
+    heading: Both::new("请先关注公众号", "Follow the account first"),
+    cause: Both::new(
+        "这里只对关注了公众号的微信用户开放，你还没有关注。",
+        "This is open to people who follow its WeChat Official Account, and you do not follow it yet.",
+    ),
+    next: Both::new(
+        "请在微信里关注这个公众号，然后回到这里重新登录。",
+        "Follow the account in WeChat, then come back here and log in again.",
+    ),
+};
+
 pub const SNAPSHOT: Words = Words {
     heading: Both::new("请打开完整页面", "Please open the full page"),
     cause: Both::new(

@@ -14,6 +14,7 @@ use crate::session::{Grant, LiveSession};
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
 use crate::telemetry;
+use crate::wechat::central::CentralFault;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -133,6 +134,7 @@ impl Login {
         if exchanged.snapshot {
             return Err(LoginFault::Snapshot);
         }
+        self.admits(app, flow.flow(), application, &exchanged).await?;
         let (told, missed) = match self.told_profile(app, flow.flow(), application, &exchanged).await {
             Ok(told) => (told, None),
             Err(fault) => (None, Some(fault)),
@@ -163,6 +165,30 @@ impl Login {
             profile,
         };
         self.admit(app, flow, grant, browser)
+    }
+
+    /// Whether this application lets in who does not follow its Official Account, and if it does not, that this person
+    /// does. Where WeChat does not say, nobody is let in.
+    async fn admits(
+        &self,
+        app: &App,
+        flow: Flow,
+        application: &Application,
+        exchanged: &Exchanged,
+    ) -> Result<(), LoginFault> {
+        if flow != Flow::OfficialAccount || !app.requires_subscription() {
+            return Ok(());
+        }
+        let asked = self.central.is_subscribed(application, &exchanged.openid);
+        let answer = tokio::time::timeout(self.wechat.subscription_patience(), asked).await;
+        match answer.unwrap_or(Err(CentralFault::Waited)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LoginFault::NotSubscribed),
+            Err(fault) => {
+                tracing::warn!(app = app.name, %fault, "WeChat did not say whether a person follows the account");
+                Err(LoginFault::from(&fault))
+            }
+        }
     }
 
     /// The last known profile. Where WeChat was asked and did not answer, another instance may know a later one.

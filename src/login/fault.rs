@@ -1,5 +1,6 @@
 //! How a login can fail, by whose fault it is. What a person sees for each is decided in one place, in the pages.
 
+use crate::wechat::central::CentralFault;
 use crate::wechat::{self, Class};
 
 /// Why a login did not end well.
@@ -32,6 +33,9 @@ pub enum LoginFault {
     /// A snapshot page's virtual account (快照页).
     #[error("a snapshot visitor is nobody")]
     Snapshot,
+    /// The application asks for followers of its Official Account (公众号), and this person is none.
+    #[error("the person does not follow the Official Account")]
+    NotSubscribed,
     /// The subject is the unionid and WeChat sent none.
     #[error("no unionid came, and the subject rule asks for one")]
     NoUnionid,
@@ -53,6 +57,7 @@ impl LoginFault {
             | Self::Configuration { label }
             | Self::Refused { label } => label,
             Self::Snapshot => "snapshot",
+            Self::NotSubscribed => "not_subscribed",
             Self::NoUnionid => "no_unionid",
             Self::FlowGone => "flow_gone",
             Self::Ours => "ours",
@@ -68,6 +73,7 @@ impl LoginFault {
             Self::Configuration { .. } | Self::NoUnionid | Self::FlowGone => "configuration",
             Self::Refused { .. } => "refused",
             Self::Snapshot => "snapshot",
+            Self::NotSubscribed => "not_subscribed",
             Self::Ours => "ours",
         }
     }
@@ -78,10 +84,21 @@ impl From<&wechat::Fault> for LoginFault {
         let label = fault.label();
         match fault.class() {
             Class::RestartLogin => Self::CodeSpent { label },
-            // The last is never said of a login call: only the application's own token is renewed so.
+            // The last of them is said of no login call; of the application's own token when a new one is refused too.
             Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable { label },
             Class::Configuration => Self::Configuration { label },
             Class::Fatal => Self::Refused { label },
+        }
+    }
+}
+
+impl From<&CentralFault> for LoginFault {
+    fn from(fault: &CentralFault) -> Self {
+        match fault {
+            CentralFault::Wechat(fault) => Self::from(fault),
+            CentralFault::Resting { .. } | CentralFault::Spent | CentralFault::Waited => {
+                Self::Unreachable { label: fault.label() }
+            }
         }
     }
 }

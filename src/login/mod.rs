@@ -61,6 +61,8 @@ pub struct Login {
     pub wechat: wechat::Settings,
     /// The way to WeChat's server.
     pub client: Arc<wechat::Client>,
+    /// The applications' own tokens.
+    pub central: Arc<wechat::Central>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.

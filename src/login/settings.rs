@@ -36,6 +36,8 @@ pub struct OfficialAccount {
     pub ask_first: bool,
     /// Whether pages get JS-SDK configurations.
     pub jssdk: bool,
+    /// Whether only who follows it may log in with it.
+    pub require_subscription: bool,
 }
 
 /// What makes two logins the same person. There is no fall-back from one to the other: it would split accounts.
@@ -55,6 +57,12 @@ impl App {
             Flow::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
             Flow::Website => self.website.as_ref(),
         }
+    }
+
+    /// Whether only who follows the Official Account may log in with it.
+    #[must_use]
+    pub fn requires_subscription(&self) -> bool {
+        self.official_account.as_ref().is_some_and(|account| account.require_subscription)
     }
 
     /// The scope asked for in `flow`.

@@ -37,6 +37,7 @@ pub(super) fn app() -> App {
             scope: Scope::Base,
             ask_first: false,
             jssdk: false,
+            require_subscription: false,
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: Vec::new(),

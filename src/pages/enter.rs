@@ -90,6 +90,7 @@ impl Pages {
             LoginFault::Unreachable { .. } => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
             LoginFault::Refused { .. } => Page::UserRefused { incident: &incident },
             LoginFault::Snapshot => Page::Snapshot { login_url: &login_url },
+            LoginFault::NotSubscribed => Page::NotSubscribed { login_url: &login_url },
             LoginFault::NoUnionid => Page::NoUnionid { incident: &incident },
             LoginFault::Configuration { .. } | LoginFault::FlowGone | LoginFault::Ours => {
                 Page::Misconfigured { incident: &incident }

@@ -25,7 +25,7 @@ impl Pages {
             let message = "url must be the page's own address, as location.href gives it";
             return refused(StatusCode::BAD_REQUEST, message);
         };
-        let ticket = match self.central.ticket_at_hand(&account.application) {
+        let ticket = match self.login.central.ticket_at_hand(&account.application) {
             Some(known) => known,
             // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins, nor
             // while there is no ticket to be had.
@@ -34,7 +34,7 @@ impl Pages {
                     self.metrics.limited(exceeded.budget.as_str());
                     return answer::too_many(exceeded.retry_after);
                 }
-                self.central.ticket(&account.application).await
+                self.login.central.ticket(&account.application).await
             }
         };
         match ticket {

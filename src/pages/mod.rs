@@ -19,7 +19,6 @@ use crate::login::settings::App;
 use crate::origin::authority;
 use crate::session::{LiveSession, Refusal, Sessions};
 use crate::telemetry::{Metrics, RequestIds};
-use crate::wechat::Central;
 use answer::Answer;
 use http::Method;
 use http::request::Parts;
@@ -33,8 +32,6 @@ use tracing::Instrument as _;
 pub struct Pages {
     /// The login they lead through.
     pub login: Arc<Login>,
-    /// The applications' own tokens.
-    pub central: Arc<Central>,
     /// Budgets.
     pub limits: Arc<Limits>,
     /// Where the client's address comes from.

@@ -9,7 +9,7 @@ use super::{Away, Settings};
 use crate::telemetry::StoreMeter;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -30,6 +30,10 @@ const FAILED_PROBES: u32 = 3;
 /// The pause before the first new try, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// How long nothing of a kind must have been refused before that is told. A Cluster in the midst of a failover refuses one
+/// slot's keys and takes another's.
+const CALM: Duration = Duration::from_secs(5);
+
 /// What it means that Redis is away; said once.
 const AWAY: &str = "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
 
@@ -43,8 +47,8 @@ pub(super) struct Link {
     /// Somebody doubts the connection.
     doubted: Notify,
     room: Semaphore,
-    /// What Redis has refused and not yet done again: each is told once.
-    refused: Mutex<BTreeSet<&'static str>>,
+    /// What Redis has refused and not yet done again for a while, and when last: each is told once.
+    refused: Mutex<BTreeMap<&'static str, Instant>>,
     meter: StoreMeter,
 }
 
@@ -160,7 +164,7 @@ impl Link {
 
     fn refuse(&self, kind: &'static str, error: &RedisError) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.insert(kind) {
+        if refused.insert(kind, Instant::now()).is_none() {
             let code = error.code().unwrap_or("an answer of another type");
             tracing::warn!(kind, code, "redis refuses; this goes on without it and is said once");
         }
@@ -168,7 +172,8 @@ impl Link {
 
     fn done(&self, kind: &'static str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if !refused.is_empty() && refused.remove(kind) {
+        if refused.get(kind).is_some_and(|last| last.elapsed() > CALM) {
+            refused.remove(kind);
             tracing::info!(kind, "redis does again what it refused");
         }
     }

@@ -27,8 +27,15 @@ pub struct Settings {
 impl Settings {
     /// The longest a login can keep WeChat busy: the exchange, the profile, and a moment of our own.
     #[must_use]
-    pub fn longest_login(&self) -> Duration {
-        self.exchange_timeout + self.userinfo_timeout + Duration::from_secs(1)
+    pub fn longest_login(&self, asks_subscription: bool) -> Duration {
+        let subscription = if asks_subscription { self.subscription_patience() } else { Duration::ZERO };
+        self.exchange_timeout + subscription + self.userinfo_timeout + Duration::from_secs(1)
+    }
+
+    /// How long a login waits to hear whether the person follows the account: for the account's own token, and the call.
+    #[must_use]
+    pub fn subscription_patience(&self) -> Duration {
+        self.exchange_timeout
     }
 }
 

@@ -313,6 +313,61 @@ async fn a_snapshot_visitor_is_nobody_until_they_open_the_full_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_subscription_is_required_only_followers_of_the_account_are_logged_in_with_it() {
+    let stack = Stack::planned(Plan {
+        scope: "snsapi_base, require_subscription: true",
+        wechat: PATIENT.into(),
+        more: UNLIMITED.into(),
+        ..Plan::default()
+    })
+    .await;
+    let mut browser = Browser::wechat();
+    stack.hand_to(&mut browser, "小明");
+    let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
+    assert!(page.status == 403 && page.body.contains("请先关注公众号") && is_nobody(&browser, &page), "{page:?}");
+    let refused = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"not_subscribed\"";
+    assert_eq!(stack.metric(&format!("{refused},errcode=\"not_subscribed\"}}")).await, 1.0);
+    // They follow it and press the page's button.
+    stack.simulator.change_user("小明", |user| user.follows = vec![OA.to_owned()]);
+    let home = browser.follow(&page.button()).await.pop().unwrap();
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
+    assert_eq!(home.json()["target"], "/a");
+    // The account's followers are not asked about where another application logs in.
+    let asked = || stack.simulator.journal().iter().filter(|entry| entry.path == "/cgi-bin/user/info").count();
+    assert_eq!(asked(), 2);
+    let mut desktop = Browser::desktop();
+    let page = desktop.follow(&stack.url("/a")).await.pop().unwrap();
+    let confirmed = stack.phone("小红", &page.uuid(), "confirm").await;
+    let home = desktop.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小红")));
+    assert_eq!(asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_wechat_does_not_say_who_follows_nobody_is_logged_in_and_it_heals() {
+    let stack = Stack::planned(Plan {
+        scope: "snsapi_base, require_subscription: true",
+        wechat: PATIENT.into(),
+        more: UNLIMITED.into(),
+        ..Plan::default()
+    })
+    .await;
+    for effect in [Effect::Errcode(-1), Effect::Errcode(45009)] {
+        let mut browser = Browser::wechat();
+        stack.hand_to(&mut browser, "follower");
+        stack.simulator.inject(for_ever(Endpoint::Follower, effect));
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        assert!(page.status == 503 && is_nobody(&browser, &page), "{page:?}");
+        stack.until_log_holds(&incident(&page)).await;
+        stack.simulator.clear_faults();
+    }
+    let mut browser = Browser::wechat();
+    stack.hand_to(&mut browser, "follower");
+    let home = browser.follow(&stack.url("/")).await.pop().unwrap();
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "follower")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_browser_gets_the_login_that_works_in_it() {
     const WECOM: &str = "Mozilla/5.0 (Linux; Android 10) Mobile Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1";
     const MINI: &str = "Mozilla/5.0 (iPhone) MicroMessenger/8.0.40 miniProgram/wx0123456789abcdef";

@@ -64,14 +64,17 @@ impl World {
             sessions: Arc::clone(&parts.sessions),
             limits: Arc::clone(&limits),
         };
+        let asks_subscription = settings.apps.iter().any(|app| app.requires_subscription());
+        let longest_login = settings.wechat.longest_login(asks_subscription);
         let login = Login {
             apps: settings.apps.iter().map(|app| (app.origin.authority().to_owned(), Arc::clone(app))).collect(),
             prefix: settings.prefix.clone(),
             wechat: settings.wechat.clone(),
             client: Arc::clone(&client),
+            central: Arc::clone(&central),
             sessions: Arc::clone(&parts.sessions),
             sharing: Arc::clone(&parts.sharing),
-            shared: Shared::new(parts.store.clone(), Arc::clone(&parts.sealer), settings.wechat.longest_login()),
+            shared: Shared::new(parts.store.clone(), Arc::clone(&parts.sealer), longest_login),
             registry: Arc::clone(&parts.registry),
             profile_max_age: settings.profile_max_age,
             memory: Arc::clone(&parts.memory),
@@ -80,7 +83,6 @@ impl World {
         };
         let pages = Pages {
             login: Arc::new(login),
-            central: Arc::clone(&central),
             limits: Arc::clone(&limits),
             client_address: settings.client_address.clone(),
             domain_proofs: settings.domain_proofs.clone(),
