@@ -222,6 +222,7 @@ fn app(name: &str, origin: &str) -> App {
             scope: Scope::Base,
             ask_first: false,
             jssdk: true,
+            require_subscription: false,
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: vec![Origin::parse("https://static.example.com").unwrap()],
