@@ -236,7 +236,7 @@ async fn come_again(person: Arc<Mutex<Browser>>, shared: Arc<Shared>) {
         let answer = timeout(PATIENCE, browser.try_get(&url)).await.ok().flatten();
         counts.took.lock().unwrap().push(begun.elapsed());
         counts.checks.fetch_add(1, Ordering::Relaxed);
-        if !answer.as_ref().is_some_and(|answer| answer.status == 200) {
+        if answer.as_ref().is_none_or(|answer| answer.status != 200) {
             counts.wrongly_denied.fetch_add(1, Ordering::Relaxed);
             let what = answer.as_ref().map(|answer| (answer.status, answer.location().to_owned()));
             counts.note(format!("denied: {what:?}"));
