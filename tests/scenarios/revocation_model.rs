@@ -367,6 +367,40 @@ fn an_idle_redis_ends_up_empty_and_holds_nobodys_name() {
 }
 
 #[test]
+fn what_can_concern_no_session_any_more_is_taken_out_of_the_list_a_day_later_and_nothing_else_is() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        for step in [
+            Step::Login { at: 0, who: 0, app: 0 },
+            Step::Login { at: 0, who: 0, app: 0 },
+            Step::RevokeSession { at: 0, back: 0 },
+        ] {
+            world.take(step).await;
+        }
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let (now, day) = (world.now.0, 86_400);
+        let listed = |session: &str, until: u64| {
+            format!(r#"{{"v":1,"session":"{session}","at":{},"until":{until}}}"#, now - 9 * day)
+        };
+        let dead = [listed("one", now - day - 1), listed("two", now - 2 * day)];
+        let stays = [listed("three", now - day + 60), r#"{"v":2,"session":"another version's"}"#.to_owned()];
+        let list = world.store.names().revoked().as_str().to_owned();
+        for member in dead.iter().chain(&stays) {
+            let _: u64 = connection.zadd(&list, member, now * 1_000).await.unwrap();
+        }
+        world.reconcile(1, true).await;
+        let left: Vec<String> = connection.zrange(&list, 0, -1).await.unwrap();
+        assert!(dead.iter().all(|member| !left.contains(member)), "{left:?}");
+        assert!(stays.iter().all(|member| left.contains(member)), "{left:?}");
+        assert_eq!(left.len(), 3, "the revocation of a session that lives: {left:?}");
+        world.judge().unwrap();
+    });
+}
+
+#[test]
 fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_years() {
     let runtime = runtime();
     runtime.block_on(async {
