@@ -158,7 +158,6 @@ impl Admin {
 
     async fn revoke(&self, asked: Asked) -> Answer {
         let now = clock::now();
-        let known = self.knows_of(&asked, now).await;
         let (kind, id, target) = match &asked {
             Asked::Session(id) => ("session", id, Target::Session(id.clone())),
             // Asked for by its name, known by its digest.
@@ -168,6 +167,8 @@ impl Admin {
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
         self.metrics.session_revoked(kind);
         let revoked = self.sharing.revoke(target, now).await;
+        // Afterwards: nothing is to wait for a Redis that is slow to say who there is.
+        let known = self.knows_of(&asked, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
         let shared = revoked.shared;
         let answer = json!({ "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok() });

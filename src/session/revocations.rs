@@ -168,6 +168,13 @@ impl Revocations {
         held.values().filter(|entry| entry.until > now.0).cloned().collect()
     }
 
+    /// How many matter at `now`.
+    pub(super) fn count_live(&self, now: Timestamp) -> usize {
+        let now = self.surely(now);
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.values().filter(|entry| entry.until > now.0).count()
+    }
+
     /// Puts `revocation` in force, and gives what is in force now: itself, or one for everyone.
     fn insert(&self, revocation: Revocation) -> Revocation {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);

@@ -18,7 +18,7 @@ use crate::store::{Away, Hearing, Store};
 use redis::Script;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -50,16 +50,29 @@ const MARK_LIVES_MS: u64 = 3_600_000;
 /// Hearing again after the connection was lost: at most after this, by chance.
 const HEAR_AGAIN: Duration = Duration::from_secs(1);
 
-/// KEYS: list, mark. ARGV: from when (ms), a mark in case there is none, offset, count, the mark's life (ms).
-/// Gives Redis's time (ms), the mark, and the members.
+/// Others write to the list between two pages, and what they move or take out shifts every place behind it. So a page
+/// does not begin at a place but behind a score, and holds all that share its last one.
+///
+/// KEYS: list, mark. ARGV: from which score on, a mark in case there is none, about how many, the most of one score, the
+/// mark's life (ms). Gives Redis's time (ms), the mark, how many the list holds, from which score on there may be more or
+/// nothing, and the members.
 static PULL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local t = redis.call('TIME')
         local mark = redis.call('GET', KEYS[2])
         if mark then redis.call('PEXPIRE', KEYS[2], ARGV[5])
         else mark = ARGV[2]; redis.call('SET', KEYS[2], mark, 'PX', ARGV[5]) end
-        local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[3], ARGV[4])
-        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, found}",
+        local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+        local members, more = {}, ''
+        for i = 1, #found, 2 do members[#members + 1] = found[i] end
+        if #members >= tonumber(ARGV[3]) then
+            local last = found[#found]
+            for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], last, last, 'LIMIT', 0, ARGV[4])) do
+                members[#members + 1] = member
+            end
+            more = '(' .. last
+        end
+        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, redis.call('ZCARD', KEYS[1]), more, members}",
     )
 });
 
@@ -99,8 +112,30 @@ pub struct Sharing {
     pulled: Mutex<Pulled>,
     /// Somebody wants the whole list.
     whole: tokio::sync::Notify,
-    /// Redis did not take something that is in force here.
+    /// Redis did not take something that is in force here, and gets it with the whole list.
     owed: AtomicBool,
+    owing: Arc<Owing>,
+}
+
+/// What was revoked here and is not known to be in Redis. Bounded: what is beyond comes with the whole list.
+#[derive(Default)]
+struct Owing(std::sync::Mutex<Vec<Revocation>>);
+
+impl Owing {
+    fn add(&self, revocation: &Revocation) {
+        let mut owing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if owing.len() < PAGE {
+            owing.push(revocation.clone());
+        }
+    }
+
+    fn first(&self) -> Vec<Revocation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().take(PAGE / 10).cloned().collect()
+    }
+
+    fn paid(&self, these: &[Revocation]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !these.contains(one));
+    }
 }
 
 /// Where the last fetch ended.
@@ -112,7 +147,17 @@ struct Pulled {
     count: u32,
 }
 
-type Page = (u64, String, Vec<String>);
+/// The list, or what of it was asked for.
+struct Listed {
+    /// Redis's time, in ms.
+    now_ms: u64,
+    mark: String,
+    /// How many the whole list holds.
+    count: usize,
+    members: Vec<String>,
+}
+
+type Page = (u64, String, usize, String, Vec<String>);
 
 impl Sharing {
     /// Keeps the revocations of `sessions` in step by `store`.
@@ -128,6 +173,7 @@ impl Sharing {
             pulled: Mutex::default(),
             whole: tokio::sync::Notify::new(),
             owed: AtomicBool::new(false),
+            owing: Arc::default(),
         }
     }
 
@@ -146,9 +192,17 @@ impl Sharing {
         &self,
         revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalFault>>) + Send + 'static,
     ) -> Revoked {
-        let sessions = Arc::clone(&self.sessions);
+        let (sessions, owing) = (Arc::clone(&self.sessions), Arc::clone(&self.owing));
+        let shares = self.store.is_configured();
         // The disk may be slow; an async thread must not wait for it.
-        let revoking = tokio::task::spawn_blocking(move || revoke(&sessions.revocations));
+        let revoking = tokio::task::spawn_blocking(move || {
+            let (in_force, on_disk) = revoke(&sessions.revocations);
+            // Whoever asked may be gone before Redis has it: a browser hangs up, and its request is dropped.
+            if shares {
+                owing.add(&in_force);
+            }
+            (in_force, on_disk)
+        });
         let Ok((in_force, on_disk)) = revoking.await else {
             tracing::error!("a revocation was interrupted: repeat it");
             return Revoked { on_disk: None, shared: Err(Away::Broken) };
@@ -157,8 +211,9 @@ impl Sharing {
             tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
         }
         let shared = self.push("revoke", std::slice::from_ref(&in_force), true).await;
-        if shared.is_err() {
-            self.owed.store(true, Ordering::Release);
+        match shared {
+            Ok(()) => self.owing.paid(std::slice::from_ref(&in_force)),
+            Err(_) => self.owed.store(true, Ordering::Release),
         }
         Revoked { on_disk, shared }
     }
@@ -182,47 +237,51 @@ impl Sharing {
         let overlap = 2 * self.settings.reconcile + Duration::from_secs(10);
         let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
         let from = if due { 0 } else { pulled.until_ms.saturating_sub(overlap) };
-        let (until_ms, mark, members) = self.pull(from).await.inspect_err(|_| {
+        let Listed { now_ms, mark, count, members } = self.pull(from).await.inspect_err(|_| {
             self.owed.fetch_or(owed, Ordering::AcqRel);
         })?;
         let emptied = pulled.mark.as_ref().is_some_and(|known| *known != mark);
-        if emptied && !due {
+        // A full Redis may evict the list and leave the mark.
+        let lost = count < self.sessions.revocations.count_live(now);
+        if (emptied || lost) && !due {
             tracing::warn!("redis was emptied: what this instance knows of revocations is put back");
             pulled.mark = None;
             drop(pulled);
             return Box::pin(self.reconcile(now, true)).await;
         }
         self.sessions.revocations.merge(members.iter().filter_map(|member| read(member, now)));
-        if due && self.put_back(&members, now).await.is_err() {
+        if due && self.put_back(&members, now, Timestamp(now_ms / 1_000)).await.is_err() {
             // What others know is known here; what they lack is offered again next time.
             self.owed.store(true, Ordering::Release);
         }
-        *pulled = Pulled { mark: Some(mark), until_ms, count: pulled.count.wrapping_add(1) };
+        *pulled = Pulled { mark: Some(mark), until_ms: now_ms, count: pulled.count.wrapping_add(1) };
         self.sessions.revocations.picture().completed();
         Ok(())
     }
 
     /// The list from `from` (ms) on, page by page.
-    async fn pull(&self, from: u64) -> Result<(u64, String, Vec<String>), Away> {
+    async fn pull(&self, from: u64) -> Result<Listed, Away> {
+        // More than a table can hold says nothing more: it ends everybody.
+        const MOST: usize = 2 * super::revocations::MOST;
         let names = self.store.names();
         let fresh_mark = random::session_id();
-        let mut all: Vec<String> = Vec::new();
+        let (mut from, mut all) = (from.to_string(), Vec::new());
         loop {
             let mut script = PULL.prepare_invoke();
             script.key(names.revoked()).key(names.mark());
-            script.arg(from).arg(&fresh_mark).arg(all.len()).arg(PAGE).arg(MARK_LIVES_MS);
-            let (now_ms, mark, page): Page = self.store.run("pull_revocations", &script).await?;
-            let last = page.len() < PAGE;
+            script.arg(&from).arg(&fresh_mark).arg(PAGE).arg(MOST).arg(MARK_LIVES_MS);
+            let (now_ms, mark, count, more, page): Page = self.store.run("pull_revocations", &script).await?;
             all.extend(page);
-            // More than a table can hold says nothing more: it ends everybody.
-            if last || all.len() > 2 * super::revocations::MOST {
-                return Ok((now_ms, mark, all));
+            if more.is_empty() || all.len() > MOST {
+                return Ok(Listed { now_ms, mark, count, members: all });
             }
+            from = more;
         }
     }
 
-    /// Writes what the list of `members` lacks, and takes what is dead out of it.
-    async fn put_back(&self, members: &[String], now: Timestamp) -> Result<(), Away> {
+    /// Writes what the list of `members` lacks, and takes what is dead out of it, by this clock and by Redis's: one that
+    /// runs ahead must not take from all what still matters.
+    async fn put_back(&self, members: &[String], now: Timestamp, redis_now: Timestamp) -> Result<(), Away> {
         let listed: HashMap<Target, u64> = members
             .iter()
             .filter_map(|member| revocation::read(member))
@@ -240,7 +299,7 @@ impl Sharing {
         }
         // A day's grace: clocks differ, and what is dropped too early lets somebody in.
         let dead = |member: &&String| {
-            revocation::read(member).is_some_and(|listed| listed.until.saturating_add(86_400) < now.0)
+            revocation::read(member).is_some_and(|listed| listed.until.saturating_add(86_400) < now.min(redis_now).0)
         };
         let dead: Vec<&String> = members.iter().filter(dead).collect();
         for page in dead.chunks(PAGE) {
@@ -278,7 +337,19 @@ impl Sharing {
     /// Keeps in step, for ever. Returns at once without Redis.
     pub async fn keep_in_step(&self) {
         if self.store.is_configured() {
-            tokio::join!(self.keep_reconciling(), self.keep_hearing());
+            tokio::join!(self.keep_reconciling(), self.keep_hearing(), self.keep_paying());
+        }
+    }
+
+    /// Pushes again what Redis did not take, or what nobody waited for: the others are not to learn of it a reconcile
+    /// late.
+    async fn keep_paying(&self) {
+        loop {
+            sleep(HEAR_AGAIN.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            let owed = self.owing.first();
+            if !owed.is_empty() && self.push("put_back_revocations", &owed, true).await.is_ok() {
+                self.owing.paid(&owed);
+            }
         }
     }
 

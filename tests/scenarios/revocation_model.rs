@@ -423,3 +423,101 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
         world.judge().unwrap();
     });
 }
+
+impl World {
+    async fn list(&self) -> Vec<String> {
+        let mut command = ::redis::cmd("ZRANGE");
+        command.arg(self.store.names().revoked()).arg(0).arg(-1);
+        self.store.ask("test", &command).await.unwrap()
+    }
+
+    async fn ask(&self, line: &[&str]) {
+        let mut command = ::redis::cmd(line[0]);
+        command.arg(&line[1..]);
+        self.store.ask::<::redis::Value>("test", &command).await.unwrap();
+    }
+}
+
+#[test]
+fn a_revocation_whose_asker_has_hung_up_comes_to_the_others_all_the_same() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        let Instance { sharing, .. } = world.instances.remove(0);
+        let sharing = Arc::new(sharing);
+        let keeping = Arc::clone(&sharing);
+        tokio::spawn(async move { keeping.keep_in_step().await });
+        // The first looks at the whole list are over.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // As a browser's request is dropped when it hangs up.
+        let revoking = sharing.revoke(Target::subject(SUBJECTS[0]), world.now);
+        assert!(tokio::time::timeout(Duration::ZERO, revoking).await.is_err(), "it was not done at once");
+        let told = tokio::time::timeout(Duration::from_secs(10), world.instances[0].hearing.next()).await;
+        let told = told.expect("the others are told").unwrap();
+        assert_eq!(world.list().await, [told]);
+    });
+}
+
+#[test]
+fn a_list_that_others_tidy_meanwhile_is_read_whole() {
+    const LIVE: usize = 3_000;
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let world = World::new(redis.port).await;
+        let name = world.store.names().revoked();
+        let mut fill = ::redis::pipe();
+        for number in 0..12_000 {
+            fill.zadd(name.as_str(), format!("dead {number}"), number).ignore();
+        }
+        for number in 0..LIVE {
+            let until = world.now.plus(DAY).0;
+            let at = world.now.0;
+            let text = format!(r#"{{"v":1,"session":"s{number}","at":{at},"until":{until}}}"#);
+            fill.zadd(name.as_str(), text, 20_000 + number / 10).ignore();
+        }
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        fill.query_async::<()>(&mut connection).await.unwrap();
+        let list = name.as_str().to_owned();
+        let tidying = tokio::spawn(async move {
+            for _ in 0..240 {
+                let _: u64 = connection.zremrangebyrank(&list, 0, 49).await.unwrap();
+            }
+        });
+        world.instances[0].sharing.reconcile(world.now, true).await.unwrap();
+        assert_eq!(world.instances[0].sessions.revocations.len(), LIVE);
+        tidying.await.unwrap();
+    });
+}
+
+#[test]
+fn a_list_that_a_full_redis_evicted_is_put_back_at_the_next_fetch() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        world.take(Step::RevokeApp { at: 0, app: 0 }).await;
+        let list = world.list().await;
+        assert_eq!(list.len(), 1);
+        world.ask(&["DEL", world.store.names().revoked().as_str()]).await;
+        world.instances[0].sharing.reconcile(world.now, false).await.unwrap();
+        assert_eq!(world.list().await, list, "the mark is there, the list was not");
+    });
+}
+
+#[test]
+fn an_instance_whose_clock_runs_days_ahead_takes_nothing_from_the_list() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let redis = Redis::start().await;
+        let mut world = World::new(redis.port).await;
+        let (at, until) = (world.now.0, world.now.plus(HOUR).0);
+        let text = format!(r#"{{"v":1,"session":"s","at":{at},"until":{until}}}"#);
+        world.ask(&["ZADD", world.store.names().revoked().as_str(), "1", &text]).await;
+        world.now = world.now.plus(3 * DAY);
+        world.instances[0].sharing.reconcile(world.now, true).await.unwrap();
+        assert_eq!(world.list().await, [text]);
+    });
+}

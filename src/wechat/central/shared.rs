@@ -135,7 +135,8 @@ impl Shared {
     pub async fn failed(&self, keys: &Keys, why: &str, first: Duration, most: Duration) -> Result<Duration, Away> {
         let mut call = FAILED.key(&keys.failures);
         call.key(&keys.rest).arg(why).arg(millis(first)).arg(millis(most)).arg(millis(tally::IN_A_ROW));
-        self.store.run::<u64>("token_failed", &call).await.map(Duration::from_millis)
+        // Whatever answers there: an instance must not rest for ever by its word.
+        self.store.run::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(most))
     }
 
     /// Counts a call: how many there were today with it; none where it must not be made.
