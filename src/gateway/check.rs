@@ -28,7 +28,7 @@ pub fn check(
     let answer = match &decision {
         Decision::Allow { .. } => envoy.write(&decision, &check, Language::Chinese),
         _ => {
-            note(request, &check, &decision);
+            note(request, &check, &decision, metrics, now);
             envoy.write(&decision, &check, Language::negotiate(&request.headers))
         }
     };
@@ -36,8 +36,9 @@ pub fn check(
     answer
 }
 
-/// A denial in the log. Who merely has to log in is everyday; who is refused or limited may be of interest.
-fn note(request: &Parts, check: &Check, decision: &Decision) {
+/// A denial in the log. Who merely has to log in is everyday; who is refused or limited may be of interest, but a flood
+/// of them is not: each is counted, and only so many a second are written.
+fn note(request: &Parts, check: &Check, decision: &Decision, metrics: &Metrics, now: Timestamp) {
     let reason = decision.reason().as_str();
     match decision {
         Decision::Allow { .. } => {}
@@ -48,9 +49,12 @@ fn note(request: &Parts, check: &Check, decision: &Decision) {
             }
         }
         Decision::Refuse { .. } | Decision::Limited { .. } => {
+            let Some(left_out) = metrics.deny_lines.admit(now) else { return };
             let RequestIds { request_id, trace_id } = RequestIds::of(&request.headers);
             let client = check.client.to_string();
-            tracing::info!(target: "audit", event = "deny", reason, client, request_id, trace_id, "a check was refused");
+            tracing::info!(
+                target: "audit", event = "deny", reason, client, request_id, trace_id, left_out, "a check was refused"
+            );
         }
     }
 }

@@ -110,7 +110,10 @@ impl Pages {
     fn limited(&self, visit: &Visit) -> Option<Answer> {
         let exceeded = self.limits.login(visit.client).err()?;
         self.metrics.limited(exceeded.budget.as_str());
-        tracing::info!(target: "audit", event = "limit", app = visit.app.name, budget = exceeded.budget.as_str(), "too many requests");
+        if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {
+            let (app, budget) = (&visit.app.name, exceeded.budget.as_str());
+            tracing::info!(target: "audit", event = "limit", app, budget, left_out, "too many requests");
+        }
         let mut answer = answer::page(&Page::TooManyRequests { retry_after: exceeded.retry_after }, visit.language);
         answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(exceeded.retry_after));
         Some(answer)

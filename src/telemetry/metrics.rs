@@ -6,6 +6,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
+use super::LineBound;
 use crate::check::{Decision, Flow, Reason};
 use labels::{
     AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
@@ -189,6 +190,10 @@ pub struct Metrics {
     panics: Family<Word, Counter>,
     /// Log lines dropped because nobody read them.
     pub log_lines_dropped: Gauge,
+    /// Bounds the log lines of refused checks.
+    pub deny_lines: LineBound,
+    /// Bounds the log lines of limited logins.
+    pub limit_lines: LineBound,
 }
 
 const DECISIONS: [&str; 5] = ["allow", "login", "renew", "refuse", "limited"];
@@ -265,6 +270,8 @@ impl Default for Metrics {
             accept_failures: Family::default(),
             panics: Family::default(),
             log_lines_dropped: Gauge::default(),
+            deny_lines: LineBound::default(),
+            limit_lines: LineBound::default(),
         };
         metrics.registered().resolved()
     }

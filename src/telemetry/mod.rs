@@ -1,9 +1,11 @@
 //! Logs and metrics. Promises that no code, token, secret, cookie, full openid or query string gets into either.
 
+pub mod bound;
 pub mod ids;
 pub mod logs;
 pub mod metrics;
 
+pub use bound::LineBound;
 pub use ids::{RequestIds, redact};
 pub use logs::{LogFault, Logs, logs};
 pub use metrics::{
