@@ -133,6 +133,43 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
 }
 
 #[test]
+fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar() {
+    let fixture = fixture();
+    for (nickname, avatar, member, kept) in [
+        ("小明 100%25", 90, "nickname", 90),
+        ("", 90, "nickname", 90),
+        // Encoded it would not fit beside the avatar; plain it does.
+        (&*"名".repeat(16), 130, "name", 130),
+        (&*"%E5".repeat(30), 130, "name", 130),
+        // It does not fit beside the avatar in any form, and without it in either.
+        (&*"名".repeat(16), 320, "nickname", 0),
+    ] {
+        let mut grant = grant();
+        let url = format!("https://thirdwx.qlogo.cn/{}", "a".repeat(avatar));
+        grant.profile = Profile { nickname: nickname.to_owned(), avatar: url };
+        let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
+        let payload: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(issued.token.split('.').nth(1).unwrap()).unwrap()).unwrap();
+        let encoded = crate::percent::encode_component(nickname).to_string();
+        let written = if member == "name" { nickname } else { &encoded };
+        assert_eq!(payload.get(member).map_or("", |written| written.as_str().unwrap()), written, "{payload}");
+        assert!(["nickname", "name"].iter().all(|other| *other == member || payload.get(other).is_none()), "{payload}");
+        // Another instance, which reads it for the first time, says the same.
+        let elsewhere = Sessions::new(
+            KeyRing::new(load(fixture.directory.path())),
+            Revocations::new(HOUR * 24 * 7, None, NOW),
+            Lookups::default(),
+        );
+        let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
+        assert_eq!(
+            (live.claims().nickname.as_str(), live.identity().nickname.to_str().unwrap()),
+            (nickname, &*encoded)
+        );
+        assert_eq!(live.identity().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
+    }
+}
+
+#[test]
 fn line_1_length_segments_and_encoding() {
     let fixture = fixture();
     let token = fixture.token();

@@ -8,10 +8,11 @@ use super::keys::{Key, KeySet};
 use super::settings::Settings;
 use crate::check::{Flow, Profile};
 use crate::clock::Timestamp;
+use crate::percent::{decode_component, encode_component};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
@@ -61,12 +62,21 @@ pub struct Claims {
     /// The person's id across the Open Platform account.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub unionid: String,
-    /// The nickname.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// The nickname. Written as the application sees it, percent-encoded, so that Envoy can copy it into a header by
+    /// itself; see [`PLAIN_NICKNAME`].
+    #[serde(skip_serializing_if = "String::is_empty", serialize_with = "percent_encoded")]
     pub nickname: String,
     /// The avatar's URL.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub avatar: String,
+}
+
+/// The claim that stands for `nickname` where percent-encoding would make the token too long: the same, not encoded. By
+/// it `envoy/fast.yaml` knows a token that wechat-authz has to be asked about.
+const PLAIN_NICKNAME: &str = "name";
+
+fn percent_encoded<S: Serializer>(nickname: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&encode_component(nickname))
 }
 
 /// Why a text is not a token of ours. Whose fault it is does not matter: the request has no session.
@@ -254,30 +264,50 @@ pub fn is_ours(token: &str) -> bool {
     serde_json::from_slice::<Header>(&header).is_ok_and(|header| header.typ == TYPE)
 }
 
-/// Signs `claims` with `key`. What does not fit the budget is left out: the avatar first, then the nickname.
+/// Signs `claims` with `key`. What does not fit the budget is left out: first the nickname's encoding, then the avatar,
+/// then the nickname.
 ///
 /// # Errors
 /// The cryptographic library refused.
 pub fn issue(claims: &Claims, key: &Key) -> Result<(String, VerifiedToken), jsonwebtoken::errors::Error> {
+    const SIGNATURE: usize = 87; // a dot and 64 bytes in base64url
+    let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid: key.kid() })?;
+    let header = URL_SAFE_NO_PAD.encode(header);
+    let fits = |payload: &[u8]| {
+        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        (signed.len() + SIGNATURE <= BUDGET_BYTES).then_some(signed)
+    };
     let mut claims = claims.clone();
-    loop {
-        let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid: key.kid() })?;
-        let signed =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims)?));
-        const SIGNATURE: usize = 87; // a dot and 64 bytes in base64url
-        if signed.len() + SIGNATURE > BUDGET_BYTES {
-            if !claims.avatar.is_empty() {
-                claims.avatar.clear();
-                continue;
-            }
-            if !claims.nickname.is_empty() {
-                claims.nickname.clear();
-                continue;
-            }
+    let signed = loop {
+        let payload = serde_json::to_vec(&claims)?;
+        if let Some(signed) = fits(&payload) {
+            break signed;
         }
-        let signature = key.sign(signed.as_bytes())?;
-        return Ok((format!("{signed}.{signature}"), VerifiedToken { claims }));
+        if !claims.nickname.is_empty()
+            && let Some(signed) = fits(&with_plain_nickname(&claims)?)
+        {
+            break signed;
+        }
+        if !claims.avatar.is_empty() {
+            claims.avatar.clear();
+        } else if !claims.nickname.is_empty() {
+            claims.nickname.clear();
+        } else {
+            // Only ids are left, and nothing of those can be spared.
+            break format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
+        }
+    };
+    let signature = key.sign(signed.as_bytes())?;
+    Ok((format!("{signed}.{signature}"), VerifiedToken { claims }))
+}
+
+fn with_plain_nickname(claims: &Claims) -> Result<Vec<u8>, serde_json::Error> {
+    let mut payload = serde_json::to_value(claims)?;
+    if let Some(members) = payload.as_object_mut() {
+        members.remove("nickname");
+        members.insert(PLAIN_NICKNAME.to_owned(), claims.nickname.as_str().into());
     }
+    serde_json::to_vec(&payload)
 }
 
 /// Reads claims strictly: an object without doubled members, whose known members have their types and whose values
@@ -316,7 +346,9 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
         };
         let (iss, aud, sub, sid) = (text("iss", true)?, text("aud", true)?, text("sub", true)?, text("sid", true)?);
         let (appid, openid, unionid) = (text("appid", true)?, text("openid", true)?, text("unionid", false)?);
-        let (nickname, avatar) = (text("nickname", false)?, text("avatar", false)?);
+        let (encoded, plain, avatar) = (text("nickname", false)?, text(PLAIN_NICKNAME, false)?, text("avatar", false)?);
+        let nickname = decode_component(&encoded).ok_or_else(|| A::Error::custom("a nickname that is no text"))?;
+        let nickname = if nickname.is_empty() { plain } else { nickname };
         let flow = match text("flow", true)?.as_str() {
             "official_account" => Flow::OfficialAccount,
             "website" => Flow::Website,
