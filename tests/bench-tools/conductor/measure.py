@@ -11,6 +11,7 @@ SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "load.lua"
 # How many requests are under way at once.
 CONNECTIONS = 16
 CHECKED = "wechat_authz_token_signatures_checked_total"
+ASKED = "wechat_authz_checks_total"
 
 
 class Meter:
@@ -51,7 +52,7 @@ class Meter:
             forget_peak(side.auth)
         watched = {"envoy": side.envoy, "auth": side.auth, "simulator": side.simulator, "app": self.stage.upstream}
         watched = {name: process for name, process in watched.items() if process}
-        checked = self.checked(side) if ours else 0
+        checked, asked = (self.checked(side), counter(side, ASKED)) if ours else (0, 0)
         before = {name: threads_ns(process) for name, process in watched.items()}
         busy, others = busy_ns(), children_ns()
         begun = time.monotonic()
@@ -85,6 +86,7 @@ class Meter:
         figures["_other_core"] = (others + sum(spent.values()) - spent["envoy"]) / 1e9 / elapsed
         figures["_foreign"] = max(0.0, (busy - others - sum(spent.values())) / 1e9 / took)
         figures["_checked"] = (self.checked(side) - checked) / requests if ours else 0.0
+        figures["_asked"] = (counter(side, ASKED) - asked) / requests if ours else 0.0
         return figures
 
     def checked(self, side):

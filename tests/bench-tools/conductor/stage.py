@@ -137,12 +137,12 @@ class Stage:
 
     def start_envoy(self, case, side):
         side.edge, side.admin = free_port(), free_port()
-        text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c")
+        fast = (ORIGIN, "shop") if case.gateway == "fast" else None
+        text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c", fast)
         if case.gateway == "none":
             text = gateways.without_check(text)
-        elif case.gateway != "check":
-            cached = case.gateway != "native"
-            text = gateways.with_jwt(text, self.jwks, ORIGIN, "shop", cached, then_ask=case.gateway == "fast")
+        elif case.gateway in ("native", "native_cached"):
+            text = gateways.with_jwt(text, self.jwks, ORIGIN, "shop", cached=case.gateway == "native_cached")
         file = self.directory / f"{case.name}.envoy.yaml"
         file.write_text(text)
         command = [self.envoy, "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "-c", file]
