@@ -67,13 +67,51 @@ const VARIANTS: &[&[&str]] = &[
     ],
 ];
 
+/// The two ways to run, each with what is said to `render` for it.
+const WAYS: [(&str, &[&str]); 2] = [("strict.yaml", &[]), ("fast.yaml", &["--fast"])];
+
 #[test]
 fn envoy_loads_every_variant_without_a_warning() {
-    let shipped = std::fs::read_to_string(shipped("strict.yaml")).unwrap();
-    assert_eq!(rendered(&[]), shipped, "nothing named, nothing changed");
-    for variant in VARIANTS {
-        assert_eq!(validate(&rendered(variant)), (true, String::new()), "{variant:?}");
+    for (file, way) in WAYS {
+        assert_eq!(rendered(way), std::fs::read_to_string(shipped(file)).unwrap(), "nothing named, nothing changed");
+        for variant in VARIANTS {
+            assert_eq!(validate(&rendered(&[way, *variant].concat())), (true, String::new()), "{file} {variant:?}");
+        }
     }
+    let another = rendered(&["--fast", "--origin", "http://127.0.0.1:8080", "--name", "www-2"]);
+    assert_eq!(validate(&another), (true, String::new()));
+}
+
+#[test]
+fn fast_is_strict_line_by_line_with_something_added() {
+    let of = |name: &str| std::fs::read_to_string(shipped(name)).unwrap();
+    let (strict, fast) = (of("strict.yaml"), of("fast.yaml"));
+    // The comments at the top say what each is for.
+    let below = |text: &str| text[text.find("admin:\n").unwrap()..].to_owned();
+    let (strict, fast) = (below(&strict), below(&fast));
+    let mut added = fast.lines();
+    for line in strict.lines() {
+        assert!(added.any(|other| other == line), "fast.yaml lacks, at its place: {line}");
+    }
+    assert!(fast.lines().count() < strict.lines().count() + 160, "more than an addition");
+}
+
+#[test]
+fn fast_names_the_application_in_four_places_and_nowhere_else() {
+    let shipped = std::fs::read_to_string(shipped("fast.yaml")).unwrap();
+    let text = rendered(&["--fast", "--origin", "https://www.example.org:8443", "--name", "www"]);
+    let changed: Vec<&str> =
+        text.lines().zip(shipped.lines()).filter(|(new, old)| new != old).map(|(new, _)| new.trim()).collect();
+    assert_eq!(
+        changed,
+        [
+            "issuer: \"https://www.example.org:8443\"",
+            "audiences: [ \"www\" ]",
+            "http_uri: { uri: \"http://www.example.org:8443/_wechat/jwks.json\", cluster: wechat_pages, timeout: 1s }",
+            "- { name: \":authority\", string_match: { exact: \"www.example.org:8443\", ignore_case: true } }",
+        ]
+    );
+    assert!(!text.contains("shop.example.com"));
 }
 
 #[test]
@@ -99,9 +137,10 @@ fn a_deprecated_or_unknown_setting_would_be_noticed() {
 
 #[test]
 fn only_addresses_and_the_checks_protocol_change() {
-    let shipped = std::fs::read_to_string(shipped("strict.yaml")).unwrap();
-    for (variant, lines) in VARIANTS.iter().zip([0, 1, 1, 2, 5, 4]) {
-        let text = rendered(variant);
+    let ways = WAYS.iter().flat_map(|way| VARIANTS.iter().zip([0, 1, 1, 2, 5, 4]).map(move |variant| (way, variant)));
+    for ((file, way), (variant, lines)) in ways {
+        let shipped = std::fs::read_to_string(shipped(file)).unwrap();
+        let text = rendered(&[*way, *variant].concat());
         assert_eq!(text.lines().count(), shipped.lines().count(), "{variant:?}");
         let changed: Vec<&str> =
             text.lines().zip(shipped.lines()).filter(|(new, old)| new != old).map(|(new, _)| new).collect();
@@ -170,6 +209,14 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         &["--admin", "99999"],
         &["--check", "unix:"],
         &["--check", "unix:relative/check.sock"],
+        &["--fast", "--origin", "shop.example.com"],
+        &["--fast", "--origin", "https://shop.example.com/"],
+        &["--fast", "--origin", "https://shop.example.com:443"],
+        &["--fast", "--origin", "https://Shop.example.com"],
+        &["--fast", "--origin", "https://a\" }"],
+        &["--fast", "--name", "Shop"],
+        &["--fast", "--name", "shop\", \"blog"],
+        &["--fast", "--name", ""],
         &["--no-such-argument"],
         &["127.0.0.1:80"],
     ] {
@@ -179,6 +226,15 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let named = arguments.last().unwrap();
         assert!(said.contains("render: error: ") && said.contains(named) && !said.contains("Traceback"), "{said}");
+    }
+}
+
+#[test]
+fn what_fast_alone_knows_is_not_said_to_strict() {
+    for arguments in [["--origin", "https://www.example.com"], ["--name", "www"]] {
+        let output = render(&arguments);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("go with --fast"), "{arguments:?}");
     }
 }
 

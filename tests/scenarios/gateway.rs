@@ -1,9 +1,11 @@
 //! What the gateway lets through, what it stops, and what nobody can make it believe (ext-authz contract §1–§4).
+//!
+//! Runs twice: with `envoy/strict.yaml`, and in the target `fast` with `envoy/fast.yaml`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
-mod client;
-mod stack;
+pub mod client;
+pub mod stack;
 
 use client::{Answer, Browser, HTML, compose, raw};
 use stack::{Plan, Stack};
@@ -12,9 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Header lines.
-type Lines = &'static [(&'static str, &'static str)];
+pub type Lines = &'static [(&'static str, &'static str)];
 
-const SESSION: &str = "__Host-wechat_session";
+pub const SESSION: &str = "__Host-wechat_session";
 
 /// `/public` is open, `/maybe` for known and unknown alike, `/staff` for somebody else; the rest asks for a session.
 const POLICY: &str = "policy:\n\
@@ -22,7 +24,7 @@ const POLICY: &str = "policy:\n\
     - { path_prefix: /maybe, access: optional }\n\
     - { path_prefix: /staff, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
 
-const IDENTITY: [&str; 8] = [
+pub const IDENTITY: [&str; 8] = [
     "x-wechat-subject",
     "x-wechat-openid",
     "x-wechat-unionid",
@@ -34,14 +36,15 @@ const IDENTITY: [&str; 8] = [
 ];
 
 async fn with_rules() -> (Stack, Browser) {
-    let stack = Stack::planned(Plan { more: POLICY.to_owned(), ..Plan::default() }).await;
+    let asked = &["/public", "/staff"];
+    let stack = Stack::planned(Plan { more: POLICY.to_owned(), asked, ..Plan::default() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     (stack, browser)
 }
 
 /// One request through Envoy.
-async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> Answer {
+pub async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> Answer {
     let bytes = compose(method, target, &stack.edge.to_string(), lines);
     raw(stack.edge, &bytes).await.unwrap_or_else(|| panic!("no answer: {method} {target} {lines:?}"))
 }
@@ -50,6 +53,11 @@ async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) 
 async fn check(stack: &Stack, target: &str, lines: &[(&str, &str)]) -> Answer {
     let bytes = compose("GET", target, &stack.edge.to_string(), lines);
     raw(stack.check.parse().unwrap(), &bytes).await.unwrap_or_else(|| panic!("no answer: {target} {lines:?}"))
+}
+
+/// Who has to be asked about: with `fast.yaml`, somebody without a session.
+fn to_be_asked_about(stack: &Stack, browser: &Browser) -> Browser {
+    if stack.is_fast() { Browser::wechat() } else { browser.clone() }
 }
 
 /// The status that a client at another address of this machine gets.
@@ -63,16 +71,16 @@ async fn status_from(source: &str, address: SocketAddr, bytes: &[u8]) -> u16 {
     String::from_utf8_lossy(&head[9..]).parse().unwrap()
 }
 
-fn session_cookie(browser: &Browser) -> String {
+pub fn session_cookie(browser: &Browser) -> String {
     format!("{SESSION}={}", browser.cookie(SESSION).unwrap())
 }
 
-fn reason(answer: &Answer) -> String {
+pub fn reason(answer: &Answer) -> String {
     answer.json()["data"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The clients of contract §1.7 and protocol §8.2, each as it announces itself.
-const CLIENTS: &[(&str, &str, Lines)] = &[
+pub const CLIENTS: &[(&str, &str, Lines)] = &[
     ("page", "GET", &[("accept", HTML)]),
     ("page", "GET", &[("sec-fetch-mode", "navigate"), ("accept", HTML)]),
     // Android WeChat says this on page loads.
@@ -93,7 +101,7 @@ const CLIENTS: &[(&str, &str, Lines)] = &[
     ("preflight", "OPTIONS", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")]),
 ];
 
-const HANDSHAKE: Lines = &[
+pub const HANDSHAKE: Lines = &[
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
@@ -729,7 +737,14 @@ async fn a_session_of_one_application_is_nothing_at_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_reach_the_check_decides_the_same() {
     for (h2c, unix) in [(true, false), (false, true), (true, true)] {
-        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..Plan::default() }).await;
+        let stack = Stack::planned(Plan {
+            h2c,
+            unix,
+            more: POLICY.to_owned(),
+            asked: &["/public", "/staff"],
+            ..Plan::default()
+        })
+        .await;
         let way = format!("h2c {h2c}, unix {unix}");
         let mut browser = Browser::wechat();
         let home = stack.log_in(&mut browser, "/orders?a=b").await;
@@ -842,10 +857,11 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else() {
 async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form() {
     let (mut stack, mut browser) = with_rules().await;
     let before = stack.upstream.count();
+    let mut visitor = to_be_asked_about(&stack, &browser);
     stack.kill_authz();
     for target in ["/", "/public/a", "/maybe", "/_wechat/login", "/_wechat/session"] {
-        let page = browser.get(&stack.url(target)).await;
-        let data = browser.fetch(&stack.url(target)).await;
+        let page = visitor.get(&stack.url(target)).await;
+        let data = visitor.fetch(&stack.url(target)).await;
         for (answer, kind) in [(&page, "text/html; charset=utf-8"), (&data, "application/json")] {
             assert_eq!((answer.status, answer.header("content-type")), (503, kind), "{target}: {answer:?}");
             assert_eq!((answer.header("retry-after"), answer.header("cache-control")), ("2", "no-store"), "{target}");
@@ -875,9 +891,10 @@ async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let begun = Instant::now();
-    let (page, public) = tokio::join!(async { browser.clone().get(&stack.url("/orders")).await }, async {
-        Browser::desktop().fetch(&stack.url("/public/a")).await
-    });
+    let (page, public) =
+        tokio::join!(async { to_be_asked_about(&stack, &browser).get(&stack.url("/orders")).await }, async {
+            Browser::desktop().fetch(&stack.url("/public/a")).await
+        });
     let waited = begun.elapsed();
     stack.signal("CONT");
     for answer in [&page, &public] {

@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each scenario file uses its part
 
-use crate::client::{Answer, Browser, Cookie};
+use super::client::{Answer, Browser, Cookie};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -45,7 +45,11 @@ pub struct Plan {
     pub unix: bool,
     /// Lines under `wechat:` beside its hosts, indented by two.
     pub wechat: String,
-    /// Replaces text in Envoy's configuration.
+    /// Envoy with `fast.yaml` instead of `strict.yaml`; so it is in every test of the target `fast`.
+    pub fast: bool,
+    /// Paths about which `fast.yaml` asks always; `strict.yaml` asks about every one.
+    pub asked: &'static [&'static str],
+    /// Replaces text in Envoy's configuration; `EDGE_PORT` becomes its port.
     pub envoy: Vec<(String, String)>,
     /// A state directory, so that revocations are kept.
     pub state: bool,
@@ -66,6 +70,8 @@ impl Default for Plan {
             h2c: false,
             unix: false,
             wechat: String::new(),
+            fast: env!("CARGO_CRATE_NAME") == "fast",
+            asked: &[],
             envoy: Vec::new(),
             state: false,
             clock: false,
@@ -88,6 +94,8 @@ pub struct Stack {
     pub directory: tempfile::TempDir,
     authz: Option<Child>,
     envoy: Option<Child>,
+    /// More Envoys before the same program.
+    others: Vec<Child>,
     plan: Plan,
     /// Values that no log may hold, besides the simulator's.
     canaries: Mutex<Vec<String>>,
@@ -156,6 +164,7 @@ impl Stack {
             admin: edge,
             authz: None,
             envoy: None,
+            others: Vec::new(),
             directory,
             simulator,
             plan,
@@ -280,27 +289,48 @@ impl Stack {
     }
 
     async fn start_envoy(&mut self) {
+        self.envoy = Some(self.envoy_at(self.edge, self.plan.fast).await);
+    }
+
+    /// Starts one more Envoy, with `fast.yaml` or with `strict.yaml`, and tells where it listens.
+    pub async fn another_envoy(&mut self, fast: bool) -> SocketAddr {
+        let edge = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let envoy = self.envoy_at(edge, fast).await;
+        self.others.push(envoy);
+        edge
+    }
+
+    async fn envoy_at(&self, edge: SocketAddr, fast: bool) -> Child {
         let log = self.directory.path().join("envoy.log");
         let admin = free_port();
         let mut render = Command::new(root().join("envoy/render"));
-        render.args(["--listen", &self.edge.to_string(), "--app", &self.upstream.address.to_string()]);
+        render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
         render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.to_string()]);
         if self.plan.h2c {
             render.arg("--h2c");
         }
+        if fast {
+            render.args(["--fast", "--origin", &self.origin, "--name", "shop"]);
+        }
         let rendered = render.output().unwrap();
         assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
         let mut text = String::from_utf8(rendered.stdout).unwrap();
+        if fast {
+            const ASKED: &str = "              - match: { path_separated_prefix: /admin }\n";
+            assert!(text.contains(ASKED));
+            let asked = self.plan.asked.iter().map(|path| ASKED.replace("/admin", path));
+            text = text.replace(ASKED, &asked.fold(ASKED.to_owned(), |all, one| all + &one));
+        }
         for (from, to) in &self.plan.envoy {
             assert!(text.contains(from), "Envoy's configuration has no {from:?}");
-            text = text.replace(from, to);
+            text = text.replace(from, &to.replace("EDGE_PORT", &self.edge.port().to_string()));
         }
-        let file = self.directory.path().join("envoy.yaml");
+        let file = self.directory.path().join(format!("envoy-{}.yaml", edge.port()));
         std::fs::write(&file, text).unwrap();
         let envoy = root().join("target/envoy/1.40.0/envoy");
         assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
         let out = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(envoy)
+        let mut child = Command::new(envoy)
             .args([
                 "--disable-hot-restart",
                 "--concurrency",
@@ -317,18 +347,17 @@ impl Stack {
             .stderr(out)
             .spawn()
             .unwrap();
-        self.envoy = Some(child);
         let begun = Instant::now();
         loop {
-            let ready = crate::client::raw(
+            let ready = super::client::raw(
                 SocketAddr::from(([127, 0, 0, 1], admin)),
                 b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
             )
             .await;
             if ready.is_some_and(|answer| answer.status == 200) {
-                return;
+                return child;
             }
-            let ended = self.envoy.as_mut().unwrap().try_wait().unwrap();
+            let ended = child.try_wait().unwrap();
             let text = || std::fs::read_to_string(&log).unwrap_or_default();
             assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(30), "Envoy does not start:\n{}", text());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -372,6 +401,18 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("wechat-authz did not end within {within:?}");
+    }
+
+    /// Whether Envoy runs with `fast.yaml`.
+    pub fn is_fast(&self) -> bool {
+        self.plan.fast
+    }
+
+    /// How many checks wechat-authz has answered.
+    pub async fn asked(&self) -> u64 {
+        let text = self.metrics().await;
+        let counts = text.lines().filter(|line| line.starts_with("wechat_authz_checks_total{"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// Kills wechat-authz as a crash does.
@@ -499,7 +540,9 @@ impl Drop for Stack {
     fn drop(&mut self) {
         let failing = std::thread::panicking();
         end(self.authz.take());
-        end(self.envoy.take());
+        for envoy in self.envoy.take().into_iter().chain(self.others.drain(..)) {
+            end(Some(envoy));
+        }
         if failing {
             let tail = |text: String| text.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>().join("\n");
             eprintln!(
