@@ -1,15 +1,20 @@
 //! The commands. Each takes its arguments and ends in an exit code.
 
 pub mod ask;
+pub mod call;
 pub mod check_config;
+pub mod drain;
+pub mod healthcheck;
 pub mod keygen;
 pub mod revoke;
 pub mod serve;
 pub mod sessions;
 
+use crate::server::Address;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// WeChat login for anything behind a gateway, without changing the application.
 ///
@@ -102,6 +107,29 @@ pub enum Command {
     /// Who is logged in.
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Whether the instance beside this lives: exit code 0 or 1, for probes in an image without a shell.
+    ///
+    /// Asks the ops door, within a second. Reads no configuration, so that a bad change of it ends no instance.
+    Healthcheck {
+        /// Where the ops door is [default: $WECHAT_AUTHZ__LISTEN__OPS or 127.0.0.1:9102].
+        #[arg(long, value_name = "IP:PORT")]
+        ops: Option<Address>,
+        /// Ask whether it takes requests instead: not yet while it starts, no more while it drains.
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Have the Envoy beside this one end politely: not ready any more, and `connection: close` in each answer. Then wait.
+    ///
+    /// A pod's preStop hook. Envoy's admin port must allow POST /healthcheck/fail and /drain_listeners; without an answer
+    /// it is said, the wait is kept, and the exit code is 1.
+    Drain {
+        /// Envoy's admin port.
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
+        envoy: Address,
+        /// How long to wait, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=600))]
+        wait: u16,
+    },
 }
 
 /// About sessions.
@@ -131,6 +159,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::CheckConfig { file, print_schema } => check_config::run(&file.unwrap_or_default(), print_schema),
         Command::Keygen { directory } => keygen::run(&directory),
         Command::Revoke { config, target, json } => revoke::run(&config, &target, json),
+        Command::Healthcheck { ops, ready } => healthcheck::run(ops, ready),
+        Command::Drain { envoy, wait } => drain::run(&envoy, Duration::from_secs(wait.into())),
         Command::Sessions(Sessions::List { config, subject, json }) => sessions::run(&config, &subject, json),
     }
 }

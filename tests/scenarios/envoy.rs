@@ -65,6 +65,8 @@ const VARIANTS: &[&[&str]] = &[
         "--pages",
         "127.0.0.1:9901",
     ],
+    &["--ops", "0.0.0.0:15090"],
+    &["--ops", "127.0.0.1:9901", "--ops-door", "127.0.0.1:15090", "--admin", "9102"],
 ];
 
 /// The two ways to run, each with what is said to `render` for it.

@@ -51,6 +51,8 @@ pub struct Plan {
     pub asked: &'static [&'static str],
     /// Replaces text in Envoy's configuration; `EDGE_PORT` becomes its port.
     pub envoy: Vec<(String, String)>,
+    /// Envoy as in a pod: a second listener for probes and Prometheus (`ops.yaml`), and its admin port lets it be drained.
+    pub pod: bool,
     /// A state directory, so that revocations are kept.
     pub state: bool,
     /// Lets the test set wechat-authz's wall clock (see [`Stack::set_clock`]).
@@ -73,6 +75,7 @@ impl Default for Plan {
             fast: env!("CARGO_CRATE_NAME") == "fast",
             asked: &[],
             envoy: Vec::new(),
+            pod: false,
             state: false,
             clock: false,
             files: None,
@@ -91,6 +94,10 @@ pub struct Stack {
     pub pages: SocketAddr,
     pub ops: SocketAddr,
     pub admin: SocketAddr,
+    /// Envoy's admin port.
+    pub envoy_admin: SocketAddr,
+    /// Envoy's second listener, where the plan has one.
+    pub envoy_ops: SocketAddr,
     pub directory: tempfile::TempDir,
     authz: Option<Child>,
     envoy: Option<Child>,
@@ -162,6 +169,8 @@ impl Stack {
             pages: edge,
             ops: edge,
             admin: edge,
+            envoy_admin: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            envoy_ops: SocketAddr::from(([127, 0, 0, 1], free_port())),
             authz: None,
             envoy: None,
             others: Vec::new(),
@@ -289,23 +298,26 @@ impl Stack {
     }
 
     async fn start_envoy(&mut self) {
-        self.envoy = Some(self.envoy_at(self.edge, self.plan.fast).await);
+        self.envoy = Some(self.envoy_at(self.edge, self.envoy_admin, self.plan.fast).await);
     }
 
     /// Starts one more Envoy, with `fast.yaml` or with `strict.yaml`, and tells where it listens.
     pub async fn another_envoy(&mut self, fast: bool) -> SocketAddr {
         let edge = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let envoy = self.envoy_at(edge, fast).await;
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let envoy = self.envoy_at(edge, admin, fast).await;
         self.others.push(envoy);
         edge
     }
 
-    async fn envoy_at(&self, edge: SocketAddr, fast: bool) -> Child {
+    async fn envoy_at(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> Child {
         let log = self.directory.path().join("envoy.log");
-        let admin = free_port();
         let mut render = Command::new(root().join("envoy/render"));
         render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
-        render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.to_string()]);
+        render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.port().to_string()]);
+        if self.plan.pod && edge == self.edge {
+            render.args(["--ops", &self.envoy_ops.to_string(), "--ops-door", &self.ops.to_string()]);
+        }
         if self.plan.h2c {
             render.arg("--h2c");
         }
@@ -349,11 +361,7 @@ impl Stack {
             .unwrap();
         let begun = Instant::now();
         loop {
-            let ready = super::client::raw(
-                SocketAddr::from(([127, 0, 0, 1], admin)),
-                b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-            )
-            .await;
+            let ready = super::client::raw(admin, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             if ready.is_some_and(|answer| answer.status == 200) {
                 return child;
             }
@@ -371,11 +379,6 @@ impl Stack {
     /// wechat-authz's process id.
     pub fn authz_pid(&self) -> u32 {
         self.authz.as_ref().unwrap().id()
-    }
-
-    /// Envoy's process id.
-    pub fn envoy_pid(&self) -> u32 {
-        self.envoy.as_ref().unwrap().id()
     }
 
     /// Sends wechat-authz a signal by name.
@@ -401,6 +404,16 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("wechat-authz did not end within {within:?}");
+    }
+
+    /// Waits for Envoy to end.
+    pub async fn envoy_ended(&mut self, within: Duration) {
+        let begun = Instant::now();
+        while self.envoy.as_mut().unwrap().try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < within, "Envoy did not end within {within:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.envoy = None;
     }
 
     /// Whether Envoy runs with `fast.yaml`.
