@@ -211,7 +211,11 @@ async fn while_wechat_is_away_the_ticket_in_hand_serves_and_without_one_the_answ
         assert!(!answer.body.contains("40164"), "{answer:?}");
     }
     assert_eq!(
-        stack.metric("wechat_authz_central_tokens_failed_total{kind=\"access_token\",why=\"40164\"}").await,
+        stack
+            .metric(
+                "wechat_authz_central_tokens_failed_total{kind=\"access_token\",class=\"configuration\",why=\"40164\"}"
+            )
+            .await,
         1.0
     );
     let line = stack.until_logged("WeChat gives no central token: this needs the operator", offset).await;

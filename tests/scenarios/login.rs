@@ -655,7 +655,8 @@ async fn a_busy_wechat_is_asked_once_more_and_nobody_notices() {
     stack.remember(&browser);
     assert_eq!(answers.last().unwrap().seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
     assert!(answers.iter().all(|answer| answer.status < 400));
-    assert_eq!((stack.exchanges().len(), stack.metric("wechat_authz_logins_started_total").await), (2, 1.0));
+    let started = stack.metric("wechat_authz_logins_started_total{app=\"shop\",flow=\"official_account\"}").await;
+    assert_eq!((stack.exchanges().len(), started), (2, 1.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

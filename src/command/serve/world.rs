@@ -1,6 +1,7 @@
 //! What a configuration makes: the check and the pages, replaced whole when it changes.
 
 use super::{Parts, ServeFault};
+use crate::check::Flow;
 use crate::config::settings::Settings;
 use crate::decide::{Decider, Site};
 use crate::gateway::Envoy;
@@ -88,6 +89,13 @@ impl World {
             domain_proofs: settings.domain_proofs.clone(),
             metrics,
         };
+        for app in &settings.apps {
+            let flows = [
+                app.official_account.as_ref().map(|_| Flow::OfficialAccount),
+                app.website.as_ref().map(|_| Flow::Website),
+            ];
+            flows.into_iter().flatten().for_each(|flow| parts.metrics.flow(&app.name, flow));
+        }
         let envoy = Envoy { client_address: settings.client_address.clone() };
         Ok(Self {
             envoy,

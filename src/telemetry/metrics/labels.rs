@@ -71,6 +71,7 @@ pub struct CentralLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CentralFailureLabels {
     pub kind: &'static str,
+    pub class: &'static str,
     pub why: &'static str,
 }
 

@@ -37,8 +37,15 @@ fn what_is_counted_can_be_read() {
 fn what_alerts_watch_has_its_series_before_the_first_event() {
     let metrics = Metrics::default();
     metrics.connections("check").inc();
+    metrics.flow("shop", Flow::Website);
     let text = metrics.render();
     for line in [
+        "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 0",
+        "wechat_authz_logins_finished_total{app=\"shop\",flow=\"website\"} 0",
+        "wechat_authz_login_duration_seconds_count{app=\"shop\",flow=\"website\"} 0",
+        "wechat_authz_sessions_issued_total{app=\"shop\"} 0",
+        "wechat_authz_sessions_renewed_total{app=\"shop\"} 0",
+        "wechat_authz_profiles_degraded_total{app=\"shop\"} 0",
         "wechat_authz_connections{kind=\"check\"} 1",
         "wechat_authz_panics_total{kind=\"check\"} 0",
         "wechat_authz_accept_failures_total{kind=\"check\"} 0",
@@ -99,7 +106,7 @@ fn busy() -> Metrics {
     metrics.outbox.unreadable();
     metrics.profile_refreshed("changed");
     metrics.central.got("access_token", "wechat");
-    metrics.central.failed("jsapi_ticket", "40164");
+    metrics.central.failed("jsapi_ticket", "configuration", "40164");
     metrics.central.spent("wx01", "access_token", "usual", 1);
     metrics.store.call("revoke", Some("timed_out"), moment);
     metrics
@@ -111,7 +118,8 @@ fn the_text_is_open_metrics_and_the_documentation_names_each_metric_in_it() {
     let families = families(&metrics.render());
     assert_eq!(families.len(), metrics.documented().len());
     for documented in metrics.documented() {
-        assert!(documented.name.starts_with("wechat_authz_") && !documented.help.is_empty(), "{documented:?}");
+        let prefixed = ["wechat_authz_", "process_"].iter().any(|prefix| documented.name.starts_with(prefix));
+        assert!(prefixed && !documented.help.is_empty(), "{documented:?}");
         let found = families.iter().find(|(name, ..)| *name == documented.name);
         let (_, kind, help, samples) = found.unwrap_or_else(|| panic!("{documented:?} is not in the text"));
         assert_eq!((kind.as_str(), help.trim_end_matches('.')), (documented.kind, documented.help));
@@ -129,14 +137,18 @@ fn the_text_is_open_metrics_and_the_documentation_names_each_metric_in_it() {
 #[test]
 fn each_metric_that_the_readme_names_exists_and_means_that() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let rows: Vec<_> = readme.lines().filter_map(|line| line.strip_prefix("| `wechat_authz_")).collect();
-    assert!(rows.len() > 20, "the table is not read: {rows:?}");
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.trim_end_matches(" |").split_once("` | "));
+    let rows: Vec<_> =
+        rows.filter(|(name, _)| name.starts_with("wechat_authz_") || name.starts_with("process_")).collect();
     let metrics = Metrics::default();
-    for row in rows {
-        let (name, help) = row.trim_end_matches(" |").split_once("` | ").unwrap();
-        let name = format!("wechat_authz_{name}");
+    assert_eq!(rows.len(), metrics.documented().len(), "every metric stands in the table: {rows:?}");
+    for (name, help) in rows {
         let known = metrics.documented().iter().any(|one| one.name == name && one.help == help);
         assert!(known, "README.md says `{name}`: {help}");
+    }
+    let twin = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.zh-CN.md")).unwrap();
+    for one in metrics.documented() {
+        assert!(twin.contains(&format!("\n| `{}` | ", one.name)), "README.zh-CN.md does not name `{}`", one.name);
     }
 }
 
@@ -156,6 +168,43 @@ fn a_label_cannot_begin_a_line_of_its_own() {
     // One line per sample: each is read whole, and none is the forged one.
     for (_, _, _, samples) in families(&metrics.render()) {
         assert!(samples.iter().all(|sample| !sample.contains("forged")), "{samples:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_tells_its_memory_processor_time_and_files_under_everybodys_names() {
+    let metrics = Metrics::default();
+    let value = |name: &str| -> f64 {
+        let text = metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name}:\n{text}")).parse().unwrap()
+    };
+    // A megabyte at least, and less than a machine has: neither pages nor kilobytes.
+    assert!((1e6..1e12).contains(&value("process_resident_memory_bytes")));
+    let before = value("process_cpu_seconds_total");
+    let mut work = 0_u64;
+    while value("process_cpu_seconds_total") < before + 0.01 {
+        work = std::hint::black_box(work + 1);
+    }
+    // Other tests open files meanwhile: far more of ours than theirs.
+    let open = value("process_open_fds");
+    let files: Vec<_> = (0..200).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    assert!(value("process_open_fds") > open + 100.0);
+    drop(files);
+    assert!(value("process_max_fds") > open);
+}
+
+#[test]
+fn a_quantile_of_the_checks_can_exceed_half_a_second() {
+    let metrics = Metrics::default();
+    metrics.check(&Decision::Refuse { reason: Reason::AmbiguousPath }, Duration::from_millis(700));
+    let text = metrics.render();
+    for line in [
+        "wechat_authz_check_duration_seconds_bucket{le=\"0.5\"} 0",
+        "wechat_authz_check_duration_seconds_bucket{le=\"1.0\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
 

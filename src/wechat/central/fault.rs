@@ -1,6 +1,7 @@
 //! Why there is no central value.
 
 use super::tally;
+use crate::wechat::errcode::Class;
 use crate::wechat::fault::Fault;
 use std::time::Duration;
 
@@ -35,6 +36,15 @@ impl CentralFault {
             Self::Resting { .. } => "resting",
             Self::Spent => "spent",
             Self::Waited => "waited",
+        }
+    }
+
+    /// The metric's `class` label, in the words of failed logins: whether it is for the operator to mend.
+    #[must_use]
+    pub fn metrics_class(&self) -> &'static str {
+        match self {
+            Self::Wechat(fault) if fault.class() == Class::Configuration => "configuration",
+            Self::Wechat(_) | Self::Resting { .. } | Self::Spent | Self::Waited => "unreachable",
         }
     }
 

@@ -218,7 +218,7 @@ impl Flight {
                 state.tally.well();
             }
             Err(fault) => {
-                self.central.meter.failed(kind, fault.label());
+                self.central.meter.failed(kind, fault.metrics_class(), fault.label());
                 let pause = match fault {
                     CentralFault::Wechat(wechat) => state.tally.failed(wechat),
                     other => other.retry_after(),
