@@ -7,6 +7,7 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 
 #[library_benchmark(setup = Case::prepare)]
 #[bench::check_valid_session("check_valid_session")]
+#[bench::check_valid_session_unsampled("check_valid_session_unsampled")]
 #[bench::check_no_session_page("check_no_session_page")]
 #[bench::check_no_session_data("check_no_session_data")]
 #[bench::check_junk_token_again("check_junk_token_again")]

@@ -13,7 +13,7 @@ use crate::session::token::Claims;
 use crate::store::Registry;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, RequestIds};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::request::Parts;
@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tracing::Instrument as _;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -122,6 +123,16 @@ impl Admin {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
+        let RequestIds { request_id, trace_id } = RequestIds::of(&parts.headers);
+        let logged = tracing::error_span!("request", request_id, trace_id);
+        self.answered(parts, body).instrument(logged).await
+    }
+
+    async fn answered<B>(&self, parts: Parts, body: B) -> Answer
+    where
+        B: hyper::body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         if !host_is_local(&parts) {
             // A page in the operator's browser that resolves its own name to this address (DNS rebinding).
             return told(StatusCode::FORBIDDEN, "address this door by its own address");

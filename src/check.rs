@@ -125,6 +125,18 @@ impl Decision {
             | Self::Limited { reason, .. } => *reason,
         }
     }
+
+    /// The word for it in metrics and traces.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Allow { .. } => "allow",
+            Self::Login { .. } => "login",
+            Self::Renew { .. } => "renew",
+            Self::Refuse { .. } => "refuse",
+            Self::Limited { .. } => "limited",
+        }
+    }
 }
 
 /// Who a request is from, ready for the wire.

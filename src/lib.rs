@@ -16,7 +16,7 @@
 //! | [`admin`] | health, readiness, metrics; who is logged in, revocation |
 //! | [`html`] | the pages a person sees, in Chinese and English |
 //! | [`store`] | what all instances share: Redis, and how it may be away |
-//! | [`telemetry`] | logs and metrics |
+//! | [`telemetry`] | logs, metrics and traces |
 //! | [`config`] | what the user wrote → what it means |
 //! | [`command`] | serve, check-config, keygen, revoke, sessions, healthcheck, drain |
 //!
@@ -40,6 +40,7 @@ pub mod path;
 pub mod percent;
 pub mod policy;
 pub mod random;
+pub mod roots;
 pub mod seal;
 pub mod secret;
 pub mod server;

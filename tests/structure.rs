@@ -16,7 +16,7 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (3, &["decide", "login"]),
     (2, &["policy", "limits", "session", "wechat"]),
     (1, &["store", "telemetry", "html"]),
-    (0, &["check", "path", "percent", "cookie", "origin", "seal", "secret", "clock", "random"]),
+    (0, &["check", "path", "percent", "cookie", "origin", "seal", "secret", "clock", "random", "roots"]),
 ];
 
 /// Arrows between neighbours of one level, each with its reason.

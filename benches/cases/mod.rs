@@ -11,11 +11,10 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use wechat_authz::check::{Check, Decision, Identity, Reason, Wants};
-use wechat_authz::gateway;
 use wechat_authz::html::Language;
 use wechat_authz::limits::Limits;
 use wechat_authz::path::NormalPath;
-use world::{NOW, PEER, World};
+use world::{PEER, World};
 
 /// One question, prepared.
 pub struct Case {
@@ -54,6 +53,13 @@ impl Case {
 fn make(name: &str) -> Case {
     match name {
         "check_valid_session" => check(|world| world.page(Some(&world.token()))),
+        "check_valid_session_unsampled" => check(|world| {
+            world.traces = world::traces();
+            let mut request = world.page(Some(&world.token()));
+            let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+            request.headers.insert("traceparent", parent.parse().unwrap());
+            request
+        }),
         "check_no_session_page" => check(|world| world.page(None)),
         "check_no_session_data" => check(|world| world.data(None)),
         "check_junk_token_again" => check(|world| world.data(Some(&world::forged(&world.token())))),
@@ -125,12 +131,11 @@ fn make(name: &str) -> Case {
 }
 
 /// The whole hot path, from the parsed head to the answer.
-fn check(request: impl FnOnce(&World) -> http::request::Parts) -> Case {
-    let world = World::new(20);
-    let request = request(&world);
+fn check(request: impl FnOnce(&mut World) -> http::request::Parts) -> Case {
+    let mut world = World::new(20);
+    let request = request(&mut world);
     Case::new(move || {
-        let answer = gateway::check(black_box(&request), PEER, &world.envoy, &world.decider, &world.metrics, NOW);
-        black_box(answer);
+        black_box(world.check(black_box(&request)));
     })
 }
 
@@ -142,7 +147,7 @@ pub fn check_among(sessions: usize) -> Case {
     Case::new(move || {
         turn = (turn + 61_803) % requests.len();
         let request = requests.get(turn).unwrap();
-        black_box(gateway::check(request, PEER, &world.envoy, &world.decider, &world.metrics, NOW));
+        black_box(world.check(request));
     })
 }
 

@@ -9,14 +9,15 @@ use std::time::Duration;
 use wechat_authz::check::{Flow, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
 use wechat_authz::decide::{Decider, Site};
-use wechat_authz::gateway::Envoy;
+use wechat_authz::gateway::answer::Answer;
+use wechat_authz::gateway::{self, Envoy};
 use wechat_authz::limits::{self, Limits, Rate};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::Revocations;
 use wechat_authz::session::{Grant, LiveSession, Refusal, Sessions, Settings};
-use wechat_authz::telemetry::Metrics;
+use wechat_authz::telemetry::{Metrics, TraceMeter, Traces, traces};
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000);
 pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -25,6 +26,7 @@ pub struct World {
     pub envoy: Envoy,
     pub decider: Decider,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 impl World {
@@ -64,7 +66,8 @@ impl World {
             sessions: Arc::new(sessions),
             limits: Arc::new(Limits::new(&generous())),
         };
-        Self { envoy: Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() }, decider, metrics }
+        let envoy = Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() };
+        Self { envoy, decider, metrics, traces: Traces::off() }
     }
 
     /// A new session's token, of usual length.
@@ -85,6 +88,10 @@ impl World {
 
     pub fn verify(&self, token: &str) -> Result<LiveSession, Refusal> {
         self.decider.sessions.verify(token, self.settings(), NOW, || Ok(()))
+    }
+
+    pub fn check(&self, request: &Parts) -> Answer {
+        gateway::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW)
     }
 
     fn settings(&self) -> &Settings {
@@ -161,6 +168,15 @@ pub fn policy(rules: usize) -> Policy {
         Rule { host, path: path.unwrap(), methods, requirement: Requirement::Optional }
     };
     Policy::new((0..rules).map(rule).collect())
+}
+
+/// Traces to a collector that is not there: nothing is to be sent.
+pub fn traces() -> Traces {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = Box::leak(Box::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()));
+    let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:9".to_owned());
+    let settings = traces::read(endpoint).settings.unwrap();
+    Traces::new(&settings, "bench", None, runtime.handle().clone(), TraceMeter::default()).unwrap()
 }
 
 /// Limits that nothing here reaches.

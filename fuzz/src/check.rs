@@ -13,6 +13,7 @@ use wechat_authz::cookie;
 use wechat_authz::decide::Decider;
 use wechat_authz::gateway::answer::{Answer, IDENTITY};
 use wechat_authz::gateway::{self, envoy};
+use wechat_authz::telemetry::Traces;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const REMOVE: &str = "x-envoy-auth-headers-to-remove";
@@ -22,7 +23,8 @@ const REMOVE: &str = "x-envoy-auth-headers-to-remove";
 pub fn holds(data: &[u8]) {
     let world = world();
     let Some(request) = request(&expand(data, |name| world.value(name))) else { return };
-    let answer = |decider: &Decider| gateway::check(&request, PEER, &world.envoy, decider, &world.metrics, NOW);
+    let answer =
+        |decider: &Decider| gateway::check(&request, PEER, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
     for (decider, mixed) in [(&world.strict, false), (&world.mixed, true)] {
         let answer = answer(decider);
         match answer.status().as_u16() {

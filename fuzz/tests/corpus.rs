@@ -6,6 +6,7 @@ use std::path::Path;
 use wechat_authz::config::{self, settings};
 use wechat_authz::gateway;
 use wechat_authz::login::flow;
+use wechat_authz::telemetry::Traces;
 use wechat_authz_fuzz::template::expand;
 use wechat_authz_fuzz::world::{NOW, world};
 use wechat_authz_fuzz::{TARGETS, check, token};
@@ -70,7 +71,7 @@ fn searches_start_from_both_sides_of_each_promise() {
         let request = check::request(&committed(&format!("check/{name}"))).unwrap();
         for (decider, status) in [(&world.strict, strict), (&world.mixed, mixed)] {
             let peer = Ipv4Addr::LOCALHOST.into();
-            let answer = gateway::check(&request, peer, &world.envoy, decider, &world.metrics, NOW);
+            let answer = gateway::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
             assert_eq!(answer.status(), status, "{name}");
         }
     }

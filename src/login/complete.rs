@@ -14,6 +14,7 @@ use crate::session::{Grant, LiveSession};
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
 use crate::telemetry;
+use crate::telemetry::traces::{self, Said};
 use crate::wechat::central::CentralFault;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
@@ -40,7 +41,17 @@ impl Login {
     /// WeChat's browsers hang up and ask again, and a code is good once.
     pub async fn complete(self: &Arc<Self>, back: Return<'_>, now: Timestamp) -> Returned {
         let Return { app, headers, callback, former } = back;
-        let Some(matched) = flow::open(app, &callback.state, headers, &self.sessions.keys, now) else {
+        let matched = {
+            let step = traces::step("match flow");
+            let matched = flow::open(app, &callback.state, headers, &self.sessions.keys, now);
+            step.note("wechat_authz.matched", matched.is_some());
+            matched
+        };
+        // A browser takes no trace along to WeChat and back.
+        if let Some(begun) = matched.as_ref().and_then(MatchedFlow::trace) {
+            traces::link(begun);
+        }
+        let Some(matched) = matched else {
             let Some(former) = former else { return Returned::Unknown };
             let location = self.ended_at(&callback.state, &former.claims().sid).await;
             return location.map_or(Returned::AlreadyLoggedIn, |location| Returned::Back { location });
@@ -56,8 +67,17 @@ impl Login {
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let browser = Family::of(choice::user_agent(headers));
-        let spend = async move { login.spend(&flow_app, &flow, &code, browser, former).await };
-        let spending = self.tasks.spawn(spend.in_current_span());
+        let spend = async move {
+            let step = traces::step("spend code");
+            step.note("wechat_authz.app", Said::configured(&flow_app.name));
+            step.note("wechat_authz.flow", flow.flow().as_str());
+            let spent = step.around(login.spend(&flow_app, &flow, &code, browser, former)).await;
+            if let Err(fault) = &spent {
+                step.failed(fault.class());
+            }
+            spent
+        };
+        let spending = self.tasks.spawn(traces::carried(spend.in_current_span()));
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
             Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
             Err(LoginFault::CodeSpent { .. }) => self.restart(app, &matched, headers, attempts.failed(now), now),
@@ -127,7 +147,8 @@ impl Login {
     /// From a code to a session.
     async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code, browser: Family) -> Result<Entered, LoginFault> {
         let application = app.application(flow.flow()).ok_or(LoginFault::FlowGone)?;
-        let exchanged = self.client.exchange(application, code).await.map_err(|fault| {
+        let exchange = traces::step("exchange code").over(self.client.exchange(application, code));
+        let exchanged = exchange.await.map_err(|fault| {
             tracing::warn!(app = app.name, flow = flow.flow().as_str(), %fault, "the code was not exchanged");
             LoginFault::from(&fault)
         })?;
@@ -179,7 +200,7 @@ impl Login {
         if flow != Flow::OfficialAccount || !app.requires_subscription() {
             return Ok(());
         }
-        let asked = self.central.is_subscribed(application, &exchanged.openid);
+        let asked = traces::step("ask subscription").over(self.central.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_patience(), asked).await;
         match answer.unwrap_or(Err(CentralFault::Waited)) {
             Ok(true) => Ok(()),
@@ -207,7 +228,10 @@ impl Login {
         let now = clock::now();
         let subject = grant.subject.clone();
         let who = telemetry::redact(&grant.subject);
-        let issued = self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?;
+        let issued = {
+            let _step = traces::step("issue session");
+            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?
+        };
         self.metrics.session_issued(&app.name);
         tracing::info!(
             target: "audit", event = "login", app = app.name, flow = flow.flow().as_str(), subject = who,
@@ -255,7 +279,8 @@ impl Login {
         if !asks {
             return Ok(None);
         }
-        self.client.userinfo(application, exchanged).await.map(Some).map_err(|fault| {
+        let told = traces::step("fetch profile").over(self.client.userinfo(application, exchanged));
+        told.await.map(Some).map_err(|fault| {
             self.metrics.profile_degraded(&app.name);
             tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
             LoginFault::from(&fault)
@@ -265,7 +290,7 @@ impl Login {
     /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
     async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
         let Some(live) = former else { return };
-        self.sharing.end(live.claims(), now).await;
+        traces::step("end former session").over(self.sharing.end(live.claims(), now)).await;
         self.left(&live, "new_login", now);
     }
 

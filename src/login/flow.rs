@@ -11,6 +11,7 @@ use crate::login::settings::App;
 use crate::random;
 use crate::secret;
 use crate::session::keys::KeyRing;
+use crate::telemetry::traces;
 use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -37,6 +38,9 @@ pub struct UnderWay {
     at: u64,
     /// How many restarts led to this one.
     restarts: u8,
+    /// The trace in which it was started, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
 }
 
 /// A flow whose `state` and cookie agree, of this application, not too old. Only [`open`] makes one, and the exchange
@@ -71,6 +75,12 @@ impl MatchedFlow {
         self.under_way.restarts
     }
 
+    /// The trace in which it was started, as [`traces::link`] takes it.
+    #[must_use]
+    pub fn trace(&self) -> Option<&str> {
+        self.under_way.trace.as_deref()
+    }
+
     /// How long the person has been at it.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
@@ -99,7 +109,8 @@ pub fn begin(
     now: Timestamp,
 ) -> Option<Begun> {
     let state = random::state();
-    let mut under_way = UnderWay { state: state.clone(), flow, return_to, at: now.0, restarts };
+    let trace = traces::here();
+    let mut under_way = UnderWay { state: state.clone(), flow, return_to, at: now.0, restarts, trace };
     let seal = |under_way: &UnderWay| keys.seal(&context(app), &serde_json::to_vec(under_way).ok()?, now);
     let mut sealed = seal(&under_way)?;
     if sealed.len() > MOST_SEALED {

@@ -28,6 +28,7 @@ use crate::session::sharing::Sharing;
 use crate::session::{LiveSession, Sessions};
 use crate::store::Registry;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::{self, Said};
 use crate::wechat;
 use attempts::Attempts;
 use choice::{Browser, Choice};
@@ -115,6 +116,19 @@ pub enum Started {
     Fault(LoginFault),
 }
 
+impl Started {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Redirect { .. } => "redirect",
+            Self::AskFirst => "ask_first",
+            Self::NeedsWechat => "needs_wechat",
+            Self::NeedsBrowser => "needs_browser",
+            Self::TooManyAttempts => "too_many_attempts",
+            Self::Fault(_) => "fault",
+        }
+    }
+}
+
 /// A callback, read.
 pub struct Return<'a> {
     /// The application.
@@ -188,6 +202,14 @@ impl Login {
     /// Starts a login at `now`.
     #[must_use]
     pub fn begin(&self, start: &Start, now: Timestamp) -> Started {
+        let step = traces::step("begin login");
+        step.note("wechat_authz.app", Said::configured(&start.app.name));
+        let started = self.started(start, now);
+        step.note("wechat_authz.outcome", started.as_str());
+        started
+    }
+
+    fn started(&self, start: &Start, now: Timestamp) -> Started {
         let user_agent = choice::user_agent(start.headers);
         let flow = match choice::choose(start.app, Browser::of(user_agent)) {
             Choice::Flow(flow) => flow,

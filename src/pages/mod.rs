@@ -18,7 +18,7 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
 use crate::session::{LiveSession, Refusal, Sessions};
-use crate::telemetry::{Metrics, RequestIds};
+use crate::telemetry::{Metrics, RequestIds, Traces};
 use answer::Answer;
 use http::Method;
 use http::request::Parts;
@@ -27,6 +27,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
+
+/// The pages there are, by name.
+const PAGES: [&str; 7] = ["login", "callback", "logout", "renew", "session", "jwks.json", "jssdk"];
 
 /// The pages of all applications of this instance.
 pub struct Pages {
@@ -40,6 +43,8 @@ pub struct Pages {
     pub domain_proofs: HashMap<String, Vec<DomainProof>>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Where it is traced.
+    pub traces: Traces,
 }
 
 /// A file by which WeChat sees that a domain is the operator's: its name holds its content.
@@ -82,10 +87,22 @@ struct Visit<'a> {
 impl Pages {
     /// Answers one request at `now`. Every line that is logged meanwhile carries the request's ids.
     pub async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
-        let RequestIds { request_id, trace_id } = RequestIds::of(&request.headers);
+        let page = self.page(request.uri.path());
+        let span = self.traces.request(&request.headers, || format!("page {page}").into());
+        let ids = RequestIds::of(&request.headers);
+        let (request_id, trace_id) = (ids.request_id, ids.trace_id(&span));
         // At the level of errors, so that no level leaves the ids out.
-        let span = tracing::error_span!("request", request_id, trace_id);
-        self.routed(request, peer, now).instrument(span).await
+        let logged = tracing::error_span!("request", request_id, trace_id = &*trace_id);
+        let answer = span.around(self.routed(request, peer, now)).instrument(logged).await;
+        span.answered(&request.method, answer.status());
+        span.note("wechat_authz.page", page);
+        answer
+    }
+
+    /// The word for the page at `path`.
+    fn page(&self, path: &str) -> &'static str {
+        let name = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        PAGES.iter().find(|page| name == Some(page)).copied().unwrap_or("other")
     }
 
     async fn routed(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {

@@ -195,8 +195,9 @@ impl Sharing {
         let (sessions, owing) = (Arc::clone(&self.sessions), Arc::clone(&self.owing));
         let shares = self.store.is_configured();
         // The disk may be slow; an async thread must not wait for it.
+        let request = tracing::Span::current();
         let revoking = tokio::task::spawn_blocking(move || {
-            let (in_force, on_disk) = revoke(&sessions.revocations);
+            let (in_force, on_disk) = request.in_scope(|| revoke(&sessions.revocations));
             // Whoever asked may be gone before Redis has it: a browser hangs up, and its request is dropped.
             if shares {
                 owing.add(&in_force);

@@ -6,7 +6,7 @@
 
 use super::connect::{Wire, connect};
 use super::{Away, Settings};
-use crate::telemetry::StoreMeter;
+use crate::telemetry::{StoreMeter, traces};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 use std::collections::BTreeMap;
@@ -101,8 +101,14 @@ impl Link {
         ask: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
     ) -> Result<T, Away> {
         let began = Instant::now();
+        let span = traces::call("redis", kind);
         let answer = self.asked(kind, ask).await;
-        self.meter.call(kind, answer.as_ref().err().map(|away| away.as_str()), began.elapsed());
+        let failed = answer.as_ref().err().map(|away| away.as_str());
+        span.note("db.system.name", "redis");
+        if let Some(why) = failed {
+            span.failed(why);
+        }
+        self.meter.call(kind, failed, began.elapsed());
         answer
     }
 

@@ -1,8 +1,10 @@
 //! What names a request or a person in a log line.
 
+use super::traces::{Parent, Span};
 use crate::random;
 use aws_lc_rs::digest;
 use http::HeaderMap;
+use std::borrow::Cow;
 
 /// A subject or session id as logs may show it: 16 hex digits of its SHA-256. The same id gives the same digits, and
 /// the id cannot be had back from them.
@@ -31,25 +33,16 @@ impl<'a> RequestIds<'a> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = text("x-request-id");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let trace_id = Parent::of(headers).map_or("", |parent| parent.trace_id);
         let is_id = request_id.len() <= MOST_REQUEST_ID && request_id.bytes().all(plain);
-        Self { request_id: if is_id { request_id } else { "" }, trace_id: trace_id(text("traceparent")) }
+        Self { request_id: if is_id { request_id } else { "" }, trace_id }
     }
-}
 
-/// The trace id of a whole and valid `traceparent`: half of one is no tracer's work. A version after `00` may say more.
-fn trace_id(traceparent: &str) -> &str {
-    let hex =
-        |text: &str, length| text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let something = |text: &str| text.bytes().any(|byte| byte != b'0');
-    let mut parts = traceparent.splitn(5, '-');
-    let (Some(version), Some(trace), Some(span), Some(flags)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return "";
-    };
-    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
-    let whole = hex(trace, 32) && something(trace) && hex(span, 16) && something(span) && hex(flags, 2);
-    if known && whole { trace } else { "" }
+    /// The trace that the request belongs to: the gateway's, or one that begins with `span`.
+    #[must_use]
+    pub fn trace_id(&self, span: &Span) -> Cow<'a, str> {
+        span.trace_id().map_or(Cow::Borrowed(self.trace_id), Cow::Owned)
+    }
 }
 
 #[cfg(test)]
@@ -73,11 +66,6 @@ mod tests {
             ("a\"b", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), ("", "")),
             (&"a".repeat(65), trace, ("", "")),
             (&"a".repeat(64), &format!("cc-{trace}-00f067aa0ba902b7-01-more"), (&"a".repeat(64), trace)),
-            ("", &format!("00-{trace}-00f067aa0ba902b7-01-more"), ("", "")),
-            ("", &format!("ff-{trace}-00f067aa0ba902b7-01"), ("", "")),
-            ("", &format!("00-{trace}-0000000000000000-01"), ("", "")),
-            ("", &format!("00-{trace}-00f067aa0ba902b7"), ("", "")),
-            ("", &format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()), ("", "")),
             ("{\"level\":1}", &format!("00-{trace}-00f067aa0ba902b7-\"1"), ("", "")),
         ] {
             let mut headers = HeaderMap::new();

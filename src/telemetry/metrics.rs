@@ -144,6 +144,35 @@ impl CentralMeter {
     }
 }
 
+/// What becomes of spans.
+#[derive(Clone, Debug, Default)]
+pub struct TraceMeter {
+    exported: Counter,
+    dropped: Family<Word, Counter>,
+}
+
+impl TraceMeter {
+    /// A collector has taken them.
+    pub fn exported(&self, spans: u64) {
+        self.exported.inc_by(spans);
+    }
+
+    /// They got to no collector: `full`, `failed`, `refused`.
+    pub fn dropped(&self, why: &'static str, spans: u64) {
+        self.dropped.get_or_create(&Word { kind: why }).inc_by(spans);
+    }
+
+    #[cfg(test)]
+    pub(super) fn exported_so_far(&self) -> u64 {
+        self.exported.get()
+    }
+
+    #[cfg(test)]
+    pub(super) fn dropped_so_far(&self, why: &'static str) -> u64 {
+        self.dropped.get_or_create(&Word { kind: why }).get()
+    }
+}
+
 /// Every metric, its handle resolved once where the path is hot.
 pub struct Metrics {
     registry: Registry,
@@ -199,6 +228,8 @@ pub struct Metrics {
     pub deny_lines: LineBound,
     /// Bounds the log lines of limited logins.
     pub limit_lines: LineBound,
+    /// Spans.
+    pub traces: TraceMeter,
 }
 
 const DECISIONS: [&str; 5] = ["allow", "login", "renew", "refuse", "limited"];
@@ -278,6 +309,7 @@ impl Default for Metrics {
             log_lines_dropped: Gauge::default(),
             deny_lines: LineBound::default(),
             limit_lines: LineBound::default(),
+            traces: TraceMeter::default(),
         };
         metrics.registered().resolved()
     }
@@ -340,6 +372,8 @@ impl Metrics {
             "accept_failures", self.accept_failures, "Connections that could not be accepted, by door";
             "panics", self.panics, "Requests that made a handler panic, by door";
             "log_lines_dropped", self.log_lines_dropped, "Log lines dropped because nobody read them";
+            "spans_exported", self.traces.exported, "Spans that a collector has taken";
+            "spans_dropped", self.traces.dropped, "Spans that no collector got: no room, no answer, or refused";
         }
         self.process.register_collector(Box::new(Process));
         self.documented.extend(Process::documented());
@@ -355,6 +389,9 @@ impl Metrics {
         for kind in ["events", "records"] {
             self.outbox.waiting(kind, 0);
             drop(self.outbox.dropped.get_or_create(&DropLabels { kind, why: "full" }));
+        }
+        for why in ["full", "failed", "refused"] {
+            self.traces.dropped(why, 0);
         }
         for reason in Reason::ALL {
             let usual = CheckLabels { decision: usual_decision(*reason), reason: reason.as_str() };
@@ -378,7 +415,7 @@ impl Metrics {
     /// One check answered.
     pub fn check(&self, decision: &Decision, elapsed: Duration) {
         let (reason, index) = (decision.reason(), decision_index(decision));
-        let word = DECISIONS.get(index).copied().unwrap_or_default();
+        let word = decision.as_str();
         let hot = self.hot_checks.get(reason as usize).and_then(|counters| counters.get(index));
         match hot {
             Some(counter) if word == usual_decision(reason) => counter.inc(),

@@ -12,6 +12,8 @@ use super::fault::Fault;
 use super::retry::{Jitter, Retries, full_jitter};
 use super::settings::{AddressFault, Settings, check};
 use super::transport;
+use crate::roots;
+use crate::telemetry::traces::{self, Said, Span};
 use http::header::CONTENT_TYPE;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -87,11 +89,7 @@ impl Client {
         for (which, address) in [("open", &settings.open), ("api", &settings.api)] {
             check(address).map_err(|fault| BuildFault::Address { which, fault })?;
         }
-        // The system's certificate store; where it has none (an empty image) the one compiled in.
-        let http = configured(settings)
-            .build()
-            .or_else(|_| configured(settings).tls_certs_only(bundled_roots()?).build())
-            .map_err(|error| BuildFault::Http(error.without_url()))?;
+        let http = roots::client(|| configured(settings)).map_err(BuildFault::Http)?;
         Ok(Self {
             http,
             settings: settings.clone(),
@@ -135,8 +133,11 @@ impl Client {
                 // A retry that the breaker forbids ends with what it would have been for.
                 Err(retry_after) => return Err(last.unwrap_or_else(|| open(retry_after))),
             };
+            let span = traces::call("wechat", endpoint.as_str());
             let asked = timeout_at(deadline, self.request(&call, &read)).await;
             let outcome = asked.unwrap_or(Err(Fault::TimedOut { endpoint }));
+            self.tell(&span, &call, last.is_some(), outcome.as_ref().err());
+            drop(span);
             judge(permit, &outcome);
             (self.observer)(endpoint.as_str(), label(&outcome), now.elapsed());
             let fault = match outcome {
@@ -149,6 +150,23 @@ impl Client {
                 _ => return Err(fault),
             }
             last = Some(fault);
+        }
+    }
+
+    /// What a span may say of a request: nothing of its address but the host, for the rest holds secrets.
+    fn tell(&self, span: &Span, call: &Call<'_>, again: bool, fault: Option<&Fault>) {
+        if !span.is_traced() {
+            return;
+        }
+        span.note("http.request.method", if call.json.is_some() { "POST" } else { "GET" });
+        span.note("server.address", Said::configured(self.settings.api.host_str().unwrap_or_default()));
+        span.note("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
+        span.note("wechat.endpoint", call.endpoint.as_str());
+        if again {
+            span.note("wechat.again", true);
+        }
+        if let Some(fault) = fault {
+            span.failed(fault.label());
         }
     }
 
@@ -219,10 +237,6 @@ fn configured(settings: &Settings) -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(settings.max_calls)
 }
 
-fn bundled_roots() -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
-}
-
 async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
     if response.content_length().is_some_and(|length| length > MOST_BODY as u64) {
         return Err(Fault::TooLarge { endpoint });
@@ -261,14 +275,6 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn where_the_system_has_no_roots_the_bundled_ones_serve() {
-        crate::wechat::tests::install_provider();
-        let roots = bundled_roots().unwrap();
-        assert!(roots.len() > 100);
-        configured(&Settings::default()).tls_certs_only(roots).build().unwrap();
-    }
 
     #[test]
     fn an_address_without_tls_makes_no_client() {

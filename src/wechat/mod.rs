@@ -11,7 +11,7 @@
 //! Promises: a code is sent again only where WeChat cannot have spent it, or where spending it twice ends in a fresh
 //! login; every call ends within its time, reads 64 KiB at most, and asks nobody while its breaker is open; whatever
 //! WeChat sends becomes a typed answer or a typed [`Fault`]. Neither faults nor `Debug` say a URL, secret, code, token or
-//! openid. Refuses to know sessions, metrics and pages, and to follow redirects or proxies.
+//! openid, nor do spans. Refuses to know sessions, metrics and pages, and to follow redirects or proxies.
 
 #[doc(hidden)]
 pub mod answers;

@@ -186,6 +186,30 @@ fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
 }
 
 #[test]
+fn with_a_collector_each_request_is_traced_and_all_the_rest_stays() {
+    let name = "collector.observability.svc.cluster.local:4318";
+    for (which, collector, kind) in [
+        (&[][..], "127.0.0.1:4318", "type: STATIC"),
+        (&[], "[fd00::4]:4318", "type: STATIC"),
+        (&[], name, "type: STRICT_DNS"),
+        (&["--fast"], name, "type: STRICT_DNS"),
+    ] {
+        let shipped = rendered(which);
+        let text = rendered(&[which, &["--otlp", collector, "--traces", "2.5"]].concat());
+        assert_eq!(validate(&text), (true, String::new()), "{collector}");
+        let mut rest = shipped.lines().peekable();
+        let added: Vec<&str> = text.lines().filter(|line| rest.next_if_eq(line).is_none()).collect();
+        assert_eq!(rest.next(), None, "what is shipped is still there, in its order");
+        assert_eq!(added.len(), 24, "{added:?}");
+        assert!(added.contains(&"            random_sampling: { value: 2.5 }"), "{added:?}");
+        assert!(added.contains(&format!("    {kind}").as_str()), "{added:?}");
+    }
+    let all =
+        ["--otlp", "collector:4318", "--h2c", "--check", "unix:/a", "--check", "unix:/b", "--ops", "0.0.0.0:15090"];
+    assert_eq!(validate(&rendered(&all)), (true, String::new()));
+}
+
+#[test]
 fn what_is_no_address_is_refused_before_envoy_sees_it() {
     for arguments in [
         &["--listen", "localhost:80"][..],
@@ -219,6 +243,15 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         &["--fast", "--name", "Shop"],
         &["--fast", "--name", "shop\", \"blog"],
         &["--fast", "--name", ""],
+        &["--otlp", "http://127.0.0.1:4318"],
+        &["--otlp", "collector"],
+        &["--otlp", "col lector:4318"],
+        &["--otlp", "collector-:4318"],
+        &["--otlp", "collector:0"],
+        &["--otlp", "127.0.0.300:4318"],
+        &["--traces", "101"],
+        &["--traces", "some"],
+        &["--traces", "nan"],
         &["--no-such-argument"],
         &["127.0.0.1:80"],
     ] {

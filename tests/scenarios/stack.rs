@@ -59,6 +59,10 @@ pub struct Plan {
     pub clock: bool,
     /// How many files wechat-authz may have open; as many as this process, where nothing is said.
     pub files: Option<u32>,
+    /// Variables of wechat-authz's environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// More arguments for `envoy/render`.
+    pub render: Vec<String>,
     /// Changes the simulator before it starts.
     pub simulator: fn(&mut Options),
 }
@@ -79,6 +83,8 @@ impl Default for Plan {
             state: false,
             clock: false,
             files: None,
+            environment: Vec::new(),
+            render: Vec::new(),
             simulator: |_| (),
         }
     }
@@ -237,7 +243,12 @@ impl Stack {
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             self.set_clock(0);
         }
+        // Whoever runs the tests may be traced; what runs in them is as its plan says.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
+            command.env_remove(name);
+        }
         let child = command
+            .envs(self.plan.environment.iter().map(|(name, value)| (name, value)))
             .args(["serve", "--config"])
             .arg(self.config())
             .stdin(Stdio::null())
@@ -324,6 +335,7 @@ impl Stack {
         if fast {
             render.args(["--fast", "--origin", &self.origin, "--name", "shop"]);
         }
+        render.args(&self.plan.render);
         let rendered = render.output().unwrap();
         assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
         let mut text = String::from_utf8(rendered.stdout).unwrap();
@@ -528,18 +540,23 @@ impl Stack {
         journal.into_iter().filter(|entry| entry.path == "/sns/oauth2/access_token").collect()
     }
 
-    /// Everything that was logged, by us and by Envoy, searched for what must not be there.
-    fn search_logs(&self) {
-        let logs = self.logged() + &self.envoy_log();
+    /// What nothing may hold that leaves the processes besides their answers: logs, traces.
+    pub fn forbidden(&self) -> Vec<String> {
         let mut forbidden = self.simulator.issued_secrets();
         forbidden.extend([OA_SECRET, WEB_SECRET, ADMIN_TOKEN].map(str::to_owned));
-        forbidden.append(&mut self.canaries.lock().unwrap());
+        forbidden.extend(self.canaries.lock().unwrap().iter().cloned());
         for user in ["小明", "小红", "follower", "emoji", "odd", "snapshot"] {
             forbidden.extend([OA, WEB].map(|appid| self.simulator.openid(appid, user)));
             forbidden.extend([OA, WEB].into_iter().filter_map(|appid| self.simulator.unionid(appid, user)));
         }
         forbidden.extend(["code=", "state=", "return_to=", "__Host-wechat_session="].map(str::to_owned));
-        for secret in forbidden {
+        forbidden
+    }
+
+    /// Everything that was logged, by us and by Envoy, searched for what must not be there.
+    fn search_logs(&self) {
+        let logs = self.logged() + &self.envoy_log();
+        for secret in self.forbidden() {
             let found = logs.lines().find(|line| line.contains(&secret));
             assert!(found.is_none(), "a log holds what it must not: {}", found.unwrap_or_default());
         }

@@ -24,7 +24,7 @@ use crate::session::revocations::Revocations;
 use crate::session::sharing::{self, Sharing};
 use crate::session::token::MOST_LIFETIME;
 use crate::store::{Registry, Store, registry};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, Metrics, Traces, traces};
 use crate::wechat;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use beside::Beside;
@@ -35,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use world::World;
@@ -42,7 +43,7 @@ use world::World;
 /// How long the start waits for what others have revoked; where Redis says nothing, a start takes no longer than this.
 const FIRST_LOOK: Duration = Duration::from_millis(800);
 
-/// How long the end waits for what is to be written to Redis.
+/// How long the end waits for what is to be written to Redis, and for the last traces.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the process could not start, or stopped.
@@ -94,10 +95,10 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     let keys = KeySet::load(&settings.keys).map_err(|faults| ServeFault::keys(&faults))?;
     let logs = telemetry::logs(settings.log_level)?;
     log_panics();
-    let parts = Arc::new(Parts::assemble(file, &settings, keys)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("doors").enable_all().build()?;
+    let parts = Arc::new(Parts::assemble(file, &settings, keys, runtime.handle())?);
     let world = Arc::new(ArcSwap::from_pointee(World::new(&settings, &parts, None)?));
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("doors").enable_all().build()?;
     let beside = Beside::start(&settings, &parts, &world, logs.level())?;
     let ended = runtime.block_on(async {
         let drain = Drain::new(settings.drain.delay, settings.drain.deadline, parts.tasks.clone());
@@ -125,7 +126,7 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
         tracing::info!("draining: not ready any more, finishing what is under way");
         parts.readiness.draining();
         drain.run().await;
-        parts.registry.flush(FLUSH).await;
+        tokio::join!(parts.registry.flush(FLUSH), parts.traces.close(FLUSH));
         upkeep.abort();
         keeping.abort();
         doors.iter().for_each(tokio::task::JoinHandle::abort);
@@ -162,6 +163,28 @@ fn read(file: &Path) -> Result<Settings, ServeFault> {
     loaded.and_then(settings::understand).map_err(|faults| ServeFault::Configuration(faults.to_string()))
 }
 
+/// Traces, as the standard variables say. A fault of theirs is told and ends in none: no trace is worth a login.
+fn open_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces {
+    let variable = |name: &str| std::env::var(name).ok();
+    let traces::Reading { settings, complaints } = traces::read(variable);
+    for complaint in complaints {
+        tracing::warn!(complaint, "a variable of OpenTelemetry is not used as it is");
+    }
+    let Some(settings) = settings else { return Traces::off() };
+    // Its path and query may hold a token.
+    let collector = settings.endpoint.host_str().unwrap_or_default();
+    match Traces::new(&settings, instance, variable("OTEL_SERVICE_NAME"), runtime.clone(), metrics.traces.clone()) {
+        Ok(traces) => {
+            tracing::info!(collector, port = settings.endpoint.port_or_known_default(), "traces are exported");
+            traces
+        }
+        Err(fault) => {
+            tracing::error!(%fault, "nothing is traced");
+            Traces::off()
+        }
+    }
+}
+
 /// What lives as long as the process, whatever the configuration says.
 struct Parts {
     file: PathBuf,
@@ -173,13 +196,14 @@ struct Parts {
     registry: Arc<Registry>,
     memory: Arc<Memory>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     readiness: Arc<Readiness>,
     admin: Arc<Admin>,
     tasks: TaskTracker,
 }
 
 impl Parts {
-    fn assemble(file: &Path, settings: &Settings, keys: KeySet) -> Result<Self, ServeFault> {
+    fn assemble(file: &Path, settings: &Settings, keys: KeySet, runtime: &Handle) -> Result<Self, ServeFault> {
         let metrics = Arc::new(Metrics::default());
         let journal = match &settings.state_directory {
             Some(directory) => Some(Journal::open(directory, clock::now())?),
@@ -210,6 +234,7 @@ impl Parts {
         let kept = settings.redis.as_ref().map_or_else(registry::Settings::default, |redis| redis.registry);
         let registry = Registry::new(store.clone(), Arc::clone(&sealer), kept, metrics.outbox.clone());
         let registry = Arc::new(registry);
+        let traces = open_traces(registry.instance(), runtime, &metrics);
         let admin = Admin {
             token: ArcSwapOption::from(settings.admin_token.clone().map(Arc::new)),
             apps: ArcSwap::from_pointee(settings.app_names()),
@@ -227,6 +252,7 @@ impl Parts {
             sharing,
             memory: Arc::default(),
             metrics,
+            traces,
             readiness: Arc::default(),
             admin: Arc::new(admin),
             tasks: TaskTracker::new(),
@@ -266,11 +292,12 @@ fn check_handler(
     world: &Arc<ArcSwap<World>>,
     parts: &Arc<Parts>,
 ) -> impl Fn(Request<Incoming>, IpAddr) -> std::future::Ready<Answer> + Send + Sync + 'static {
-    let (world, metrics) = (Arc::clone(world), Arc::clone(&parts.metrics));
+    let (world, metrics, traces) = (Arc::clone(world), Arc::clone(&parts.metrics), parts.traces.clone());
     move |request, peer| {
         let (request, _) = request.into_parts();
         let world = world.load();
-        std::future::ready(gateway::check(&request, peer, &world.envoy, &world.decider, &metrics, clock::now()))
+        let now = clock::now();
+        std::future::ready(gateway::check(&request, peer, &world.envoy, &world.decider, &metrics, &traces, now))
     }
 }
 

@@ -88,6 +88,7 @@ impl World {
             client_address: settings.client_address.clone(),
             domain_proofs: settings.domain_proofs.clone(),
             metrics,
+            traces: parts.traces.clone(),
         };
         for app in &settings.apps {
             let flows = [

@@ -109,6 +109,7 @@ fn busy() -> Metrics {
     metrics.central.failed("jsapi_ticket", "configuration", "40164");
     metrics.central.spent("wx01", "access_token", "usual", 1);
     metrics.store.call("revoke", Some("timed_out"), moment);
+    metrics.traces.exported(3);
     metrics
 }
 

@@ -26,7 +26,7 @@ use super::person::OpenId;
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::store::Store;
-use crate::telemetry::CentralMeter;
+use crate::telemetry::{CentralMeter, traces};
 use flight::Flight;
 use shared::{Keys, Shared};
 use slot::{Outcome, Slot, State, is};
@@ -36,6 +36,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 /// Which of an application's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -236,11 +237,13 @@ impl Central {
             slot: Arc::clone(slot),
             dead: dead.cloned(),
         };
-        drop(self.tasks.spawn(async move {
+        let flying = async move {
             let outcome = flight.fly().await;
             flight.land(&outcome);
             tell.send_replace(Some(outcome));
-        }));
+        };
+        // It belongs to the request that was first to want it.
+        drop(self.tasks.spawn(traces::carried(flying.in_current_span())));
         told
     }
 

@@ -1,0 +1,134 @@
+//! `traceparent` and `tracestate` (W3C Trace Context): the trace a request belongs to, and whether it is recorded.
+
+use http::{HeaderMap, HeaderName};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// What every tracer must at least pass on (§3.3.1.5). More than that is dropped, as it may be.
+const MOST_STATE: usize = 512;
+
+/// Where the flags of a version `00` begin.
+const FLAGS: usize = 53;
+
+/// A whole and valid `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent<'a> {
+    /// 32 hex digits.
+    pub trace_id: &'a str,
+    /// 16 hex digits.
+    pub span_id: &'a str,
+    /// Whether the caller records this trace.
+    pub sampled: bool,
+}
+
+impl<'a> Parent<'a> {
+    /// The parent that `headers` name.
+    #[must_use]
+    pub fn of(headers: &'a HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(&TRACEPARENT)?.to_str().ok()?)
+    }
+
+    /// Half of one is no tracer's work. A version after `00` may say more.
+    fn parse(text: &'a str) -> Option<Self> {
+        let hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let something = |text: &str| text.bytes().any(|byte| byte != b'0');
+        let mut parts = text.splitn(5, '-');
+        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+        let whole = hex(trace_id, 32) && something(trace_id) && hex(span_id, 16) && something(span_id);
+        (known && whole && hex(flags, 2)).then(|| Self { trace_id, span_id, sampled: is_odd(flags.as_bytes()) })
+    }
+
+    /// What a span below it needs to know, `tracestate` of the same `headers` included.
+    pub(super) fn context(&self, headers: &HeaderMap) -> Option<SpanContext> {
+        let (trace, span) = (TraceId::from_hex(self.trace_id).ok()?, SpanId::from_hex(self.span_id).ok()?);
+        let state = headers.get(&TRACESTATE).and_then(|state| state.to_str().ok());
+        let state = state.filter(|state| state.len() <= MOST_STATE).and_then(|state| state.parse().ok());
+        let flags = TraceFlags::default().with_sampled(self.sampled);
+        Some(SpanContext::new(trace, span, flags, true, state.unwrap_or_else(TraceState::default)))
+    }
+}
+
+/// Whether a `traceparent` says that this trace is not recorded. Looks at the flags alone: it is asked for every check,
+/// and what is no trace at all is not recorded either.
+pub(super) fn says_no(headers: &HeaderMap) -> bool {
+    let Some(line) = headers.get(&TRACEPARENT) else { return false };
+    let line = line.as_bytes();
+    line.len() == FLAGS + 2 && line.starts_with(b"00-") && !is_odd(line)
+}
+
+/// The lowest bit of the last hex digit: `sampled`.
+fn is_odd(hex: &[u8]) -> bool {
+    matches!(hex.last(), Some(b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let lines = lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap()));
+        lines.collect()
+    }
+
+    #[test]
+    fn a_parent_is_recorded_where_the_lowest_flag_says_so() {
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("fe", false), ("ff", true)]
+        {
+            let line = format!("00-{TRACE}-{SPAN}-{flags}");
+            let headers = headers(&[("traceparent", &line)]);
+            assert_eq!(Parent::of(&headers), Some(Parent { trace_id: TRACE, span_id: SPAN, sampled }), "{line}");
+            assert_eq!(says_no(&headers), !sampled, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_parent_never_says_that_a_trace_is_recorded() {
+        for line in [
+            String::new(),
+            "00-x-y-01".into(),
+            format!("00-{}-{SPAN}-01", "0".repeat(32)),
+            format!("00-{TRACE}-{}-01", "0".repeat(16)),
+            format!("00-{TRACE}-{SPAN}-01-more"),
+            format!("00-{TRACE}-{SPAN}"),
+            format!("ff-{TRACE}-{SPAN}-01"),
+            format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            format!("00-{TRACE}-{SPAN}-0g"),
+            format!("00-{TRACE}-{SPAN}-é"),
+        ] {
+            assert_eq!(Parent::of(&headers(&[("traceparent", &line)])), None, "{line}");
+        }
+        assert_eq!(Parent::of(&HeaderMap::new()), None);
+        assert!(!says_no(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_later_version_may_say_more() {
+        let line = format!("cc-{TRACE}-{SPAN}-01-more");
+        let headers = headers(&[("traceparent", &line)]);
+        assert!(Parent::of(&headers).unwrap().sampled && !says_no(&headers));
+    }
+
+    #[test]
+    fn a_state_is_passed_on_in_bounds() {
+        let line = format!("00-{TRACE}-{SPAN}-01");
+        let long = format!("a={}", "x".repeat(600));
+        for (state, kept) in [("vendor=1,other=2", "vendor=1,other=2"), ("", ""), ("no state", ""), (&long, "")] {
+            let headers = headers(&[("traceparent", &line), ("tracestate", state)]);
+            let context = Parent::of(&headers).unwrap().context(&headers).unwrap();
+            assert_eq!(context.trace_state().header(), kept);
+            assert_eq!(context.trace_id().to_string(), TRACE);
+            assert!(context.is_remote() && context.is_sampled());
+        }
+    }
+}

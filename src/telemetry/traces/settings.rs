@@ -1,0 +1,284 @@
+//! What the standard `OTEL_*` variables say.
+//!
+//! As the standard wants it, a value that cannot be used is told of and passed over: a trace is not worth a login. What
+//! is told names the variable and never its value, which may hold a token. The library itself reads
+//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
+
+use super::sampling::Sampling;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+use url::Url;
+
+/// How traces leave this process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where a collector takes them: the whole address.
+    pub endpoint: Url,
+    /// For one batch, repetitions included.
+    pub timeout: Duration,
+    /// Which requests are traced.
+    pub sampling: Sampling,
+    /// Spans that may wait.
+    pub most_waiting: usize,
+    /// Spans in one request at most.
+    pub batch: usize,
+    /// How long a span waits for others.
+    pub delay: Duration,
+}
+
+/// The variables, read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// None: nothing is traced.
+    pub settings: Option<Settings>,
+    /// What could not be used.
+    pub complaints: Vec<String>,
+}
+
+/// Spans that may wait, whatever a variable says: some 2 KiB each.
+const WAITING: RangeInclusive<usize> = 1..=65_536;
+/// A collector that takes longer is away.
+const TIMEOUT: RangeInclusive<u64> = 1..=60_000;
+/// Not without a pause, and not so seldom that a batch is never seen.
+const DELAY: RangeInclusive<u64> = 10..=600_000;
+
+/// Reads the variables: off where none names an endpoint.
+#[must_use]
+pub fn read(variable: impl Fn(&str) -> Option<String>) -> Reading {
+    let mut reader = Reader { variable: &variable, complaints: Vec::new() };
+    let settings = reader.settings();
+    Reading { settings, complaints: reader.complaints }
+}
+
+struct Reader<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    complaints: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self) -> Option<Settings> {
+        if self.text("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+            return None;
+        }
+        match self.text("OTEL_TRACES_EXPORTER").as_deref() {
+            None | Some("otlp") => {}
+            Some("none") => return None,
+            Some(_) => {
+                self.complain("OTEL_TRACES_EXPORTER", "otlp and none are known here; nothing is traced");
+                return None;
+            }
+        }
+        let endpoint = self.endpoint()?;
+        let protocol = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        if let Some((name, protocol)) = self.first(&protocol)
+            && protocol != "http/protobuf"
+        {
+            let advice =
+                "http/protobuf is what is sent, which a collector takes at another port than gRPC, usually 4318";
+            self.complain(name, advice);
+        }
+        let sampling = self.sampling();
+        if sampling.is_never() {
+            return None;
+        }
+        let timeouts = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        let timeout = self.number(&timeouts, TIMEOUT).unwrap_or(10_000);
+        let at_most = self.number(&["OTEL_BSP_EXPORT_TIMEOUT"], TIMEOUT).unwrap_or(30_000);
+        let most_waiting = self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], WAITING).unwrap_or(2_048);
+        let batch = self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], WAITING).unwrap_or(512);
+        Some(Settings {
+            endpoint,
+            timeout: Duration::from_millis(timeout.min(at_most)),
+            sampling,
+            most_waiting,
+            batch: batch.min(most_waiting),
+            delay: Duration::from_millis(self.number(&["OTEL_BSP_SCHEDULE_DELAY"], DELAY).unwrap_or(5_000)),
+        })
+    }
+
+    /// The one for traces as it is; the one for everything with the path for traces.
+    fn endpoint(&mut self) -> Option<Url> {
+        let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+        let (name, text) = self.first(&names)?;
+        let mut url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if name == "OTEL_EXPORTER_OTLP_ENDPOINT"
+            && let Some(Ok(mut path)) = url.as_mut().map(Url::path_segments_mut)
+        {
+            path.pop_if_empty().extend(["v1", "traces"]);
+        }
+        if url.is_none() {
+            self.complain(name, "no http or https address; nothing is traced");
+        }
+        url
+    }
+
+    fn sampling(&mut self) -> Sampling {
+        const NAME: &str = "OTEL_TRACES_SAMPLER";
+        const SHARE: &str = "OTEL_TRACES_SAMPLER_ARG";
+        let Some(name) = self.text(NAME) else { return Sampling::default() };
+        let share = match self.text(SHARE).map(|text| text.parse::<f64>()) {
+            Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
+            // For the other samplers it means nothing.
+            Some(_) if name.ends_with("traceidratio") => {
+                self.complain(SHARE, "no number from 0 to 1; all are traced");
+                1.0
+            }
+            None | Some(_) => 1.0,
+        };
+        Sampling::named(&name, share).unwrap_or_else(|| {
+            self.complain(NAME, "no sampler that is known here; parentbased_always_on is taken");
+            Sampling::default()
+        })
+    }
+
+    /// The first of these variables that says something, as a number in `range`.
+    fn number<N>(&mut self, names: &[&'static str], range: RangeInclusive<N>) -> Option<N>
+    where
+        N: FromStr + PartialOrd + Copy + std::fmt::Display,
+    {
+        let (name, text) = self.first(names)?;
+        let number = text.parse::<N>().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = (range.start(), range.end());
+            self.complain(name, &format!("no whole number from {least} to {most}; the default is taken"));
+        }
+        number
+    }
+
+    fn first(&self, names: &[&'static str]) -> Option<(&'static str, String)> {
+        names.iter().find_map(|name| self.text(name).map(|text| (*name, text)))
+    }
+
+    /// An empty variable counts as none.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn complain(&mut self, name: &str, what: &str) {
+        self.complaints.push(format!("{name}: {what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(variables: &[(&str, &str)]) -> Reading {
+        read(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let reading = reading(&[&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")], variables].concat());
+        assert_eq!(reading.complaints, [""; 0]);
+        reading.settings.unwrap()
+    }
+
+    fn complaint(name: &str, value: &str) -> (String, Settings) {
+        let mut reading = reading(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), (name, value)]);
+        assert_eq!(reading.complaints.len(), 1, "{name}={value}");
+        (reading.complaints.remove(0), reading.settings.unwrap())
+    }
+
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+    #[test]
+    fn without_an_endpoint_nothing_is_traced() {
+        for variables in [
+            &[][..],
+            &[(ENDPOINT, "")],
+            &[("OTEL_TRACES_SAMPLER", "always_on"), ("OTEL_SERVICE_NAME", "a")],
+            &[(ENDPOINT, "http://c:4318"), ("OTEL_SDK_DISABLED", "TRUE")],
+            &[(ENDPOINT, "http://c:4318"), ("OTEL_TRACES_EXPORTER", "none")],
+            &[(ENDPOINT, "http://c:4318"), ("OTEL_TRACES_SAMPLER", "always_off")],
+        ] {
+            assert_eq!(reading(variables), Reading::default(), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_for_everything_gets_the_path_and_the_one_for_traces_is_taken_as_it_is() {
+        for (name, value, endpoint) in [
+            (ENDPOINT, "http://c:4318", "http://c:4318/v1/traces"),
+            (ENDPOINT, "http://c:4318/", "http://c:4318/v1/traces"),
+            (ENDPOINT, "https://c/otlp", "https://c/otlp/v1/traces"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/own?key=1", "https://t/own?key=1"),
+        ] {
+            assert_eq!(reading(&[(name, value)]).settings.unwrap().endpoint.as_str(), endpoint);
+        }
+        let both = [(ENDPOINT, "http://c"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t/own")];
+        assert_eq!(reading(&both).settings.unwrap().endpoint.as_str(), "http://t/own");
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_the_standard_says() {
+        let said = settings(&[]);
+        assert_eq!((said.timeout, said.delay), (Duration::from_secs(10), Duration::from_secs(5)));
+        assert_eq!((said.most_waiting, said.batch), (2_048, 512));
+        assert_eq!(said.sampling, Sampling::default());
+    }
+
+    #[test]
+    fn each_variable_counts_and_the_ones_for_traces_first() {
+        let said = settings(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "4000"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "300"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "200"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+            ("OTEL_SDK_DISABLED", "false"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+        ]);
+        assert_eq!((said.timeout, said.delay), (Duration::from_millis(300), Duration::from_millis(50)));
+        assert_eq!((said.most_waiting, said.batch), (100, 100), "a batch is no larger than what may wait");
+        assert_eq!(Some(said.sampling), Sampling::named("parentbased_traceidratio", 0.25));
+        let shorter = settings(&[("OTEL_BSP_EXPORT_TIMEOUT", "2000")]);
+        assert_eq!(shorter.timeout, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_its_value_and_passed_over() {
+        for (name, value, told) in [
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "no whole number from 1 to 65536; the default is taken"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "99999999999999", "no whole number from 1 to 65536; the default is taken"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", "no whole number from 1 to 65536; the default is taken"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "0", "no whole number from 10 to 600000; the default is taken"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "soon", "no whole number from 1 to 60000; the default is taken"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "no whole number from 1 to 60000; the default is taken"),
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote", "no sampler that is known here; parentbased_always_on is taken"),
+            (
+                "OTEL_EXPORTER_OTLP_PROTOCOL",
+                "grpc",
+                "http/protobuf is what is sent, which a collector takes at another port than gRPC, usually 4318",
+            ),
+        ] {
+            let (said, taken) = complaint(name, value);
+            assert_eq!(said, format!("{name}: {told}"));
+            assert_eq!(taken, settings(&[]), "{name}={value}");
+        }
+        for share in ["2", "-0.1", "NaN", "half"] {
+            let variables = [
+                (ENDPOINT, "http://c:4318"),
+                ("OTEL_TRACES_SAMPLER", "traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", share),
+            ];
+            let reading = reading(&variables);
+            assert_eq!(reading.complaints, ["OTEL_TRACES_SAMPLER_ARG: no number from 0 to 1; all are traced"]);
+            assert_eq!(Some(reading.settings.unwrap().sampling), Sampling::named("traceidratio", 1.0));
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere_turns_traces_off_and_is_told() {
+        for value in ["localhost:4318", "/v1", "ftp://c", "http://", "unix:/run/c", "canary"] {
+            let reading = reading(&[(ENDPOINT, value)]);
+            assert_eq!(reading.settings, None, "{value}");
+            assert_eq!(reading.complaints, [format!("{ENDPOINT}: no http or https address; nothing is traced")]);
+        }
+        let reading = reading(&[(ENDPOINT, "http://c"), ("OTEL_TRACES_EXPORTER", "zipkin")]);
+        assert!(reading.settings.is_none() && reading.complaints.len() == 1);
+    }
+}

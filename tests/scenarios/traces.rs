@@ -1,0 +1,344 @@
+//! Traces: a real Envoy and the real program export to one collector, which keeps every byte.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod otlp;
+mod redis;
+mod stack;
+
+use client::Browser;
+use otlp::{Collector, Mood, Span};
+use redis::Redis;
+use stack::{Plan, Stack};
+use std::time::{Duration, Instant};
+
+/// A trace that somebody outside began.
+const OUTSIDE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const OUTER_SPAN: &str = "00f067aa0ba902b7";
+
+/// Has Envoy export at once, what it would for five spans or after five seconds.
+const AT_ONCE: (&str, &str) = (
+    "overload_manager:\n",
+    "layered_runtime:\n  layers:\n  - name: at_once\n    static_layer:\n      tracing.opentelemetry.min_flush_spans: 1\n\
+     \x20     tracing.opentelemetry.flush_interval_ms: 50\noverload_manager:\n",
+);
+
+/// The lines by which Envoy begins traces of its own, whatever comes from outside.
+const OWN_TRACES: &str = "              - remove: traceparent\n              - remove: tracestate\n";
+
+/// Both export to `collector`.
+fn plan(collector: &Collector) -> Plan {
+    Plan {
+        render: vec!["--otlp".into(), collector.address.to_string()],
+        envoy: vec![(AT_ONCE.0.to_owned(), AT_ONCE.1.to_owned())],
+        environment: vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50".into()),
+        ],
+        more: stack::UNLIMITED.to_owned(),
+        ..Plan::default()
+    }
+}
+
+/// Only we export; Envoy knows nothing of traces and passes on whatever comes.
+fn ours_alone(collector: &Collector, more: &[(&'static str, &str)]) -> Plan {
+    let mut plan = Plan { render: Vec::new(), envoy: Vec::new(), ..plan(collector) };
+    plan.environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    plan
+}
+
+fn traceparent(flags: &str) -> (String, String) {
+    ("traceparent".into(), format!("00-{OUTSIDE}-{OUTER_SPAN}-{flags}"))
+}
+
+/// The one span of this name.
+fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    let found: Vec<&Span> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name} in {spans:#?}");
+    found[0]
+}
+
+/// Everything the collector got, searched for what no log may hold either.
+fn search(collector: &Collector, stack: &Stack) {
+    for secret in stack.forbidden() {
+        assert!(!collector.holds(&secret), "a trace holds what it must not: {secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
+    let (collector, redis) = (Collector::start().await, Redis::start().await);
+    let mut plan = plan(&collector);
+    // As behind a load balancer that traces: its trace is gone on with.
+    plan.envoy.push((OWN_TRACES.into(), String::new()));
+    plan.scope = "snsapi_userinfo";
+    plan.more.push_str(&redis.configuration());
+    plan.environment.extend([
+        ("OTEL_SERVICE_NAME", "login".into()),
+        ("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=pod-1,deployment.environment.name=test".into()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-key=a%20key".into()),
+    ]);
+    let stack = Stack::planned(plan).await;
+    stack.until_log_holds("redis is there").await;
+    let mut browser = Browser::wechat();
+    browser.headers = vec![traceparent("01"), ("tracestate".into(), "vendor=1".into())];
+    stack.hand_to(&mut browser, "follower");
+    let asked = browser.get(&stack.url("/orders?secret=canary-of-a-query")).await;
+    assert_eq!(asked.status, 302);
+    // As by the button of the page before.
+    let home = browser.follow(&format!("{}&go=1", asked.location())).await.pop().unwrap();
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "follower")));
+    stack.remember(&browser);
+
+    let whole = |spans: &[Span]| {
+        let checks = spans.iter().filter(|span| span.name == "check").count();
+        let last = |name: &str| spans.iter().any(|span| span.name == name);
+        checks == 2 && last("redis settle_login") && last("page callback") && last("spend code")
+    };
+    collector.until(whole).await;
+    // Envoy's spans of the last request come a moment after ours.
+    let envoys = |spans: &[Span]| {
+        let parent = |span: &Span| spans.iter().any(|other| other.id == span.parent) || span.parent == OUTER_SPAN;
+        whole(spans) && spans.iter().all(parent)
+    };
+    let spans = collector.until(envoys).await;
+    assert!(spans.iter().all(|span| span.trace == OUTSIDE), "one trace: {spans:#?}");
+    let by_id = |id: &str| spans.iter().find(|span| span.id == id).unwrap();
+    let above = |name: &str| by_id(&one(&spans, name).parent);
+
+    // What each part is below.
+    for (name, parent) in [
+        ("begin login", "page login"),
+        ("match flow", "page callback"),
+        ("spend code", "page callback"),
+        ("redis take_login", "spend code"),
+        ("exchange code", "spend code"),
+        ("wechat access_token", "exchange code"),
+        ("fetch profile", "spend code"),
+        ("wechat userinfo", "fetch profile"),
+        ("issue session", "spend code"),
+        ("redis settle_login", "spend code"),
+    ] {
+        assert_eq!(above(name).name, parent, "{name}");
+        assert_eq!(one(&spans, name).service, "login", "{name}");
+    }
+    for page in ["page login", "page callback"] {
+        assert_eq!(above(page).service, "envoy", "{page}");
+    }
+    let checks: Vec<&Span> = spans.iter().filter(|span| span.name == "check").collect();
+    for check in &checks {
+        assert_eq!(by_id(&check.parent).service, "envoy");
+    }
+    let mut reasons: Vec<&str> = checks.iter().map(|check| check.said["wechat_authz.reason"].as_str()).collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons, ["no_session", "session_valid"]);
+
+    // What they say.
+    let exchange = &one(&spans, "wechat access_token").said;
+    assert_eq!(exchange["server.address"], "127.0.0.1");
+    assert_eq!(exchange["http.request.method"], "GET");
+    assert!(!exchange.contains_key("error.type"));
+    assert_eq!(one(&spans, "page callback").said["http.response.status_code"], "303");
+    assert_eq!(one(&spans, "spend code").said["wechat_authz.flow"], "official_account");
+    assert_eq!(one(&spans, "redis take_login").said["db.system.name"], "redis");
+    let resource = &one(&spans, "page login").resource;
+    assert_eq!(resource["k8s.pod.name"], "pod-1");
+    assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
+    let ours = collector.deliveries().into_iter().find(|delivery| delivery.headers.contains_key("x-collector-key"));
+    let ours = ours.expect("the headers of the variable");
+    assert_eq!((ours.headers["x-collector-key"].to_str().unwrap(), ours.path.as_str()), ("a key", "/v1/traces"));
+    // Envoy says where a request went, and no more of it than its own log does.
+    let tags: Vec<&str> = spans.iter().filter_map(|span| span.said.get("http.url").map(String::as_str)).collect();
+    assert!(tags.iter().any(|url| url.ends_with("/_wechat/callback")) && tags.iter().all(|url| !url.contains('?')));
+    assert!(!collector.holds("canary-of-a-query"));
+    search(&collector, &stack);
+    assert!(stack.metric("wechat_authz_spans_exported_total").await >= 12.0);
+    assert_eq!(stack.metric("wechat_authz_spans_dropped_total{kind=\"failed\"}").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_from_outside_neither_names_our_traces_nor_decides_on_them() {
+    // Where Envoy verifies sessions by itself, we are asked once.
+    for (fast, checks) in [(false, 2), (true, 1)] {
+        let collector = Collector::start().await;
+        let stack = Stack::planned(Plan { fast, ..plan(&collector) }).await;
+        let mut browser = Browser::wechat();
+        browser.headers = vec![traceparent("00"), ("tracestate".into(), "canary=of-a-state".into())];
+        stack.log_in(&mut browser, "/").await;
+        let named = |spans: &[Span], name: &str| spans.iter().filter(|span| span.name == name).count();
+        // The application's span is the last of a login.
+        let all = |spans: &[Span]| named(spans, "check") == checks && named(spans, "router app egress") == 1;
+        let spans = collector.until(|spans| all(spans) && named(spans, "page callback") == 1).await;
+        assert!(spans.iter().all(|span| span.trace != OUTSIDE));
+        // Two traces then, because a browser takes none along to WeChat and back; the second names the first.
+        let (begun, ended) = (one(&spans, "page login"), one(&spans, "page callback"));
+        assert_ne!(begun.trace, ended.trace);
+        assert_eq!(ended.links, [(begun.trace.clone(), begun.id.clone())]);
+        assert!(!collector.holds("of-a-state") && !stack.logged().contains(OUTSIDE));
+        search(&collector, &stack);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_envoy_does_not_trace_leaves_no_span_anywhere_and_has_its_trace_in_the_log() {
+    let collector = Collector::start().await;
+    let mut plan = plan(&collector);
+    plan.render.extend(["--traces".into(), "0".into()]);
+    let mut stack = Stack::planned(plan).await;
+    stack.log_in(&mut Browser::wechat(), "/").await;
+    stack.until_log_holds("logged in").await;
+    stack.signal("TERM");
+    // What waited would be sent by now.
+    assert_eq!(stack.authz_ended(Duration::from_secs(30)).await, Some(0));
+    assert!(collector.deliveries().is_empty(), "{:?}", collector.spans());
+    let logged = lines(&stack, "logged in");
+    assert_eq!(logged[0]["span"]["trace_id"].as_str().map(str::len), Some(32), "{logged:?}");
+}
+
+/// Log lines with this message.
+fn lines(stack: &Stack, message: &str) -> Vec<serde_json::Value> {
+    let text = stack.logged();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_request_names_the_trace_that_the_collector_has() {
+    let collector = Collector::start().await;
+    // Without a gateway's trace as well: one begins here, and the lines know it.
+    let stack = Stack::planned(ours_alone(&collector, &[])).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    stack.simulator.inject(wechat_simulator::Fault::at(
+        wechat_simulator::Endpoint::AccessToken,
+        wechat_simulator::Effect::Errcode(40125),
+    ));
+    let mut other = Browser::wechat();
+    other.headers = vec![traceparent("01")];
+    other.follow(&stack.url("/")).await;
+    stack.until_log_holds("a login failed").await;
+    let failed = |spans: &[Span]| spans.iter().any(|span| span.name == "page callback" && span.trace == OUTSIDE);
+    let spans = collector.until(failed).await;
+    let traces = |name: &str| -> Vec<&str> {
+        spans.iter().filter(|span| span.name == name).map(|span| span.trace.as_str()).collect()
+    };
+    let callbacks = traces("page callback");
+    let logged_in = lines(&stack, "logged in");
+    let id = logged_in[0]["span"]["trace_id"].as_str().unwrap();
+    assert!(id != OUTSIDE && callbacks.contains(&id), "{id} {callbacks:?}");
+    for message in ["the code was not exchanged", "a login failed: this needs the operator"] {
+        assert_eq!(lines(&stack, message)[0]["span"]["trace_id"], OUTSIDE, "{message}");
+    }
+    for line in lines(&stack, "a check asks for a login") {
+        assert!(traces("check").contains(&line["trace_id"].as_str().unwrap()), "{line}");
+    }
+    let exchange = spans.iter().find(|span| span.name == "wechat access_token" && span.trace == OUTSIDE).unwrap();
+    assert_eq!(exchange.said["error.type"], "40125");
+    assert_eq!(exchange.said["status"], "40125");
+    search(&collector, &stack);
+}
+
+/// How long a hundred checks take that pass, each of them.
+async fn hundred_checks(stack: &Stack, browser: &mut Browser) -> Duration {
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_away_slow_or_refuses_changes_nothing_for_anybody_and_is_counted() {
+    let collector = Collector::start().await;
+    let few = [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "20"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+    ];
+    let stack = Stack::planned(ours_alone(&collector, &few)).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    const AWAY: &str = "the collector takes no traces: they are dropped and counted, and this is said once";
+    const BACK: &str = "the collector takes traces again";
+    let dropped =
+        async |kind: &str| stack.metric(&format!("wechat_authz_spans_dropped_total{{kind=\"{kind}\"}}")).await;
+    for (times, mood) in [Mood::Refuse(503), Mood::Refuse(400), Mood::Hang, Mood::Babble].into_iter().enumerate() {
+        let before = dropped("failed").await;
+        collector.is(mood);
+        let took = hundred_checks(&stack, &mut browser).await;
+        // A time-out for each check would be two and a half minutes.
+        assert!(took < Duration::from_secs(60), "{mood:?} {took:?}");
+        let begun = Instant::now();
+        // More than may wait, while a batch hangs.
+        let full = async || !matches!(mood, Mood::Hang) || dropped("full").await > 0.0;
+        while dropped("failed").await == before || !full().await {
+            assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+            assert!(begun.elapsed() < Duration::from_secs(40), "{mood:?}");
+        }
+        collector.is(Mood::Take);
+        while lines(&stack, BACK).len() <= times {
+            assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+            assert!(begun.elapsed() < Duration::from_secs(60), "{mood:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(lines(&stack, AWAY).len(), times + 1, "{mood:?}: once, however many batches");
+    }
+    let whys: Vec<String> = lines(&stack, AWAY).iter().map(|line| line["why"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(whys, ["status 503", "status 400", "timed out", "answer too large"]);
+    collector.is(Mood::TakeMost);
+    let begun = Instant::now();
+    while dropped("refused").await == 0.0 {
+        assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    search(&collector, &stack);
+    drop(collector);
+    let begun = Instant::now();
+    while lines(&stack, AWAY).len() < 5 {
+        assert_eq!(browser.get(&stack.url("/")).await.status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(lines(&stack, AWAY)[4]["why"], "not connected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_spans_are_sent_before_the_end_which_waits_two_seconds_for_them_at_most() {
+    let late = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")];
+    let mut took = Vec::new();
+    for mood in [Mood::Take, Mood::Hang] {
+        let collector = Collector::start().await;
+        collector.is(mood);
+        let mut stack = Stack::planned(ours_alone(&collector, &late)).await;
+        stack.log_in(&mut Browser::wechat(), "/").await;
+        assert!(collector.deliveries().is_empty(), "nothing before its time");
+        let begun = Instant::now();
+        stack.signal("TERM");
+        assert_eq!(stack.authz_ended(Duration::from_secs(40)).await, Some(0));
+        took.push(begun.elapsed());
+        one(&collector.spans(), "spend code");
+        search(&collector, &stack);
+        let told = lines(&stack, "the collector did not take all traces before the end");
+        assert_eq!(told.len(), usize::from(matches!(mood, Mood::Hang)));
+    }
+    let longer = took[1].saturating_sub(took[0]);
+    assert!((Duration::from_millis(1_500)..Duration::from_secs(8)).contains(&longer), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_variable_says_wrongly_is_one_line_and_no_reason_not_to_serve() {
+    let collector = Collector::start().await;
+    let wrong = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "canary-of-an-endpoint:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=canary-of-a-header"),
+    ];
+    let stack = Stack::planned(ours_alone(&collector, &wrong)).await;
+    stack.log_in(&mut Browser::wechat(), "/").await;
+    let told = lines(&stack, "a variable of OpenTelemetry is not used as it is");
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["complaint"], "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: no http or https address; nothing is traced");
+    assert!(!stack.logged().contains("canary-of-a"));
+    assert!(collector.deliveries().is_empty());
+}
