@@ -18,7 +18,7 @@
 //! | [`store`] | what all instances share: Redis, and how it may be away |
 //! | [`telemetry`] | logs, metrics and traces |
 //! | [`config`] | what the user wrote → what it means |
-//! | [`command`] | serve, check-config, keygen, revoke, sessions, healthcheck, drain |
+//! | [`command`] | serve, check-config, keygen, revoke, sessions, doctor, healthcheck, drain |
 //!
 //! An arrow between modules only goes down the levels that `tests/structure.rs` holds. What is absent on purpose: a
 //! gateway never calls WeChat, [`decide`] never waits, and nothing but a verified token makes a session.

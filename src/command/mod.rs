@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod call;
 pub mod check_config;
+pub mod doctor;
 pub mod drain;
 pub mod healthcheck;
 pub mod keygen;
@@ -15,6 +16,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use url::Url;
 
 /// WeChat login for anything behind a gateway, without changing the application.
 ///
@@ -107,6 +109,22 @@ pub enum Command {
     /// Who is logged in.
     #[command(subcommand)]
     Sessions(Sessions),
+    /// Look at everything a login needs: keys, WeChat, AppIDs and AppSecrets, the clock, Redis, and the live gateway.
+    ///
+    /// Changes nothing and logs nobody in; asks WeChat one question for each AppID, with a code that never was one. With
+    /// --url it goes to the application as a stranger's browser would, and says which statuses, headers and cookies are
+    /// lost on the way, each with its cure.
+    Doctor {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// An address of an application that requires a login, such as https://shop.example.com/.
+        #[arg(long, value_name = "URL")]
+        url: Option<Url>,
+        /// Print JSON for a program.
+        #[arg(long)]
+        json: bool,
+    },
     /// Whether the instance beside this lives: exit code 0 or 1, for probes in an image without a shell.
     ///
     /// Asks the ops door, within a second. Reads no configuration, so that a bad change of it ends no instance.
@@ -159,6 +177,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::CheckConfig { file, print_schema } => check_config::run(&file.unwrap_or_default(), print_schema),
         Command::Keygen { directory } => keygen::run(&directory),
         Command::Revoke { config, target, json } => revoke::run(&config, &target, json),
+        Command::Doctor { config, url, json } => doctor::run(&config, url.as_ref(), json),
         Command::Healthcheck { ops, ready } => healthcheck::run(ops, ready),
         Command::Drain { envoy, wait } => drain::run(&envoy, Duration::from_secs(wait.into())),
         Command::Sessions(Sessions::List { config, subject, json }) => sessions::run(&config, &subject, json),

@@ -1,0 +1,196 @@
+//! `wechat-authz doctor`: what it finds where all is well, and its words for each thing that is not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod redis;
+mod stack;
+
+use crate::redis::Redis;
+use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, faketime, free_port, program};
+use serde_json::Value;
+use std::process::Command;
+
+struct Told {
+    code: Option<i32>,
+    findings: Vec<Value>,
+}
+
+impl Told {
+    /// Every finding that is not well, as what it is about, its verdict and what was found.
+    fn unwell(&self) -> Vec<(String, String, String)> {
+        let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+        let unwell = self.findings.iter().filter(|finding| finding["verdict"] != "ok");
+        // The stack's secrets can be read by everybody, which is told and of no interest here.
+        let unwell = unwell.filter(|finding| finding["about"] != "configuration");
+        unwell.map(|one| (text(one, "about"), text(one, "verdict"), text(one, "found"))).collect()
+    }
+
+    /// The one thing that is wrong.
+    fn only(&self) -> (String, String) {
+        let mut unwell = self.unwell();
+        assert_eq!(unwell.len(), 1, "{unwell:?}");
+        let (about, verdict, found) = unwell.remove(0);
+        assert_eq!((verdict.as_str(), self.code), ("fail", Some(1)), "{about}: {found}");
+        let cure = self.findings.iter().find(|finding| finding["about"] == about.as_str()).unwrap()["cure"].as_str();
+        assert!(!cure.unwrap().is_empty(), "{about}: {found}");
+        (about, found)
+    }
+}
+
+fn examined(stack: &Stack, configuration: &str, url: Option<&str>) -> Told {
+    examined_by(Command::new(program()), stack, configuration, url)
+}
+
+fn examined_by(mut command: Command, stack: &Stack, configuration: &str, url: Option<&str>) -> Told {
+    let file = stack.directory.path().join("doctor.yaml");
+    std::fs::write(&file, configuration).unwrap();
+    command.args(["doctor", "--json", "--config"]).arg(&file);
+    if let Some(url) = url {
+        command.args(["--url", url]);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for secret in [stack::OA_SECRET, stack::WEB_SECRET, stack::ADMIN_TOKEN] {
+        assert!(!said.contains(secret), "{said}");
+    }
+    let told: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    Told { code: output.status.code(), findings: told["findings"].as_array().unwrap().clone() }
+}
+
+async fn stack(envoy: &[(&str, &str)]) -> Stack {
+    let envoy = envoy.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+    Stack::planned(Plan { envoy, wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_is_well_it_says_so_of_every_part_and_changes_nothing() {
+    let redis = Redis::start().await;
+    let more = format!("{UNLIMITED}{}", redis.configuration());
+    let stack = Stack::planned(Plan { wechat: PATIENT.into(), more, ..Plan::default() }).await;
+    let keys = redis.keys().await.len();
+    let told = examined(&stack, &stack.configured(), Some(&stack.url("/orders")));
+    assert_eq!((told.code, told.unwell()), (Some(0), Vec::new()));
+    let about: Vec<&str> = told.findings.iter().map(|finding| finding["about"].as_str().unwrap()).collect();
+    for part in [
+        "keys",
+        "WeChat",
+        "clock",
+        "shop official_account",
+        "shop website",
+        "Redis",
+        "gateway: pages",
+        "gateway: data",
+        "gateway: prefix",
+        "gateway: login",
+        "gateway: callback",
+        "gateway: cookies",
+    ] {
+        assert!(about.contains(&part), "{part}: {about:?}");
+    }
+    assert_eq!(redis.keys().await.len(), keys, "nothing is written");
+    assert_eq!(stack.upstream.count(), 0, "the application was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_behind_is_looked_at_part_by_part() {
+    let stack = stack(&[]).await;
+    let good = stack.configured();
+    let changed = |from: &str, to: &str| {
+        assert!(good.contains(from), "{good}");
+        good.replace(from, to)
+    };
+    // A secret that WeChat does not know.
+    std::fs::write(stack.directory.path().join("oa.secret"), "0123456789abcdef0123456789abcdef").unwrap();
+    let (about, found) = examined(&stack, &good, None).only();
+    assert!(about == "shop official_account" && found.contains(OA) && found.contains("40125"), "{about}: {found}");
+    std::fs::write(stack.directory.path().join("oa.secret"), stack::OA_SECRET).unwrap();
+    // A Redis that is not there.
+    let redis = format!("{good}redis:\n  url: redis://127.0.0.1:{}/0\n", free_port());
+    let (about, found) = examined(&stack, &redis, None).only();
+    assert!(about == "Redis" && !found.is_empty(), "{about}: {found}");
+    // No WeChat: nothing can be said of the applications, which is no fault of theirs.
+    let api = good.lines().find(|line| line.trim_start().starts_with("api:")).unwrap().to_owned();
+    let told = examined(&stack, &changed(&api, &format!("  api: http://127.0.0.1:{}", free_port())), None);
+    let unwell = told.unwell();
+    assert_eq!(told.code, Some(1));
+    assert!(unwell[0].0 == "WeChat" && unwell[0].1 == "fail" && unwell[0].2.contains("127.0.0.1"), "{unwell:?}");
+    assert!(unwell[1..].iter().all(|(_, verdict, found)| verdict == "warn" && found.contains("reached")), "{unwell:?}");
+    // A clock that is wrong.
+    let mut command = Command::new(program());
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME", "+300s");
+    let told = examined_by(command, &stack, &good, None);
+    let (about, found) = told.only();
+    assert!(about == "clock" && found.contains("ahead of WeChat's"), "{about}: {found}");
+    // A configuration that is none.
+    let file = stack.directory.path().join("doctor.yaml");
+    std::fs::write(&file, "apps: []").unwrap();
+    let output = Command::new(program()).args(["doctor", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_live_gateway_loses_is_named_with_its_cure() {
+    const CHECK: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n";
+    const OPEN: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n                typed_per_filter_config: *unchecked\n";
+    const PREFIX: &str = "              - match: { path_separated_prefix: /_wechat }\n";
+    for (from, to, about, words) in [
+        // Everybody is let through.
+        (CHECK, OPEN, "gateway: pages", "a stranger gets 200"),
+        // Nobody reaches the pages.
+        (
+            PREFIX,
+            "              - match: { path_separated_prefix: /_elsewhere }\n",
+            "gateway: prefix",
+            "jwks.json gets",
+        ),
+        ("                    - exact: cache-control\n", "", "gateway: pages", "Cache-Control is lost"),
+        ("                    - exact: content-type\n", "", "gateway: data", "lost its Content-Type"),
+        (
+            "                request_headers_to_add: &client_address\n",
+            "                response_headers_to_remove: [ set-cookie ]\n                request_headers_to_add: &client_address\n",
+            "gateway: login",
+            "the flow's cookie is lost",
+        ),
+        (
+            "                request_headers_to_add: &client_address\n",
+            "                response_headers_to_remove: [ content-security-policy ]\n                request_headers_to_add: &client_address\n",
+            "gateway: callback",
+            "Content-Security-Policy is lost",
+        ),
+        (
+            "          request_headers_timeout: 10s\n",
+            "          request_headers_timeout: 10s\n          max_request_headers_kb: 4\n",
+            "gateway: cookies",
+            "7 KiB of cookies get",
+        ),
+    ] {
+        let stack = stack(&[(from, to)]).await;
+        let told = examined(&stack, &stack.configured(), Some(&stack.url("/")));
+        let unwell = told.unwell();
+        let found = unwell.iter().find(|(which, _, found)| which == about && found.contains(words));
+        let (_, verdict, _) = found.unwrap_or_else(|| panic!("{about}, {words}: {unwell:?}"));
+        let fails = about != "gateway: cookies";
+        assert_eq!((verdict == "fail", told.code), (fails, Some(i32::from(fails))), "{about}: {unwell:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_not_there_or_not_ours_is_told_from_one_that_loses_things() {
+    let mut stack = stack(&[]).await;
+    let good = stack.configured();
+    // Another host than any application's.
+    let (about, found) = examined(&stack, &good, Some("https://elsewhere.example.com/")).only();
+    assert!(about == "gateway" && found.contains("no application lives at https://elsewhere.example.com"), "{found}");
+    // Nothing listens.
+    let port = free_port().to_string();
+    let moved = good.replace(&stack.edge.port().to_string(), &port);
+    let (about, found) = examined(&stack, &moved, Some(&format!("http://127.0.0.1:{port}/"))).only();
+    assert!(about == "gateway" && found.contains("does not answer"), "{found}");
+    // The instance behind is away: Envoy says so.
+    stack.kill_authz();
+    let told = examined(&stack, &good, Some(&stack.url("/")));
+    let unwell = told.unwell();
+    assert!(unwell.iter().any(|(about, _, found)| about == "gateway: pages" && found.contains("503")), "{unwell:?}");
+    assert_eq!(told.code, Some(1));
+}
