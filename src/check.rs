@@ -1,6 +1,7 @@
 //! The words that every part shares: the question a gateway asks and the answers there are. No behaviour.
 
 use crate::cookie;
+use crate::identity::IdentityHeaders;
 use crate::path::{NormalPath, PathFault};
 use http::{HeaderValue, Method};
 use std::net::IpAddr;
@@ -139,34 +140,13 @@ impl Decision {
     }
 }
 
-/// Who a request is from, ready for the wire.
+/// Who a request is from.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// Nobody we know: every identity header is set empty.
     Anonymous,
     /// A live session's user.
-    Known(Arc<IdentityHeaders>),
-}
-
-/// The identity headers' values, rendered once per session. Empty where there is nothing to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityHeaders {
-    /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
-    pub subject: HeaderValue,
-    /// The user's id inside one AppID.
-    pub openid: HeaderValue,
-    /// The user's id across one Open Platform account.
-    pub unionid: HeaderValue,
-    /// The AppID of the login.
-    pub appid: HeaderValue,
-    /// Which flow: `official_account`, `website`.
-    pub flow: HeaderValue,
-    /// The session's opaque id.
-    pub session: HeaderValue,
-    /// Nickname, percent-encoded UTF-8.
-    pub nickname: HeaderValue,
-    /// Avatar URL.
-    pub avatar: HeaderValue,
+    Known(IdentityHeaders),
 }
 
 /// Which way of logging in a session came from.

@@ -32,6 +32,7 @@ pub mod cookie;
 pub mod decide;
 pub mod gateway;
 pub mod html;
+pub mod identity;
 pub mod limits;
 pub mod login;
 pub mod origin;

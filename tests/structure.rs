@@ -16,13 +16,14 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (3, &["decide", "login"]),
     (2, &["policy", "limits", "session", "wechat"]),
     (1, &["store", "telemetry", "html"]),
-    (0, &["check", "path", "percent", "cookie", "origin", "seal", "secret", "clock", "random", "roots"]),
+    (0, &["check", "path", "percent", "identity", "cookie", "origin", "seal", "secret", "clock", "random", "roots"]),
 ];
 
 /// Arrows between neighbours of one level, each with its reason.
-const NEIGHBOURS: [(&str, &str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str, &str); 7] = [
     ("store", "telemetry", "calls to Redis are counted where they happen"),
     ("check", "path", "a check holds the path's one reading"),
+    ("check", "identity", "an allow says who it is"),
     ("check", "cookie", "a check holds the cookies as the application may see them"),
     ("pages", "gateway", "both doors read host, address and credential of a request in the same one place"),
     ("config", "server", "a module's own settings are made in config"),

@@ -84,14 +84,16 @@ fn becomes_a_session(exchanged: &Exchanged, profiled: &Profiled) {
     assert!(issued.token.len() <= token::BUDGET_BYTES, "a token of {} bytes", issued.token.len());
     let live = world.sessions.verify(&issued.token, settings, NOW, || Ok(())).unwrap();
     let identity = live.identity();
-    assert_eq!(identity.openid, openid);
-    assert_eq!(identity.subject.to_str().unwrap(), format!("wx:wx0123456789abcdef:{openid}"));
-    let nickname = identity.nickname.to_str().unwrap();
+    let said = identity.said();
+    assert_eq!(said.openid, openid);
+    assert_eq!(said.subject, format!("wx:wx0123456789abcdef:{openid}"));
+    assert_eq!(identity.values()[1], openid);
+    let nickname = said.nickname;
     let decoded: String = url::form_urlencoded::parse(format!("n={nickname}").as_bytes())
         .next()
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default();
     assert!(nickname.is_empty() || decoded == profiled.profile.nickname, "{nickname:?} for {:?}", profiled.profile);
-    let avatar = identity.avatar.to_str().unwrap();
+    let avatar = said.avatar;
     assert!(avatar.is_empty() || avatar == profiled.profile.avatar);
 }

@@ -75,7 +75,9 @@ impl Decider {
                 Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
             },
             Requirement::Subjects(subjects) => match self.session(check, site, now) {
-                Ok(live) if subjects.contains(&live.claims().sub) => self.allow(check, site, &live, now),
+                Ok(live) if subjects.iter().any(|subject| subject == live.subject()) => {
+                    self.allow(check, site, &live, now)
+                }
                 Ok(_) => Decision::Refuse { reason: Reason::SubjectNotAllowed },
                 Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
             },

@@ -263,7 +263,7 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
     let alice =
         fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.sites[SHOP].session, NOW, || Ok(()));
     let alice = alice.unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    fixture.decider.sessions.revocations.end(alice.claims(), NOW);
+    fixture.decider.sessions.revocations.end(&alice.claims(), NOW);
     assert_eq!(at(NOW), Reason::SessionRevoked);
 }
 

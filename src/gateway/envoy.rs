@@ -15,6 +15,7 @@ use crate::session::token;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 /// Envoy's own header by which an answer takes headers out of the request.
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
@@ -68,26 +69,38 @@ pub fn denied() -> Answer {
 }
 
 fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: &Check) -> Answer {
-    let our_bearer = check.bearer_is_ours;
-    let mut answer = Answer::default();
-    let headers = answer.headers_mut();
-    headers.reserve(12);
-    answer::identify(headers, identity);
-    // A header both set and removed is removed, so this names only what is not set.
-    let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
-    match (only_our_cookies, our_bearer) {
-        (true, true) => headers.insert(REMOVE, HeaderValue::from_static("cookie, authorization")),
-        (true, false) => headers.insert(REMOVE, HeaderValue::from_static("cookie")),
-        (false, true) => headers.insert(REMOVE, HeaderValue::from_static("authorization")),
-        (false, false) => None,
+    /// What the three usual answers begin with, by what becomes of the cookies.
+    static USUAL: LazyLock<[HeaderMap; 3]> = LazyLock::new(|| {
+        let begun = |name, value| {
+            let mut headers = answer::nobody();
+            headers.insert(name, HeaderValue::from_static(value));
+            headers
+        };
+        // A header both set and removed is removed, so this names only what is not set.
+        [answer::nobody(), begun(header::COOKIE, ""), begun(REMOVE, "cookie")]
+    });
+    let [untouched, rest, nothing] = &*USUAL;
+    let mut headers = match &check.forwarded_cookies {
+        Forwarded::Untouched => untouched.clone(),
+        Forwarded::Rest(cookies) => {
+            let mut headers = rest.clone();
+            headers.insert(header::COOKIE, cookies.clone());
+            headers
+        }
+        Forwarded::Nothing => nothing.clone(),
     };
-    if let Forwarded::Rest(rest) = &check.forwarded_cookies {
-        headers.insert(header::COOKIE, rest.clone());
+    answer::identify(&mut headers, identity);
+    if check.bearer_is_ours {
+        let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
+        let removed = if only_our_cookies { "cookie, authorization" } else { "authorization" };
+        headers.insert(REMOVE, HeaderValue::from_static(removed));
     }
     if let Some(renewed) = renewed {
         headers.insert(header::SET_COOKIE, renewed.clone());
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    let mut answer = Answer::default();
+    *answer.headers_mut() = headers;
     answer
 }
 
@@ -130,8 +143,8 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{IdentityHeaders, Reason, Wants};
-    use std::sync::Arc;
+    use crate::check::{Reason, Wants};
+    use crate::identity::{IdentityHeaders, Said};
 
     fn request(method: &str, uri: &str, lines: &[(&'static str, &'static str)]) -> Parts {
         let mut request = http::Request::builder().method(method).uri(uri);
@@ -245,20 +258,19 @@ mod tests {
             "200\nx-wechat-appid: \nx-wechat-avatar: \nx-wechat-flow: \nx-wechat-nickname: \nx-wechat-openid: \n\
              x-wechat-session: \nx-wechat-subject: \nx-wechat-unionid: \n\n"
         );
-        let value = HeaderValue::from_static;
-        let alice = IdentityHeaders {
-            subject: value("wx:wx01:oA"),
-            openid: value("oA"),
-            unionid: value(""),
-            appid: value("wx01"),
-            flow: value("website"),
-            session: value("s1"),
-            nickname: value("%E5%B0%8F"),
-            avatar: value("https://a.example/1"),
+        let alice = Said {
+            subject: "wx:wx01:oA",
+            openid: "oA",
+            unionid: "",
+            appid: "wx01",
+            flow: "website",
+            session: "s1",
+            nickname: "%E5%B0%8F",
+            avatar: "https://a.example/1",
         };
         let known = Decision::Allow {
-            identity: Identity::Known(Arc::new(alice)),
-            renewed: Some(value("__Host-wechat_session=next")),
+            identity: Identity::Known(IdentityHeaders::new(&alice)),
+            renewed: Some(HeaderValue::from_static("__Host-wechat_session=next")),
             reason: Reason::SessionRenewed,
         };
         assert_eq!(
@@ -292,19 +304,8 @@ mod tests {
         ] {
             let parts = request("GET", "/", lines);
             let check = envoy().read(&parts, PEER);
-            let value = HeaderValue::from_static;
             let identity = if known {
-                let (subject, rest) = (value("s"), value(""));
-                Identity::Known(Arc::new(IdentityHeaders {
-                    subject,
-                    openid: rest.clone(),
-                    unionid: rest.clone(),
-                    appid: rest.clone(),
-                    flow: rest.clone(),
-                    session: rest.clone(),
-                    nickname: rest.clone(),
-                    avatar: rest,
-                }))
+                Identity::Known(IdentityHeaders::new(&Said { subject: "s", ..Said::default() }))
             } else {
                 Identity::Anonymous
             };

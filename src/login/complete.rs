@@ -290,13 +290,14 @@ impl Login {
     /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
     async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
         let Some(live) = former else { return };
-        traces::step("end former session").over(self.sharing.end(live.claims(), now)).await;
+        traces::step("end former session").over(self.sharing.end(&live.claims(), now)).await;
         self.left(&live, "new_login", now);
     }
 
     /// Ends what goes with a session that its person leaves.
     pub fn person_left(&self, live: &LiveSession, now: Timestamp) {
-        self.forget_tokens(&live.claims().aud, &live.claims().sub);
+        let claims = live.claims();
+        self.forget_tokens(&claims.aud, &claims.sub);
         self.left(live, "person", now);
     }
 

@@ -104,10 +104,10 @@ impl Login {
             }
             let Some(app) = self.apps.values().find(|app| app.name == claims.aud) else { continue };
             let key = (claims.aud.clone(), claims.sub.clone());
-            if !self.is_old(app, claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
+            if !self.is_old(app, &claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
                 continue;
             }
-            let outcome = self.bring_up_to_date(app, claims).await;
+            let outcome = self.bring_up_to_date(app, &claims).await;
             if matches!(outcome, Outcome::NoToken | Outcome::Failed) {
                 self.memory.tokens.tried.insert(key, ());
             }

@@ -17,14 +17,15 @@ impl Pages {
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }
         if let Some(live) = self.session_to_end(visit) {
+            let claims = live.claims();
             self.login.person_left(&live, visit.now);
             self.metrics.session_revoked("logout");
             tracing::info!(
                 target: "audit", event = "logout", app = visit.app.name,
-                subject = telemetry::redact(&live.claims().sub), session = telemetry::redact(&live.claims().sid), "logged out"
+                subject = telemetry::redact(&claims.sub), session = telemetry::redact(&claims.sid), "logged out"
             );
             // Last: a browser that hangs up ends this here. The revocation goes on, and what belongs to it is done.
-            self.login.sharing.end(live.claims(), visit.now).await;
+            self.login.sharing.end(&claims, visit.now).await;
         }
         let page = Page::LoggedOut { login_url: &self.url(visit, "login?go=1", None) };
         answer::with_cookies(answer::page(&page, visit.language), [cookie::clear(cookie::SESSION, "/")])

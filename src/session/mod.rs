@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod journal;
+mod kept;
 pub mod keys;
 pub mod profiles;
 pub mod revocation;
@@ -13,23 +14,21 @@ pub mod settings;
 pub mod sharing;
 pub mod token;
 
-use crate::check::IdentityHeaders;
 use crate::clock::Timestamp;
-use crate::percent::encode_component;
+use crate::identity::IdentityHeaders;
 use crate::telemetry::Lookups;
-use bytes::Bytes;
 use cache::Cache;
-use http::HeaderValue;
+use kept::{Next, Session, Site};
 use keys::KeyRing;
 use profiles::Profiles;
 use revocations::Revocations;
 pub use settings::Settings;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub use token::Grant;
-use token::{Claims, TokenFault, Unverified, VerifiedToken};
+use token::{Claims, TokenFault, Unverified};
 
 /// All sessions of this instance: keys, verified tokens, revocations.
 pub struct Sessions {
@@ -40,22 +39,9 @@ pub struct Sessions {
     /// What is known of people.
     pub profiles: Profiles,
     cache: Cache,
+    /// The sites whose sessions are kept.
+    sites: Mutex<Vec<Arc<Site>>>,
     lookups: Lookups,
-}
-
-/// A verified token with what is made from it once.
-pub struct Session {
-    token: VerifiedToken,
-    identity: Arc<IdentityHeaders>,
-    revocations_seen: AtomicU64,
-    /// The session's next token and when it was issued: shared by the many requests of one page.
-    next: Mutex<Option<(Timestamp, String)>>,
-    /// When a browser was last sent to the renewal page, in seconds; one redirect, not a loop.
-    sent_to_renew: AtomicU64,
-    /// When it was last used, to a minute, in seconds.
-    last_seen: AtomicU64,
-    /// When it was last told of, in seconds.
-    last_told: AtomicU64,
 }
 
 /// A session that was used lately. Says nothing of whether it still counts.
@@ -120,7 +106,14 @@ impl Sessions {
     /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
     #[must_use]
     pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
-        Self { keys, revocations, profiles: Profiles::default(), cache: Cache::default(), lookups }
+        Self {
+            keys,
+            revocations,
+            profiles: Profiles::default(),
+            cache: Cache::default(),
+            sites: Mutex::default(),
+            lookups,
+        }
     }
 
     /// Judges `token` for the application of `settings` at `now`. `admit` is asked before a signature is checked.
@@ -135,8 +128,8 @@ impl Sessions {
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<LiveSession, Refusal> {
         let session = self.known(token, settings, now, admit)?;
-        let age = judge(session.token.claims(), settings, now)?;
-        if self.revocations.covers(session.token.claims(), &session.revocations_seen) {
+        let age = session.age(settings, now)?;
+        if self.revocations.covers(&*session, &session.revocations_seen) {
             return Err(Refusal::Revoked);
         }
         if age == Age::Ended && !self.revocations.picture().is_fresh() {
@@ -160,7 +153,7 @@ impl Sessions {
         }
         let keys = self.keys.current();
         let place = self.cache.place(keys.generation(), &settings.issuer, &settings.audience, token);
-        match place.and_then(|place| self.cache.get(&place)) {
+        match place.and_then(|place| self.cache.get(&place, now)) {
             Some(Ok(session)) => {
                 self.lookups.hits.inc();
                 return Ok(session);
@@ -179,7 +172,7 @@ impl Sessions {
         self.lookups.verified.inc();
         match unverified.verify(&keys) {
             Ok(token) => {
-                let session = Arc::new(Session::new(token));
+                let session = Arc::new(Session::new(&token, self.site(settings)));
                 if let Some(place) = place {
                     self.cache.keep(place, Arc::clone(&session));
                 }
@@ -187,7 +180,7 @@ impl Sessions {
             }
             Err(fault) => {
                 if let Some(place) = place {
-                    self.cache.refuse(place, fault);
+                    self.cache.refuse(place, fault, now);
                 }
                 Err(Refusal::Token(fault))
             }
@@ -210,7 +203,7 @@ impl Sessions {
         let claims = live.claims().next(settings, now).ok_or(IssueFault)?;
         let claims = self.profiles.brought_up_to_date(claims);
         let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((issued, token)) = next.as_ref()
+        if let Some(Next { issued, token }) = next.as_deref()
             && *issued <= now
             && now.since(*issued) < settings.token_lifetime / 3
         {
@@ -222,7 +215,7 @@ impl Sessions {
             });
         }
         let issued = self.issue(&claims, settings, now)?;
-        *next = Some((now, issued.token.clone()));
+        *next = Some(Box::new(Next { issued: now, token: issued.token.clone() }));
         Ok(issued)
     }
 
@@ -232,7 +225,7 @@ impl Sessions {
         let (token, verified) = token::issue(claims, key).map_err(|_| IssueFault)?;
         // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
         if let Some(place) = self.cache.place(keys.generation(), &settings.issuer, &settings.audience, &token) {
-            self.cache.keep(place, Arc::new(Session::new(verified)));
+            self.cache.keep(place, Arc::new(Session::new(&verified, self.site(settings))));
         }
         Ok(Issued {
             token,
@@ -240,6 +233,20 @@ impl Sessions {
             expires: Timestamp(claims.exp),
             session_expires: Timestamp(claims.session_exp),
         })
+    }
+
+    /// The site that `settings` describe, of which there is one however many sessions it has.
+    fn site(&self, settings: &Settings) -> Arc<Site> {
+        let Settings { issuer, audience, .. } = settings;
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sites.iter().find(|site| site.issuer == *issuer && site.audience == *audience) {
+            return Arc::clone(known);
+        }
+        // Those of a former configuration go with their last session.
+        sites.retain(|site| Arc::strong_count(site) > 1);
+        let site = Arc::new(Site { issuer: issuer.clone(), audience: audience.clone() });
+        sites.push(Arc::clone(&site));
+        site
     }
 
     /// Forgets verdicts: the settings that they rest on have changed.
@@ -258,7 +265,7 @@ impl Sessions {
             }
             if let Some(at) = session.to_tell() {
                 // A session may have two tokens at a time.
-                let sid = session.token.claims().sid.clone();
+                let sid = session.identity.said().session.to_owned();
                 let later = told.get(&sid).is_none_or(|known| known.at < at);
                 if later {
                     told.insert(sid, Seen { session, at });
@@ -268,9 +275,14 @@ impl Sessions {
         told.into_values().collect()
     }
 
-    /// Verified tokens held, about.
+    /// Forgets sessions that nobody has shown for long. Walks the whole cache: not for a thread that answers.
+    pub fn sweep(&self, now: Timestamp) {
+        self.cache.sweep(now);
+    }
+
+    /// Verified tokens held.
     #[must_use]
-    pub fn cached(&self) -> u64 {
+    pub fn cached(&self) -> usize {
         self.cache.len()
     }
 }
@@ -285,69 +297,11 @@ impl crate::seal::Sealer for Sessions {
     }
 }
 
-/// What time says of a verified token.
-fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Age, Refusal> {
-    // What the configuration allows today counts, should it have allowed more when the token was issued.
-    let over = Timestamp(claims.auth_time).plus(settings.lifetime).min(Timestamp(claims.session_exp));
-    if over <= now {
-        return Err(Refusal::Expired);
-    }
-    // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
-    if claims.iat > now.plus(token::LEEWAY).0 {
-        return Err(Refusal::Token(TokenFault::ImpossibleTimes));
-    }
-    if now.since(Timestamp(claims.iat)) > settings.idle {
-        return Err(Refusal::Idle);
-    }
-    let left = Timestamp(claims.iat).plus(settings.token_lifetime).min(Timestamp(claims.exp)).since(now);
-    Ok(if left.is_zero() {
-        Age::Ended
-    } else if left < settings.token_lifetime / 3 {
-        Age::Ending
-    } else {
-        Age::Fresh
-    })
-}
-
-impl Session {
-    fn new(token: VerifiedToken) -> Self {
-        let identity = Arc::new(identity(token.claims()));
-        Self {
-            token,
-            identity,
-            revocations_seen: AtomicU64::new(0),
-            next: Mutex::new(None),
-            sent_to_renew: AtomicU64::new(0),
-            last_seen: AtomicU64::new(0),
-            last_told: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes that it is used. To a minute, so that the threads that answer do not write one place all the time.
-    fn used(&self, now: Timestamp) {
-        const MINUTE: u64 = 60;
-        if now.0 >= self.last_seen.load(Ordering::Relaxed).saturating_add(MINUTE) {
-            self.last_seen.store(now.0, Ordering::Relaxed);
-        }
-    }
-
-    /// When it was last used, if that has to be told.
-    fn to_tell(&self) -> Option<Timestamp> {
-        const APART: u64 = 300;
-        let seen = self.last_seen.load(Ordering::Relaxed);
-        let due = seen >= self.last_told.load(Ordering::Relaxed).saturating_add(APART);
-        due.then(|| {
-            self.last_told.store(seen, Ordering::Relaxed);
-            Timestamp(seen)
-        })
-    }
-}
-
 impl Seen {
     /// What its token says.
     #[must_use]
-    pub fn claims(&self) -> &Claims {
-        self.session.token.claims()
+    pub fn claims(&self) -> Claims {
+        self.session.claims()
     }
 
     /// When it was used.
@@ -360,14 +314,20 @@ impl Seen {
 impl LiveSession {
     /// What its token says.
     #[must_use]
-    pub fn claims(&self) -> &Claims {
-        self.session.token.claims()
+    pub fn claims(&self) -> Claims {
+        self.session.claims()
     }
 
-    /// The identity headers, rendered when the token was verified.
+    /// Whose it is.
     #[must_use]
-    pub fn identity(&self) -> Arc<IdentityHeaders> {
-        Arc::clone(&self.session.identity)
+    pub fn subject(&self) -> &str {
+        self.session.identity.subject()
+    }
+
+    /// What the identity headers say.
+    #[must_use]
+    pub fn identity(&self) -> IdentityHeaders {
+        self.session.identity.clone()
     }
 
     /// Where its token stands.
@@ -387,32 +347,6 @@ impl LiveSession {
             self.session.sent_to_renew.store(now.0, Ordering::Relaxed);
         }
         may
-    }
-}
-
-/// Renders the identity headers of a token's claims, one beside the other in one piece of memory: a hundred thousand
-/// sessions are held, and each header apart would cost as much again.
-fn identity(claims: &Claims) -> IdentityHeaders {
-    let nickname = encode_component(&claims.nickname).to_string();
-    let Claims { sub, openid, unionid, appid, sid, avatar, .. } = claims;
-    let together = Bytes::from([sub, openid, unionid, appid, sid, &nickname, avatar].map(String::as_str).concat());
-    let mut start = 0;
-    let mut next = |text: &str| {
-        let end = start + text.len();
-        // Our own claims are visible ASCII, except the nickname; what is not becomes empty rather than a broken header.
-        let value = text.is_ascii().then(|| HeaderValue::from_maybe_shared(together.slice(start..end)).ok());
-        start = end;
-        value.flatten().unwrap_or_else(|| HeaderValue::from_static(""))
-    };
-    IdentityHeaders {
-        subject: next(sub),
-        openid: next(openid),
-        unionid: next(unionid),
-        appid: next(appid),
-        flow: HeaderValue::from_static(claims.flow.as_str()),
-        session: next(sid),
-        nickname: next(&nickname),
-        avatar: next(avatar),
     }
 }
 

@@ -34,6 +34,25 @@ pub struct Revocations {
 
 type Held = HashMap<Target, Revocation>;
 
+/// What of a session revocations go by.
+#[derive(Clone, Copy, Debug)]
+pub struct Concerned<'a> {
+    /// The session's id.
+    pub sid: &'a str,
+    /// Its subject.
+    pub sub: &'a str,
+    /// Its application.
+    pub aud: &'a str,
+    /// When the person logged in.
+    pub auth_time: u64,
+}
+
+impl<'a> From<&'a Claims> for Concerned<'a> {
+    fn from(claims: &'a Claims) -> Self {
+        Self { sid: &claims.sid, sub: &claims.sub, aud: &claims.aud, auth_time: claims.auth_time }
+    }
+}
+
 impl Revocations {
     /// Revocations in memory, with what `journal` brought back.
     #[must_use]
@@ -105,19 +124,20 @@ impl Revocations {
         }
     }
 
-    /// Whether the session of `claims` is revoked. `seen` is the session's own note of when it was last looked up.
+    /// Whether `session` is revoked. `seen` is the session's own note of when it was last looked up.
     #[must_use]
-    pub fn covers(&self, claims: &Claims, seen: &AtomicU64) -> bool {
+    pub fn covers<'a>(&self, session: impl Into<Concerned<'a>>, seen: &AtomicU64) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if seen.load(Ordering::Relaxed) == version {
             return false;
         }
+        let Concerned { sid, sub, aud, auth_time } = session.into();
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let before = |target: Target| held.get(&target).is_some_and(|entry| claims.auth_time <= entry.at);
+        let before = |target: Target| held.get(&target).is_some_and(|entry| auth_time <= entry.at);
         let covered = before(Target::Everyone(()))
-            || held.contains_key(&Target::Session(claims.sid.clone()))
-            || before(Target::subject(&claims.sub))
-            || before(Target::App(claims.aud.clone()));
+            || held.contains_key(&Target::Session(sid.to_owned()))
+            || before(Target::subject(sub))
+            || before(Target::App(aud.to_owned()));
         if !covered {
             seen.store(version, Ordering::Relaxed);
         }

@@ -3,6 +3,7 @@
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
 use crate::check::{Flow, Profile};
+use crate::identity::Said;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
@@ -105,15 +106,19 @@ impl Fixture {
 fn a_token_of_ours_is_a_live_session_and_names_its_user() {
     let fixture = fixture();
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
-    let identity = live.identity();
-    assert_eq!(identity.subject, "wx:wx0123456789abcdef:oAlice");
-    assert_eq!((&identity.openid, &identity.unionid), (&"oAlice".parse().unwrap(), &"oUnionAlice".parse().unwrap()));
-    assert_eq!(
-        (&identity.appid, &identity.flow),
-        (&"wx0123456789abcdef".parse().unwrap(), &"official_account".parse().unwrap())
-    );
-    assert_eq!(identity.nickname, "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22");
-    assert_eq!(identity.avatar, "https://thirdwx.qlogo.cn/mmopen/1/132");
+    let claims = live.claims();
+    assert_eq!((live.subject(), claims.sub.as_str()), ("wx:wx0123456789abcdef:oAlice", "wx:wx0123456789abcdef:oAlice"));
+    let said = Said {
+        subject: "wx:wx0123456789abcdef:oAlice",
+        openid: "oAlice",
+        unionid: "oUnionAlice",
+        appid: "wx0123456789abcdef",
+        flow: "official_account",
+        session: &claims.sid,
+        nickname: "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22",
+        avatar: "https://thirdwx.qlogo.cn/mmopen/1/132",
+    };
+    assert_eq!(live.identity().said(), said);
     assert_eq!(live.age(), Age::Fresh);
 }
 
@@ -129,7 +134,7 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
     let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
     assert!(issued.token.len() + crate::cookie::SESSION.len() < 1_024, "{}", issued.token.len());
     let live = fixture.verify(&issued.token, NOW).unwrap();
-    assert_eq!(live.identity().avatar, "", "what does not fit is left out, the avatar first");
+    assert_eq!(live.identity().said().avatar, "", "what does not fit is left out, the avatar first");
 }
 
 #[test]
@@ -161,11 +166,8 @@ fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar
             Lookups::default(),
         );
         let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
-        assert_eq!(
-            (live.claims().nickname.as_str(), live.identity().nickname.to_str().unwrap()),
-            (nickname, &*encoded)
-        );
-        assert_eq!(live.identity().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
+        assert_eq!((live.claims().nickname.as_str(), live.identity().said().nickname), (nickname, &*encoded));
+        assert_eq!(live.identity().said().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
     }
 }
 
@@ -342,7 +344,7 @@ fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
     let fixture = fixture();
     let token = fixture.token();
     let live = fixture.verify(&token, NOW).unwrap();
-    fixture.sessions.revocations.end(live.claims(), NOW);
+    fixture.sessions.revocations.end(&live.claims(), NOW);
     assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
@@ -378,7 +380,7 @@ fn the_twin_of_a_signature_is_revoked_with_it() {
     let twin = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([&bytes[..32], &negated(&bytes[32..])[..]].concat()));
     assert_ne!(twin, token);
     let live = fixture.verify(&twin, NOW).expect("n - s verifies as s does");
-    fixture.sessions.revocations.end(live.claims(), NOW);
+    fixture.sessions.revocations.end(&live.claims(), NOW);
     assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
     assert_eq!(fixture.fault(&twin, NOW), Refusal::Revoked);
 }
@@ -558,13 +560,13 @@ fn an_issued_token_is_known_from_its_first_check_on() {
 fn an_ended_session_is_remembered_no_longer_than_it_could_live() {
     let fixture = fixture();
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
-    fixture.sessions.revocations.end(live.claims(), NOW);
+    fixture.sessions.revocations.end(&live.claims(), NOW);
     let over = Timestamp(live.claims().session_exp);
     // The revocations' own clock began at NOW, so a restart at the session's end is what forgets it.
     let journal = tempfile::tempdir().unwrap();
     let opened = super::journal::Journal::open(journal.path(), NOW).unwrap();
     let kept = Revocations::new(HOUR * 24 * 90, Some(opened), NOW);
-    kept.end(live.claims(), NOW);
+    kept.end(&live.claims(), NOW);
     kept.revoke(revocations::Target::App("blog".into()), NOW);
     drop(kept);
     let (_, brought) = super::journal::Journal::open(journal.path(), over).unwrap();

@@ -131,6 +131,11 @@ impl VerifiedToken {
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(claims: Claims) -> Self {
+        Self { claims }
+    }
 }
 
 impl<'t> Unverified<'t> {

@@ -184,7 +184,7 @@ impl World {
                 let issued = self.instances[at].sessions.begin(grant, &settings(app), self.now).unwrap();
                 let sessions = &self.instances[at].sessions;
                 let live = sessions.verify(&issued.token, &settings(app), self.now, || Ok(()));
-                let claims = live.unwrap_or_else(|refusal| panic!("a new session: {refusal:?}")).claims().clone();
+                let claims = live.unwrap_or_else(|refusal| panic!("a new session: {refusal:?}")).claims();
                 self.sessions.push((issued.token, claims));
             }
             Step::RevokeSession { at, back } => {

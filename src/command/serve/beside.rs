@@ -85,7 +85,7 @@ fn refresh(
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Box::new(move || {
         let (metrics, sessions, world) = (&parts.metrics, &parts.sessions, world.load());
-        metrics.sessions_cached.set(i64::try_from(sessions.cached()).unwrap_or(i64::MAX));
+        metrics.sessions_cached.set(number(sessions.cached()));
         metrics.revocations.set(number(sessions.revocations.len()));
         metrics.revocations_age.set(sessions.revocations.picture().age().as_secs_f64());
         metrics.limiter_clients.set(number(world.limits.clients()));

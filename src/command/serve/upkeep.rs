@@ -63,6 +63,7 @@ pub(super) async fn upkeep(
                 let seen = tokio::task::spawn_blocking(move || {
                     limits.sweep();
                     swept.sessions.revocations.sweep(clock::now());
+                    swept.sessions.sweep(clock::now());
                     let seen = swept.sessions.seen(MOST_SEEN);
                     swept.registry.seen(seen.iter().map(listed));
                     seen

@@ -1,0 +1,61 @@
+//! What a session costs in memory, by the operating system's count: a process of its own, in which nothing else happens.
+
+#![allow(clippy::unwrap_used)] // a test says what it means by failing
+
+use std::time::Duration;
+use wechat_authz::check::{Flow, Profile};
+use wechat_authz::clock::Timestamp;
+use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::session::revocations::Revocations;
+use wechat_authz::session::{Grant, Sessions, Settings};
+use wechat_authz::telemetry::Metrics;
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+
+/// A session has so much at most: 100,000 of them and 16 MiB of everything else are 96 MiB.
+const MOST_BYTES: usize = 838;
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1_024
+}
+
+#[test]
+fn a_hundred_thousand_sessions_fit_into_80_mib_however_much_their_tokens_say() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+    let load = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+    let keys = KeyRing::new(KeySet::load(&load).map_err(|faults| format!("{faults:?}")).unwrap());
+    let week = Duration::from_secs(7 * 86_400);
+    let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), Metrics::default().lookups.clone());
+    let settings = Settings {
+        issuer: "https://shop.example.com".into(),
+        audience: "shop".into(),
+        token_lifetime: Duration::from_secs(900),
+        lifetime: week,
+        idle: Duration::from_secs(86_400),
+    };
+    let enter = |number: usize| {
+        let grant = Grant {
+            subject: format!("wx:wx0123456789abcdef:oAlice{number:022}"),
+            flow: Flow::OfficialAccount,
+            appid: "wx0123456789abcdef".into(),
+            openid: format!("oAlice{number:022}"),
+            unionid: format!("uAlice{number:022}"),
+            profile: Profile {
+                nickname: "小明和小红".into(),
+                avatar: format!("https://thirdwx.qlogo.cn/mmopen/vi_32/{}/132", "A".repeat(90)),
+            },
+        };
+        sessions.begin(grant, &settings, NOW).unwrap();
+    };
+    // What is allocated once.
+    (0..100).for_each(enter);
+    let (before, count) = (resident_bytes(), 20_000);
+    (100..100 + count).for_each(enter);
+    let each = resident_bytes().saturating_sub(before) / count;
+    println!("{each} bytes for each session");
+    assert_eq!(sessions.cached(), 100 + count);
+    assert!(each <= MOST_BYTES, "{each} bytes for each session");
+}
