@@ -1,23 +1,27 @@
 //! One connection: who holds it, what it answers, and its part in the drain.
 
+use super::at_once::{self, AtOnce};
 use super::budget::Budget;
 use super::drain::Drain;
 use super::pulse::Pulse;
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;
@@ -25,7 +29,7 @@ pub type Answer = Response<Full<Bytes>>;
 /// What one door's connections share.
 pub(super) struct Shared<H> {
     pub budget: Budget,
-    pub protocols: auto::Builder<TokioExecutor>,
+    pub protocols: auto::Builder<AtOnce>,
     pub handler: H,
     pub drain: Drain,
     /// What a request gets whose handler panicked.
@@ -60,23 +64,27 @@ where
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let look = tokio::time::sleep(shared.budget.first_request);
-    tokio::pin!(look);
+    let mut calls = Calls::of(&shared.drain);
+    calls.look_after(shared.budget.first_request);
     let (mut closing, mut told, mut seen) = (false, false, 0);
     loop {
-        tokio::select! {
+        let call = tokio::select! {
+            biased;
             // How it ended is the peer's business: resets and half requests are everyday.
-            _ = connection.as_mut() => return,
-            () = shared.drain.closing.cancelled(), if !closing => {
+            _ = poll_fn(|context| at_once::look(connection.as_mut(), context)) => return,
+            call = calls.next() => call,
+        };
+        match call {
+            Call::Closing => {
                 closing = true;
                 if pulse.asked() == 0 {
-                    look.as_mut().reset(Instant::now() + LAST_WORD.min(shared.budget.first_request));
+                    calls.look_after(LAST_WORD.min(shared.budget.first_request));
                 } else {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            () = look.as_mut() => {
+            Call::Look => {
                 let asked = pulse.asked();
                 let resting = asked == seen && pulse.rests();
                 // Nothing was ever asked, or what was answered is still not read.
@@ -88,9 +96,55 @@ where
                     connection.as_mut().graceful_shutdown();
                 }
                 seen = asked;
-                look.as_mut().reset(Instant::now() + shared.budget.idle);
+                calls.look_after(shared.budget.idle);
             }
-            () = shared.drain.cut.cancelled() => return,
+            Call::Cut => return,
+        }
+    }
+}
+
+/// What a connection hears from outside.
+enum Call {
+    /// The doors close.
+    Closing,
+    /// It is time to look whether the connection is of use.
+    Look,
+    /// It is over.
+    Cut,
+}
+
+/// The calls to come. Each is asked only when it has something to say: to ask them all whenever the connection has read
+/// something would take their locks for each request.
+struct Calls {
+    to_come: FuturesUnordered<BoxFuture<'static, (Call, u64)>>,
+    /// Only the last look counts.
+    look: u64,
+}
+
+impl Calls {
+    fn of(drain: &Drain) -> Self {
+        let (closing, cut) = (drain.closing.clone().cancelled_owned(), drain.cut.clone().cancelled_owned());
+        let to_come = FuturesUnordered::new();
+        to_come.push(closing.map(|()| (Call::Closing, 0)).boxed());
+        to_come.push(cut.map(|()| (Call::Cut, 0)).boxed());
+        Self { to_come, look: 0 }
+    }
+
+    /// The next look is after this, and none before.
+    fn look_after(&mut self, time: Duration) {
+        self.look += 1;
+        let number = self.look;
+        self.to_come.push(tokio::time::sleep(time).map(move |()| (Call::Look, number)).boxed());
+    }
+
+    async fn next(&mut self) -> Call {
+        loop {
+            match self.to_come.next().await {
+                Some((Call::Look, number)) if number != self.look => {}
+                Some((call, _)) => return call,
+                // The cut is always among them, until it has come.
+                None => return Call::Cut,
+            }
         }
     }
 }
@@ -104,17 +158,16 @@ where
     let (version, head) = (request.version(), request.method() == Method::HEAD);
     let handled = async { (shared.handler)(request, peer).await };
     tokio::pin!(handled);
-    let caught =
-        std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(context))) {
-            Ok(Poll::Ready(answer)) => Poll::Ready(Some(answer)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => Poll::Ready(None),
-        });
+    let caught = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(context))) {
+        Ok(Poll::Ready(answer)) => Poll::Ready(Some(answer)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(None),
+    });
     let mut answer = caught.await.unwrap_or_else(|| (shared.panicked)());
     if head {
         answer = without_body(answer);
     }
-    if shared.drain.announced.is_cancelled() && version < Version::HTTP_2 {
+    if shared.drain.announced.load(Ordering::Relaxed) && version < Version::HTTP_2 {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

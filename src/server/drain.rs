@@ -1,5 +1,7 @@
 //! The end: stop being chosen, close keep-alives politely, finish what is under way, cut the rest.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +16,7 @@ pub struct Drain {
     delay: Duration,
     deadline: Duration,
     /// Answers close their connections from now on.
-    pub(super) announced: CancellationToken,
+    pub(super) announced: Arc<AtomicBool>,
     /// Nothing new is taken; idle connections close.
     pub(super) closing: CancellationToken,
     /// Whatever is left is cut.
@@ -32,7 +34,7 @@ impl Drain {
         Self {
             delay,
             deadline,
-            announced: CancellationToken::new(),
+            announced: Arc::default(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -42,7 +44,7 @@ impl Drain {
 
     /// Drains to the end.
     pub async fn run(&self) {
-        self.announced.cancel();
+        self.announced.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.delay.max(ANNOUNCED)).await;
         self.closing.cancel();
         self.connections.close();

@@ -3,6 +3,7 @@
 //! Knows bytes and connections, not what is asked: each door gets its handler as an argument.
 
 mod address;
+mod at_once;
 mod budget;
 mod connection;
 mod door;

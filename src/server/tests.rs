@@ -136,8 +136,15 @@ async fn a_body_that_nobody_asked_for_is_not_waited_for() {
 
 #[tokio::test]
 async fn heads_are_bounded_above_what_envoy_passes_on() {
-    for (line, lines, status) in [("x: 1\r\n", 120, "200"), ("x: 1\r\n", 140, "431")] {
-        let (_door, mut stream) = tcp().await;
+    for (budget, lines, status) in [
+        (Budget::check(), 90, "200"),
+        (Budget::check(), 110, "431"),
+        (Budget::pages(), 120, "200"),
+        (Budget::pages(), 140, "431"),
+    ] {
+        let line = "x: 1\r\n";
+        let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+        let mut stream = connect(&door).await;
         let head = format!("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{}\r\n", line.repeat(lines));
         let answer = exchange(&mut stream, head.as_bytes(), Duration::from_secs(2)).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{lines}: {answer}");

@@ -31,11 +31,12 @@ use beside::Beside;
 use http::Request;
 use hyper::body::Incoming;
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use world::World;
@@ -95,7 +96,7 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     let keys = KeySet::load(&settings.keys).map_err(|faults| ServeFault::keys(&faults))?;
     let logs = telemetry::logs(settings.log_level)?;
     log_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("doors").enable_all().build()?;
+    let runtime = doors_runtime()?;
     let parts = Arc::new(Parts::assemble(file, &settings, keys, runtime.handle())?);
     let world = Arc::new(ArcSwap::from_pointee(World::new(&settings, &parts, None)?));
 
@@ -136,6 +137,14 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
     beside.stop();
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// The runtime of the doors, a thread for each core. Where there is one, or a part of one, as beside a gateway in a pod,
+/// work has nowhere to move to, and the simpler runtime does less for each request.
+fn doors_runtime() -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut runtime = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    runtime.thread_name("doors").enable_all().build()
 }
 
 /// How many files this process may have open, by the system's own word; a common default where it says nothing.
