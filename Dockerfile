@@ -1,28 +1,23 @@
 # syntax=docker/dockerfile:1
-# One static binary in an empty image. It needs no shell: health is asked for by HTTP, everything else is a subcommand.
+# One static binary in an empty image. It needs no shell: everything a cluster runs in it is a subcommand.
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 .
+#   tests/image/build        without an engine, from a binary of this machine
 
 FROM rust:1.95-slim-bookworm AS build
 # The compiler and make are for aws-lc; the certificates are copied into the image.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates cmake gcc libc6-dev make \
  && rm -rf /var/lib/apt/lists/*
+# It writes the list of crates into the binary, from which the bill of materials is made.
+RUN cargo install --locked cargo-auditable@0.7.5
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+COPY benches benches
 COPY fuzz fuzz
 COPY tests tests
-ARG TARGETARCH
-RUN set -eu; \
-    case "${TARGETARCH:-amd64}" in \
-      amd64) target=x86_64-unknown-linux-gnu ;; \
-      arm64) target=aarch64-unknown-linux-gnu ;; \
-      *) echo "no build for ${TARGETARCH}" >&2; exit 1 ;; \
-    esac; \
-    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --bin wechat-authz --target "$target"; \
-    mkdir -p /image/etc/ssl/certs /image/etc/wechat-authz; \
-    cp "target/$target/release/wechat-authz" /image/wechat-authz; \
-    cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/; \
-    printf 'hosts: files dns\n' > /image/etc/nsswitch.conf
+RUN tests/image/binary /image
 
 FROM scratch
 LABEL org.opencontainers.image.title="wechat-authz" \
