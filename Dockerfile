@@ -24,6 +24,8 @@ LABEL org.opencontainers.image.title="wechat-authz" \
       org.opencontainers.image.description="WeChat login for anything behind a gateway" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image /
+# Probes and hooks say `wechat-authz healthcheck`, by its name alone, and no runtime's own path has the root in it.
+ENV PATH=/
 USER 65532:65532
 ENTRYPOINT ["/wechat-authz"]
 CMD ["serve", "--config", "/etc/wechat-authz/wechat-authz.yaml"]
