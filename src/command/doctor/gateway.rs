@@ -115,13 +115,27 @@ impl Live<'_> {
             let cure = "name an address that requires a login, to see more";
             return vec![Finding::warn(about, format!("{} is public by the policy", url.path()), cure)];
         }
-        let location = answer.header(header::LOCATION);
         let mut findings = Vec::new();
-        if status == StatusCode::FOUND && location.starts_with(&self.ours("login")) {
+        let target = url.join(answer.header(header::LOCATION)).ok().filter(|_| status.is_redirection());
+        let login = target.as_ref().is_some_and(|to| to.path() == format!("{}/login", self.settings.prefix));
+        let home = target.as_ref().is_some_and(|to| to.origin() == url.origin());
+        // Without its query, which may hold what is nobody's business.
+        let place = target.as_ref().map(|to| format!("{}{}", to.origin().ascii_serialization(), to.path()));
+        if login && home && status == StatusCode::FOUND {
             findings.push(Finding::ok(about, "a stranger is sent to the login"));
-        } else if status == StatusCode::FOUND && location.ends_with("/login") || location.contains("/login?") {
-            let cure = "set apps[].origin to what browsers use";
-            findings.push(Finding::fail(about, format!("a stranger is sent to {location}"), cure));
+        } else if login
+            && !home
+            && let Some(place) = &place
+        {
+            let cure = "set apps[].origin to what browsers use, and let nothing on the way rewrite Location";
+            findings.push(Finding::fail(about, format!("a stranger is sent to {place}"), cure));
+        } else if !login && let Some(place) = &place {
+            let cure = "not wechat-authz said so: put ext_authz before this host and path, and before other redirects";
+            findings.push(Finding::fail(
+                about,
+                format!("a stranger is sent to {place}, which is no login of ours"),
+                cure,
+            ));
         } else if status.is_success() {
             let cure = "the application answers strangers: put ext_authz before this host and path, or say optional in the policy";
             findings.push(Finding::fail(about, format!("a stranger gets {status}"), cure));
