@@ -1,0 +1,95 @@
+"""What the chart makes for Prometheus and Grafana, as `helm template` renders it."""
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import yaml
+from demonstration.processes import Failure, dying_with_us
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+CHART = ROOT / "helm" / "wechat-authz"
+TOOLS = ROOT / "target" / "tools"
+HELM = "4.2.3"
+RELEASE, NAMESPACE = "wechat-authz", "shop"
+MODES = ("inject", "gateway")
+
+
+def helm():
+    """The path of Helm, built by Go if need be."""
+    program = TOOLS / "helm"
+    if not program.is_file():
+        if shutil.which("go") is None:
+            raise Failure("there is neither target/tools/helm nor a Go to build it with")
+        TOOLS.mkdir(parents=True, exist_ok=True)
+        with open(TOOLS / "helm.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not program.is_file():
+                print(f"building Helm {HELM}, once", flush=True)
+                command = ["go", "install", f"helm.sh/helm/v4/cmd/helm@v{HELM}"]
+                environment = {**os.environ, "GOBIN": str(TOOLS)}
+                if subprocess.run(command, cwd=TOOLS, env=environment, check=False).returncode != 0:
+                    raise Failure("go could not build Helm; its own words are above")
+    return program
+
+
+class Rendered:
+    """The objects of one mode."""
+
+    def __init__(self, chart, mode, work):
+        values = pathlib.Path(__file__).resolve().parent.parent / f"{mode}-values.yaml"
+        command = [helm(), "template", RELEASE, chart, "--namespace", NAMESPACE, "--values", values]
+        command += ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"]
+        environment = {**os.environ, "HELM_CACHE_HOME": work, "HELM_CONFIG_HOME": work, "HELM_DATA_HOME": work}
+        done = subprocess.run(
+            [str(part) for part in command],
+            env={name: str(value) for name, value in environment.items()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            preexec_fn=dying_with_us(),
+            check=False,
+        )
+        if done.returncode != 0:
+            raise Failure(f"helm cannot render the chart in mode {mode}:\n{done.stderr}")
+        self.mode = mode
+        self.objects = [one for one in yaml.safe_load_all(done.stdout) if one]
+
+    def all(self, kind):
+        return [one for one in self.objects if one["kind"] == kind]
+
+    def one(self, kind):
+        found = self.all(kind)
+        if len(found) != 1:
+            raise Failure(f"mode {self.mode} has {len(found)} objects {kind} instead of one")
+        self.labelled(found[0])
+        return found[0]
+
+    def labelled(self, one):
+        """The stack looks only at objects with its own label: tests/watch/*-values.yaml ask for this one."""
+        if one["metadata"]["labels"].get("release") != "monitoring":
+            raise Failure(f"{one['kind']} {one['metadata']['name']} has not the label that the values ask for")
+
+    def rules(self):
+        """Groups of rules, as Prometheus reads them."""
+        return self.one("PrometheusRule")["spec"]["groups"]
+
+    def endpoints(self):
+        """What is scraped: endpoints of the monitor, in the Prometheus operator's words."""
+        if self.mode == "gateway":
+            return self.one("ServiceMonitor")["spec"]["endpoints"]
+        monitors = self.all("PodMonitor")
+        if not monitors:
+            raise Failure("mode inject has no PodMonitor")
+        for monitor in monitors:
+            self.labelled(monitor)
+        return monitors[0]["spec"]["podMetricsEndpoints"]
+
+    def dashboards(self):
+        """Each dashboard by its file's name."""
+        maps = [one for one in self.all("ConfigMap") if one["metadata"]["labels"].get("grafana_dashboard") == "1"]
+        if len(maps) != 1:
+            raise Failure(f"mode {self.mode} has {len(maps)} ConfigMaps for Grafana instead of one")
+        return {name: json.loads(text) for name, text in maps[0]["data"].items()}

@@ -1,0 +1,208 @@
+"""A real Prometheus over a real run: it scrapes as the chart's PodMonitor says, and answers the dashboards' queries."""
+import json
+import math
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import yaml
+from demonstration.processes import Failure
+
+from .alerts import alerts, promtool
+from .chart import NAMESPACE
+from .stage import environment, listens
+
+SCRAPES = 1
+# What Grafana puts for its variables. The window is short, because the run is.
+WINDOW = "15s"
+# Metrics that no process of ours has: kube-state-metrics' and the kubelet's, by the names of their documentation.
+OF_THE_CLUSTER = {
+    "kube_pod_labels",
+    "kube_pod_status_phase",
+    "kube_pod_init_container_info",
+    "kube_pod_init_container_status_restarts_total",
+    "kube_pod_init_container_resource_limits",
+    "kube_pod_container_status_restarts_total",
+    "kube_pod_container_resource_limits",
+    "container_memory_working_set_bytes",
+}
+
+OURS_AND_OTHERS = ("wechat_authz_", "envoy_", "process_", "kube_", "container_")
+
+
+def snake(words):
+    """The operator writes relabelings in camelCase, Prometheus in snake_case."""
+    return {re.sub(r"[A-Z]", lambda one: "_" + one[0].lower(), name): value for name, value in words.items()}
+
+
+class Prometheus:
+    """One that scrapes the stage."""
+
+    def __init__(self, stage, rendered, work):
+        self.stage, self.port = stage, stage.prometheus
+        self.directory = work / "prometheus"
+        self.directory.mkdir()
+        jobs = []
+        for endpoint in rendered.endpoints():
+            # In a pod, Envoy's ops listener has both; here each process has its own.
+            port = stage.admin if endpoint["path"].startswith("/stats") else stage.ops
+            target = {"namespace": NAMESPACE, "pod": "blog-1", "container": "wechat-envoy", "endpoint": endpoint["port"]}
+            jobs.append({
+                "job_name": f"podMonitor/{len(jobs)}",
+                "metrics_path": endpoint["path"],
+                "scrape_interval": f"{SCRAPES}s",
+                "scrape_timeout": f"{SCRAPES}s",
+                "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": target}],
+                "relabel_configs": [snake(one) for one in endpoint.get("relabelings", [])],
+                "metric_relabel_configs": [snake(one) for one in endpoint.get("metricRelabelings", [])],
+            })
+        (self.directory / "rules.yaml").write_text(yaml.safe_dump({"groups": rendered.rules()}), "utf-8")
+        configuration = {
+            "global": {"evaluation_interval": f"{SCRAPES}s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": jobs,
+        }
+        self.file = self.directory / "prometheus.yaml"
+        self.file.write_text(yaml.safe_dump(configuration), "utf-8")
+
+    def start(self, troupe):
+        fine, said = promtool("check", "config", self.file)
+        if not fine:
+            raise Failure(f"the monitor's relabelings are none that Prometheus takes:\n{said}")
+        command = ["prometheus", f"--config.file={self.file}", f"--storage.tsdb.path={self.directory / 'data'}"]
+        command += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
+        log = self.directory / "prometheus.log"
+        process = troupe.start("prometheus", command, log=log, environment=environment())
+        process.wait_until(lambda: listens(self.port) and self.is_ready(), 30)
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def api(self, path, **query):
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as refused:
+            raise Failure(f"Prometheus refuses {query}: {refused.read().decode(errors='replace')}") from None
+
+    def series(self, expression):
+        """How many series a query has that hold a number at this moment."""
+        result = self.api("query", query=expression)["result"]
+        return sum(1 for one in result if not math.isnan(float(one["value"][1])))
+
+    def names(self):
+        return set(self.api("label/__name__/values"))
+
+
+def metric_names(expression):
+    """The metrics that a query names: words that are neither labels, functions nor durations."""
+    text = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
+    text = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", text)
+    text = re.sub(r"\{[^}]*\}", "", text)
+    words = re.findall(r"[a-z_:][a-z0-9_:]*", text)
+    return {word for word in words if word == "up" or word.startswith(OURS_AND_OTHERS)}
+
+
+def lint(stage):
+    """promtool's lint of what is scraped. It reads the older text format, which has neither an end nor infos, and where
+    a counter's family is called as its series."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{stage.ops}/metrics", timeout=10) as answer:
+        kind, text = answer.headers["content-type"], answer.read().decode("utf-8")
+    if not kind.startswith("application/openmetrics-text; version=1.0.0") or not text.endswith("# EOF\n"):
+        raise Failure(f"/metrics is not OpenMetrics: {kind}")
+    counters = set(re.findall(r"^# TYPE (\w+) counter$", text, re.M))
+    lines = []
+    for line in text.removesuffix("# EOF\n").splitlines():
+        said = re.match(r"(# (?:HELP|TYPE) )(\w+)( .*)", line)
+        if said and said[2] in counters:
+            line = f"{said[1]}{said[2]}_total{said[3]}"
+        elif line.endswith(" info"):
+            line = f"{said[1]}{said[2]}_info gauge"
+        elif said and said[2].endswith("_build"):
+            line = f"{said[1]}{said[2]}_info{said[3]}"
+        lines.append(line)
+    fine, said = promtool("check", "metrics", given="\n".join(lines) + "\n")
+    if not fine or said.strip():
+        raise Failure(f"promtool finds fault with the metrics:\n{said}")
+    return len(re.findall(r"^# TYPE ", text, re.M))
+
+
+def check_rules(prometheus, groups, firing):
+    """Every rule evaluates, every metric in it exists, and of the alerts without patience exactly these fire."""
+    known = prometheus.names() | OF_THE_CLUSTER | {"up"}
+    for rule in alerts(groups):
+        unknown = metric_names(rule["expr"]) - known
+        if unknown:
+            raise Failure(f"{rule['alert']} asks for what nobody tells: {', '.join(sorted(unknown))}")
+    loaded = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+    if {rule["name"] for rule in loaded} != {rule["alert"] for rule in alerts(groups)}:
+        raise Failure("Prometheus has not loaded every alert")
+    for rule in loaded:
+        if rule["health"] != "ok":
+            raise Failure(f"{rule['name']} cannot be evaluated: {rule['health']} {rule.get('lastError', '')}")
+        if (rule["state"] == "firing") != (rule["name"] in firing):
+            raise Failure(f"{rule['name']} is {rule['state']} in a run where {', '.join(firing)} should fire")
+
+
+def check_gateway_rules(prometheus, groups):
+    """In mode gateway there is no Envoy of ours, so that no alert may ask for its metrics."""
+    known = {name for name in prometheus.names() if not name.startswith("envoy_")} | OF_THE_CLUSTER | {"up"}
+    for rule in alerts(groups):
+        unknown = metric_names(rule["expr"]) - known
+        if unknown:
+            raise Failure(f"{rule['alert']} of mode gateway asks for what nobody tells: {', '.join(sorted(unknown))}")
+
+
+def filled(expression, values):
+    """A query with Grafana's variables filled in."""
+    for name, value in {"__rate_interval": WINDOW, **values}.items():
+        expression = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", lambda _, value=value: value, expression)
+    if "$" in expression:
+        raise Failure(f"a variable that nothing fills in: {expression}")
+    return expression
+
+
+def check_dashboard(prometheus, file, dashboard):
+    """Every variable has values and every query of every panel data. Returns how many queries."""
+    if dashboard.get("uid") != file.removesuffix(".json") or dashboard.get("id") is not None:
+        raise Failure(f"{file}: its uid must be fixed, and it must have no id of one Grafana's")
+    values = {}
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "datasource":
+            continue
+        asked = re.fullmatch(r"label_values\((.+), *(\w+)\)", filled(variable["query"]["query"], values))
+        found = prometheus.api(f"label/{asked[2]}/values", **{"match[]": asked[1]}) if asked else []
+        if not found:
+            raise Failure(f"{file}: the variable {variable['name']} has no values")
+        values[variable["name"]] = variable.get("allValue") or found[0]
+    count, empty = 0, []
+    print(f"\n{file}")
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            continue
+        if not panel.get("targets"):
+            raise Failure(f"{file}: the panel {panel['title']!r} asks for nothing")
+        for target in panel["targets"]:
+            for source in (panel["datasource"], target["datasource"]):
+                if source != {"type": "prometheus", "uid": "${datasource}"}:
+                    raise Failure(f"{file}: the panel {panel['title']!r} has a data source of its own: {source}")
+            found = prometheus.series(filled(target["expr"], values))
+            print(f"  {found:4} series  {panel['title']}: {target['expr']}")
+            count += 1
+            if not found:
+                empty.append(f"{panel['title']}: {target['expr']}")
+    if empty:
+        raise Failure(f"{file}: these have no data:\n  " + "\n  ".join(empty))
+    return count
+
+
+def settle():
+    """Time for the last scrapes, and for Envoy, which adds up its histograms every five seconds."""
+    time.sleep(2 * SCRAPES + 5)
