@@ -1,4 +1,6 @@
 """A real Prometheus over a real run: it scrapes as the chart's PodMonitor says, and answers the dashboards' queries."""
+import contextlib
+import io
 import json
 import math
 import re
@@ -169,6 +171,12 @@ def filled(expression, values):
     return expression
 
 
+def check_source(file, what, source):
+    """The data source is whatever the person at the dashboard chooses."""
+    if source != {"type": "prometheus", "uid": "${datasource}"}:
+        raise Failure(f"{file}: {what} has a data source of its own: {source}")
+
+
 def check_dashboard(prometheus, file, dashboard):
     """Every variable has values and every query of every panel data. Returns how many queries."""
     if dashboard.get("uid") != file.removesuffix(".json") or dashboard.get("id") is not None:
@@ -177,6 +185,7 @@ def check_dashboard(prometheus, file, dashboard):
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
             continue
+        check_source(file, variable["name"], variable["datasource"])
         asked = re.fullmatch(r"label_values\((.+), *(\w+)\)", filled(variable["query"]["query"], values))
         found = prometheus.api(f"label/{asked[2]}/values", **{"match[]": asked[1]}) if asked else []
         if not found:
@@ -191,8 +200,7 @@ def check_dashboard(prometheus, file, dashboard):
             raise Failure(f"{file}: the panel {panel['title']!r} asks for nothing")
         for target in panel["targets"]:
             for source in (panel["datasource"], target["datasource"]):
-                if source != {"type": "prometheus", "uid": "${datasource}"}:
-                    raise Failure(f"{file}: the panel {panel['title']!r} has a data source of its own: {source}")
+                check_source(file, panel["title"], source)
             found = prometheus.series(filled(target["expr"], values))
             print(f"  {found:4} series  {panel['title']}: {target['expr']}")
             count += 1
@@ -201,6 +209,41 @@ def check_dashboard(prometheus, file, dashboard):
     if empty:
         raise Failure(f"{file}: these have no data:\n  " + "\n  ".join(empty))
     return count
+
+
+def would_notice(prometheus, boards, groups, firing):
+    """Spoilt, each of the checks above must fail: else they prove nothing."""
+
+    def refused(what, check, *arguments):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                check(prometheus, *arguments)
+        except Failure:
+            return
+        raise Failure(f"nothing notices {what}")
+
+    def spoilt(value, old, new):
+        text = json.dumps(value)
+        if old not in text:
+            raise Failure(f"there is no {old} to spoil")
+        return json.loads(text.replace(old, new, 1))
+
+    for file, board in boards.items():
+        for number, panel in enumerate(board["panels"]):
+            for target in range(len(panel.get("targets", []))):
+                empty = json.loads(json.dumps(board))
+                empty["panels"] = [empty["panels"][number]]
+                empty["panels"][0]["targets"][target]["expr"] = "nobody_tells_this{job=~\"$job\"}"
+                refused(f"that {panel['title']} of {file} is empty", check_dashboard, file, empty)
+        refused("a data source of one's own", check_dashboard, file, spoilt(board, "${datasource}", "abc"))
+        refused("another uid", check_dashboard, file, spoilt(board, f'"uid": "{board["uid"]}"', '"uid": "abc"'))
+        refused("an unknown variable", check_dashboard, file, spoilt(board, "$__rate_interval", "$interval"))
+        refused("a variable without values", check_dashboard, file, spoilt(board, "wechat_authz_build_info", "nothing"))
+    refused("an unknown metric", check_rules, spoilt(groups, "wechat_authz_redis_up", "wechat_authz_redis_there"), firing)
+    refused("an alert that does not fire", check_rules, groups, firing | {"WechatAuthzDown"})
+    refused("an alert that fires", check_rules, groups, set())
+    refused("an alert that is not loaded", check_rules, spoilt(groups, "WechatAuthzDown", "WechatAuthzGone"), firing)
+    refused("Envoy's metrics in mode gateway", check_gateway_rules, groups)
 
 
 def settle():
