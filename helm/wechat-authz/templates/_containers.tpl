@@ -7,6 +7,7 @@ our container's parts, and an application's own chart includes it:
 */ -}}
 
 {{- define "wechat-authz.entry" -}}
+{{- include "wechat-authz.validate" .chart -}}
 {{- $wanted := .protect -}}
 {{- $found := dict -}}
 {{- range .chart.Values.protect -}}{{- if eq .name $wanted -}}{{- $found = . -}}{{- end -}}{{- end -}}

@@ -29,6 +29,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 
 {{- /* Metadata that every object has: (dict "chart" . "name" NAME "component" WORD, empty for none). */ -}}
 {{- define "wechat-authz.metadata" -}}
+{{- include "wechat-authz.validate" .chart -}}
 name: {{ .name }}
 {{- if not .clusterScoped }}
 namespace: {{ .chart.Release.Namespace }}
