@@ -134,7 +134,7 @@ seccompProfile: { type: RuntimeDefault }
   {{- end }}
   ports:
     {{- if ne $way "relocate" }}
-    - { name: {{ ternary .entry.port "wechat-http" (eq $way "swap") }}, containerPort: 15006, protocol: TCP }
+    - { name: {{ ternary .entry.port "wechat-http" (and (eq $way "swap") (kindIs "string" .entry.port)) }}, containerPort: 15006, protocol: TCP }
     {{- end }}
     - { name: wechat-metrics, containerPort: 15090, protocol: TCP }
   startupProbe:
