@@ -83,8 +83,9 @@ seccompProfile: { type: RuntimeDefault }
     {{- toYaml . | nindent 4 }}
   {{- end }}
   # By exec, because its doors are on loopback and a socket, which kubelet cannot reach. Neither probe looks outside.
+  # Started is who answers checks; after that a drain must not look like a death.
   startupProbe:
-    exec: { command: [wechat-authz, healthcheck] }
+    exec: { command: [wechat-authz, healthcheck, --ready] }
     periodSeconds: 1
     timeoutSeconds: 2
     failureThreshold: 60
