@@ -133,7 +133,7 @@ async fn what_stands_behind_is_looked_at_part_by_part() {
 async fn what_a_live_gateway_loses_is_named_with_its_cure() {
     const CHECK: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n";
     const OPEN: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n                typed_per_filter_config: *unchecked\n";
-    const OWN_LOGIN: &str = "              - match: { prefix: / }\n                redirect: { path_redirect: /login?next=/, response_code: FOUND }\n                typed_per_filter_config: *unchecked\n";
+    const OWN_LOGIN: &str = "              - match: { prefix: / }\n                redirect: { path_redirect: \"/login?next=/\", response_code: FOUND }\n                typed_per_filter_config: *unchecked\n";
     const OTHER_STATUS: &str = "            mappers:\n            - filter: { status_code_filter: { comparison: { op: EQ, value: { default_value: 302, runtime_key: none } } } }\n              status_code: 307\n";
     const PREFIX: &str = "              - match: { path_separated_prefix: /_wechat }\n";
     for (from, to, about, words) in [
