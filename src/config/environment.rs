@@ -5,7 +5,7 @@
 //! our name (`WECHAT_AUTHZ_PORT`) are mistaken. A variable sets one value; an unknown one is a fault, as in the file.
 //! Secrets do not belong here: there is no variable for one, only for the path of its file.
 
-use super::fault::{Fault, Place, shown};
+use super::fault::{Fault, Place, Visible, shown};
 use super::schema;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use serde_json::Value;
@@ -28,7 +28,8 @@ enum Part {
 #[must_use]
 pub fn variable(path: &str) -> String {
     let parts = path.replace('[', ".").replace(']', "");
-    format!("{PREFIX}{}", parts.replace('.', "__").to_ascii_uppercase())
+    // A part may be of a name that somebody else chose.
+    format!("{PREFIX}{}", Visible(&parts.replace('.', "__").to_ascii_uppercase()))
 }
 
 /// Writes the overrides into the tree.

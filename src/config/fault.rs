@@ -161,7 +161,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// A name with what cannot be seen replaced.
-struct Visible<'a>(&'a str);
+pub(super) struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

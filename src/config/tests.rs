@@ -185,6 +185,12 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
 }
 
 #[test]
+fn what_cannot_be_seen_in_a_variables_name_is_not_shown_in_its_fault_either() {
+    let faults = shape(&sample("minimal.yaml"), &[("WECHAT_AUTHZ__APPS__1_\tORIGIN", "x")]).unwrap_err().to_string();
+    assert!(faults.contains("1_\u{fffd}ORIGIN") && !faults.contains('\t'), "{faults}");
+}
+
+#[test]
 fn a_variable_that_is_not_text_is_a_fault() {
     use std::os::unix::ffi::OsStringExt;
     let env = [("WECHAT_AUTHZ__PREFIX".into(), OsString::from_vec(vec![0xff]))];
