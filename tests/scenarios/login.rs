@@ -23,6 +23,12 @@ fn with_profile() -> Plan {
     Plan { scope: "snsapi_userinfo", simulator: at_once, wechat, more, ..Plan::default() }
 }
 
+/// A login inside WeChat for those alone who follow the account.
+fn for_followers() -> Plan {
+    let (wechat, more) = (PATIENT.into(), UNLIMITED.into());
+    Plan { scope: "snsapi_base, require_subscription: true", wechat, more, ..Plan::default() }
+}
+
 /// Opens `path`, presses the page's button and goes wherever that leads.
 async fn pressing(stack: &Stack, browser: &mut Browser, path: &str) -> Answer {
     let asked = browser.follow(&stack.url(path)).await.pop().unwrap();
@@ -314,13 +320,7 @@ async fn a_snapshot_visitor_is_nobody_until_they_open_the_full_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_subscription_is_required_only_followers_of_the_account_are_logged_in_with_it() {
-    let stack = Stack::planned(Plan {
-        scope: "snsapi_base, require_subscription: true",
-        wechat: PATIENT.into(),
-        more: UNLIMITED.into(),
-        ..Plan::default()
-    })
-    .await;
+    let stack = Stack::planned(for_followers()).await;
     let mut browser = Browser::wechat();
     stack.hand_to(&mut browser, "小明");
     let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
@@ -345,13 +345,7 @@ async fn where_a_subscription_is_required_only_followers_of_the_account_are_logg
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_wechat_does_not_say_who_follows_nobody_is_logged_in_and_it_heals() {
-    let stack = Stack::planned(Plan {
-        scope: "snsapi_base, require_subscription: true",
-        wechat: PATIENT.into(),
-        more: UNLIMITED.into(),
-        ..Plan::default()
-    })
-    .await;
+    let stack = Stack::planned(for_followers()).await;
     for effect in [Effect::Errcode(-1), Effect::Errcode(45009)] {
         let mut browser = Browser::wechat();
         stack.hand_to(&mut browser, "follower");
