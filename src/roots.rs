@@ -1,6 +1,18 @@
-//! Trusted roots: the system's certificate store, and in an image that has none (an empty one) those compiled in.
+//! What our HTTP clients have in common, and their trusted roots: the system's certificate store, and in an image that has
+//! none (an empty one) those compiled in.
 
-use reqwest::{Certificate, Client, ClientBuilder, Error};
+use reqwest::{Certificate, Client, ClientBuilder, Error, redirect, retry};
+
+/// What the requests have in common that an instance makes by itself: they go where they are sent and nowhere else, and
+/// are repeated by nobody but their caller.
+pub fn configured() -> ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .retry(retry::never())
+}
 
 /// A client of this configuration that trusts them.
 ///

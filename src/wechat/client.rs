@@ -223,12 +223,7 @@ pub(super) fn understand<T>(
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .retry(reqwest::retry::never())
+    roots::configured()
         .https_only(settings.api.scheme() == "https")
         // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
         .http1_only()

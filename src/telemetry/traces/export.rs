@@ -189,12 +189,7 @@ impl SpanExporter for Counted {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .retry(reqwest::retry::never())
+    roots::configured()
         .connect_timeout(CONNECT.min(settings.timeout))
         .timeout(settings.timeout)
         .pool_max_idle_per_host(1)
