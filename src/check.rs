@@ -1,9 +1,9 @@
-//! The words that every part shares: the question a gateway asks and the answers there are. No behaviour.
+//! The words that every part shares: the question a gateway asks and the answers there are. No behaviour of their own.
 
 use crate::cookie;
 use crate::identity::IdentityHeaders;
 use crate::path::{NormalPath, PathFault};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,31 @@ pub struct Check<'a> {
     pub credential: Credential<'a>,
     /// Whether `Authorization` holds a session token, whoever's: the application must not see it.
     pub bearer_is_ours: bool,
-    /// The kind of answer this client can use.
-    pub wants: Wants,
+    /// How to tell which kind of answer this client can use.
+    pub wanted: Wanted<'a>,
     /// Cookies as the application may see them.
     pub forwarded_cookies: cookie::Forwarded,
+}
+
+impl Check<'_> {
+    /// The kind of answer this client can use.
+    #[must_use]
+    pub fn wants(&self) -> Wants {
+        match self.wanted {
+            Wanted::Known(wants) => wants,
+            Wanted::Read(read, headers) => read(self.method, headers),
+        }
+    }
+}
+
+/// How to tell which kind of answer a client can use. Most checks end in an allow, which asks nobody: a gateway leaves it
+/// to be read.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// It is known.
+    Known(Wants),
+    /// This reads it from the method and these headers.
+    Read(fn(&Method, &HeaderMap) -> Wants, &'a HeaderMap),
 }
 
 /// What the request brought to prove a session.

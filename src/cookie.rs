@@ -6,6 +6,7 @@
 //! browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to read that comma
 //! as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it may.
 
+use bytes::Bytes;
 use cookie::{Cookie, SameSite};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::borrow::Cow;
@@ -17,6 +18,9 @@ pub const SESSION: &str = "__Host-wechat_session";
 pub const ATTEMPTS: &str = "__Host-wechat_attempts";
 /// One login under way, followed by the first digits of its `state`.
 pub const FLOW_PREFIX: &str = "__Host-wechat_flow_";
+
+/// What all of their names begin with.
+const OURS: &[u8] = b"__Host-wechat_";
 
 /// Browsers send it, and no page can set it.
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -107,6 +111,50 @@ pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators
     found
 }
 
+/// The session cookie, and the request's cookies without our own.
+#[must_use]
+pub fn session_and_rest(headers: &HeaderMap) -> (Found<'_>, Forwarded) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    let plain = match (lines.next(), lines.next()) {
+        (None, _) => return (Found::None, Forwarded::Untouched),
+        (Some(line), None) => plain_line(line.as_bytes()),
+        _ => None,
+    };
+    plain.unwrap_or_else(|| (find_among(headers, SESSION, Separators::of(headers)), without_ours(headers)))
+}
+
+/// The same of one line as browsers write it: `; ` between cookies, nowhere a comma, and none of ours but the session. To
+/// such a line it does not matter who sent it. None for any other.
+fn plain_line(line: &[u8]) -> Option<(Found<'_>, Forwarded)> {
+    if memchr::memchr(b',', line).is_some() {
+        return None;
+    }
+    let (mut session, mut start) = (None, 0);
+    for piece in Separators::Semicolon.pieces(line) {
+        let cookie = if start == 0 { piece } else { piece.strip_prefix(b" ")? };
+        if cookie.is_empty() || cookie.trim_ascii().len() != cookie.len() {
+            return None;
+        }
+        let end = start + piece.len();
+        if cookie.starts_with(OURS) {
+            let value = cookie.strip_prefix(SESSION.as_bytes())?.strip_prefix(b"=")?;
+            if session.replace((start, std::str::from_utf8(value).ok()?, end)).is_some() {
+                return None;
+            }
+        }
+        start = end + 1;
+    }
+    let Some((start, value, end)) = session else { return Some((Found::None, Forwarded::Untouched)) };
+    let before = line.get(..start.saturating_sub(1))?;
+    let after = line.get(end..)?.strip_prefix(b"; ").unwrap_or_default();
+    let rest = match (before, after) {
+        (b"", b"") => return Some((Found::One(value), Forwarded::Nothing)),
+        (rest, b"") | (b"", rest) => HeaderValue::from_bytes(rest),
+        (before, after) => HeaderValue::from_maybe_shared(Bytes::from([before, after].join(&b"; "[..]))),
+    };
+    Some((Found::One(value), Forwarded::Rest(rest.ok()?)))
+}
+
 /// What the application may see of the request's cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
@@ -122,7 +170,7 @@ pub enum Forwarded {
 fn is_ours(piece: &[u8]) -> bool {
     let piece = piece.trim_ascii_start();
     // Most are not, which their first letters tell.
-    if !piece.starts_with(b"__Host-wechat_") {
+    if !piece.starts_with(OURS) {
         return false;
     }
     let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
@@ -211,6 +259,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_line_as_browsers_write_it_is_read_in_one_look() {
+        for (line, session, rest) in [
+            ("__Host-wechat_session=a", "a", Forwarded::Nothing),
+            ("x=1; __Host-wechat_session=a", "a", Forwarded::Rest(HeaderValue::from_static("x=1"))),
+            ("__Host-wechat_session=a; x=1; y", "a", Forwarded::Rest(HeaderValue::from_static("x=1; y"))),
+            ("x=1; __Host-wechat_session=a; y=2", "a", Forwarded::Rest(HeaderValue::from_static("x=1; y=2"))),
+        ] {
+            assert_eq!(plain_line(line.as_bytes()), Some((Found::One(session), rest)), "{line}");
+        }
+        assert_eq!(plain_line(b"x=1; y=2"), Some((Found::None, Forwarded::Untouched)));
+        for other in ["x=1;y=2", "x=1,2", "__Host-wechat_flow_1=a", "__Host-wechat_session =a", "x=1; ", ""] {
+            assert_eq!(plain_line(other.as_bytes()), None, "{other}");
+        }
+    }
+
     /// What a sibling sub-domain can plant must not count as ours.
     #[test]
     fn a_comma_inside_a_browsers_cookie_separates_nothing() {
@@ -285,6 +349,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn one_look_finds_what_each_look_finds(
+            words in prop::collection::vec("a=1|b|__Host-wechat_(session|flow_1|)|=|; |;|,| |x\u{e9}", 0..12),
+        ) {
+            let line = words.concat();
+            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap())]);
+            if let Some((found, forwarded)) = plain_line(line.as_bytes()) {
+                for separators in [Separators::Semicolon, Separators::SemicolonAndComma] {
+                    prop_assert_eq!(find_among(&headers, SESSION, separators), found);
+                }
+                prop_assert_eq!(without_ours(&headers), forwarded);
+            }
+        }
+
         #[test]
         fn no_spelling_hides_our_cookie_from_the_removal(lines in prop::collection::vec("[ -~]{0,60}", 0..4), at in 0usize..4) {
             let mut lines = lines;

@@ -38,6 +38,8 @@ pub struct IdentityHeaders {
     text: Bytes,
     /// Where each ends.
     ends: [u16; TEXTS],
+    /// Whether all of it is ASCII: what is not makes no header.
+    ascii: bool,
     flow: &'static str,
 }
 
@@ -57,7 +59,7 @@ impl IdentityHeaders {
             }
             end
         });
-        Self { text: text.into(), ends, flow }
+        Self { ascii: text.is_ascii(), text: text.into(), ends, flow }
     }
 
     /// What is said, as text.
@@ -80,7 +82,7 @@ impl IdentityHeaders {
     #[must_use]
     pub fn values(&self) -> [HeaderValue; TEXTS + 1] {
         let value = |(start, end)| match self.text.get(start..end) {
-            Some(text) if !text.is_empty() && text.is_ascii() => {
+            Some(text) if !text.is_empty() && (self.ascii || text.is_ascii()) => {
                 HeaderValue::from_maybe_shared(self.text.slice(start..end)).unwrap_or(EMPTY)
             }
             _ => EMPTY,

@@ -10,7 +10,7 @@ use http::Method;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use wechat_authz::check::{Check, Decision, Identity, Reason, Wants};
+use wechat_authz::check::{Check, Decision, Identity, Reason, Wanted, Wants};
 use wechat_authz::html::Language;
 use wechat_authz::limits::Limits;
 use wechat_authz::path::NormalPath;
@@ -177,7 +177,7 @@ fn policy(rules: usize) -> Case {
 fn render(decision: Decision, wants: Wants) -> Case {
     let world = World::new(0);
     let request = Box::leak(Box::new(world.page(Some(&world.token()))));
-    let check = Check { wants, ..world.envoy.read(request, PEER) };
+    let check = Check { wanted: Wanted::Known(wants), ..world.envoy.read(request, PEER) };
     Case::new(move || {
         black_box(world.envoy.write(black_box(&decision), black_box(&check), Language::Chinese));
     })

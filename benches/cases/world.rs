@@ -59,7 +59,7 @@ impl World {
             idle: Duration::from_secs(86_400),
         };
         let decider = Decider {
-            sites: HashMap::from([(origin.authority().to_owned(), Site { origin, session })]),
+            sites: HashMap::from_iter([(origin.authority().to_owned(), Site { origin, session })]),
             policy: policy(rules),
             prefix: "/_wechat".into(),
             delivers_set_cookie: true,

@@ -16,6 +16,9 @@ pub fn holds(data: &[u8]) {
             assert_eq!(cookie::find_among(&headers, name, separators), found(&headers, name, bytes));
         }
     }
+    let separately =
+        (cookie::find_among(&headers, cookie::SESSION, Separators::of(&headers)), cookie::without_ours(&headers));
+    assert_eq!(cookie::session_and_rest(&headers), separately);
     for (name, value) in cookie::pairs(&headers) {
         assert!(!name.contains(['=', ';']) && !value.contains(';'), "{name:?} {value:?}");
     }

@@ -11,6 +11,7 @@ use crate::origin::{Origin, authority};
 use crate::policy::Policy;
 use crate::session::token::TokenFault;
 use crate::session::{self, Age, LiveSession, Refusal, Sessions};
+use foldhash::fast::FixedState;
 use http::Method;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ pub struct Site {
 
 /// All that a decision rests on besides the question and the time.
 pub struct Decider {
-    /// Applications by authority.
-    pub sites: HashMap<String, Site>,
+    /// Applications by authority. The names in it are the operator's alone, so its hashes need no secret.
+    pub sites: HashMap<String, Site, FixedState>,
     /// The rules.
     pub policy: Policy,
     /// Where the pages are, such as `/_wechat`.
@@ -106,8 +107,8 @@ impl Decider {
                 let renewed = cookie::set(cookie::SESSION, &next.token, "/", next.session_expires.since(now));
                 return Decision::Allow { identity, renewed: Some(renewed), reason: Reason::SessionRenewed };
             }
-            let follows = check.wants == Wants::Page && check.method == Method::GET;
-            if !self.delivers_set_cookie && follows && live.age() == Age::Ended && live.may_be_sent_to_renew(now) {
+            let follows = || check.method == Method::GET && check.wants() == Wants::Page;
+            if !self.delivers_set_cookie && live.age() == Age::Ended && follows() && live.may_be_sent_to_renew(now) {
                 let location = self.page(site, "renew", Some(check.target));
                 return Decision::Renew { location, reason: Reason::SessionNeedsRenewal };
             }
@@ -117,7 +118,7 @@ impl Decider {
 
     fn deny(&self, check: &Check, site: &Site, no: NoSession) -> Decision {
         let reason = match no {
-            NoSession::NotShown if check.wants == Wants::Preflight => {
+            NoSession::NotShown if check.wants() == Wants::Preflight => {
                 return Decision::Refuse { reason: Reason::PreflightRefused };
             }
             NoSession::Refused(Refusal::Busy(retry_after)) => {
@@ -137,7 +138,7 @@ impl Decider {
             NoSession::Refused(Refusal::Revoked) => Reason::SessionRevoked,
         };
         // A script's address is no place for a person to come back to: who shows the login adds the way back.
-        let back = matches!(check.wants, Wants::Page | Wants::Form).then_some(check.target);
+        let back = matches!(check.wants(), Wants::Page | Wants::Form).then_some(check.target);
         Decision::Login { location: self.page(site, "login", back), reason }
     }
 

@@ -1,7 +1,7 @@
 //! The decision as tables: every requirement against every way of showing, or not showing, a session.
 
 use super::*;
-use crate::check::{Flow, Profile};
+use crate::check::{Flow, Profile, Wanted};
 use crate::limits::{self, Rate};
 use crate::path::NormalPath;
 use crate::policy::{PathMatch, Rule};
@@ -9,6 +9,7 @@ use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
 use crate::session::revocations::Revocations;
 use crate::session::{Grant, Issued};
 use crate::telemetry::Lookups;
+use foldhash::fast::FixedState;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -60,8 +61,8 @@ fn fixture() -> Fixture {
     ]);
     let sessions =
         Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None, NOW), Lookups::default());
-    let sites: HashMap<String, Site> =
-        [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into();
+    let sites: HashMap<String, Site, FixedState> =
+        [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into_iter().collect();
     let grant = Grant {
         subject: ALICE.into(),
         flow: Flow::OfficialAccount,
@@ -91,7 +92,7 @@ fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Chec
         client: [203, 0, 113, 9].into(),
         credential,
         bearer_is_ours: false,
-        wants: Wants::Page,
+        wanted: Wanted::Known(Wants::Page),
         forwarded_cookies: cookie::Forwarded::Untouched,
     }
 }
@@ -196,7 +197,7 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
         (Wants::Data, "/api/me", "https://shop.example.com/_wechat/login"),
         (Wants::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
     ] {
-        let asked = Check { wants, ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
+        let asked = Check { wanted: Wanted::Known(wants), ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
         match fixture.decider.decide(&asked, NOW) {
             Decision::Login { location: to, .. } => assert_eq!(to, location),
             other => panic!("{other:?}"),
@@ -214,8 +215,11 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
     for (target, reason) in
         [("/api", Reason::PreflightRefused), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
     {
-        let preflight =
-            Check { wants: Wants::Preflight, method: &Method::OPTIONS, ..check(SHOP, target, Credential::Absent) };
+        let preflight = Check {
+            wanted: Wanted::Known(Wants::Preflight),
+            method: &Method::OPTIONS,
+            ..check(SHOP, target, Credential::Absent)
+        };
         assert_eq!(fixture.decider.decide(&preflight, NOW).reason(), reason, "{target}");
     }
 }
@@ -229,7 +233,8 @@ fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
     let cookie = Credential::Cookie(&token);
     for (now, renewed) in [(NOW, false), (nearly, true), (late, true)] {
         for wants in [Wants::Page, Wants::Data] {
-            let decision = fixture.decider.decide(&Check { wants, ..check(SHOP, "/", cookie) }, now);
+            let decision =
+                fixture.decider.decide(&Check { wanted: Wanted::Known(wants), ..check(SHOP, "/", cookie) }, now);
             assert!(
                 matches!(&decision, Decision::Allow { renewed: cookie, .. } if cookie.is_some() == renewed),
                 "{decision:?}"
@@ -240,7 +245,9 @@ fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
     assert!(matches!(bearer, Decision::Allow { renewed: None, .. }), "a bearer gets no cookie: {bearer:?}");
 
     fixture.decider.delivers_set_cookie = false;
-    let ask = |wants, now| fixture.decider.decide(&Check { wants, ..check(SHOP, "/a?b", cookie) }, now);
+    let ask = |wants, now| {
+        fixture.decider.decide(&Check { wanted: Wanted::Known(wants), ..check(SHOP, "/a?b", cookie) }, now)
+    };
     assert_eq!(ask(Wants::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
     assert_eq!(ask(Wants::Data, late).reason(), Reason::SessionValid, "a data request never breaks because of it");
     match ask(Wants::Page, late) {

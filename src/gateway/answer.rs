@@ -20,31 +20,28 @@ const NICKNAME: HeaderName = HeaderName::from_static("x-wechat-nickname");
 const AVATAR: HeaderName = HeaderName::from_static("x-wechat-avatar");
 
 /// Every identity header we own. All of them are on every allow, so that none a client made up survives.
-pub const IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
+pub static IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
 
 /// Every identity header, empty: what is said of nobody. Made once and copied, which costs a fraction of putting eight
 /// headers into a map.
 #[must_use]
 pub fn nobody() -> HeaderMap {
-    IDENTITY.into_iter().map(|name| (name, HeaderValue::from_static(""))).collect()
+    IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect()
 }
 
 /// Sets every identity header in `headers`, a copy of which [`nobody`] began.
 pub fn identify(headers: &mut HeaderMap, identity: &Identity) {
     let Identity::Known(known) = identity else { return };
-    let values = known.values();
-    let places = headers.iter_mut().zip(IDENTITY).zip(&values);
-    let in_order = places.fold(0, |found, ((place, name), value)| {
-        let (found_name, found_value) = place;
-        let same = *found_name == name;
-        if same {
-            found_value.clone_from(value);
+    let mut in_order = 0;
+    for ((name, place), (expected, value)) in headers.iter_mut().zip(IDENTITY.iter().zip(known.values())) {
+        if name == expected {
+            *place = value;
+            in_order += 1;
         }
-        found + usize::from(same)
-    });
+    }
     // A map keeps its headers in the order in which they came. Were that to change, no value may stand under another's name.
     if in_order != IDENTITY.len() {
-        for (name, value) in IDENTITY.into_iter().zip(values) {
+        for (name, value) in IDENTITY.iter().zip(known.values()) {
             headers.insert(name, value);
         }
     }

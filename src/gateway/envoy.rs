@@ -7,7 +7,7 @@
 use super::answer::{self, Answer};
 use super::client_address::ClientAddress;
 use super::wants;
-use crate::check::{Check, Credential, Decision, Identity};
+use crate::check::{Check, Credential, Decision, Identity, Wanted};
 use crate::cookie::{self, Forwarded, Found};
 use crate::html::Language;
 use crate::path::NormalPath;
@@ -32,29 +32,27 @@ impl Envoy {
     #[must_use]
     pub fn read<'a>(&self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
         let headers = &request.headers;
+        let (credential, forwarded_cookies) = credential_and_cookies(headers);
         Check {
             method: &request.method,
             host: host(request),
             path: NormalPath::parse(request.uri.path()),
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
             client: self.client_address.read(headers, peer),
-            credential: credential(headers),
+            credential,
             bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
-            wants: wants::classify(&request.method, headers),
-            forwarded_cookies: cookie::without_ours(headers),
+            wanted: Wanted::Read(wants::classify, headers),
+            forwarded_cookies,
         }
     }
 
     /// Writes the answer.
     #[must_use]
     pub fn write(&self, decision: &Decision, check: &Check, language: Language) -> Answer {
-        if let Some(refusal) = answer::refusal(decision, check.wants, language) {
-            return refusal;
-        }
         match decision {
             Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
-            // `refusal` has answered the rest; were it not to, nobody passes.
-            _ => denied(),
+            // Were it to answer nothing, nobody passes.
+            _ => answer::refusal(decision, check.wants(), language).unwrap_or_else(denied),
         }
     }
 }
@@ -120,11 +118,18 @@ pub fn host(request: &Parts) -> &str {
 /// The session cookie, or a bearer token where there is no such cookie: an application may have bearer tokens of its own.
 #[must_use]
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
-    match cookie::find_among(headers, cookie::SESSION, cookie::Separators::of(headers)) {
+    credential_and_cookies(headers).0
+}
+
+/// The same, and what the application may see of the cookies.
+fn credential_and_cookies(headers: &HeaderMap) -> (Credential<'_>, Forwarded) {
+    let (found, forwarded) = cookie::session_and_rest(headers);
+    let credential = match found {
         Found::Conflict => Credential::Conflict,
         Found::One(token) => Credential::Cookie(token),
         Found::None => bearer(headers),
-    }
+    };
+    (credential, forwarded)
 }
 
 fn bearer(headers: &HeaderMap) -> Credential<'_> {
@@ -188,7 +193,7 @@ mod tests {
 
     fn answer(decision: &Decision, wants: Wants) -> String {
         let parts = request("GET", "/a", &[("host", "shop.example.com")]);
-        let check = Check { wants, ..envoy().read(&parts, PEER) };
+        let check = Check { wanted: Wanted::Known(wants), ..envoy().read(&parts, PEER) };
         text(envoy().write(decision, &check, Language::English))
     }
 

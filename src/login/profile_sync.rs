@@ -98,13 +98,18 @@ impl Login {
     pub async fn look_after(&self, seen: &[Seen]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
         let began = Instant::now();
-        for claims in seen.iter().map(Seen::claims) {
+        for seen in seen {
             if began.elapsed() > ROUND {
                 break;
             }
-            let Some(app) = self.apps.values().find(|app| app.name == claims.aud) else { continue };
+            let Some(app) = self.apps.values().find(|app| app.name == seen.application()) else { continue };
+            if matches!(app.scope(seen.flow()), Scope::Base) {
+                // WeChat tells no profile then.
+                continue;
+            }
+            let claims = seen.claims();
             let key = (claims.aud.clone(), claims.sub.clone());
-            if !self.is_old(app, &claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
+            if !self.is_old(&claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
                 continue;
             }
             let outcome = self.bring_up_to_date(app, &claims).await;
@@ -115,11 +120,10 @@ impl Login {
         }
     }
 
-    fn is_old(&self, app: &App, claims: &Claims, now: Timestamp) -> bool {
-        let asks = !matches!(app.scope(claims.flow), Scope::Base);
+    fn is_old(&self, claims: &Claims, now: Timestamp) -> bool {
         let known = self.sessions.profiles.last_known(&claims.aud, &claims.sub);
         let told = known.map_or(Timestamp(claims.auth_time), |known| known.at);
-        asks && now.since(told) > self.profile_max_age
+        now.since(told) > self.profile_max_age
     }
 
     async fn bring_up_to_date(&self, app: &App, claims: &Claims) -> Outcome {

@@ -3,7 +3,7 @@
 use super::at_once::{self, AtOnce};
 use super::budget::Budget;
 use super::drain::Drain;
-use super::pulse::Pulse;
+use super::pulse::{Beat, Pulse};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -17,9 +17,10 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -47,19 +48,17 @@ pub(super) async fn serve<S, H, F>(stream: S, peer: IpAddr, shared: Arc<Shared<H
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = Answer> + Unpin + Send + 'static,
 {
     let pulse = Arc::new(Pulse::default());
     let service = {
         let (shared, pulse) = (Arc::clone(&shared), Arc::clone(&pulse));
         service_fn(move |request: Request<Incoming>| {
-            let beat = pulse.beat();
-            let shared = Arc::clone(&shared);
-            async move {
-                let answer = answer(request, peer, &shared).await;
-                drop(beat);
-                Ok::<_, Infallible>(answer)
-            }
+            let (beat, version, head) = (pulse.beat(), request.version(), request.method() == Method::HEAD);
+            // At once, not when hyper first asks for the answer: a check's request is gone by then, and with it what keeps
+            // hyper from reading the next one into the same memory.
+            let handled = catch_unwind(AssertUnwindSafe(|| (shared.handler)(request, peer))).ok();
+            Answering { handled, version, head, shared: Arc::clone(&shared), _beat: beat }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
@@ -150,27 +149,34 @@ impl Calls {
 }
 
 /// One request, whatever its handler does.
-async fn answer<H, F>(request: Request<Incoming>, peer: IpAddr, shared: &Shared<H>) -> Answer
-where
-    H: Fn(Request<Incoming>, IpAddr) -> F,
-    F: Future<Output = Answer>,
-{
-    let (version, head) = (request.version(), request.method() == Method::HEAD);
-    let handled = async { (shared.handler)(request, peer).await };
-    tokio::pin!(handled);
-    let caught = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| handled.as_mut().poll(context))) {
-        Ok(Poll::Ready(answer)) => Poll::Ready(Some(answer)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(None),
-    });
-    let mut answer = caught.await.unwrap_or_else(|| (shared.panicked)());
-    if head {
-        answer = without_body(answer);
+struct Answering<H, F> {
+    /// None where the handler panicked.
+    handled: Option<F>,
+    version: Version,
+    head: bool,
+    shared: Arc<Shared<H>>,
+    _beat: Beat,
+}
+
+impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer =
+            self.handled.as_mut().map(|handled| catch_unwind(AssertUnwindSafe(|| Pin::new(handled).poll(context))));
+        let mut answer = match answer {
+            Some(Ok(Poll::Pending)) => return Poll::Pending,
+            Some(Ok(Poll::Ready(answer))) => answer,
+            Some(Err(_)) | None => (self.shared.panicked)(),
+        };
+        if self.head {
+            answer = without_body(answer);
+        }
+        if self.shared.drain.announced.load(Ordering::Relaxed) && self.version < Version::HTTP_2 {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(answer))
     }
-    if shared.drain.announced.load(Ordering::Relaxed) && version < Version::HTTP_2 {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    answer
 }
 
 /// The answer to a HEAD. hyper leaves the body out over HTTP/1 but sends it over HTTP/2, and a client that keeps to

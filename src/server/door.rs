@@ -101,7 +101,7 @@ impl Door {
         panicked: impl Fn() -> Answer + Send + Sync + 'static,
     ) where
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = Answer> + Unpin + Send + 'static,
     {
         let budget = self.budget;
         let places = Arc::new(Semaphore::new(budget.connections));

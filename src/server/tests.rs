@@ -53,7 +53,8 @@ async fn open_until(address: &str, budget: Budget, drain: Drain) -> Open {
     let door = Door::bind(&address.parse().unwrap(), budget).await.unwrap();
     let (address, open) = (door.local_address().clone(), Gauge::default());
     let denied = || Response::builder().status(403).body(Full::default()).unwrap();
-    let serving = tokio::spawn(door.serve(handle, drain.clone(), open.clone(), |_| (), denied));
+    let handler = |request, peer| Box::pin(handle(request, peer));
+    let serving = tokio::spawn(door.serve(handler, drain.clone(), open.clone(), |_| (), denied));
     Open { address, drain, open, serving }
 }
 

@@ -8,6 +8,7 @@ use crate::check::Flow;
 use crate::clock::Timestamp;
 use crate::identity::{IdentityHeaders, Said};
 use crate::percent::{decode_component, encode_component};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 /// A verified token with what is made from it once.
 pub struct Session {
     pub(super) identity: IdentityHeaders,
-    site: Arc<Site>,
-    flow: Flow,
+    pub(super) site: Arc<Site>,
+    pub(super) flow: Flow,
     auth_time: u64,
     iat: u64,
     exp: u64,
@@ -51,7 +52,7 @@ impl Session {
         let Claims {
             sub, sid, auth_time, iat, exp, session_exp, flow, appid, openid, unionid, nickname, avatar, ..
         } = token.claims();
-        let nickname = encode_component(nickname).to_string();
+        let nickname = Cow::from(encode_component(nickname));
         let said = Said {
             subject: sub,
             openid,

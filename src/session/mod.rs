@@ -14,6 +14,7 @@ pub mod settings;
 pub mod sharing;
 pub mod token;
 
+use crate::check::Flow;
 use crate::clock::Timestamp;
 use crate::identity::IdentityHeaders;
 use crate::telemetry::Lookups;
@@ -302,6 +303,18 @@ impl Seen {
     #[must_use]
     pub fn claims(&self) -> Claims {
         self.session.claims()
+    }
+
+    /// For which application it is.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        &self.session.site.audience
+    }
+
+    /// By which flow its person logged in.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        self.session.flow
     }
 
     /// When it was used.

@@ -131,8 +131,13 @@ impl Revocations {
         if seen.load(Ordering::Relaxed) == version {
             return false;
         }
-        let Concerned { sid, sub, aud, auth_time } = session.into();
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        if held.is_empty() {
+            // The usual case. To make names to look for would cost each new session more than the rest of its look-up.
+            seen.store(version, Ordering::Relaxed);
+            return false;
+        }
+        let Concerned { sid, sub, aud, auth_time } = session.into();
         let before = |target: Target| held.get(&target).is_some_and(|entry| auth_time <= entry.at);
         let covered = before(Target::Everyone(()))
             || held.contains_key(&Target::Session(sid.to_owned()))

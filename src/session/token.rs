@@ -164,7 +164,9 @@ impl<'t> Unverified<'t> {
             return Err(TokenFault::Malformed);
         }
         keys.find(header.kid).ok_or(TokenFault::UnknownKey)?;
-        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenFault::Malformed)?;
+        // As text once, or each string in it would be looked at by itself.
+        let payload = std::str::from_utf8(&payload).map_err(|_| TokenFault::Malformed)?;
+        let claims: Claims = serde_json::from_str(payload).map_err(|_| TokenFault::Malformed)?;
         check(&claims, settings, now)?;
         Ok(Self { signed, signature, kid: header.kid.to_owned(), claims })
     }

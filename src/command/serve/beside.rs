@@ -59,7 +59,7 @@ impl Beside {
                     let admin = Arc::clone(&parts.admin);
                     let handler = move |request, _| {
                         let admin = Arc::clone(&admin);
-                        async move { admin.answer(request).await }
+                        Box::pin(async move { admin.answer(request).await })
                     };
                     parts.open(door, "admin", handler, &drain, crate::pages::broken)
                 });

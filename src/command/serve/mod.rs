@@ -281,7 +281,7 @@ impl Parts {
     ) -> tokio::task::JoinHandle<()>
     where
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = Answer> + Unpin + Send + 'static,
     {
         let (failures, panics) = (Arc::clone(&self.metrics), Arc::clone(&self.metrics));
         let failed = move |error: &std::io::Error| {
