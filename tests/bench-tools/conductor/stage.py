@@ -23,7 +23,7 @@ class Side:
 
 
 class Stage:
-    def __init__(self, directory, build, cases, amounts):
+    def __init__(self, directory, build, cases, amounts, callgrind=False):
         self.directory, self.cases, self.amounts = directory, cases, amounts
         self.processes = Processes(directory)
         self.gateway_core, self.other_core = cores()
@@ -32,6 +32,9 @@ class Stage:
         self.envoy = ROOT / "target/envoy/1.40.0/envoy"
         self.sides = {}
         self.upstream = None
+        # What the auth processes run under.
+        output = f"--callgrind-out-file={directory}/callgrind.%p"
+        self.under = ["valgrind", "-q", "--tool=callgrind", output] if callgrind else []
 
     def tool(self, *command, core=None):
         core = self.other_core if core is None else core
@@ -78,7 +81,7 @@ class Stage:
             f"  session: {{ token_lifetime: 1h }}\n"
             f"limits: {{ {limits} }}\n"
         )
-        command = [self.program, "serve", "--config", side.config]
+        command = [*self.under, self.program, "serve", "--config", side.config]
         side.auth = self.processes.start(name, command, self.other_core if core is None else core)
         return side
 
@@ -117,7 +120,7 @@ class Stage:
             elif case.asked == "floor":
                 port = free_port()
                 side.check = f"127.0.0.1:{port}"
-                command = [*answer, side.check, *self.headers, *(["--h2c"] if case.way == "h2c" else [])]
+                command = [*self.under, *answer, side.check, *self.headers, *(["--h2c"] if case.way == "h2c" else [])]
                 side.auth = self.processes.start(case.name, command, self.other_core)
             self.start_envoy(case, side)
         for case in self.cases:
@@ -140,9 +143,11 @@ class Stage:
         fast = (ORIGIN, "shop") if case.gateway == "fast" else None
         text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c", fast)
         if case.gateway == "none":
-            text = gateways.without_check(text)
+            text = gateways.without(text, "gate")
         elif case.gateway in ("native", "native_cached"):
             text = gateways.with_jwt(text, self.jwks, ORIGIN, "shop", cached=case.gateway == "native_cached")
+        for part in case.without:
+            text = gateways.without(text, part)
         file = self.directory / f"{case.name}.envoy.yaml"
         file.write_text(text)
         command = [self.envoy, "--disable-hot-restart", "--concurrency", "1", "-l", "warning", "-c", file]
