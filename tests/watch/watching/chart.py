@@ -1,9 +1,7 @@
 """What the chart makes for Prometheus and Grafana, as `helm template` renders it."""
-import fcntl
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 
 import yaml
@@ -11,28 +9,17 @@ from demonstration.processes import Failure, dying_with_us
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "wechat-authz"
-TOOLS = ROOT / "target" / "tools"
-HELM = "4.2.3"
 RELEASE, NAMESPACE = "wechat-authz", "shop"
 MODES = ("inject", "gateway")
 
 
 def helm():
-    """The path of Helm, built by Go if need be."""
-    program = TOOLS / "helm"
-    if not program.is_file():
-        if shutil.which("go") is None:
-            raise Failure("there is neither target/tools/helm nor a Go to build it with")
-        TOOLS.mkdir(parents=True, exist_ok=True)
-        with open(TOOLS / "helm.lock", "w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not program.is_file():
-                print(f"building Helm {HELM}, once", flush=True)
-                command = ["go", "install", f"helm.sh/helm/v4/cmd/helm@v{HELM}"]
-                environment = {**os.environ, "GOBIN": str(TOOLS)}
-                if subprocess.run(command, cwd=TOOLS, env=environment, check=False).returncode != 0:
-                    raise Failure("go could not build Helm; its own words are above")
-    return program
+    """The path of Helm, built if need be."""
+    command = [ROOT / "tests" / "helm" / "get"]
+    get = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=dying_with_us(), check=False)
+    if get.returncode != 0:
+        raise Failure("there is no Helm; the reason is above")
+    return pathlib.Path(get.stdout.strip())
 
 
 class Rendered:
