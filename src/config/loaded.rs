@@ -133,7 +133,7 @@ impl Meaning {
                 return None;
             }
         };
-        let readable_by_all = is_readable_by_all(&whole);
+        let readable_by_all = is_readable_by_all(&whole) && !is_in_a_pods_volume(&whole);
         let secret = match std::str::from_utf8(&text) {
             Ok(text) => Secret::parse(text, least).map_err(|fault| match fault {
                 SecretFault::Empty => "found an empty file".to_owned(),
@@ -237,6 +237,12 @@ fn is_readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
+/// Whether kubelet has laid it out: behind a link that it changes at once. No other container sees it, and in a pod of an
+/// application's, whose groups are not ours to set, it must be readable for all of this one.
+fn is_in_a_pods_volume(path: &Path) -> bool {
+    path.parent().is_some_and(|directory| directory.join("..data").is_symlink())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +341,24 @@ mod tests {
             let mut meaning = meaning(directory.path(), vec![]);
             assert!(meaning.secret("apps[0].secret_file", "s", 16).is_some());
             assert_eq!(meaning.warnings().len(), warnings);
+        }
+    }
+
+    #[test]
+    fn a_secret_that_kubelet_mounted_is_none_for_everybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let version = directory.path().join("..2026_11_25");
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("s"), "0123456789abcdef").unwrap();
+        std::fs::set_permissions(version.join("s"), std::fs::Permissions::from_mode(0o444)).unwrap();
+        std::os::unix::fs::symlink("..data/s", directory.path().join("s")).unwrap();
+        for (link, warnings) in [("..other", 1), ("..data", 0)] {
+            std::os::unix::fs::symlink("..2026_11_25", directory.path().join(link)).unwrap();
+            // Under another name it is an ordinary directory's.
+            let secret = if link == "..data" { "s" } else { "..other/s" };
+            let mut meaning = meaning(directory.path(), vec![]);
+            assert!(meaning.secret("apps[0].secret_file", secret, 16).is_some());
+            assert_eq!(meaning.warnings().len(), warnings, "{link}");
         }
     }
 }
