@@ -135,6 +135,15 @@ annotations:
   "heap" (toString (mul (int64 $envoy.maxHeapMiB) 1048576))
   "connections" (toString (int64 $envoy.maxConnections)) -}}
 {{- $text := .chart.Files.Get "files/envoy.yaml" | required "the chart has no files/envoy.yaml" -}}
+{{- with $envoy.traces.collector -}}
+{{- $text = regexReplaceAll "(?m)^#</?traces>\n" $text "" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
+{{- $_ := set $fills "collector" (printf "{ address: %q, port_value: %s }" $host (regexFind "[0-9]+$" .)) -}}
+{{- $_ := set $fills "discovery" (ternary "STATIC" "STRICT_DNS" (regexMatch "^([0-9.]+|.*:.*)$" $host)) -}}
+{{- $_ := set $fills "traces" (toString $envoy.traces.percent) -}}
+{{- else -}}
+{{- $text = regexReplaceAll "(?ms)^#<traces>\n.*?^#</traces>\n" $text "" -}}
+{{- end -}}
 {{- range $name := keys $fills | sortAlpha -}}
 {{- $text = replace (printf "${%s}" $name) (get $fills $name) $text -}}
 {{- end -}}
