@@ -77,6 +77,9 @@ class Application(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
+    # As servers have it, not Python's five: a connection that finds no place comes a second later, when Envoy has given up.
+    request_queue_size = 128
+
     def handle_error(self, request, client_address):
         """A client that goes away in the middle is its own affair."""
         if not isinstance(sys.exc_info()[1], OSError):

@@ -129,7 +129,7 @@ class Walk:
 
     def silently(self):
         """(a) 小明 opens the application inside WeChat; the scope asks nothing (snsapi_base)"""
-        browser = Browser(WECHAT)
+        self.phone = browser = Browser(WECHAT)
         login = self.step(self.to_login(browser, SILENT, "/"))
         appid, scope = SILENT.official_account, SILENT.scope
         wechat = self.step(self.to_wechat(browser, SILENT, login, "oauth2/authorize", appid, scope))

@@ -1,0 +1,134 @@
+"""The node's network: one bridge, and for each pod a network of its own with an address on it."""
+import ctypes
+import itertools
+import os
+import socket
+import subprocess
+import threading
+import time
+
+from demonstration.processes import Failure
+
+NODE, LENGTH, BRIDGE = "10.88.0.1", 16, "pods"
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def command(*words):
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{' '.join(map(str, words))}: {done.stderr.strip()}")
+
+
+class Network:
+    """Of the node, in the namespace in which this process runs."""
+
+    def __init__(self):
+        self.numbers = itertools.count(2)
+        command("ip", "link", "set", "lo", "up")
+        command("ip", "link", "add", BRIDGE, "type", "bridge")
+        command("ip", "addr", "add", f"{NODE}/{LENGTH}", "dev", BRIDGE)
+        command("ip", "link", "set", BRIDGE, "up")
+
+    def sandbox(self):
+        return Sandbox(next(self.numbers))
+
+
+class Sandbox:
+    """A pod's network, held by a process that does nothing else, and the pod's address in it."""
+
+    def __init__(self, number):
+        self.address = f"10.88.{number >> 8}.{number & 255}"
+        self.pause = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+        self.path = f"/proc/{self.pause.pid}/ns/net"
+        deadline = time.monotonic() + 10
+        while os.readlink(self.path) == os.readlink("/proc/self/ns/net"):
+            if time.monotonic() > deadline or self.pause.poll() is not None:
+                raise Failure("a pod gets no network of its own")
+            time.sleep(0.01)
+        outside, inside = f"pod{number}", ["nsenter", f"--net={self.path}", "ip"]
+        command("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", self.pause.pid)
+        command("ip", "link", "set", outside, "master", BRIDGE, "up")
+        command(*inside, "addr", "add", f"{self.address}/{LENGTH}", "dev", "eth0")
+        command(*inside, "link", "set", "lo", "up")
+        command(*inside, "link", "set", "eth0", "up")
+        command(*inside, "route", "add", "default", "via", NODE)
+
+    def listener(self, port):
+        """A socket that listens on the pod's loopback, as another container of the pod would."""
+        made = []
+
+        def listen():
+            # Only this thread goes there; the socket stays where it was made.
+            with open(self.path, encoding="ascii") as there:
+                if libc.setns(there.fileno(), 0) == 0:
+                    made.append(socket.create_server(("127.0.0.1", port)))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        thread.join()
+        if not made:
+            raise Failure(f"nobody can listen at port {port} of a pod")
+        return made[0]
+
+    def end(self):
+        self.pause.kill()
+        self.pause.wait()
+
+
+class Relay:
+    """Hands connections of one listening socket on to where `target()` says: an address, or a socket's path."""
+
+    def __init__(self, listener, target):
+        self.listener, self.target = listener, target
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.hand_on, args=(near,), daemon=True).start()
+
+    def hand_on(self, near):
+        try:
+            far = connect(self.target())
+        except OSError:
+            near.close()
+            return
+        far.settimeout(None)
+        back = threading.Thread(target=pump, args=(far, near), daemon=True)
+        back.start()
+        pump(near, far)
+        back.join()
+        near.close()
+        far.close()
+
+    def close(self):
+        # Closing alone would leave the one who accepts asleep.
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+
+
+def connect(target):
+    if isinstance(target, tuple):
+        return socket.create_connection(target, timeout=10)
+    made = socket.socket(socket.AF_UNIX)
+    made.connect(target)
+    return made
+
+
+def pump(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        for one in (source, target):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass

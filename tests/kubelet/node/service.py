@@ -1,0 +1,136 @@
+"""A Service, and who comes through it: a balancer of the clients' own, as an Ingress controller has it."""
+import http.client
+import json
+import random
+import threading
+import time
+
+# How long it takes until all that send requests know that a pod ends.
+NOTICED = 1.0
+
+
+def leads_to(pod, target):
+    """The port of an EndpointSlice: containers first, then sidecars, as the endpoints' controller looks."""
+    if isinstance(target, int):
+        return target
+    for container in pod.main + pod.sidecars:
+        for port in container.spec.get("ports", []):
+            if port.get("name") == target and port.get("protocol", "TCP") == "TCP":
+                return port["containerPort"]
+    return None
+
+
+class Service:
+    """By its manifest: which pods, and which of their ports."""
+
+    def __init__(self, node, manifest):
+        self.node, self.name = node, manifest["metadata"]["name"]
+        self.selector = manifest["spec"]["selector"]
+        self.target = manifest["spec"]["ports"][0]["targetPort"]
+
+    def endpoints(self):
+        """Addresses of the pods that are ready, and of those of which it is not yet known that they end."""
+        found = []
+        for pod in self.node.pods:
+            if not self.selector.items() <= pod.metadata["labels"].items():
+                continue
+            ending = pod.terminating_since
+            if (ending is None and pod.is_ready()) or (ending is not None and time.monotonic() < ending + NOTICED):
+                port = leads_to(pod, self.target)
+                if port is not None:
+                    found.append((pod.sandbox.address, port))
+        return found
+
+    def choose(self):
+        """One of them."""
+        return random.choice(self.endpoints())
+
+
+class Load:
+    """Clients that keep their connections and ask again and again, each as the same person."""
+
+    PAUSE = 0.01
+
+    def __init__(self, service, host, cookie, subject, clients=8):
+        self.service, self.host, self.cookie, self.subject = service, host, cookie, subject
+        self.answered, self.closed, self.failures = 0, 0, []
+        self.counting, self.stopping = threading.Lock(), threading.Event()
+        self.threads = [threading.Thread(target=self.keep_asking, daemon=True) for _ in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self, connection, path):
+        """One request; what is wrong with its answer, and whether the connection goes on."""
+        headers = {"host": self.host, "accept": "application/json", "cookie": self.cookie}
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        text = response.read().decode("utf-8", "replace")
+        wrong = f"{response.status} {text[:200]}" if response.status != 200 else None
+        if not wrong:
+            seen = [value for name, value in json.loads(text)["headers"] if name == "x-wechat-subject"]
+            wrong = None if seen == [self.subject] else f"the application saw {seen} instead of {self.subject}"
+        return wrong, response.getheader("connection", "").lower() != "close"
+
+    def open(self):
+        connection = http.client.HTTPConnection(*self.service.choose(), timeout=15)
+        connection.connect()
+        # Or it would open another one by itself, unseen.
+        connection.auto_open = 0
+        return connection
+
+    def keep_asking(self):
+        connection = None
+        while not self.stopping.is_set():
+            if not self.service.endpoints() and connection is None:
+                # Nobody sends requests to a Service without pods.
+                return
+            goes_on = False
+            try:
+                connection = connection or self.open()
+                wrong, goes_on = self.ask(connection, "/api/orders")
+            except IndexError:
+                return
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                wrong = f"{type(error).__name__}: {error}"
+            with self.counting:
+                self.answered += wrong is None
+                self.closed += wrong is None and not goes_on
+                if wrong:
+                    self.failures.append(wrong)
+            if not goes_on:
+                if connection:
+                    connection.close()
+                connection = None
+            self.stopping.wait(self.PAUSE)
+        if connection:
+            connection.close()
+
+    def one(self, path):
+        """A single request beside the others, on a connection of its own; counted like them."""
+        connection = None
+        try:
+            connection = self.open()
+            wrong, _ = self.ask(connection, path)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+        finally:
+            if connection:
+                connection.close()
+        with self.counting:
+            self.answered += wrong is None
+            if wrong:
+                self.failures.append(f"{path}: {wrong}")
+
+    def beside(self, path):
+        thread = threading.Thread(target=self.one, args=(path,), daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def end(self):
+        self.stopping.set()
+        self.wait()
+
+    def wait(self):
+        """Until all clients have gone."""
+        for thread in self.threads:
+            thread.join(30)
