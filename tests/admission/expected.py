@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import yaml
+from endpoints import leads_to
 
 HERE = pathlib.Path(__file__).resolve().parent
 VALUES = HERE / "values.yaml"
@@ -78,18 +79,6 @@ SERVICES = (
 
 def ours(pod):
     return [c for c in pod["spec"].get("initContainers", []) if c["name"] in ("wechat-authz", "wechat-envoy")]
-
-
-def leads_to(pod, target):
-    """The port that an EndpointSlice gets: containers first, then native sidecars, as its controller looks."""
-    if isinstance(target, int):
-        return target
-    sidecars = [c for c in pod["spec"].get("initContainers", []) if c.get("restartPolicy") == "Always"]
-    for container in pod["spec"]["containers"] + sidecars:
-        for port in container.get("ports", []):
-            if port.get("name") == target and port.get("protocol", "TCP") == "TCP":
-                return port["containerPort"]
-    return None
 
 
 def expected_containers(original, way):
@@ -188,8 +177,8 @@ def injected_faults(original, pod, way):
         yield f"a text did not survive the literal: {greeting}"
     target = {"swap": "http", "named": "wechat-http", "service": 15006, "relocate": 8080}[way]
     envoy = 8080 if way == "relocate" else 15006
-    if leads_to(pod, target) != envoy:
-        yield f"a Service's endpoints lead to {leads_to(pod, target)}, not to Envoy"
+    if leads_to(pod["spec"], target) != envoy:
+        yield f"a Service's endpoints lead to {leads_to(pod["spec"], target)}, not to Envoy"
     args = two[1]["args"]
     cluster = yaml.safe_load(args[args.index("--config-yaml") + 1])["static_resources"]["clusters"][0]
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]

@@ -14,6 +14,7 @@ from demonstration.browser import DESKTOP, Browser
 from demonstration.processes import Failure, Troupe
 from demonstration.stage import READY_WITHIN, SILENT, answers
 from demonstration.walk import Unexpected, Walk
+from endpoints import leads_to
 
 from . import judging
 from .judging import OPS, asked, expect
@@ -21,7 +22,7 @@ from .manifests import WAYS, config_maps, created
 from .outside import Person
 from .pod import Node
 from .probes import Probe
-from .service import Load, Service, leads_to
+from .service import Load, Service
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 # The gateway of mode gateway, with an admin port beside each, and the application behind it.
@@ -85,7 +86,7 @@ class Scenes:
             for way, pod in pods.items():
                 pod.wait_until_ready()
                 judging.start(pod)
-                port = leads_to(pod, services[way].target)
+                port = leads_to(pod.spec, services[way].target)
                 wanted = 8080 if way in ("relocate", "loopback") else 15006
                 expect(port == wanted, f"{way}: the Service leads to {port}")
                 people[way] = self.log_in(pod.sandbox.address, port)

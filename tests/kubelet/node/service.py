@@ -5,19 +5,10 @@ import random
 import threading
 import time
 
+from endpoints import leads_to
+
 # How long it takes until all that send requests know that a pod ends.
 NOTICED = 1.0
-
-
-def leads_to(pod, target):
-    """The port of an EndpointSlice: containers first, then sidecars, as the endpoints' controller looks."""
-    if isinstance(target, int):
-        return target
-    for container in pod.main + pod.sidecars:
-        for port in container.spec.get("ports", []):
-            if port.get("name") == target and port.get("protocol", "TCP") == "TCP":
-                return port["containerPort"]
-    return None
 
 
 class Service:
@@ -36,7 +27,7 @@ class Service:
                 continue
             ending = pod.terminating_since
             if (ending is None and pod.is_ready()) or (ending is not None and time.monotonic() < ending + NOTICED):
-                port = leads_to(pod, self.target)
+                port = leads_to(pod.spec, self.target)
                 if port is not None:
                     found.append((pod.sandbox.address, port))
         return found
