@@ -121,6 +121,11 @@ pub enum Decision {
         /// Why.
         reason: Reason,
     },
+    /// A page of ours, which this door answers in-band: who holds the pages says what.
+    Page {
+        /// Why.
+        reason: Reason,
+    },
     /// No, and logging in would not help.
     Refuse {
         /// Why.
@@ -143,6 +148,7 @@ impl Decision {
             Self::Allow { reason, .. }
             | Self::Login { reason, .. }
             | Self::Renew { reason, .. }
+            | Self::Page { reason }
             | Self::Refuse { reason }
             | Self::Limited { reason, .. } => *reason,
         }
@@ -155,6 +161,7 @@ impl Decision {
             Self::Allow { .. } => "allow",
             Self::Login { .. } => "login",
             Self::Renew { .. } => "renew",
+            Self::Page { .. } => "page",
             Self::Refuse { .. } => "refuse",
             Self::Limited { .. } => "limited",
         }
@@ -260,6 +267,8 @@ reasons! {
     PreflightRefused = "preflight_refused",
     /// The pages' own prefix reached the check: its route must have the check disabled.
     PagesNotRouted = "pages_not_routed",
+    /// A page of ours, which the check door answers itself (`gateway.pages_in_band`).
+    PageInBand = "page_in_band",
     /// More checks than the limit from this address.
     TooManyChecks = "too_many_checks",
     /// More unseen tokens than the limit from this address.

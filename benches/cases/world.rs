@@ -10,7 +10,7 @@ use wechat_authz::check::{Flow, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
 use wechat_authz::decide::{Decider, Site};
 use wechat_authz::gateway::answer::Answer;
-use wechat_authz::gateway::{self, Envoy};
+use wechat_authz::gateway::{self, Checked, Envoy};
 use wechat_authz::limits::{self, Limits, Rate};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
@@ -63,6 +63,7 @@ impl World {
             policy: policy(rules),
             prefix: "/_wechat".into(),
             delivers_set_cookie: true,
+            pages_in_band: false,
             sessions: Arc::new(sessions),
             limits: Arc::new(Limits::new(&generous())),
         };
@@ -91,7 +92,10 @@ impl World {
     }
 
     pub fn check(&self, request: &Parts) -> Answer {
-        gateway::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW)
+        match gateway::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
+            Checked::Answer(answer) => answer,
+            Checked::Page => panic!("this world has no pages"),
+        }
     }
 
     fn settings(&self) -> &Settings {

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use wechat_authz::cookie;
 use wechat_authz::decide::Decider;
 use wechat_authz::gateway::answer::{Answer, IDENTITY};
-use wechat_authz::gateway::{self, envoy};
+use wechat_authz::gateway::{self, Checked, envoy};
 use wechat_authz::telemetry::Traces;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -26,7 +26,14 @@ pub fn holds(data: &[u8]) {
     let answer =
         |decider: &Decider| gateway::check(&request, PEER, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
     for (decider, mixed) in [(&world.strict, false), (&world.mixed, true)] {
-        let answer = answer(decider);
+        let answer = match answer(decider) {
+            Checked::Answer(answer) => answer,
+            Checked::Page => {
+                assert!(mixed, "a page at a door that has none");
+                is_a_page(world, &request);
+                continue;
+            }
+        };
         match answer.status().as_u16() {
             200 => passes(world, &request, &answer, mixed),
             302 | 401 | 403 | 429 => denied(world, &answer),
@@ -55,6 +62,18 @@ pub fn request(text: &[u8]) -> Option<Parts> {
 fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let at = line.iter().position(|byte| *byte == at)?;
     Some((&line[..at], &line[at + 1..]))
+}
+
+/// A page is one of ours: at a host of ours, below our prefix for whoever decodes the path once, and no tunnel.
+fn is_a_page(world: &World, request: &Parts) {
+    let path = decoded(request.uri.path().as_bytes());
+    let rest = path.strip_prefix(PREFIX.as_bytes()).expect("a page below the prefix");
+    assert!(rest.is_empty() || rest[0] == b'/', "a page beside the prefix: {:?}", request.uri.path());
+    assert!(!rest.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")), "a page that climbs out");
+    let host = envoy::host(request).to_ascii_lowercase();
+    let ours = |authority: &str| host.strip_prefix(authority).is_some_and(|port| matches!(port, "" | ":443" | ":80"));
+    assert!(world.apps.iter().any(|app| ours(app.origin.authority())), "a page at another host: {host}");
+    assert!(request.method != http::Method::CONNECT, "a tunnel is no page");
 }
 
 fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {

@@ -173,6 +173,8 @@ fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_
         policy,
         prefix: PREFIX.into(),
         delivers_set_cookie,
+        // Where no cookie comes through on success, pages often have no route either.
+        pages_in_band: !delivers_set_cookie,
         sessions: Arc::clone(sessions),
         limits: Arc::new(Limits::new(&limits)),
     }

@@ -237,11 +237,15 @@ pub struct Gateway {
     /// Whether a `Set-Cookie` on our 200 reaches the browser; default true. With false, sessions are renewed by a
     /// redirect.
     pub delivers_set_cookie: bool,
+    /// Whether the check door answers the pages, too, for a gateway that cannot route the prefix to `listen.pages`;
+    /// default false. No such answer is a 200, and the gateway must wait for a check as long as WeChat may take: 15
+    /// seconds.
+    pub pages_in_band: bool,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { client_address: "header:x-auth-client-ip".into(), delivers_set_cookie: true }
+        Self { client_address: "header:x-auth-client-ip".into(), delivers_set_cookie: true, pages_in_band: false }
     }
 }
 

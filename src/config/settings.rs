@@ -49,6 +49,8 @@ pub struct Settings {
     pub client_address: ClientAddress,
     /// Whether a `Set-Cookie` on an allow reaches the browser.
     pub delivers_set_cookie: bool,
+    /// Whether the check door answers the pages, too.
+    pub pages_in_band: bool,
     /// WeChat's hosts and bounds.
     pub wechat: wechat::Settings,
     /// How old a profile may be before it is asked for again.
@@ -167,6 +169,9 @@ impl Reader {
         let apps = self.apps(raw);
         let domain_proofs = self.domain_proofs(raw);
         let policy = self.policy(raw);
+        if raw.gateway.pages_in_band {
+            self.lost_in_band(raw);
+        }
         let limits = self.limits(&raw.limits);
         Some(Settings {
             listen: listen?,
@@ -184,6 +189,7 @@ impl Reader {
             profile_max_age: raw.wechat.profile_max_age.into(),
             client_address: client_address?,
             delivers_set_cookie: raw.gateway.delivers_set_cookie,
+            pages_in_band: raw.gateway.pages_in_band,
             wechat: wechat?,
             apps: apps?,
             domain_proofs: domain_proofs?,
@@ -485,6 +491,23 @@ impl Reader {
         Some(all)
     }
 
+    /// What needs a 200 cannot be had from a check, which means by it that the request may pass.
+    fn lost_in_band(&mut self, raw: &raw::Config) {
+        const FOUND: &str = "which is answered 200, and no page is with gateway.pages_in_band";
+        for (index, app) in raw.apps.iter().enumerate() {
+            let at = format!("apps[{index}]");
+            if let Some(name) = app.domain_proofs.first() {
+                let wanted =
+                    "remove it, let the application serve the file, and write a rule with access: public for it";
+                self.meaning.add(&format!("{at}.domain_proofs"), format!("found {name}, {FOUND}"), wanted);
+            }
+            if app.official_account.as_ref().is_some_and(|account| account.jssdk) {
+                let wanted = "write jssdk: false, or have the gateway route the prefix to listen.pages";
+                self.meaning.add(&format!("{at}.official_account.jssdk"), format!("found true, {FOUND}"), wanted);
+            }
+        }
+    }
+
     fn policy(&mut self, raw: &raw::Config) -> Option<Policy> {
         let hosts: Vec<String> = raw
             .apps
@@ -527,7 +550,7 @@ impl Reader {
         if let Some(PathMatch::Prefix(text)) = &path
             && (text == prefix || text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
         {
-            let wanted = "remove this rule: the pages are never checked, and the gateway must not send them here";
+            let wanted = "remove this rule: whoever asks for a page may have it";
             self.meaning.add(
                 &format!("{at}.path_prefix"),
                 format!("found `{text}`, which is below the pages' prefix"),
@@ -684,6 +707,28 @@ policy:
             GOOD.replace("  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }\npolicy", "policy");
         let faults = understood(&text).err().unwrap_or_default();
         assert!(faults.contains("apps[1]: found no way to log in"), "{faults}");
+    }
+
+    #[test]
+    fn what_only_a_200_could_say_is_a_fault_with_pages_in_band() {
+        let in_band = format!("gateway: {{ pages_in_band: true }}\n{GOOD}");
+        assert!(understood(&in_band).unwrap().pages_in_band && !understood(GOOD).unwrap().pages_in_band);
+        for (from, to, key) in [
+            (
+                "- name: blog\n",
+                "- name: blog\n  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt ]\n",
+                "apps[1].domain_proofs: found MP_verify_AbCdEfGh12345678.txt, which is answered 200",
+            ),
+            (
+                "oa.secret }",
+                "oa.secret, jssdk: true }",
+                "apps[0].official_account.jssdk: found true, which is answered",
+            ),
+        ] {
+            assert!(understood(&GOOD.replace(from, to)).is_ok(), "{to}");
+            let faults = understood(&in_band.replace(from, to)).err().unwrap_or_default();
+            assert!(faults.contains(key) && faults.lines().count() == 1, "{faults:?}");
+        }
     }
 
     #[test]

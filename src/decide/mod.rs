@@ -35,6 +35,8 @@ pub struct Decider {
     pub prefix: String,
     /// Whether a `Set-Cookie` on an allow reaches the browser.
     pub delivers_set_cookie: bool,
+    /// Whether the pages are answered at the check door, too.
+    pub pages_in_band: bool,
     /// Tokens and revocations.
     pub sessions: Arc<Sessions>,
     /// Budgets.
@@ -56,7 +58,11 @@ impl Decider {
             return Decision::Refuse { reason: Reason::AmbiguousPath };
         };
         if path.is_under(&self.prefix) {
-            return Decision::Refuse { reason: Reason::PagesNotRouted };
+            return if self.pages_in_band {
+                Decision::Page { reason: Reason::PageInBand }
+            } else {
+                Decision::Refuse { reason: Reason::PagesNotRouted }
+            };
         }
         let requirement = self.policy.requirement(&host, path, check.method);
         if let Some(other) = path.without_parameters()

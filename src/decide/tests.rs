@@ -77,6 +77,7 @@ fn fixture() -> Fixture {
         policy,
         prefix: "/_wechat".into(),
         delivers_set_cookie: true,
+        pages_in_band: false,
         sessions: Arc::new(sessions),
         limits: Arc::new(Limits::new(&limits)),
     };
@@ -105,6 +106,7 @@ fn word(decision: &Decision) -> &'static str {
         Decision::Allow { identity: Identity::Known(_), .. } => "known",
         Decision::Login { .. } => "login",
         Decision::Renew { .. } => "renew",
+        Decision::Page { .. } => "page",
         Decision::Refuse { .. } => "refuse",
         Decision::Limited { .. } => "limited",
     }
@@ -169,6 +171,44 @@ fn what_is_refused_whoever_asks() {
     for target in ["/_wechatx", "/static/a;v=1", "/%61lice", "/a?next=/static/../x"] {
         let decision = fixture.decider.decide(&check("SHOP.example.com:443", target, alice), NOW);
         assert!(matches!(decision, Decision::Allow { .. }), "{target}: {decision:?}");
+    }
+}
+
+#[test]
+fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
+    let mut fixture = fixture();
+    fixture.decider.pages_in_band = true;
+    let alice = Credential::Cookie(&fixture.alice.token);
+    for credential in [Credential::Absent, Credential::Conflict, alice] {
+        for target in
+            ["/_wechat", "/_wechat/", "/_wechat/callback?code=c&state=s", "/_wechat/logout", "/%5fwechat/login"]
+        {
+            for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::DELETE] {
+                let page = Check { method: &method, ..check(SHOP, target, credential) };
+                let decision = fixture.decider.decide(&page, NOW);
+                assert_eq!((word(&decision), decision.reason()), ("page", Reason::PageInBand), "{method} {target}");
+            }
+        }
+        for (host, target, reason) in [
+            ("other.example.com", "/_wechat/login", Reason::UnknownHost),
+            (SHOP, "/_wechat/../alice", Reason::AmbiguousPath),
+            (SHOP, "/static/../_wechat/login", Reason::AmbiguousPath),
+            (SHOP, "/_wechat/..%2falice", Reason::AmbiguousPath),
+            (SHOP, "//_wechat/login", Reason::AmbiguousPath),
+            (SHOP, "/_wechat;x/login", Reason::AmbiguousPath),
+        ] {
+            let decision = fixture.decider.decide(&check(host, target, credential), NOW);
+            assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
+        }
+        let tunnel = Check { method: &Method::CONNECT, ..check(SHOP, "/_wechat/login", credential) };
+        assert_eq!(fixture.decider.decide(&tunnel, NOW).reason(), Reason::ConnectRefused);
+    }
+    // What is no page is decided as ever.
+    for (target, decided) in
+        [("/_wechatx", "login"), ("/MP_verify_AbCdEfGh12345678.txt", "login"), ("/static", "anonymous")]
+    {
+        let decision = fixture.decider.decide(&check(SHOP, target, Credential::Absent), NOW);
+        assert_eq!(word(&decision), decided, "{target}");
     }
 }
 

@@ -47,11 +47,12 @@ pub fn identify(headers: &mut HeaderMap, identity: &Identity) {
     }
 }
 
-/// What a client that may not pass is told, in the form it can use. None for an allow, which has no body.
+/// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
+/// which says it itself.
 #[must_use]
 pub fn refusal(decision: &Decision, wants: Wants, language: Language) -> Option<Answer> {
     match decision {
-        Decision::Allow { .. } => None,
+        Decision::Allow { .. } | Decision::Page { .. } => None,
         Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == Wants::Page => {
             Some(redirect(location))
         }

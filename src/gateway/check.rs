@@ -13,9 +13,19 @@ use http::request::Parts;
 use std::net::IpAddr;
 use std::time::Instant;
 
+/// How a check ended.
+#[derive(Debug)]
+#[must_use]
+pub enum Checked {
+    /// With this answer.
+    Answer(Answer),
+    /// With nothing yet: a page of ours is asked for in-band, and no gateway knows the pages. Whoever does answers, by
+    /// [`in_band`](super::in_band).
+    Page,
+}
+
 /// Answers one check at `now`: the whole hot path on one screen, and the one place where its outcome is counted, logged
 /// and traced.
-#[must_use]
 pub fn check(
     request: &Parts,
     peer: IpAddr,
@@ -24,30 +34,34 @@ pub fn check(
     metrics: &Metrics,
     traces: &Traces,
     now: Timestamp,
-) -> Answer {
+) -> Checked {
     let started = Instant::now();
     let _asked = Asked(&request.headers);
     let span = traces.request(&request.headers, || "check".into());
     let check = envoy.read(request, peer);
     let decision = decider.decide(&check, now);
-    let answer = match &decision {
-        Decision::Allow { .. } => envoy.write(&decision, &check, Language::Chinese),
+    let checked = match &decision {
+        Decision::Allow { .. } => Checked::Answer(envoy.write(&decision, &check, Language::Chinese)),
+        Decision::Page { .. } => Checked::Page,
         _ => {
             note(&request.headers, &span, &check, &decision, metrics, now);
-            envoy.write(&decision, &check, Language::negotiate(&request.headers))
+            Checked::Answer(envoy.write(&decision, &check, Language::negotiate(&request.headers)))
         }
     };
     metrics.check(&decision, started.elapsed());
     if span.is_traced() {
-        tell(&span, &check, &decision, &answer);
+        tell(&span, &check, &decision, &checked);
     }
-    answer
+    checked
 }
 
 /// What a span says of a check: never where it leads, which is the gateway's to say.
 #[cold]
-fn tell(span: &Span, check: &Check, decision: &Decision, answer: &Answer) {
-    span.answered(check.method, answer.status());
+fn tell(span: &Span, check: &Check, decision: &Decision, checked: &Checked) {
+    // A page has a span of its own.
+    if let Checked::Answer(answer) = checked {
+        span.answered(check.method, answer.status());
+    }
     span.note("wechat_authz.decision", decision.as_str());
     span.note("wechat_authz.reason", decision.reason().as_str());
 }
@@ -69,7 +83,7 @@ impl Drop for Asked<'_> {
 fn note(headers: &HeaderMap, span: &Span, check: &Check, decision: &Decision, metrics: &Metrics, now: Timestamp) {
     let reason = decision.reason().as_str();
     match decision {
-        Decision::Allow { .. } => {}
+        Decision::Allow { .. } | Decision::Page { .. } => {}
         Decision::Login { .. } | Decision::Renew { .. } => {
             if tracing::enabled!(tracing::Level::DEBUG) {
                 let ids = RequestIds::of(headers);

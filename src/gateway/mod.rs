@@ -7,8 +7,9 @@ pub mod answer;
 mod check;
 pub mod client_address;
 pub mod envoy;
+pub mod in_band;
 pub mod wants;
 
-pub use check::check;
+pub use check::{Checked, check};
 pub use client_address::ClientAddress;
 pub use envoy::Envoy;

@@ -105,6 +105,12 @@ impl Pages {
         PAGES.iter().find(|page| name == Some(page)).copied().unwrap_or("other")
     }
 
+    /// Whether the page at `path` answers scripts alone: there is nothing on it to look at and nowhere to go from it.
+    #[must_use]
+    pub fn is_for_scripts(&self, path: &str) -> bool {
+        matches!(self.page(path), "session" | "jwks.json" | "jssdk")
+    }
+
     async fn routed(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let language = Language::negotiate(&request.headers);
         let host = authority(gateway::envoy::host(request));

@@ -232,7 +232,7 @@ pub struct Metrics {
     pub traces: TraceMeter,
 }
 
-const DECISIONS: [&str; 5] = ["allow", "login", "renew", "refuse", "limited"];
+const DECISIONS: [&str; 6] = ["allow", "login", "renew", "refuse", "limited", "page"];
 
 fn decision_index(decision: &Decision) -> usize {
     match decision {
@@ -241,6 +241,7 @@ fn decision_index(decision: &Decision) -> usize {
         Decision::Renew { .. } => 2,
         Decision::Refuse { .. } => 3,
         Decision::Limited { .. } => 4,
+        Decision::Page { .. } => 5,
     }
 }
 
@@ -249,6 +250,7 @@ fn usual_decision(reason: Reason) -> &'static str {
     match reason {
         Reason::PublicPath | Reason::AnonymousAllowed | Reason::SessionValid | Reason::SessionRenewed => "allow",
         Reason::SessionNeedsRenewal => "renew",
+        Reason::PageInBand => "page",
         Reason::NoSession
         | Reason::ConflictingCredentials
         | Reason::TokenMalformed

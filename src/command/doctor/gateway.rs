@@ -182,8 +182,40 @@ impl Live<'_> {
         Finding::ok(about, "a stranger's script gets 401 and the login's address")
     }
 
+    /// Whether this is what the check door says of the keys, where it answers the pages.
+    fn is_in_band(answer: &Answer) -> bool {
+        let reason = answer.json().as_ref().and_then(|told| told.pointer("/data/reason")).cloned();
+        answer.status == StatusCode::FORBIDDEN && reason == Some("page_in_band".into())
+    }
+
+    /// Whether the keys' page was reached, in-band where that is how it is reached.
+    fn has_reached(&self, answer: &Answer) -> bool {
+        if self.settings.pages_in_band { Self::is_in_band(answer) } else { answer.status == StatusCode::OK }
+    }
+
+    /// In-band, the one page that says so.
+    async fn in_band(&self) -> Finding {
+        let about = "gateway: prefix";
+        let cure =
+            "let the gateway ask the check about the prefix, too, or route it and set gateway.pages_in_band: false";
+        match self.ask(Method::GET, &self.ours("jwks.json"), &[]).await {
+            Err(why) => Finding::fail(about, format!("no answer: {why}"), cure),
+            Ok(answer) if Self::is_in_band(&answer) => {
+                Finding::ok(about, "leads to the check door, which has the pages")
+            }
+            Ok(answer) => {
+                let found =
+                    format!("{}/jwks.json gets {}, not from the check door", self.settings.prefix, answer.status);
+                Finding::fail(about, found, cure)
+            }
+        }
+    }
+
     /// The keys, which only the pages door has: shows that the prefix leads there, unchecked.
     async fn keys(&self) -> Finding {
+        if self.settings.pages_in_band {
+            return self.in_band().await;
+        }
         let about = "gateway: prefix";
         let route =
             format!("route {}/ to listen.pages, whole segments, with the check off there", self.settings.prefix);
@@ -269,7 +301,7 @@ impl Live<'_> {
         let about = "gateway: cookies";
         let cookie = format!("other={}", "a".repeat(7_000));
         match self.ask(Method::GET, &self.ours("jwks.json"), &[("cookie", &cookie)]).await {
-            Ok(answer) if answer.status == StatusCode::OK => Finding::ok(about, "7 KiB of cookies pass"),
+            Ok(answer) if self.has_reached(&answer) => Finding::ok(about, "7 KiB of cookies pass"),
             Ok(answer) => {
                 let cure = "raise the gateway's limit of request headers to 16 KiB";
                 Finding::warn(about, format!("7 KiB of cookies get {}", answer.status), cure)

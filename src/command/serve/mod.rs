@@ -4,6 +4,7 @@
 //! they answer while the others are busy.
 
 mod beside;
+mod in_band;
 mod upkeep;
 mod world;
 
@@ -12,8 +13,8 @@ use crate::clock;
 use crate::command::check_config::CONFIGURATION_FAULT;
 use crate::config;
 use crate::config::settings::{self, Settings};
-use crate::gateway;
 use crate::gateway::answer::Answer;
+use crate::gateway::{self, Checked};
 use crate::login::Memory;
 use crate::seal::Sealer;
 use crate::server::{BindFault, Budget, Door, Drain};
@@ -28,8 +29,10 @@ use crate::telemetry::{self, Metrics, Traces, traces};
 use crate::wechat;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use beside::Beside;
+use futures_util::future::{BoxFuture, Either, FutureExt as _};
 use http::Request;
 use hyper::body::Incoming;
+use in_band::InBand;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -110,7 +113,9 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
         });
         parts.sharing.first_look(FIRST_LOOK).await;
         let files = open_files();
-        let check = Door::bind(&settings.listen.check, Budget::check().at_most(files / 10 * 6)).await?;
+        let checks = Budget::check().at_most(files / 10 * 6);
+        let check = Door::bind(&settings.listen.check, checks).await?;
+        let in_band = InBand::new(checks.connections, Arc::clone(&parts.metrics));
         let pages = Door::bind(&settings.listen.pages, Budget::pages().at_most(files / 10 * 2)).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
@@ -118,7 +123,7 @@ fn serve(file: &Path) -> Result<(), ServeFault> {
             instance = parts.registry.instance(), "serving"
         );
         let doors = [
-            parts.open(check, "check", check_handler(&world, &parts), &drain, gateway::envoy::denied),
+            parts.open(check, "check", check_handler(&world, &parts, in_band), &drain, gateway::envoy::denied),
             parts.open(pages, "pages", pages_handler(&world), &drain, crate::pages::broken),
         ];
         let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
@@ -296,17 +301,25 @@ impl Parts {
     }
 }
 
-/// The hot path: no wait, no lock held, the world as it is now.
+/// The hot path: no wait, no lock held, the world as it is now. Only a page that is asked for in-band has to be waited
+/// for.
 fn check_handler(
     world: &Arc<ArcSwap<World>>,
     parts: &Arc<Parts>,
-) -> impl Fn(Request<Incoming>, IpAddr) -> std::future::Ready<Answer> + Send + Sync + 'static {
+    in_band: InBand,
+) -> impl Fn(Request<Incoming>, IpAddr) -> Either<std::future::Ready<Answer>, BoxFuture<'static, Answer>>
++ Send
++ Sync
++ 'static {
     let (world, metrics, traces) = (Arc::clone(world), Arc::clone(&parts.metrics), parts.traces.clone());
     move |request, peer| {
         let (request, _) = request.into_parts();
-        let world = world.load();
         let now = clock::now();
-        std::future::ready(gateway::check(&request, peer, &world.envoy, &world.decider, &metrics, &traces, now))
+        let current = world.load();
+        match gateway::check(&request, peer, &current.envoy, &current.decider, &metrics, &traces, now) {
+            Checked::Answer(answer) => Either::Left(std::future::ready(answer)),
+            Checked::Page => Either::Right(in_band.answer(Arc::clone(&current), request, peer, now).boxed()),
+        }
     }
 }
 

@@ -12,12 +12,15 @@ use crate::login::shared::Shared;
 use crate::pages::Pages;
 use crate::wechat::{self, Central, central};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a configuration makes; replaced whole when it changes.
 pub(super) struct World {
     pub envoy: Envoy,
     pub decider: Decider,
     pub pages: Pages,
+    /// The longest that WeChat may keep a page waiting.
+    pub longest_login: Duration,
     pub limits: Arc<Limits>,
     pub client: Arc<wechat::Client>,
     central: Arc<Central>,
@@ -62,6 +65,7 @@ impl World {
             policy: settings.policy.clone(),
             prefix: settings.prefix.clone(),
             delivers_set_cookie: settings.delivers_set_cookie,
+            pages_in_band: settings.pages_in_band,
             sessions: Arc::clone(&parts.sessions),
             limits: Arc::clone(&limits),
         };
@@ -102,6 +106,7 @@ impl World {
             envoy,
             decider,
             pages,
+            longest_login,
             limits,
             client,
             central,
