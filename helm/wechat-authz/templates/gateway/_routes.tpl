@@ -11,6 +11,31 @@
 {{- $proofs | uniq | sortAlpha | toJson -}}
 {{- end }}
 
+{{- /* "yes" where the check door answers the pages, too, because no route leads to them. */ -}}
+{{- define "wechat-authz.inBand" -}}
+{{- if dig "pages_in_band" false (.Values.config.gateway | default dict) }}yes{{ end -}}
+{{- end }}
+
+{{- /* How long the gateway waits for a check. In-band, longer than wechat-authz waits for WeChat: it answers with a page then. */ -}}
+{{- define "wechat-authz.checkTimeout" -}}
+{{- if include "wechat-authz.inBand" . }}15s{{ else }}500ms{{ end -}}
+{{- end }}
+
+{{- /* What the check needs of a request, exact names only: x-envoy-* would steer the check itself. In-band, also what tells
+where a request for a page comes from. */ -}}
+{{- define "wechat-authz.headersToCheck" -}}
+{{- $headers := list "cookie" "authorization" "user-agent" "accept" "accept-language" "content-type" "origin" "access-control-request-method" "x-requested-with" "sec-fetch-mode" "sec-websocket-version" "sec-websocket-key" "x-request-id" "traceparent" "tracestate" "x-forwarded-for" -}}
+{{- if include "wechat-authz.inBand" . -}}{{- $headers = concat $headers (list "sec-fetch-site" "referer") -}}{{- end -}}
+{{- toJson $headers -}}
+{{- end }}
+
+{{- /* What browsers need of an answer that lets nothing pass; location and www-authenticate come by themselves. */ -}}
+{{- define "wechat-authz.headersOnDenial" -}}
+{{- $headers := list "set-cookie" "content-type" "content-language" "content-security-policy" "cross-origin-opener-policy" "referrer-policy" "x-content-type-options" "cache-control" "vary" "retry-after" -}}
+{{- if include "wechat-authz.inBand" . -}}{{- $headers = append $headers "allow" -}}{{- end -}}
+{{- toJson $headers -}}
+{{- end }}
+
 {{- define "wechat-authz.identityHeaders" -}}
 ["x-wechat-subject", "x-wechat-openid", "x-wechat-unionid", "x-wechat-appid", "x-wechat-flow", "x-wechat-session", "x-wechat-nickname", "x-wechat-avatar"]
 {{- end }}
