@@ -880,16 +880,7 @@ async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form() {
 async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
     let (stack, mut browser) = with_rules().await;
     let before = stack.upstream.count();
-    stack.signal("STOP");
-    // The signal is on its way when it is sent; a thread in the middle of an answer ends it first.
-    let tasks = format!("/proc/{}/task", stack.authz_pid());
-    let stopped = |task: std::fs::DirEntry| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
-        stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
-    };
-    while !std::fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap())) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    stack.stop_authz().await;
     let begun = Instant::now();
     let (page, public) =
         tokio::join!(async { to_be_asked_about(&stack, &browser).get(&stack.url("/orders")).await }, async {

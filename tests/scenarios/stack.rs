@@ -63,6 +63,8 @@ pub struct Plan {
     pub environment: Vec<(&'static str, String)>,
     /// More arguments for `envoy/render`.
     pub render: Vec<String>,
+    /// Envoy's whole configuration, instead of one of the shipped ones.
+    pub derived: Option<Derived>,
     /// Changes the simulator before it starts.
     pub simulator: fn(&mut Options),
 }
@@ -85,9 +87,27 @@ impl Default for Plan {
             files: None,
             environment: Vec::new(),
             render: Vec::new(),
+            derived: None,
             simulator: |_| (),
         }
     }
+}
+
+/// Writes an Envoy's configuration for its place in a stack.
+pub type Derived = Box<dyn Fn(&Doors) -> String + Send + Sync>;
+
+/// Whom an Envoy has around it.
+pub struct Doors {
+    /// Where it listens.
+    pub edge: SocketAddr,
+    /// Its own admin port.
+    pub admin: SocketAddr,
+    /// The application.
+    pub app: SocketAddr,
+    /// The check door, on TCP.
+    pub check: SocketAddr,
+    /// The pages door.
+    pub pages: SocketAddr,
 }
 
 pub struct Stack {
@@ -321,8 +341,8 @@ impl Stack {
         edge
     }
 
-    async fn envoy_at(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> Child {
-        let log = self.directory.path().join("envoy.log");
+    /// One of the shipped configurations, for this stack.
+    fn shipped(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> String {
         let mut render = Command::new(root().join("envoy/render"));
         render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
         render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.port().to_string()]);
@@ -349,6 +369,18 @@ impl Stack {
             assert!(text.contains(from), "Envoy's configuration has no {from:?}");
             text = text.replace(from, &to.replace("EDGE_PORT", &self.edge.port().to_string()));
         }
+        text
+    }
+
+    async fn envoy_at(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> Child {
+        let log = self.directory.path().join("envoy.log");
+        let text = match &self.plan.derived {
+            Some(derived) => {
+                let check = self.check.parse().unwrap();
+                derived(&Doors { edge, admin, app: self.upstream.address, check, pages: self.pages })
+            }
+            None => self.shipped(edge, admin, fast),
+        };
         let file = self.directory.path().join(format!("envoy-{}.yaml", edge.port()));
         std::fs::write(&file, text).unwrap();
         let envoy = root().join("target/envoy/1.40.0/envoy");
@@ -397,6 +429,20 @@ impl Stack {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.authz_pid().to_string()]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Has wechat-authz stand still, until the signal `CONT`.
+    pub async fn stop_authz(&self) {
+        self.signal("STOP");
+        // The signal is on its way when it is sent; a thread in the middle of an answer ends it first.
+        let tasks = format!("/proc/{}/task", self.authz_pid());
+        let stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+            stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap())) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Sends Envoy a signal by name.

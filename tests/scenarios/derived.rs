@@ -1,0 +1,394 @@
+//! What Istio and Envoy Gateway make of the chart's objects, as far as the check is concerned (contract §6.1 and §6.2).
+//!
+//! Header lists, time-outs, statuses, routes and what is stripped are read from the objects that the chart renders for a
+//! scenario of its `ci/`, and written down as each control plane writes them: with its own defaults, and without what it
+//! does not expose (several `Cookie` lines joined by commas, no retry, no rules about what an answer may change). A field
+//! that is not known here is an error: nobody can say what a control plane would make of it.
+
+#![allow(dead_code)] // each scenario file uses its part
+
+use super::stack::{Doors, Plan, root};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::OnceLock;
+
+pub const ISTIO: &str = "gateway-istio";
+pub const ISTIO_IN_BAND: &str = "gateway-istio-in-band";
+pub const ENVOY_GATEWAY: &str = "gateway-envoy-gateway";
+pub const ENVOY_GATEWAY_IN_BAND: &str = "gateway-envoy-gateway-in-band";
+
+const MANAGER: &str =
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const EXT_AUTHZ: &str = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
+const EARLY_MUTATION: &str =
+    "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
+
+/// A stack whose Envoy is what this scenario's control plane would configure, and whose program has the settings of the
+/// chart for that gateway.
+pub fn behind(scenario: &'static str, plan: Plan) -> Plan {
+    let gateway = &rendered(scenario)["configuration"]["gateway"];
+    assert!(gateway.is_object(), "the chart says nothing of the gateway: {}", rendered(scenario)["configuration"]);
+    let derived = move |doors: &Doors| envoy(scenario, doors).to_string();
+    Plan { more: format!("gateway: {gateway}\n{}", plan.more), derived: Some(Box::new(derived)), ..plan }
+}
+
+/// What the chart renders for a scenario: `objects`, the `provider` that its notes print, our own `configuration`.
+pub fn rendered(scenario: &str) -> &'static Value {
+    static RENDERED: OnceLock<Value> = OnceLock::new();
+    let all = RENDERED.get_or_init(|| {
+        let mut show = Command::new(root().join("tests/helm/run"));
+        for scenario in [ISTIO, ISTIO_IN_BAND, ENVOY_GATEWAY, ENVOY_GATEWAY_IN_BAND] {
+            show.args(["--show", scenario]);
+        }
+        let output = show.output().unwrap();
+        assert!(output.status.success(), "the chart is not rendered: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    });
+    &all[scenario]
+}
+
+/// The one object of this kind.
+pub fn object<'a>(scenario: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut found = scenario["objects"].as_array().unwrap().iter().filter(|one| one["kind"] == kind);
+    let one = found.next();
+    assert!(found.next().is_none(), "more than one {kind}");
+    one
+}
+
+/// The whole configuration of an Envoy.
+fn envoy(scenario: &str, doors: &Doors) -> Value {
+    let scenario = rendered(scenario);
+    let manager = if scenario["provider"].is_null() { envoy_gateway(scenario) } else { istio(scenario) };
+    let cluster = |name: &str, address, protocol: Value| {
+        let endpoint = json!({ "endpoint": { "address": socket(address) } });
+        let protocol = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": protocol,
+        } });
+        json!({
+            "name": name, "type": "STATIC", "connect_timeout": "10s", "typed_extension_protocol_options": protocol,
+            "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [endpoint] }] },
+        })
+    };
+    let http_1 = || json!({ "http_protocol_options": {} });
+    json!({
+        "admin": { "address": socket(doors.admin) },
+        "static_resources": {
+            "listeners": [{
+                "name": "edge", "address": socket(doors.edge),
+                "filter_chains": [{ "filters": [{
+                    "name": "envoy.filters.network.http_connection_manager", "typed_config": manager,
+                }] }],
+            }],
+            "clusters": [
+                cluster("app", doors.app, http_1()),
+                cluster("check", doors.check, check_protocol(scenario)),
+                cluster("pages", doors.pages, http_1()),
+            ],
+        },
+    })
+}
+
+fn socket(address: std::net::SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}
+
+/// As the Service names the check's port.
+fn check_protocol(scenario: &Value) -> Value {
+    let services = scenario["objects"].as_array().unwrap().iter().filter(|one| one["kind"] == "Service");
+    let mut ports = services.flat_map(|service| service["spec"]["ports"].as_array().unwrap());
+    let port = ports.find(|port| port["name"] == "check").unwrap();
+    assert_eq!(port["port"], 9100, "what both policies name");
+    match text(&port["appProtocol"]) {
+        "http" => json!({ "http_protocol_options": {} }),
+        "kubernetes.io/h2c" => json!({ "http2_protocol_options": {} }),
+        other => panic!("{other} is no protocol that is known here"),
+    }
+}
+
+/// Istio: `envoyExtAuthzHttp`, an AuthorizationPolicy with action CUSTOM, and an EnvoyFilter's patch.
+fn istio(scenario: &Value) -> Value {
+    let provider = Known::of(&scenario["provider"]);
+    let name = provider.take("name");
+    let http = Known::of(provider.take("envoyExtAuthzHttp"));
+    let mut filters = Vec::new();
+    let policy = object(scenario, "AuthorizationPolicy").unwrap();
+    let spec = Known::of(&policy["spec"]);
+    assert!(spec.take("selector").is_object() && spec.take("action") == "CUSTOM");
+    assert_eq!(spec.take("provider"), &json!({ "name": name }), "the provider that the notes print");
+    // CUSTOM becomes shadow rules of the RBAC filter; the check is asked where one of them matches.
+    let policies: Map<String, Value> = spec
+        .take("rules")
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| {
+            let permissions = permissions(&Known::of(rule));
+            let name = format!("istio-ext-authz-ns[shop]-policy[wechat-authz]-rule[{index}]");
+            (name, json!({ "permissions": permissions, "principals": [{ "any": true }] }))
+        })
+        .collect();
+    spec.end();
+    filters.push(json!({ "name": "envoy.filters.http.rbac", "typed_config": {
+        "@type": RBAC, "shadow_rules": { "action": "DENY", "policies": policies },
+        "shadow_rules_stat_prefix": "istio_ext_authz_",
+    } }));
+    assert_eq!(http.take("port"), 9100);
+    let service = text(http.take("service")).to_owned();
+    let mut check = json!({
+        "@type": EXT_AUTHZ, "transport_api_version": "V3",
+        "failure_mode_allow": http.take("failOpen").as_bool().unwrap_or(false),
+        "filter_enabled_metadata": {
+            "filter": "envoy.filters.http.rbac",
+            "path": [{ "key": "istio_ext_authz_shadow_effective_policy_id" }],
+            "value": { "string_match": { "prefix": "istio-ext-authz" } },
+        },
+        "http_service": { "server_uri": {
+            "uri": format!("http://{service}"), "cluster": "check",
+            "timeout": http.take("timeout").as_str().unwrap_or("600s"),
+        } },
+    });
+    if let Some(status) = http.take("statusOnError").as_str() {
+        check["status_on_error"] = json!({ "code": status.parse::<u16>().unwrap() });
+    }
+    for (field, place) in [
+        ("includeRequestHeadersInCheck", "/allowed_headers"),
+        ("headersToUpstreamOnAllow", "/http_service/authorization_response/allowed_upstream_headers"),
+        ("headersToDownstreamOnDeny", "/http_service/authorization_response/allowed_client_headers"),
+        ("headersToDownstreamOnAllow", "/http_service/authorization_response/allowed_client_headers_on_success"),
+    ] {
+        let names = http.take(field);
+        if !names.is_null() {
+            let names = texts(names);
+            put(&mut check, place, json!({ "patterns": names.iter().map(|name| pattern(name)).collect::<Vec<_>>() }));
+        }
+    }
+    http.end();
+    provider.end();
+    filters.push(json!({ "name": "envoy.filters.http.ext_authz", "typed_config": check }));
+    filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }));
+    // A gateway of Istio's is an edge; before an application's own pods stands a sidecar, which believes what came.
+    let edge = policy["spec"]["selector"]["matchLabels"]["istio"] == "ingressgateway";
+    let routes = [pages(scenario), vec![app("/", None)]].concat();
+    let mut manager = json!({
+        "@type": MANAGER, "stat_prefix": "istio", "server_name": "istio-envoy", "use_remote_address": edge,
+        // BASE, which is Istio's default: slashes are neither merged nor decoded.
+        "normalize_path": true, "merge_slashes": false, "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+        "upgrade_configs": [{ "upgrade_type": "websocket" }],
+        "http_filters": filters,
+        "route_config": { "virtual_hosts": [{
+            "name": "all", "domains": ["*"], "routes": routes,
+        }] },
+    });
+    if let Some(filter) = object(scenario, "EnvoyFilter") {
+        let spec = Known::of(&filter["spec"]);
+        assert_eq!(spec.take("workloadSelector")["labels"], policy["spec"]["selector"]["matchLabels"]);
+        for patch in spec.take("configPatches").as_array().unwrap() {
+            assert_eq!(patch["applyTo"], "NETWORK_FILTER");
+            assert_eq!(
+                patch["match"]["listener"]["filterChain"]["filter"]["name"],
+                "envoy.filters.network.http_connection_manager"
+            );
+            assert_eq!(patch["patch"]["operation"], "MERGE");
+            merge(&mut manager, &patch["patch"]["value"]["typed_config"]);
+        }
+        spec.end();
+    }
+    manager
+}
+
+/// What a rule of an AuthorizationPolicy is about: everything, or all paths but some.
+fn permissions(rule: &Known) -> Vec<Value> {
+    let to = rule.take("to");
+    rule.end();
+    let Some(to) = to.as_array() else { return vec![json!({ "any": true })] };
+    to.iter()
+        .map(|to| {
+            let operation = Known::of(&to["operation"]);
+            let paths = texts(operation.take("notPaths"));
+            operation.end();
+            let paths: Vec<Value> = paths.iter().map(|path| json!({ "url_path": { "path": pattern(path) } })).collect();
+            json!({ "and_rules": { "rules": [{ "not_rule": { "or_rules": { "rules": paths } } }] } })
+        })
+        .collect()
+}
+
+/// Envoy Gateway: a SecurityPolicy's `extAuth` for the routes that it names, and a ClientTrafficPolicy.
+fn envoy_gateway(scenario: &Value) -> Value {
+    let policy = object(scenario, "SecurityPolicy").unwrap();
+    let auth = Known::of(&policy["spec"]["extAuth"]);
+    let http = Known::of(auth.take("http"));
+    let backends = http.take("backendRefs").as_array().unwrap();
+    assert_eq!((backends.len(), &backends[0]["port"]), (1, &json!(9100)));
+    let exact = |names: &Value| {
+        let patterns = texts(names).into_iter().map(|name| json!({ "exact": name, "ignore_case": true }));
+        json!({ "patterns": patterns.collect::<Vec<_>>() })
+    };
+    let filter = "envoy.filters.http.ext_authz/securitypolicy/shop/wechat-authz";
+    let check = json!({ "name": filter, "disabled": true, "typed_config": {
+        "@type": EXT_AUTHZ, "transport_api_version": "V3",
+        "failure_mode_allow": auth.take("failOpen").as_bool().unwrap_or(false),
+        "allowed_headers": exact(auth.take("headersToExtAuth")),
+        "http_service": {
+            "server_uri": {
+                "uri": "http://wechat-authz.shop:9100", "cluster": "check",
+                "timeout": seconds(auth.take("timeout").as_str().unwrap_or("10s")),
+            },
+            "authorization_response": { "allowed_upstream_headers": exact(http.take("headersToBackend")) },
+        },
+    } });
+    http.end();
+    auth.end();
+    let enabled =
+        json!({ filter: { "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} } });
+    let routes = policy["spec"]["targetRefs"].as_array().unwrap();
+    assert!(routes.iter().all(|target| target["kind"] == "HTTPRoute" && target["name"] == "blog"), "{routes:?}");
+    // One route more, which nobody has named: requests there are not checked.
+    let routes = [pages(scenario), vec![app("/unchecked", None), app("/", Some(enabled))]].concat();
+    let mut manager = json!({
+        "@type": MANAGER, "stat_prefix": "http-8080", "use_remote_address": true,
+        "normalize_path": true, "merge_slashes": true, "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+        "server_header_transformation": "PASS_THROUGH",
+        "common_http_protocol_options": { "headers_with_underscores_action": "REJECT_REQUEST" },
+        "http_filters": [
+            check,
+            { "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true } },
+        ],
+        "route_config": { "virtual_hosts": [{
+            "name": "all", "domains": ["*"], "routes": routes,
+        }] },
+    });
+    if let Some(traffic) = object(scenario, "ClientTrafficPolicy") {
+        let spec = Known::of(&traffic["spec"]);
+        spec.take("targetRefs");
+        let path = Known::of(spec.take("path"));
+        manager["merge_slashes"] = json!(!path.take("disableMergeSlashes").as_bool().unwrap());
+        manager["path_with_escaped_slashes_action"] = match text(path.take("escapedSlashesAction")) {
+            "RejectRequest" => "REJECT_REQUEST".into(),
+            other => panic!("{other} is not known here"),
+        };
+        path.end();
+        let headers = Known::of(spec.take("headers"));
+        let underscores = match text(headers.take("withUnderscoresAction")) {
+            "RejectRequest" => "REJECT_REQUEST",
+            other => panic!("{other} is not known here"),
+        };
+        manager["common_http_protocol_options"]["headers_with_underscores_action"] = underscores.into();
+        let early = Known::of(headers.take("earlyRequestHeaders"));
+        let removed: Vec<Value> =
+            texts(early.take("remove")).into_iter().map(|name| json!({ "remove": name })).collect();
+        early.end();
+        headers.end();
+        spec.end();
+        manager["early_header_mutation_extensions"] = json!([{
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": { "@type": EARLY_MUTATION, "mutations": removed },
+        }]);
+    }
+    manager
+}
+
+/// The way to the application, with the check where `enabled` says so for a filter that is off.
+fn app(prefix: &str, enabled: Option<Value>) -> Value {
+    let mut route = json!({ "match": { "prefix": prefix }, "route": { "cluster": "app" } });
+    if let Some(enabled) = enabled {
+        route["typed_per_filter_config"] = enabled;
+    }
+    route
+}
+
+/// The chart's own HTTPRoute to the pages; none in-band.
+fn pages(scenario: &Value) -> Vec<Value> {
+    let Some(route) = object(scenario, "HTTPRoute") else { return Vec::new() };
+    let rules = route["spec"]["rules"].as_array().unwrap();
+    let of_rule = |rule: &Value| -> Vec<Value> {
+        assert_eq!(rule["backendRefs"][0]["port"], 9101, "{rule}");
+        let timeout = text(&rule["timeouts"]["request"]).to_owned();
+        let of_match = |one: &Value| {
+            let value = &one["path"]["value"];
+            let matched = match text(&one["path"]["type"]) {
+                "PathPrefix" => json!({ "path_separated_prefix": value }),
+                "Exact" => json!({ "path": value }),
+                other => panic!("{other} is not known here"),
+            };
+            json!({ "match": matched, "route": { "cluster": "pages", "timeout": timeout } })
+        };
+        rule["matches"].as_array().unwrap().iter().map(of_match).collect()
+    };
+    rules.iter().flat_map(of_rule).collect()
+}
+
+/// How Istio writes `exact`, `prefix*` and `*suffix`.
+fn pattern(text: &str) -> Value {
+    match (text.strip_prefix('*'), text.strip_suffix('*')) {
+        (Some(suffix), None) => json!({ "suffix": suffix }),
+        (None, Some(prefix)) => json!({ "prefix": prefix }),
+        (None, None) => json!({ "exact": text }),
+        (Some(_), Some(_)) => panic!("{text} is not known here"),
+    }
+}
+
+/// A length of time of the Gateway API, as Envoy reads it.
+fn seconds(text: &str) -> String {
+    match text.strip_suffix("ms") {
+        Some(milliseconds) => format!("{}s", milliseconds.parse::<f64>().unwrap() / 1_000.0),
+        None => text.to_owned(),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().unwrap_or_else(|| panic!("{value} is no list")).iter().map(|one| text(one).to_owned()).collect()
+}
+
+/// Puts a value at a place such as `/a/b`.
+fn put(into: &mut Value, place: &str, value: Value) {
+    let at = place.split('/').skip(1).fold(into, |at, part| &mut at[part]);
+    *at = value;
+}
+
+/// As an EnvoyFilter merges: messages field by field, lists one after the other.
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (name, value) in patch {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(into), Value::Array(patch)) => into.extend(patch.iter().cloned()),
+        (into, patch) => *into = patch.clone(),
+    }
+}
+
+/// An object whose every field has to be taken.
+struct Known<'a> {
+    fields: HashMap<&'a str, &'a Value>,
+    taken: std::cell::RefCell<Vec<&'a str>>,
+}
+
+impl<'a> Known<'a> {
+    fn of(value: &'a Value) -> Self {
+        let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+        Self { fields: fields.iter().map(|(name, value)| (name.as_str(), value)).collect(), taken: Vec::new().into() }
+    }
+
+    /// The field; null where there is none.
+    fn take(&self, name: &'a str) -> &'a Value {
+        const NOTHING: &Value = &Value::Null;
+        self.taken.borrow_mut().push(name);
+        self.fields.get(name).copied().unwrap_or(NOTHING)
+    }
+
+    fn end(&self) {
+        let taken = self.taken.borrow();
+        let unknown: Vec<&&str> = self.fields.keys().filter(|name| !taken.contains(name)).collect();
+        assert!(unknown.is_empty(), "what a control plane makes of {unknown:?} is not known here");
+    }
+}

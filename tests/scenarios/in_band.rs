@@ -1,0 +1,464 @@
+//! Pages answered by the check, where no route leads to the pages' door: behind what Istio and Envoy Gateway make of the
+//! chart's objects with `pages_in_band`, everything goes through the check, and the application never sees a page's
+//! request.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod derived;
+mod stack;
+
+use client::{Answer, Browser, HTML, compose, raw};
+use derived::{ENVOY_GATEWAY_IN_BAND, ISTIO_IN_BAND, behind};
+use stack::{PATIENT, Plan, Stack, UNLIMITED};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use wechat_simulator::{Denial, Effect, Endpoint, Fault, Times};
+
+const SESSION: &str = "__Host-wechat_session";
+const BOTH: [&str; 2] = [ISTIO_IN_BAND, ENVOY_GATEWAY_IN_BAND];
+
+async fn stack(scenario: &'static str, plan: Plan) -> Stack {
+    let (wechat, more) = (PATIENT.into(), format!("{UNLIMITED}{}", plan.more));
+    Stack::planned(behind(scenario, Plan { wechat, more, ..plan })).await
+}
+
+/// No request for a page came to the application.
+fn assert_unseen(stack: &Stack, why: &str) {
+    let seen = stack.upstream.requests.lock().unwrap();
+    assert!(!seen.iter().any(|line| line.contains("_wechat")), "{why}: {seen:?}");
+}
+
+/// One of our own pages, whole, with what keeps it from harm.
+fn assert_page(answer: &Answer, status: u16, why: &str) {
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (status, "text/html; charset=utf-8"),
+        "{why}: {answer:?}"
+    );
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("vary", "Accept-Language, Cookie"),
+    ] {
+        assert_eq!(answer.header(name), value, "{why}: {answer:?}");
+    }
+    let policy = answer.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && !answer.header("referrer-policy").is_empty(), "{why}: {answer:?}");
+    assert!(!answer.header("content-language").is_empty() && answer.body.contains("</html>"), "{why}: {answer:?}");
+}
+
+fn for_ever(effect: Effect) -> Fault {
+    Fault::at(Endpoint::AccessToken, effect).times(Times::FOREVER)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_login_and_its_end_need_no_route() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let mut browser = Browser::wechat();
+        let answers = browser.follow(&stack.url("/orders?a=b")).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [302, 302, 302, 302, 303, 200], "{scenario}: {answers:?}");
+        stack.remember(&browser);
+        let home = answers.last().unwrap();
+        assert_eq!(home.json()["target"], "/orders?a=b", "{scenario}");
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
+        let callback = &answers[4];
+        assert_eq!((callback.header("cache-control"), callback.header("referrer-policy")), ("no-store", "no-referrer"));
+        assert!(callback.set_cookies().count() >= 2, "{scenario}: the session, and the flow's end: {callback:?}");
+        // A page that asks goes back renewed.
+        let back = browser.get(&stack.url("/_wechat/renew?return_to=%2Fa")).await;
+        assert_eq!((back.status, back.location()), (303, &*stack.url("/a")), "{scenario}");
+        stack.remember(&browser);
+        // By a link from elsewhere the way out is a question, whose button posts; a form needs no body here.
+        let mut stolen = browser.clone();
+        let asked = browser.ask("GET", &stack.url("/_wechat/logout"), &[("accept", HTML)], "").await;
+        assert_page(&asked, 403, scenario);
+        assert!(
+            asked.body.contains("<form method=\"post\"") && browser.cookie(SESSION).is_some(),
+            "{scenario}: {asked:?}"
+        );
+        assert_eq!(asked.header("referrer-policy"), "same-origin", "{scenario}: or the button would post as nobody");
+        let own = stack.origin.clone();
+        let form = [("accept", HTML), ("origin", &*own), ("content-type", "application/x-www-form-urlencoded")];
+        let out = browser.ask("POST", &stack.url("/_wechat/logout"), &form, "").await;
+        assert_page(&out, 403, scenario);
+        assert!(browser.cookie(SESSION).is_none() && out.location().is_empty(), "{scenario}: {out:?}");
+        assert!(out.button().contains("/_wechat/login?go=1"), "{scenario}: {out:?}");
+        assert_eq!(stolen.fetch(&stack.url("/api")).await.status, 401, "{scenario}: the session is over everywhere");
+        assert_unseen(&stack, scenario);
+        assert!(stack.metric("wechat_authz_checks_total{decision=\"page\",reason=\"page_in_band\"}").await >= 5.0);
+        assert_eq!(stack.metric("wechat_authz_sessions_issued_total{app=\"shop\"}").await, 1.0, "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_request_for_a_page_comes_from_is_told_to_the_check() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let (own, page) = (stack.origin.clone(), stack.url("/page"));
+        for (method, line, ends) in [
+            ("POST", ("sec-fetch-site", "same-origin"), true),
+            ("POST", ("sec-fetch-site", "cross-site"), false),
+            ("POST", ("origin", "https://evil.example"), false),
+            ("POST", ("origin", &*own), true),
+            ("GET", ("sec-fetch-site", "same-origin"), true),
+            ("GET", ("sec-fetch-site", "same-site"), false),
+            ("GET", ("referer", &*page), true),
+            ("GET", ("referer", "https://evil.example/"), false),
+        ] {
+            let mut browser = Browser::wechat();
+            stack.log_in(&mut browser, "/").await;
+            let answer = browser.ask(method, &stack.url("/_wechat/logout"), &[line, ("accept", HTML)], "").await;
+            assert_page(&answer, 403, scenario);
+            assert_eq!(browser.cookie(SESSION).is_none(), ends, "{scenario}: {method} {line:?}");
+        }
+        // And in which language they read, and with what: the page for who has to use WeChat.
+        let english = [("accept-language", "en"), ("accept", HTML)];
+        let told = Browser::desktop().ask("GET", &stack.url("/_wechat/callback"), &english, "").await;
+        assert_page(&told, 400, scenario);
+        assert_eq!(told.header("content-language"), "en", "{scenario}");
+        assert_unseen(&stack, scenario);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_and_its_refusal_are_pages_as_ever() {
+    for scenario in BOTH {
+        let plan = Plan { scope: "snsapi_userinfo", ..Plan::default() };
+        let stack = stack(scenario, plan).await;
+        for appid in [stack::OA, stack::WEB] {
+            stack.simulator.change_app(appid, |app| {
+                app.instant_consent = true;
+                app.denial = Denial::StateOnly;
+            });
+        }
+        let mut browser = Browser::wechat();
+        let asked = browser.follow(&stack.url("/a")).await.pop().unwrap();
+        assert_page(&asked, 403, scenario);
+        let home = browser.follow(&asked.button()).await.pop().unwrap();
+        stack.remember(&browser);
+        assert_eq!((home.status, &home.json()["target"]), (200, &"/a".into()), "{scenario}: {home:?}");
+        assert!(home.seen("x-wechat-nickname").is_some_and(|name| !name.is_empty()), "{scenario}: {home:?}");
+        // Who says no gets a page and is not sent round.
+        let mut denier = Browser::wechat();
+        stack.hand_to(&mut denier, "denier");
+        let asked = denier.follow(&stack.url("/a")).await.pop().unwrap();
+        let denied = denier.follow(&asked.button()).await.pop().unwrap();
+        assert_page(&denied, 403, scenario);
+        assert!(denied.body.contains("登录没有完成") && denier.cookie(SESSION).is_none(), "{scenario}: {denied:?}");
+        assert!(denier.names("__Host-wechat_flow").is_empty(), "{scenario}: the flow is over");
+        assert_unseen(&stack, scenario);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wechat_that_is_away_or_slow_gets_our_own_page_and_not_envoys_words() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        stack.simulator.inject(for_ever(Effect::Errcode(45011)));
+        let mut browser = Browser::wechat();
+        let page = browser.follow(&stack.url("/")).await.pop().unwrap();
+        // 503 at the pages' own door: Envoy would throw it away.
+        assert_page(&page, 429, scenario);
+        assert!(browser.cookie(SESSION).is_none(), "{scenario}");
+        let wait: u64 = page.header("retry-after").parse().unwrap();
+        assert!((30..=60).contains(&wait), "{scenario}: {wait}");
+        stack.until_log_holds(&format!("\"incident\":\"{}\"", page.shown())).await;
+        stack.simulator.clear_faults();
+        let home = browser.follow(&page.button()).await.pop().unwrap();
+        stack.remember(&browser);
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
+        // Longer than any check is waited for elsewhere, and shorter than our own patience.
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(4))));
+        let mut patient = Browser::wechat();
+        let begun = Instant::now();
+        stack.log_in(&mut patient, "/").await;
+        assert!(begun.elapsed() > Duration::from_secs(4), "{scenario}");
+        // And beyond it.
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(60))));
+        let mut third = Browser::wechat();
+        let back = stack.to_callback(&mut third, "/").await;
+        let begun = Instant::now();
+        let answer = third.get(&back).await;
+        assert_eq!(answer.status, 303, "{scenario}: starts over: {answer:?}");
+        assert!((4.5..8.0).contains(&begun.elapsed().as_secs_f64()), "{scenario}: {:?}", begun.elapsed());
+        assert_unseen(&stack, scenario);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_operators_is_a_page_too() {
+    for scenario in BOTH {
+        let mut stack = stack(scenario, Plan::default()).await;
+        std::fs::write(stack.directory.path().join("oa.secret"), "0123456789abcdef0123456789abcdef").unwrap();
+        stack.reconfigured("log: { level: trace }", "log: { level: debug }").await;
+        let page = Browser::wechat().follow(&stack.url("/")).await.pop().unwrap();
+        // 500 at the pages' own door.
+        assert_page(&page, 403, scenario);
+        assert_eq!(page.header("retry-after"), "", "{scenario}: waiting does not help");
+        stack.until_log_holds(&format!("\"incident\":\"{}\"", page.shown())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_that_comes_twice_is_one_session_and_one_that_was_given_up_goes_on() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let mut browser = Browser::wechat();
+        let back = stack.to_callback(&mut browser, "/a").await;
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(1))));
+        let (mut first, mut again, mut late) = (browser.clone(), browser.clone(), browser.clone());
+        let (first, again) = tokio::join!(first.get(&back), again.get(&back));
+        let late = late.get(&back).await;
+        let given = |answer: &Answer| {
+            let given = answer.set_cookies().find(|line| line.starts_with(SESSION)).map(str::to_owned);
+            given.unwrap_or_else(|| panic!("{scenario}: no session: {answer:?}"))
+        };
+        for answer in [&first, &again, &late] {
+            assert_eq!((answer.status, answer.location()), (303, &*stack.url("/a")), "{scenario}: {answer:?}");
+            assert_eq!(given(answer), given(&first), "{scenario}");
+        }
+        assert_eq!(stack.exchanges().len(), 1, "{scenario}");
+        // The browser goes away in the middle: Envoy drops the check, the exchange goes on.
+        let mut browser = Browser::wechat();
+        let back = stack.to_callback(&mut browser, "/b").await;
+        stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_millis(500))));
+        let mut gone = browser.clone();
+        let address = back.clone();
+        let waiting = tokio::spawn(async move { gone.get(&address).await });
+        stack.until_exchanged(2).await;
+        waiting.abort();
+        let answer = browser.get(&back).await;
+        stack.remember(&browser);
+        assert_eq!((answer.status, answer.location()), (303, &*stack.url("/b")), "{scenario}: {answer:?}");
+        assert_eq!(stack.exchanges().len(), 2, "{scenario}");
+        assert_unseen(&stack, scenario);
+    }
+}
+
+/// Every page, and what is none.
+const PAGES: [&str; 14] = [
+    "/_wechat/login",
+    "/_wechat/login?go=1&return_to=/a",
+    "/_wechat/callback",
+    "/_wechat/callback?code=021abc&state=00000000000000000000000000000000",
+    "/_wechat/renew",
+    "/_wechat/renew?return_to=/a",
+    "/_wechat/session",
+    "/_wechat/jwks.json",
+    "/_wechat/jssdk?url=http://127.0.0.1/",
+    "/_wechat/nothing",
+    "/_wechat/",
+    "/_wechat",
+    "/_wechat/%6cogin",
+    "/_wechat/logout",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_page_is_ever_a_2xx_or_a_5xx_whoever_asks_however_and_wherever() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let mut browser = Browser::wechat();
+        stack.log_in(&mut browser, "/").await;
+        let before = stack.upstream.count();
+        let cookie = format!("{SESSION}={}", browser.cookie(SESSION).unwrap());
+        let bearer = format!("Bearer {}", browser.cookie(SESSION).unwrap());
+        let host = stack.edge.to_string();
+        let (door, mut count) = (stack.check.parse().unwrap(), 0);
+        for page in PAGES {
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+                for who in [None, Some(("cookie", &*cookie)), Some(("authorization", &*bearer))] {
+                    for wants in [HTML, "application/json"] {
+                        let mut lines = vec![("accept", wants), ("sec-fetch-site", "same-origin")];
+                        lines.extend(who);
+                        if !matches!(method, "GET" | "HEAD") {
+                            lines.push(("content-length", "0"));
+                        }
+                        for address in [door, stack.edge] {
+                            let answer = raw(address, &compose(method, page, &host, &lines)).await.unwrap();
+                            let said = format!("{scenario} {method} {page} {lines:?}: {answer:?}");
+                            assert!((300..500).contains(&answer.status), "{said}");
+                            assert!(!answer.headers.iter().any(|(name, _)| name.starts_with("x-wechat-")), "{said}");
+                            if method == "GET"
+                                && ["/session", "/jwks.json", "/jssdk"].iter().any(|one| page.contains(one))
+                            {
+                                assert_eq!(
+                                    (answer.status, answer.header("content-type")),
+                                    (403, "application/json"),
+                                    "{said}"
+                                );
+                                let told = answer.json();
+                                assert_eq!(
+                                    (&told["code"], &told["data"]["reason"]),
+                                    (&403.into(), &"page_in_band".into()),
+                                    "{said}"
+                                );
+                                assert!(told["message"].as_str().unwrap().contains("pages' door"), "{said}");
+                            }
+                            count += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(count, PAGES.len() * 7 * 3 * 2 * 2);
+        assert_eq!(stack.upstream.count(), before, "{scenario}: the application was not asked");
+        // What a method is not for is said with those there are.
+        let answer = raw(stack.edge, &compose("DELETE", "/_wechat/callback", &host, &[])).await.unwrap();
+        assert_eq!((answer.status, answer.header("allow")), (405, "GET"), "{scenario}");
+        // All of it is at the pages' own door, for who can reach it.
+        assert_eq!(raw(stack.pages, &compose("GET", "/_wechat/jwks.json", &host, &[])).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_wait_for_wechat_slow_no_check() {
+    const WAITING: usize = 20;
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let mut user = Browser::wechat();
+        stack.log_in(&mut user, "/").await;
+        let mut callbacks = Vec::new();
+        for _ in 0..WAITING {
+            let mut browser = Browser::wechat();
+            let back = stack.to_callback(&mut browser, "/").await;
+            callbacks.push((browser, back));
+        }
+        stack.simulator.inject(for_ever(Effect::DelayBefore(Duration::from_secs(4))));
+        let waiting: Vec<_> = callbacks
+            .into_iter()
+            .map(|(mut browser, back)| tokio::spawn(async move { (browser.get(&back).await, browser) }))
+            .collect();
+        stack.until_exchanged(1 + WAITING).await;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..100 {
+            let begun = Instant::now();
+            assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "{scenario}");
+            slowest = slowest.max(begun.elapsed());
+        }
+        assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "{scenario}: all checks came first");
+        assert!(slowest < Duration::from_secs(1), "{scenario}: {slowest:?}");
+        for one in waiting {
+            let (answer, browser) = one.await.unwrap();
+            stack.remember(&browser);
+            assert_eq!(answer.status, 303, "{scenario}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_pages_is_bounded_and_the_checks_go_on() {
+    // Sixty per cent of the files are for the check door, and a quarter of its connections for pages.
+    const FILES: u32 = 200;
+    const PLACES: usize = 30;
+    let stack = stack(ISTIO_IN_BAND, Plan { files: Some(FILES), ..Plan::default() }).await;
+    let mut user = Browser::wechat();
+    stack.log_in(&mut user, "/").await;
+    let mut callbacks = Vec::new();
+    for _ in 0..PLACES + 10 {
+        let mut browser = Browser::wechat();
+        let back = stack.to_callback(&mut browser, "/").await;
+        callbacks.push((browser, back));
+    }
+    let beyond = callbacks.split_off(PLACES);
+    stack.simulator.inject(for_ever(Effect::DelayBefore(Duration::from_secs(4))));
+    let waiting: Vec<_> = callbacks
+        .into_iter()
+        .map(|(mut browser, back)| tokio::spawn(async move { (browser.get(&back).await, browser) }))
+        .collect();
+    stack.until_exchanged(1 + PLACES).await;
+    for (mut browser, back) in beyond.clone() {
+        let refused = browser.get(&back).await;
+        assert_page(&refused, 429, "beyond the places");
+        assert!((2..=4).contains(&refused.header("retry-after").parse::<u64>().unwrap()), "{refused:?}");
+        assert!(!browser.names("__Host-wechat_flow").is_empty(), "nothing was spent: {refused:?}");
+        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks go on");
+    }
+    assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "all of it while the pages wait");
+    let refused = stack.metric("wechat_authz_limited_total{kind=\"pages_in_band\"}").await;
+    assert_eq!(refused, beyond.len() as f64);
+    for one in waiting {
+        let (answer, browser) = one.await.unwrap();
+        stack.remember(&browser);
+        assert_eq!(answer.status, 303, "who had a place is served: {answer:?}");
+    }
+    stack.simulator.clear_faults();
+    // The same address again, as the page's button says.
+    for (mut browser, back) in beyond {
+        assert_eq!(browser.get(&back).await.status, 303, "there is room again");
+        stack.remember(&browser);
+    }
+    // And a flood of pages that need not wait.
+    let flood: Vec<_> = (0..8)
+        .map(|_| {
+            let url = stack.url("/_wechat/login");
+            tokio::spawn(async move {
+                let mut ended = 0;
+                for _ in 0..100 {
+                    ended += usize::from(matches!(Browser::wechat().get(&url).await.status, 302 | 429));
+                }
+                ended
+            })
+        })
+        .collect();
+    let mut asked = 0;
+    while !flood.iter().all(tokio::task::JoinHandle::is_finished) {
+        let begun = Instant::now();
+        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks go on");
+        assert!(begun.elapsed() < Duration::from_secs(1), "after {asked}: {:?}", begun.elapsed());
+        asked += 1;
+    }
+    for one in flood {
+        assert_eq!(one.await.unwrap(), 100);
+    }
+    assert!(asked > 10, "{asked} checks beside the flood");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_knows_pages_in_band_and_says_where_they_are_not() {
+    for scenario in BOTH {
+        let stack = stack(scenario, Plan::default()).await;
+        let examined = |configuration: &str| {
+            let file = stack.directory.path().join("doctor.yaml");
+            std::fs::write(&file, configuration).unwrap();
+            let mut doctor = Command::new(stack::program());
+            doctor.args(["doctor", "--json", "--url", &stack.url("/orders"), "--config"]).arg(&file);
+            let output = doctor.output().unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let findings = told["findings"].as_array().unwrap().clone();
+            let bad = findings.into_iter().filter(|one| one["verdict"] != "ok" && one["about"] != "configuration");
+            (output.status.code(), bad.map(|one| one["about"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+        };
+        let good = stack.configured();
+        assert_eq!(examined(&good), (Some(0), Vec::new()), "{scenario}");
+        let routed = good.replace("\"pages_in_band\":true", "\"pages_in_band\":false");
+        assert_ne!(routed, good);
+        let (code, unwell) = examined(&routed);
+        assert!(code == Some(1) && unwell.contains(&"gateway: prefix".to_owned()), "{scenario}: {unwell:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_the_check_refuses_pages_and_switched_on_it_has_them_without_a_restart() {
+    let stack = stack(ISTIO_IN_BAND, Plan::default()).await;
+    let status = async || Browser::wechat().get(&stack.url("/_wechat/login")).await.status;
+    assert_eq!(status().await, 302);
+    let in_band = std::fs::read_to_string(stack.config()).unwrap();
+    let routed = in_band.replace("\"pages_in_band\":true", "\"pages_in_band\":false");
+    std::fs::write(stack.config(), &routed).unwrap();
+    let until = async |wanted| {
+        let begun = Instant::now();
+        while status().await != wanted {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the switch is not seen");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    until(403).await;
+    let refused = Browser::wechat().fetch(&stack.url("/_wechat/login")).await;
+    assert_eq!(refused.json()["data"]["reason"], "pages_not_routed");
+    std::fs::write(stack.config(), &in_band).unwrap();
+    until(302).await;
+}

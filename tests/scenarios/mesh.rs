@@ -1,0 +1,317 @@
+//! Behind what Istio and Envoy Gateway make of the chart's objects (contract §6): the lists of headers, the time-outs and
+//! the stripping are those that the chart renders.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+
+mod client;
+mod derived;
+mod stack;
+
+use client::{Answer, Browser, DESKTOP, HTML, compose, raw};
+use derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind};
+use stack::{Plan, Stack};
+use std::time::{Duration, Instant};
+
+const SESSION: &str = "__Host-wechat_session";
+const MINUTE: i64 = 60;
+const BOTH: [&str; 2] = [ISTIO, ENVOY_GATEWAY];
+
+const IDENTITY: [&str; 8] = [
+    "x-wechat-subject",
+    "x-wechat-openid",
+    "x-wechat-unionid",
+    "x-wechat-appid",
+    "x-wechat-flow",
+    "x-wechat-session",
+    "x-wechat-nickname",
+    "x-wechat-avatar",
+];
+
+async fn logged_in(scenario: &'static str, plan: Plan) -> (Stack, Browser) {
+    let stack = Stack::planned(behind(scenario, plan)).await;
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/orders").await;
+    (stack, browser)
+}
+
+fn cookie(browser: &Browser) -> String {
+    format!("{SESSION}={}", browser.cookie(SESSION).unwrap())
+}
+
+async fn ask(stack: &Stack, target: &str, lines: &[(&str, &str)]) -> Answer {
+    raw(stack.edge, &compose("GET", target, &stack.edge.to_string(), lines)).await.unwrap()
+}
+
+fn open() -> Plan {
+    Plan { more: "policy:\n- { path_prefix: /public, access: public }\n".into(), ..Plan::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session() {
+    for scenario in BOTH {
+        let app = "  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt ]\n".into();
+        let stack = Stack::planned(behind(scenario, Plan { app, ..Plan::default() })).await;
+        let mut browser = Browser::wechat();
+        let answers = browser.follow(&stack.url("/orders?a=b")).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [302, 302, 302, 302, 303, 200], "{scenario}: {answers:?}");
+        stack.remember(&browser);
+        let home = answers.last().unwrap();
+        assert_eq!(home.json()["target"], "/orders?a=b", "{scenario}");
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
+        assert_eq!(home.seen("cookie"), None, "{scenario}: our cookies are of no use there");
+        // Whoever is not logged in is told so in the form that they can use, whole.
+        let refused = Browser::desktop().fetch(&stack.url("/api")).await;
+        assert_eq!((refused.status, refused.header("content-type")), (401, "application/json"), "{scenario}");
+        assert_eq!(refused.json()["data"]["login_url"], stack.url("/_wechat/login"), "{scenario}");
+        assert_eq!(answers[0].header("cache-control"), "no-store", "{scenario}");
+        // WeChat finds the domain's proof without a login.
+        let proof = compose("GET", "/MP_verify_AbCdEfGh12345678.txt", &stack.edge.to_string(), &[]);
+        let proof = raw(stack.edge, &proof).await.unwrap();
+        assert_eq!((proof.status, proof.body.as_str()), (200, "AbCdEfGh12345678"), "{scenario}: {proof:?}");
+        // The way out.
+        let out = [("sec-fetch-site", "same-origin"), ("accept", HTML)];
+        assert_eq!(browser.ask("POST", &stack.url("/_wechat/logout"), &out, "").await.status, 200, "{scenario}");
+        assert_eq!(browser.fetch(&stack.url("/api")).await.status, 401, "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_logged_in_is_told_in_the_form_that_their_client_can_use_and_whole() {
+    /// What it sends, and the status and type of what it is told.
+    type Client = (&'static str, &'static [(&'static str, &'static str)], u16, &'static str);
+    const JSON: &str = "application/json";
+    const CLIENTS: [Client; 10] = [
+        ("GET", &[("accept", HTML)], 302, ""),
+        ("GET", &[("sec-fetch-mode", "navigate")], 302, ""),
+        ("GET", &[("accept", JSON)], 401, JSON),
+        ("GET", &[("accept", HTML), ("x-requested-with", "XMLHttpRequest")], 401, JSON),
+        ("GET", &[("accept", HTML), ("sec-fetch-mode", "cors")], 401, JSON),
+        ("GET", &[("accept", HTML), ("authorization", "Bearer x")], 401, JSON),
+        ("GET", &[("accept", HTML), ("sec-websocket-version", "13")], 401, JSON),
+        ("GET", &[("accept", HTML), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")], 401, JSON),
+        ("OPTIONS", &[("origin", "https://a.example"), ("access-control-request-method", "PUT")], 403, JSON),
+        (
+            "POST",
+            &[("accept", HTML), ("accept-language", "en"), ("content-length", "0")],
+            401,
+            "text/html; charset=utf-8",
+        ),
+    ];
+    for scenario in BOTH {
+        let stack = Stack::planned(behind(scenario, Plan::default())).await;
+        let host = stack.edge.to_string();
+        for (method, lines, status, kind) in CLIENTS {
+            let answer = raw(stack.edge, &compose(method, "/orders", &host, lines)).await.unwrap();
+            let said = format!("{scenario} {method} {lines:?}: {answer:?}");
+            assert_eq!((answer.status, answer.header("content-type")), (status, kind), "{said}");
+            assert_eq!(answer.header("cache-control"), "no-store", "{said}");
+            if kind.starts_with("text/html") {
+                assert_eq!(
+                    (answer.header("content-language"), answer.header("vary")),
+                    ("en", "Accept-Language, Cookie"),
+                    "{said}"
+                );
+                assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{said}");
+                assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin", "{said}");
+                assert_eq!(answer.header("referrer-policy"), "no-referrer", "{said}");
+                assert_eq!(answer.header("x-content-type-options"), "nosniff", "{said}");
+            }
+        }
+        // A gRPC call hears one line of text, and a WebSocket a status.
+        let call = [("content-type", "application/grpc"), ("te", "trailers"), ("content-length", "0")];
+        let answer = raw(stack.edge, &compose("POST", "/orders", &host, &call)).await.unwrap();
+        assert_eq!((answer.status, answer.header("grpc-status")), (200, "16"), "{scenario}: {answer:?}");
+        assert!(answer.header("grpc-message").starts_with("log in first"), "{scenario}: {answer:?}");
+        assert_eq!(stack.upstream.count(), 0, "{scenario}");
+    }
+    // Who asks too often is told when to come back.
+    for scenario in BOTH {
+        let few = "limits: { checks_per_client: { per_minute: 1, burst: 1 } }\n";
+        let stack = Stack::planned(behind(scenario, Plan { more: few.into(), ..Plan::default() })).await;
+        assert_eq!(ask(&stack, "/orders", &[]).await.status, 401, "{scenario}");
+        let limited = ask(&stack, "/orders", &[]).await;
+        assert!(limited.status == 429 && !limited.header("retry-after").is_empty(), "{scenario}: {limited:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bearer_token_is_a_session_that_the_application_does_not_see() {
+    for scenario in BOTH {
+        let (stack, browser) = logged_in(scenario, Plan::default()).await;
+        let bearer = format!("Bearer {}", browser.cookie(SESSION).unwrap());
+        let answer = ask(&stack, "/orders", &[("authorization", &bearer)]).await;
+        assert_eq!((answer.status, answer.seen("authorization")), (200, None), "{scenario}: {answer:?}");
+        assert!(answer.seen("x-wechat-subject").is_some_and(|subject| !subject.is_empty()), "{scenario}");
+        let own = ask(&stack, "/orders", &[("authorization", "Basic YTpi"), ("cookie", &cookie(&browser))]).await;
+        assert_eq!((own.status, own.seen("authorization").as_deref()), (200, Some("Basic YTpi")), "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_logged_with_its_request_its_trace_and_where_it_came_from() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const CLAIMED: &str = "203.0.113.9";
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    for scenario in [ISTIO, ENVOY_GATEWAY, ISTIO_IN_BAND] {
+        let mut stack = Stack::planned(behind(scenario, open())).await;
+        let public = ask(&stack, "/public", &[("x-forwarded-for", CLAIMED)]).await;
+        let told = public.seen("x-forwarded-for").unwrap();
+        let last = told.rsplit(',').next().unwrap().trim().to_owned();
+        // A sidecar believes the gateway before it, an edge nobody.
+        assert_eq!(last == CLAIMED, scenario == ISTIO_IN_BAND, "{scenario}: {told}");
+        let strange =
+            compose("GET", "/", "elsewhere.example", &[("x-forwarded-for", CLAIMED), ("traceparent", &parent)]);
+        assert_eq!(raw(stack.edge, &strange).await.unwrap().status, 403, "{scenario}");
+        let line = stack.until_logged("a check was refused", 0).await;
+        assert_eq!((&line["trace_id"], &line["client"]), (&TRACE.into(), &last.clone().into()), "{scenario}: {line}");
+        assert!(line["request_id"].as_str().is_some_and(|id| id.len() == 36), "{scenario}: {line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_names_itself_whatever_it_sends() {
+    const ALIASES: [&str; 4] = ["x_wechat_openid", "X-Wechat_Openid", "x.wechat.openid", "x-wechat_subject"];
+    for scenario in BOTH {
+        let (stack, browser) = logged_in(scenario, open()).await;
+        let subject = format!("wx:{}:{}", stack::OA, stack.simulator.openid(stack::OA, "小明"));
+        let cookie = cookie(&browser);
+        let claims = IDENTITY.map(|name| (name, "admin"));
+        for (target, lines, known) in [
+            ("/orders", vec![("cookie", cookie.as_str())], true),
+            ("/public", vec![("cookie", cookie.as_str())], false),
+            ("/public", vec![], false),
+        ] {
+            let answer = ask(&stack, target, &[&claims[..], &lines].concat()).await;
+            assert_eq!(answer.status, 200, "{scenario} {target}: {answer:?}");
+            for name in IDENTITY {
+                let seen = answer.seen(name).unwrap_or_default();
+                assert!(!seen.contains("admin"), "{scenario} {target}: {name}: {seen}");
+            }
+            let named = answer.seen("x-wechat-subject").unwrap_or_default();
+            assert_eq!(named, if known { subject.as_str() } else { "" }, "{scenario} {target}");
+        }
+        // What many servers read as the same name is refused or taken out.
+        for alias in ALIASES {
+            let answer = ask(&stack, "/public", &[(alias, "admin")]).await;
+            let (gone, dotted) = (answer.status == 400, alias.contains('.') && scenario == ENVOY_GATEWAY);
+            assert!(gone || dotted || answer.seen(alias).is_none(), "{scenario}: {alias}: {answer:?}");
+        }
+    }
+    // Where nobody is asked, a claim is taken out before the route is found.
+    let (stack, _) = logged_in(ENVOY_GATEWAY, Plan::default()).await;
+    let answer = ask(&stack, "/unchecked", &IDENTITY.map(|name| (name, "admin"))).await;
+    assert_eq!((answer.status, IDENTITY.map(|name| answer.seen(name))), (200, IDENTITY.map(|_| None)), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_cookie_lines_are_joined_by_commas_and_the_session_is_found_and_no_planted_one() {
+    for scenario in BOTH {
+        let (stack, browser) = logged_in(scenario, Plan::default()).await;
+        let ours = cookie(&browser);
+        for (lines, seen) in [
+            (vec!["a=1", ours.as_str(), "b=2"], "a=1,b=2"),
+            (vec![ours.as_str(), "b=2"], "b=2"),
+            (vec!["a=1; c=3", ours.as_str()], "a=1; c=3"),
+        ] {
+            let lines: Vec<(&str, &str)> = lines.iter().map(|line| ("cookie", *line)).collect();
+            let answer = ask(&stack, "/orders", &lines).await;
+            assert_eq!(answer.status, 200, "{scenario} {lines:?}: {answer:?}");
+            assert_eq!(answer.seen("cookie").as_deref(), Some(seen), "{scenario} {lines:?}");
+        }
+        // A browser writes one line, in which a comma is part of a value that a sibling sub-domain may have planted.
+        let planted = format!("lang=zh,{ours}");
+        for told in [("user-agent", DESKTOP), ("sec-fetch-mode", "cors")] {
+            let answer = ask(&stack, "/orders", &[told, ("cookie", &planted)]).await;
+            assert_eq!(answer.status, 401, "{scenario} {told:?}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn istio_delivers_the_next_token_with_the_answer_beside_the_applications_own_cookie() {
+    let (stack, mut browser) = logged_in(ISTIO, Plan { clock: true, ..Plan::default() }).await;
+    let first = browser.cookie(SESSION);
+    stack.set_clock(11 * MINUTE);
+    let answer = browser.fetch(&stack.url("/api")).await;
+    stack.remember(&browser);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let names: Vec<&str> = answer.set_cookies().map(|line| line.split('=').next().unwrap()).collect();
+    assert!(names.len() == 2 && names.contains(&SESSION) && names.contains(&"app"), "{answer:?}");
+    assert!(answer.header("cache-control").contains("no-store"), "{answer:?}");
+    assert_ne!(browser.cookie(SESSION), first);
+    stack.set_clock(20 * MINUTE);
+    assert_eq!(browser.fetch(&stack.url("/api")).await.status, 200, "past the first token's end");
+    stack.remember(&browser);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_gateway_delivers_none_and_a_page_is_renewed_by_one_redirect() {
+    let (stack, mut browser) = logged_in(ENVOY_GATEWAY, Plan { clock: true, ..Plan::default() }).await;
+    stack.set_clock(16 * MINUTE);
+    let data = browser.fetch(&stack.url("/api/orders")).await;
+    assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
+    let answers = browser.follow(&stack.url("/a?b=c")).await;
+    stack.remember(&browser);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [302, 303, 200], "{answers:?}");
+    assert_eq!(answers[0].location(), stack.url("/_wechat/renew?return_to=%2Fa%3Fb%3Dc"));
+    assert_eq!(answers[2].json()["target"], "/a?b=c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_check_hangs_nothing_passes_and_each_says_so_by_its_own_status() {
+    for (scenario, status) in [(ISTIO, 503), (ENVOY_GATEWAY, 403)] {
+        let (stack, mut browser) = logged_in(scenario, open()).await;
+        let before = stack.upstream.count();
+        stack.stop_authz().await;
+        let begun = Instant::now();
+        let orders = browser.get(&stack.url("/orders")).await;
+        let public = Browser::desktop().fetch(&stack.url("/public")).await;
+        let waited = begun.elapsed();
+        stack.signal("CONT");
+        assert_eq!((orders.status, public.status), (status, status), "{scenario}: {orders:?}");
+        assert!((0.9..5.0).contains(&waited.as_secs_f64()), "{scenario}: half a second each, not {waited:?}");
+        assert_eq!(stack.upstream.count(), before, "{scenario}");
+        assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "{scenario}: and afterwards as before");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_program_nothing_passes() {
+    for (scenario, status) in [(ISTIO, 503), (ENVOY_GATEWAY, 403)] {
+        let (mut stack, mut browser) = logged_in(scenario, open()).await;
+        let before = stack.upstream.count();
+        stack.kill_authz();
+        let begun = Instant::now();
+        assert_eq!(browser.get(&stack.url("/orders")).await.status, status, "{scenario}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{scenario}: nobody is waited for");
+        assert_eq!(stack.upstream.count(), before, "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_a_path_gets_past_the_check_by_way_of_the_pages() {
+    for scenario in BOTH {
+        let (stack, _) = logged_in(scenario, open()).await;
+        let before = stack.upstream.count();
+        for target in [
+            "/_wechat/../orders",
+            "/_wechat/%2e%2e/orders",
+            "/_wechat/..%2forders",
+            "/_wechat%2f..%2forders",
+            "/_wechat/..;/orders",
+            "/_wechat//../orders",
+            "/_wechat/%252e%252e/orders",
+            "/public/../orders",
+            "/public/..%2forders",
+            "//orders",
+            "/%6frders",
+            "/MP_verify_AbCdEfGh12345678.txt/../orders",
+        ] {
+            let answer = ask(&stack, target, &[("accept", HTML)]).await;
+            assert!(answer.status >= 300, "{scenario} {target}: {answer:?}");
+        }
+        assert_eq!(stack.upstream.count(), before, "{scenario}");
+    }
+}
