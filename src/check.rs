@@ -271,6 +271,6 @@ reasons! {
     PageInBand = "page_in_band",
     /// More checks than the limit from this address.
     TooManyChecks = "too_many_checks",
-    /// More unseen tokens than the limit from this address.
+    /// More unseen tokens than the limit, from this address or from all together.
     TooManyNewTokens = "too_many_new_tokens",
 }

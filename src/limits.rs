@@ -84,6 +84,7 @@ pub struct Limits<C: Clock + Clone = DefaultClock> {
     logins: Direct<C>,
     new_tokens_per_client: Clients<C>,
     new_tokens: Direct<C>,
+    leaving_tokens: Direct<C>,
     checks: Option<Clients<C>>,
     clock: C,
 }
@@ -105,6 +106,10 @@ impl<C: Clock + Clone> Limits<C> {
             logins: RateLimiter::direct_with_clock(Quota::per_second(settings.logins_per_second), clock.clone()),
             new_tokens_per_client: Clients::new(settings.new_tokens_per_client, &clock),
             new_tokens: RateLimiter::direct_with_clock(
+                everybodys_new_tokens(settings.new_tokens_per_client),
+                clock.clone(),
+            ),
+            leaving_tokens: RateLimiter::direct_with_clock(
                 everybodys_new_tokens(settings.new_tokens_per_client),
                 clock.clone(),
             ),
@@ -130,6 +135,15 @@ impl<C: Clock + Clone> Limits<C> {
         // This order: whoever is beyond their own budget takes nothing from everybody's.
         self.new_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))?;
         self.new_tokens.check().map_err(|not| exceeded(Budget::NewTokens)(not.wait_time_from(self.clock.now())))
+    }
+
+    /// A token not seen before, shown by whoever leaves. Out of a budget of its own and of no address's: nobody stays logged
+    /// in because a neighbour is noisy, and a flood of logouts gets no more of the processor than any other.
+    ///
+    /// # Errors
+    /// [`Exceeded`]: what the processor can spare for them.
+    pub fn leaving_token(&self) -> Result<(), Exceeded> {
+        self.leaving_tokens.check().map_err(|not| exceeded(Budget::NewTokens)(not.wait_time_from(self.clock.now())))
     }
 
     /// A check without a live session, from `client`.
@@ -341,6 +355,16 @@ mod tests {
         });
         let (let_in, share) = (let_in.count(), all.burst_size().get() as usize * 10);
         assert!((share * 9 / 10..=share * 11 / 10).contains(&let_in), "{let_in}, a share is {share}");
+    }
+
+    #[test]
+    fn who_leaves_has_a_budget_of_their_own_which_is_no_addresss_and_has_an_end() {
+        let (limits, clock) = limits();
+        while limits.new_token(ip("1.2.3.4")).is_ok() {}
+        assert_eq!(limits.leaving_token(), Ok(()));
+        assert!((0..1_000_000_u32).any(|_| limits.leaving_token().is_err()));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(limits.leaving_token(), Ok(()));
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub enum Command {
     /// Answer the gateway's checks and show the login's pages.
     ///
     /// Logs are JSON lines on standard output. Changes of the configuration, the secrets and the keys are picked up
-    /// without a restart (all but where it listens); a bad change is refused with one log line and the old one stays.
+    /// without a restart (all but where it listens, the state directory and Redis); a bad change is refused with one log line
+    /// and the old one stays.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]

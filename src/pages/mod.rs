@@ -187,7 +187,8 @@ impl Pages {
 
     /// The same for who leaves: nobody stays logged in because a neighbour is noisy.
     fn session_to_end(&self, visit: &Visit) -> Option<LiveSession> {
-        self.sessions().verify(Self::token(visit)?, &visit.app.session, visit.now, || Ok(())).ok()
+        let admit = || self.limits.leaving_token().map_err(|exceeded| exceeded.retry_after);
+        self.sessions().verify(Self::token(visit)?, &visit.app.session, visit.now, admit).ok()
     }
 
     /// The address of one of our pages at this application, and the way back from it.

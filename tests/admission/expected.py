@@ -110,7 +110,7 @@ def expected_containers(original, way):
                     found[0].update(name=name, value=value)
                 else:
                     env.append({"name": name, "value": value})
-        if way == "relocate" and "preStop" not in container.get("lifecycle", {}):
+        if way != "named" and "preStop" not in container.get("lifecycle", {}):
             container.setdefault("lifecycle", {})["preStop"] = {"sleep": {"seconds": 5}}
     return containers
 
@@ -178,7 +178,7 @@ def injected_faults(original, pod, way):
     target = {"swap": "http", "named": "wechat-http", "service": 15006, "relocate": 8080}[way]
     envoy = 8080 if way == "relocate" else 15006
     if leads_to(pod["spec"], target) != envoy:
-        yield f"a Service's endpoints lead to {leads_to(pod["spec"], target)}, not to Envoy"
+        yield f"a Service's endpoints lead to {leads_to(pod['spec'], target)}, not to Envoy"
     args = two[1]["args"]
     cluster = yaml.safe_load(args[args.index("--config-yaml") + 1])["static_resources"]["clusters"][0]
     address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]

@@ -187,7 +187,12 @@ fn istio(scenario: &Value) -> Value {
     if let Some(filter) = object(scenario, "EnvoyFilter") {
         let spec = Known::of(&filter["spec"]);
         assert_eq!(spec.take("workloadSelector")["labels"], policy["spec"]["selector"]["matchLabels"]);
-        for patch in spec.take("configPatches").as_array().unwrap() {
+        let patches = spec.take("configPatches").as_array().unwrap();
+        let contexts: Vec<_> = patches.iter().map(|patch| patch["match"]["context"].as_str()).collect();
+        // Of what comes in alone: an application's own requests to others keep their headers.
+        assert_eq!(contexts, [Some("GATEWAY"), Some("SIDECAR_INBOUND")]);
+        assert_eq!(patches[0]["patch"], patches[1]["patch"]);
+        for patch in &patches[..1] {
             assert_eq!(patch["applyTo"], "NETWORK_FILTER");
             assert_eq!(
                 patch["match"]["listener"]["filterChain"]["filter"]["name"],

@@ -200,7 +200,7 @@ fn with_a_collector_each_request_is_traced_and_all_the_rest_stays() {
         let mut rest = shipped.lines().peekable();
         let added: Vec<&str> = text.lines().filter(|line| rest.next_if_eq(line).is_none()).collect();
         assert_eq!(rest.next(), None, "what is shipped is still there, in its order");
-        assert_eq!(added.len(), 24, "{added:?}");
+        assert_eq!(added.len(), 26, "{added:?}");
         assert!(added.contains(&"            random_sampling: { value: 2.5 }"), "{added:?}");
         assert!(added.contains(&format!("    {kind}").as_str()), "{added:?}");
     }

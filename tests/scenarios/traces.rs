@@ -186,7 +186,10 @@ async fn what_envoy_does_not_trace_leaves_no_span_anywhere_and_has_its_trace_in_
     let mut plan = plan(&collector);
     plan.render.extend(["--traces".into(), "0".into()]);
     let mut stack = Stack::planned(plan).await;
-    stack.log_in(&mut Browser::wechat(), "/").await;
+    let mut browser = Browser::wechat();
+    // By which Envoy would trace what a client wants traced.
+    browser.headers = vec![traceparent("01"), ("x-client-trace-id".into(), "1".into())];
+    stack.log_in(&mut browser, "/").await;
     stack.until_log_holds("logged in").await;
     stack.signal("TERM");
     // What waited would be sent by now.

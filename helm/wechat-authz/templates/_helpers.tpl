@@ -139,7 +139,7 @@ annotations:
 {{- $text = regexReplaceAll "(?m)^#</?traces>\n" $text "" -}}
 {{- $host := regexReplaceAll ":[0-9]+$" . "" | trimPrefix "[" | trimSuffix "]" -}}
 {{- $_ := set $fills "collector" (printf "{ address: %q, port_value: %s }" $host (regexFind "[0-9]+$" .)) -}}
-{{- $_ := set $fills "discovery" (ternary "STATIC" "STRICT_DNS" (regexMatch "^([0-9.]+|.*:.*)$" $host)) -}}
+{{- $_ := set $fills "discovery" (ternary "STATIC" "STRICT_DNS" (regexMatch "^([0-9]{1,3}([.][0-9]{1,3}){3}|.*:.*)$" $host)) -}}
 {{- $_ := set $fills "traces" (toString $envoy.traces.percent) -}}
 {{- else -}}
 {{- $text = regexReplaceAll "(?ms)^#<traces>\n.*?^#</traces>\n" $text "" -}}

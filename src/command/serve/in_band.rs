@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Pages under way at once, at most: a quarter of what Envoy sends to a cluster at once where nobody says otherwise.
+/// Pages under way at once, at most: a quarter of what Envoy sends to a cluster at once where nobody says otherwise. With
+/// several instances behind one cluster its circuit breaker has to be wider; the README says how wide.
 const MOST: usize = 256;
 
 /// Beyond the longest login, for a page to say itself what has failed.

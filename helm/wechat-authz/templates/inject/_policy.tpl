@@ -73,10 +73,15 @@ has({{ $field }}) && {{ join (printf "\n        : has(%s) && " $field) $cases }}
         : optional.none()
 {{- end }}
 
+{{- /* How long containers of an application without a preStop hook go on serving, in seconds. Its entry of `protect` */ -}}
+{{- define "wechat-authz.preStopSleep" -}}
+{{- hasKey . "preStopSleep" | ternary .preStopSleep 5 | int -}}
+{{- end }}
+
 {{- /* What changes in the application's own containers: ports, probes, hooks, environment. Empty where nothing does. */ -}}
 {{- define "wechat-authz.changes" -}}
 {{- $way := .entry.service | default "swap" -}}
-{{- $sleep := .entry.preStopSleep | default 0 | int -}}
+{{- $sleep := include "wechat-authz.preStopSleep" .entry | int -}}
 {{- $fields := list -}}
 {{- $from := list -}}
 {{- $to := "" -}}
