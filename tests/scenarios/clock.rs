@@ -52,14 +52,7 @@ async fn a_session_near_its_end_is_renewed_by_the_answer_that_lets_it_pass() {
 async fn where_no_cookie_comes_through_a_page_is_renewed_by_one_redirect() {
     let (stack, mut browser) = logged_in("gateway: { delivers_set_cookie: false }\n").await;
     stack.set_clock(16 * MINUTE);
-    let data = browser.fetch(&stack.url("/api/orders")).await;
-    assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
-    let answers = browser.follow(&stack.url("/a?b=c")).await;
-    stack.remember(&browser);
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [302, 303, 200], "{answers:?}");
-    assert_eq!(answers[0].location(), stack.url("/_wechat/renew?return_to=%2Fa%3Fb%3Dc"));
-    assert_eq!(answers[2].json()["target"], "/a?b=c");
+    stack.is_renewed_by_one_redirect(&mut browser).await;
     assert_eq!(browser.get(&stack.url("/")).await.status, 200);
 }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod stack;
 
 use client::{Answer, Browser, HTML, compose, raw};
+pub use stack::IDENTITY;
 use stack::{Plan, Stack};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,17 +24,6 @@ const POLICY: &str = "policy:\n\
     - { path_prefix: /public, access: public }\n\
     - { path_prefix: /maybe, access: optional }\n\
     - { path_prefix: /staff, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
-
-pub const IDENTITY: [&str; 8] = [
-    "x-wechat-subject",
-    "x-wechat-openid",
-    "x-wechat-unionid",
-    "x-wechat-appid",
-    "x-wechat-flow",
-    "x-wechat-session",
-    "x-wechat-nickname",
-    "x-wechat-avatar",
-];
 
 async fn with_rules() -> (Stack, Browser) {
     let asked = &["/public", "/staff"];

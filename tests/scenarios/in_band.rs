@@ -58,13 +58,7 @@ async fn a_whole_login_and_its_end_need_no_route() {
     for scenario in BOTH {
         let stack = stack(scenario, Plan::default()).await;
         let mut browser = Browser::wechat();
-        let answers = browser.follow(&stack.url("/orders?a=b")).await;
-        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-        assert_eq!(statuses, [302, 302, 302, 302, 303, 200], "{scenario}: {answers:?}");
-        stack.remember(&browser);
-        let home = answers.last().unwrap();
-        assert_eq!(home.json()["target"], "/orders?a=b", "{scenario}");
-        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
+        let answers = stack.log_in_by_each_hop(&mut browser, "/orders?a=b").await;
         let callback = &answers[4];
         assert_eq!((callback.header("cache-control"), callback.header("referrer-policy")), ("no-store", "no-referrer"));
         assert!(callback.set_cookies().count() >= 2, "{scenario}: the session, and the flow's end: {callback:?}");

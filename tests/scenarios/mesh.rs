@@ -9,23 +9,12 @@ mod stack;
 
 use client::{Answer, Browser, DESKTOP, HTML, compose, raw};
 use derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind};
-use stack::{Plan, Stack};
+use stack::{IDENTITY, Plan, Stack};
 use std::time::{Duration, Instant};
 
 const SESSION: &str = "__Host-wechat_session";
 const MINUTE: i64 = 60;
 const BOTH: [&str; 2] = [ISTIO, ENVOY_GATEWAY];
-
-const IDENTITY: [&str; 8] = [
-    "x-wechat-subject",
-    "x-wechat-openid",
-    "x-wechat-unionid",
-    "x-wechat-appid",
-    "x-wechat-flow",
-    "x-wechat-session",
-    "x-wechat-nickname",
-    "x-wechat-avatar",
-];
 
 async fn logged_in(scenario: &'static str, plan: Plan) -> (Stack, Browser) {
     let stack = Stack::planned(behind(scenario, plan)).await;
@@ -52,13 +41,8 @@ async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session
         let app = "  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt ]\n".into();
         let stack = Stack::planned(behind(scenario, Plan { app, ..Plan::default() })).await;
         let mut browser = Browser::wechat();
-        let answers = browser.follow(&stack.url("/orders?a=b")).await;
-        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-        assert_eq!(statuses, [302, 302, 302, 302, 303, 200], "{scenario}: {answers:?}");
-        stack.remember(&browser);
+        let answers = stack.log_in_by_each_hop(&mut browser, "/orders?a=b").await;
         let home = answers.last().unwrap();
-        assert_eq!(home.json()["target"], "/orders?a=b", "{scenario}");
-        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
         assert_eq!(home.seen("cookie"), None, "{scenario}: our cookies are of no use there");
         // Whoever is not logged in is told so in the form that they can use, whole.
         let refused = Browser::desktop().fetch(&stack.url("/api")).await;
@@ -249,14 +233,7 @@ async fn istio_delivers_the_next_token_with_the_answer_beside_the_applications_o
 async fn envoy_gateway_delivers_none_and_a_page_is_renewed_by_one_redirect() {
     let (stack, mut browser) = logged_in(ENVOY_GATEWAY, Plan { clock: true, ..Plan::default() }).await;
     stack.set_clock(16 * MINUTE);
-    let data = browser.fetch(&stack.url("/api/orders")).await;
-    assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
-    let answers = browser.follow(&stack.url("/a?b=c")).await;
-    stack.remember(&browser);
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [302, 303, 200], "{answers:?}");
-    assert_eq!(answers[0].location(), stack.url("/_wechat/renew?return_to=%2Fa%3Fb%3Dc"));
-    assert_eq!(answers[2].json()["target"], "/a?b=c");
+    stack.is_renewed_by_one_redirect(&mut browser).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

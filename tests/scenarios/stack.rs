@@ -25,6 +25,18 @@ pub const WEB: &str = "wx00000000000000b2";
 pub const WEB_SECRET: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
 pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
 
+/// The identity headers.
+pub const IDENTITY: [&str; 8] = [
+    "x-wechat-subject",
+    "x-wechat-openid",
+    "x-wechat-unionid",
+    "x-wechat-appid",
+    "x-wechat-flow",
+    "x-wechat-session",
+    "x-wechat-nickname",
+    "x-wechat-avatar",
+];
+
 /// For `Plan::more`: no limit that a test meets by its own speed.
 pub const UNLIMITED: &str = "limits: { logins_per_client: { per_minute: 100000, burst: 100000 } }\n";
 
@@ -522,6 +534,31 @@ impl Stack {
         assert!(last.seen("x-wechat-subject").is_some_and(|subject| !subject.is_empty()), "{last:?}");
         self.remember(browser);
         last
+    }
+
+    /// The same step by step, in WeChat and silently; every answer on the way.
+    pub async fn log_in_by_each_hop(&self, browser: &mut Browser, path: &str) -> Vec<Answer> {
+        let answers = browser.follow(&self.url(path)).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [302, 302, 302, 302, 303, 200], "{answers:?}");
+        self.remember(browser);
+        let home = answers.last().unwrap();
+        assert_eq!(home.json()["target"], path);
+        assert_eq!(home.seen("x-wechat-openid"), Some(self.simulator.openid(OA, "小明")));
+        answers
+    }
+
+    /// Past its token's end a session is renewed by one redirect for a page, and a script is served meanwhile: where no
+    /// cookie comes through on success.
+    pub async fn is_renewed_by_one_redirect(&self, browser: &mut Browser) {
+        let data = browser.fetch(&self.url("/api/orders")).await;
+        assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
+        let answers = browser.follow(&self.url("/a?b=c")).await;
+        self.remember(browser);
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [302, 303, 200], "{answers:?}");
+        assert_eq!(answers[0].location(), self.url("/_wechat/renew?return_to=%2Fa%3Fb%3Dc"));
+        assert_eq!(answers[2].json()["target"], "/a?b=c");
     }
 
     /// Hands this browser's phone to somebody of the cast.
