@@ -101,18 +101,14 @@ impl<C: Clock + Clone> Limits<C> {
     /// Fresh budgets on `clock`.
     #[must_use]
     pub fn with_clock(settings: &Settings, clock: C) -> Self {
+        let direct = |quota| RateLimiter::direct_with_clock(quota, clock.clone());
+        let new_tokens = everybodys_new_tokens(settings.new_tokens_per_client);
         Self {
             logins_per_client: Clients::new(settings.logins_per_client, &clock),
-            logins: RateLimiter::direct_with_clock(Quota::per_second(settings.logins_per_second), clock.clone()),
+            logins: direct(Quota::per_second(settings.logins_per_second)),
             new_tokens_per_client: Clients::new(settings.new_tokens_per_client, &clock),
-            new_tokens: RateLimiter::direct_with_clock(
-                everybodys_new_tokens(settings.new_tokens_per_client),
-                clock.clone(),
-            ),
-            leaving_tokens: RateLimiter::direct_with_clock(
-                everybodys_new_tokens(settings.new_tokens_per_client),
-                clock.clone(),
-            ),
+            new_tokens: direct(new_tokens),
+            leaving_tokens: direct(new_tokens),
             checks: settings.checks_per_client.map(|rate| Clients::new(rate, &clock)),
             clock,
         }
@@ -124,7 +120,7 @@ impl<C: Clock + Clone> Limits<C> {
     /// [`Exceeded`]: this address's budget, or everybody's.
     pub fn login(&self, client: IpAddr) -> Result<(), Exceeded> {
         self.logins_per_client.take(client, &self.clock).map_err(exceeded(Budget::LoginsPerClient))?;
-        self.logins.check().map_err(|not| exceeded(Budget::Logins)(not.wait_time_from(self.clock.now())))
+        self.of_all(&self.logins, Budget::Logins)
     }
 
     /// A token not seen before, from `client`.
@@ -134,7 +130,7 @@ impl<C: Clock + Clone> Limits<C> {
     pub fn new_token(&self, client: IpAddr) -> Result<(), Exceeded> {
         // This order: whoever is beyond their own budget takes nothing from everybody's.
         self.new_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))?;
-        self.new_tokens.check().map_err(|not| exceeded(Budget::NewTokens)(not.wait_time_from(self.clock.now())))
+        self.of_all(&self.new_tokens, Budget::NewTokens)
     }
 
     /// A token not seen before, shown by whoever leaves. Out of a budget of its own and of no address's: nobody stays logged
@@ -143,7 +139,7 @@ impl<C: Clock + Clone> Limits<C> {
     /// # Errors
     /// [`Exceeded`]: what the processor can spare for them.
     pub fn leaving_token(&self) -> Result<(), Exceeded> {
-        self.leaving_tokens.check().map_err(|not| exceeded(Budget::NewTokens)(not.wait_time_from(self.clock.now())))
+        self.of_all(&self.leaving_tokens, Budget::NewTokens)
     }
 
     /// A check without a live session, from `client`.
@@ -153,6 +149,11 @@ impl<C: Clock + Clone> Limits<C> {
     pub fn check(&self, client: IpAddr) -> Result<(), Exceeded> {
         let Some(checks) = &self.checks else { return Ok(()) };
         checks.take(client, &self.clock).map_err(exceeded(Budget::Checks))
+    }
+
+    /// One more out of a budget that everybody shares.
+    fn of_all(&self, limiter: &Direct<C>, budget: Budget) -> Result<(), Exceeded> {
+        limiter.check().map_err(|not| exceeded(budget)(not.wait_time_from(self.clock.now())))
     }
 
     /// Forgets addresses whose budget is full again. Walks every key: not for an async thread.

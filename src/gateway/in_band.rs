@@ -4,6 +4,7 @@
 //! Envoy keeps neither headers nor body (contract §1.4). Redirects and refusals pass as they are.
 
 use super::answer::{self, Answer};
+use crate::check::Reason;
 use crate::html::{self, Language, Page};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::Full;
@@ -37,7 +38,7 @@ pub fn not_here() -> Answer {
     let body = serde_json::json!({
         "code": 403,
         "message": "this is answered at the pages' door only, to which no route of this gateway leads",
-        "data": { "reason": "page_in_band" },
+        "data": { "reason": Reason::PageInBand.as_str() },
     });
     let mut answer = Answer::new(Full::from(body.to_string()));
     *answer.status_mut() = StatusCode::FORBIDDEN;

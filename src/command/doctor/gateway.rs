@@ -4,7 +4,7 @@
 
 use super::parts::innermost;
 use super::{Finding, PATIENCE};
-use crate::check::Requirement;
+use crate::check::{Reason, Requirement};
 use crate::config::settings::Settings;
 use crate::login::settings::App;
 use crate::path::NormalPath;
@@ -185,7 +185,7 @@ impl Live<'_> {
     /// Whether this is what the check door says of the keys, where it answers the pages.
     fn is_in_band(answer: &Answer) -> bool {
         let reason = answer.json().as_ref().and_then(|told| told.pointer("/data/reason")).cloned();
-        answer.status == StatusCode::FORBIDDEN && reason == Some("page_in_band".into())
+        answer.status == StatusCode::FORBIDDEN && reason == Some(Reason::PageInBand.as_str().into())
     }
 
     /// Whether the keys' page was reached, in-band where that is how it is reached.

@@ -73,7 +73,7 @@ has({{ $field }}) && {{ join (printf "\n        : has(%s) && " $field) $cases }}
         : optional.none()
 {{- end }}
 
-{{- /* How long containers of an application without a preStop hook go on serving, in seconds. Its entry of `protect` */ -}}
+{{- /* Seconds for which an application's containers without a preStop hook go on serving; its context is the application's entry of `protect`. */ -}}
 {{- define "wechat-authz.preStopSleep" -}}
 {{- hasKey . "preStopSleep" | ternary .preStopSleep 5 | int -}}
 {{- end }}
