@@ -13,7 +13,8 @@ use std::process::ExitCode;
 #[group(required = true, multiple = false)]
 pub struct Target {
     /// One session, by its id (x-wechat-session).
-    #[arg(long, value_name = "ID")]
+    // Every 64th id begins with a hyphen: base64url has it among its letters.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
     /// Every session of a person (x-wechat-subject) from before now.
     #[arg(long, value_name = "SUBJECT")]
@@ -72,7 +73,19 @@ fn said(answer: &Value) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Arguments, Command};
     use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        for id in ["-yQ3k0Zf9hXb1mTzq7cVdA", "--Q3k0Zf9hXb1mTzq7cVdA", "_yQ3k0Zf9hXb1mTzq7cVdA"] {
+            let words = ["wechat-authz", "revoke", "--session", id, "--config", "config.yaml"];
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            let Command::Revoke { target, .. } = arguments.command else { panic!("{arguments:?}") };
+            assert_eq!(target.session.as_deref(), Some(id));
+        }
+    }
 
     #[test]
     fn what_is_not_certain_is_said() {
