@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a gateway asks about one request, whatever the gateway.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Check<'a> {
     /// The client's own method.
     pub method: &'a Method,
@@ -19,8 +19,8 @@ pub struct Check<'a> {
     pub path: Result<NormalPath<'a>, PathFault>,
     /// Path and query byte for byte, to bring the person back to.
     pub target: &'a str,
-    /// Who is asking, from the one configured source.
-    pub client: IpAddr,
+    /// Who is asking.
+    pub client: Client<'a>,
     /// What a session may be shown by.
     pub credential: Credential<'a>,
     /// Whether `Authorization` holds a session token, whoever's: the application must not see it.
@@ -50,6 +50,32 @@ pub enum Wanted<'a> {
     Known(Wants),
     /// This reads it from the method and these headers.
     Read(fn(&Method, &HeaderMap) -> Wants, &'a HeaderMap),
+}
+
+/// Who is asking. Only budgets and the log of denials go by it: for an allow it is not read.
+#[derive(Clone, Copy, Debug)]
+pub enum Client<'a> {
+    /// This address.
+    Known(IpAddr),
+    /// The one that this source says.
+    Read(&'a dyn ClientSource, &'a HeaderMap, IpAddr),
+}
+
+impl Client<'_> {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Known(address) => *address,
+            Self::Read(source, headers, peer) => source.read(headers, *peer),
+        }
+    }
+}
+
+/// Where a client's address comes from.
+pub trait ClientSource: std::fmt::Debug {
+    /// The client's address, from a request's headers and the connection's other end.
+    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr;
 }
 
 /// What the request brought to prove a session.

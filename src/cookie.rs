@@ -126,16 +126,13 @@ pub fn session_and_rest(headers: &HeaderMap) -> (Found<'_>, Forwarded) {
 /// The same of one line as browsers write it: `; ` between cookies, nowhere a comma, and none of ours but the session. To
 /// such a line it does not matter who sent it. None for any other.
 fn plain_line(line: &[u8]) -> Option<(Found<'_>, Forwarded)> {
-    if memchr::memchr(b',', line).is_some() {
-        return None;
-    }
     let (mut session, mut start) = (None, 0);
-    for piece in Separators::Semicolon.pieces(line) {
+    for piece in Separators::SemicolonAndComma.pieces(line) {
         let cookie = if start == 0 { piece } else { piece.strip_prefix(b" ")? };
-        if cookie.is_empty() || cookie.trim_ascii().len() != cookie.len() {
+        let end = start + piece.len();
+        if cookie.is_empty() || cookie.trim_ascii().len() != cookie.len() || line.get(end) == Some(&b',') {
             return None;
         }
-        let end = start + piece.len();
         if cookie.starts_with(OURS) {
             let value = cookie.strip_prefix(SESSION.as_bytes())?.strip_prefix(b"=")?;
             if session.replace((start, std::str::from_utf8(value).ok()?, end)).is_some() {

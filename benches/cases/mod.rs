@@ -175,11 +175,11 @@ fn policy(rules: usize) -> Case {
 }
 
 fn render(decision: Decision, wants: Wants) -> Case {
-    let world = World::new(0);
+    let world: &World = Box::leak(Box::new(World::new(0)));
     let request = Box::leak(Box::new(world.page(Some(&world.token()))));
     let check = Check { wanted: Wanted::Known(wants), ..world.envoy.read(request, PEER) };
     Case::new(move || {
-        black_box(world.envoy.write(black_box(&decision), black_box(&check), Language::Chinese));
+        black_box(world.envoy.write(black_box(&decision), black_box(check.clone()), Language::Chinese));
     })
 }
 

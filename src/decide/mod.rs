@@ -50,8 +50,9 @@ impl Decider {
         if check.method == Method::CONNECT {
             return Decision::Refuse { reason: Reason::ConnectRefused };
         }
-        let host = authority(check.host);
-        let Some(site) = self.sites.get(host.as_ref()) else {
+        // Most clients say it as we do.
+        let known = self.sites.get_key_value(check.host);
+        let Some((host, site)) = known.or_else(|| self.sites.get_key_value(&*authority(check.host))) else {
             return Decision::Refuse { reason: Reason::UnknownHost };
         };
         let Ok(path) = &check.path else {
@@ -64,9 +65,9 @@ impl Decider {
                 Decision::Refuse { reason: Reason::PagesNotRouted }
             };
         }
-        let requirement = self.policy.requirement(&host, path, check.method);
+        let requirement = self.policy.requirement(host, path, check.method);
         if let Some(other) = path.without_parameters()
-            && (other.is_under(&self.prefix) || self.policy.requirement(&host, &other, check.method) != requirement)
+            && (other.is_under(&self.prefix) || self.policy.requirement(host, &other, check.method) != requirement)
         {
             // A server that drops `;parameters` would serve a path that another rule is about.
             return Decision::Refuse { reason: Reason::AmbiguousPath };
@@ -98,7 +99,7 @@ impl Decider {
             Credential::Conflict => return Err(NoSession::Conflict),
             Credential::Cookie(token) | Credential::Bearer(token) => token,
         };
-        let admit = || self.limits.new_token(check.client).map_err(|exceeded| exceeded.retry_after);
+        let admit = || self.limits.new_token(check.client.address()).map_err(|exceeded| exceeded.retry_after);
         self.sessions.verify(token, &site.session, now, admit).map_err(NoSession::Refused)
     }
 
@@ -150,7 +151,7 @@ impl Decider {
 
     /// `decision`, unless its client asks too often without a session.
     fn within_limit(&self, check: &Check, decision: Decision) -> Decision {
-        match self.limits.check(check.client) {
+        match self.limits.check(check.client.address()) {
             Ok(()) => decision,
             Err(exceeded) => Decision::Limited { retry_after: exceeded.retry_after, reason: Reason::TooManyChecks },
         }

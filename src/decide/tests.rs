@@ -1,7 +1,7 @@
 //! The decision as tables: every requirement against every way of showing, or not showing, a session.
 
 use super::*;
-use crate::check::{Flow, Profile, Wanted};
+use crate::check::{Client, Flow, Profile, Wanted};
 use crate::limits::{self, Rate};
 use crate::path::NormalPath;
 use crate::policy::{PathMatch, Rule};
@@ -90,7 +90,7 @@ fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Chec
         host,
         path: NormalPath::parse(target.split('?').next().unwrap()),
         target,
-        client: [203, 0, 113, 9].into(),
+        client: Client::Known([203, 0, 113, 9].into()),
         credential,
         bearer_is_ours: false,
         wanted: Wanted::Known(Wants::Page),
@@ -340,7 +340,8 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
         let at = signed.len() + at;
         let turned = if forged[at..].starts_with('A') { "B" } else { "A" };
         let other = format!("{}{turned}{}", &forged[..at], &forged[at + 1..]);
-        let elsewhere = Check { client: [203, 0, 113, 10].into(), ..check(SHOP, "/", Credential::Bearer(&other)) };
+        let elsewhere =
+            Check { client: Client::Known([203, 0, 113, 10].into()), ..check(SHOP, "/", Credential::Bearer(&other)) };
         fixture.decider.decide(&elsewhere, NOW).reason()
     });
     assert_eq!(answers.collect::<Vec<_>>(), [TokenForged, TokenForged, TokenForged, TooManyNewTokens]);

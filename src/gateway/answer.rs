@@ -22,28 +22,40 @@ const AVATAR: HeaderName = HeaderName::from_static("x-wechat-avatar");
 /// Every identity header we own. All of them are on every allow, so that none a client made up survives.
 pub static IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
 
-/// Every identity header, empty: what is said of nobody. Made once and copied, which costs a fraction of putting eight
-/// headers into a map.
-#[must_use]
-pub fn nobody() -> HeaderMap {
-    IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect()
+/// The headers that an allow begins with: every identity header, empty, as it is said of nobody. Made once and copied,
+/// which costs a fraction of putting eight headers into a map.
+pub struct Begun {
+    headers: HeaderMap,
+    /// Whether the identity headers come first, in their order. A map keeps its headers in the order in which they came;
+    /// were that to change, no value may stand under another's name.
+    in_order: bool,
 }
 
-/// Sets every identity header in `headers`, a copy of which [`nobody`] began.
-pub fn identify(headers: &mut HeaderMap, identity: &Identity) {
-    let Identity::Known(known) = identity else { return };
-    let mut in_order = 0;
-    for ((name, place), (expected, value)) in headers.iter_mut().zip(IDENTITY.iter().zip(known.values())) {
-        if name == expected {
-            *place = value;
-            in_order += 1;
-        }
+impl Begun {
+    /// Every identity header, and one more.
+    #[must_use]
+    pub fn with(more: Option<(HeaderName, &'static str)>) -> Self {
+        let mut headers: HeaderMap = IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect();
+        headers.extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        let in_order = headers.clone().keys().take(IDENTITY.len()).eq(&IDENTITY);
+        Self { headers, in_order }
     }
-    // A map keeps its headers in the order in which they came. Were that to change, no value may stand under another's name.
-    if in_order != IDENTITY.len() {
-        for (name, value) in IDENTITY.iter().zip(known.values()) {
-            headers.insert(name, value);
+
+    /// A copy that says who it is.
+    #[must_use]
+    pub fn identified(&self, identity: &Identity) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let Identity::Known(known) = identity else { return headers };
+        if self.in_order {
+            for (place, value) in headers.values_mut().zip(known.values()) {
+                *place = value;
+            }
+        } else {
+            for (name, value) in IDENTITY.iter().zip(known.values()) {
+                headers.insert(name, value);
+            }
         }
+        headers
     }
 }
 

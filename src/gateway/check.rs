@@ -8,8 +8,8 @@ use crate::decide::Decider;
 use crate::html::Language;
 use crate::telemetry::traces::Span;
 use crate::telemetry::{Metrics, RequestIds, Traces};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -41,26 +41,26 @@ pub fn check(
     let check = envoy.read(request, peer);
     let decision = decider.decide(&check, now);
     let checked = match &decision {
-        Decision::Allow { .. } => Checked::Answer(envoy.write(&decision, &check, Language::Chinese)),
+        Decision::Allow { .. } => Checked::Answer(envoy.write(&decision, check, Language::Chinese)),
         Decision::Page { .. } => Checked::Page,
         _ => {
             note(&request.headers, &span, &check, &decision, metrics, now);
-            Checked::Answer(envoy.write(&decision, &check, Language::negotiate(&request.headers)))
+            Checked::Answer(envoy.write(&decision, check, Language::negotiate(&request.headers)))
         }
     };
     metrics.check(&decision, started.elapsed());
     if span.is_traced() {
-        tell(&span, &check, &decision, &checked);
+        tell(&span, &request.method, &decision, &checked);
     }
     checked
 }
 
 /// What a span says of a check: never where it leads, which is the gateway's to say.
 #[cold]
-fn tell(span: &Span, check: &Check, decision: &Decision, checked: &Checked) {
+fn tell(span: &Span, method: &Method, decision: &Decision, checked: &Checked) {
     // A page has a span of its own.
     if let Checked::Answer(answer) = checked {
-        span.answered(check.method, answer.status());
+        span.answered(method, answer.status());
     }
     span.note("wechat_authz.decision", decision.as_str());
     span.note("wechat_authz.reason", decision.reason().as_str());
@@ -94,7 +94,8 @@ fn note(headers: &HeaderMap, span: &Span, check: &Check, decision: &Decision, me
         Decision::Refuse { .. } | Decision::Limited { .. } => {
             let Some(left_out) = metrics.deny_lines.admit(now) else { return };
             let ids = RequestIds::of(headers);
-            let (request_id, trace_id, client) = (ids.request_id, ids.trace_id(span), check.client.to_string());
+            let (request_id, trace_id, client) =
+                (ids.request_id, ids.trace_id(span), check.client.address().to_string());
             tracing::info!(
                 target: "audit", event = "deny", reason, client, request_id, trace_id = &*trace_id, left_out,
                 "a check was refused"

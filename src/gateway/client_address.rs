@@ -1,5 +1,6 @@
 //! Where the client's address comes from: one configured source, for the checks and for the pages.
 
+use crate::check::ClientSource;
 use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 
@@ -42,10 +43,9 @@ impl std::str::FromStr for ClientAddress {
     }
 }
 
-impl ClientAddress {
+impl ClientSource for ClientAddress {
     /// The client's address; the peer's where the source says none, two, or none that can be read.
-    #[must_use]
-    pub fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         match self {
             Self::Peer => None,
             Self::Header(name) => {

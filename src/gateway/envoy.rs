@@ -7,7 +7,7 @@
 use super::answer::{self, Answer};
 use super::client_address::ClientAddress;
 use super::wants;
-use crate::check::{Check, Credential, Decision, Identity, Wanted};
+use crate::check::{Check, Client, Credential, Decision, Identity, Wanted};
 use crate::cookie::{self, Forwarded, Found};
 use crate::html::Language;
 use crate::path::NormalPath;
@@ -30,7 +30,7 @@ pub struct Envoy {
 impl Envoy {
     /// Reads the question.
     #[must_use]
-    pub fn read<'a>(&self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
+    pub fn read<'a>(&'a self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
         let headers = &request.headers;
         let (credential, forwarded_cookies) = credential_and_cookies(headers);
         Check {
@@ -38,7 +38,7 @@ impl Envoy {
             host: host(request),
             path: NormalPath::parse(request.uri.path()),
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
-            client: self.client_address.read(headers, peer),
+            client: Client::Read(&self.client_address, headers, peer),
             credential,
             bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
             wanted: Wanted::Read(wants::classify, headers),
@@ -48,7 +48,7 @@ impl Envoy {
 
     /// Writes the answer.
     #[must_use]
-    pub fn write(&self, decision: &Decision, check: &Check, language: Language) -> Answer {
+    pub fn write(&self, decision: &Decision, check: Check, language: Language) -> Answer {
         match decision {
             Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
             // Were it to answer nothing, nobody passes.
@@ -66,30 +66,24 @@ pub fn denied() -> Answer {
     answer
 }
 
-fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: &Check) -> Answer {
+fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> Answer {
     /// What the three usual answers begin with, by what becomes of the cookies.
-    static USUAL: LazyLock<[HeaderMap; 3]> = LazyLock::new(|| {
-        let begun = |name, value| {
-            let mut headers = answer::nobody();
-            headers.insert(name, HeaderValue::from_static(value));
-            headers
-        };
+    static USUAL: LazyLock<[answer::Begun; 3]> = LazyLock::new(|| {
         // A header both set and removed is removed, so this names only what is not set.
-        [answer::nobody(), begun(header::COOKIE, ""), begun(REMOVE, "cookie")]
+        [None, Some((header::COOKIE, "")), Some((REMOVE, "cookie"))].map(answer::Begun::with)
     });
     let [untouched, rest, nothing] = &*USUAL;
-    let mut headers = match &check.forwarded_cookies {
-        Forwarded::Untouched => untouched.clone(),
+    let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
+    let mut headers = match check.forwarded_cookies {
+        Forwarded::Untouched => untouched.identified(identity),
         Forwarded::Rest(cookies) => {
-            let mut headers = rest.clone();
-            headers.insert(header::COOKIE, cookies.clone());
+            let mut headers = rest.identified(identity);
+            headers.insert(header::COOKIE, cookies);
             headers
         }
-        Forwarded::Nothing => nothing.clone(),
+        Forwarded::Nothing => nothing.identified(identity),
     };
-    answer::identify(&mut headers, identity);
     if check.bearer_is_ours {
-        let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
         let removed = if only_our_cookies { "cookie, authorization" } else { "authorization" };
         headers.insert(REMOVE, HeaderValue::from_static(removed));
     }
@@ -193,8 +187,9 @@ mod tests {
 
     fn answer(decision: &Decision, wants: Wants) -> String {
         let parts = request("GET", "/a", &[("host", "shop.example.com")]);
-        let check = Check { wanted: Wanted::Known(wants), ..envoy().read(&parts, PEER) };
-        text(envoy().write(decision, &check, Language::English))
+        let envoy = envoy();
+        let check = Check { wanted: Wanted::Known(wants), ..envoy.read(&parts, PEER) };
+        text(envoy.write(decision, check, Language::English))
     }
 
     #[test]
@@ -218,10 +213,11 @@ mod tests {
             ("x-wechat-subject", "admin"),
         ];
         let parts = request("POST", "/admin?x=1", spoofed);
-        let check = envoy().read(&parts, PEER);
+        let envoy = envoy();
+        let check = envoy.read(&parts, PEER);
         assert_eq!((check.method.as_str(), check.host, check.target), ("POST", "shop.example.com", "/admin?x=1"));
         assert_eq!(
-            (check.path.as_ref().unwrap().as_str(), check.client.to_string().as_str()),
+            (check.path.as_ref().unwrap().as_str(), check.client.address().to_string().as_str()),
             ("/admin", "203.0.113.9")
         );
         assert_eq!(check.credential, Credential::Absent);
@@ -308,14 +304,15 @@ mod tests {
             (&[("cookie", "a=1")], true, None),
         ] {
             let parts = request("GET", "/", lines);
-            let check = envoy().read(&parts, PEER);
+            let envoy = envoy();
+            let check = envoy.read(&parts, PEER);
             let identity = if known {
                 Identity::Known(IdentityHeaders::new(&Said { subject: "s", ..Said::default() }))
             } else {
                 Identity::Anonymous
             };
             let decision = Decision::Allow { identity, renewed: None, reason: Reason::SessionValid };
-            let answer = envoy().write(&decision, &check, Language::English);
+            let answer = envoy.write(&decision, check, Language::English);
             let mut changed = answer.headers().iter().filter(|(name, _)| !name.as_str().starts_with("x-wechat-"));
             let changed = changed.next().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
             assert_eq!(changed, header_is, "{lines:?}");

@@ -9,7 +9,7 @@ pub mod jssdk;
 mod leave;
 mod who;
 
-use crate::check::Credential;
+use crate::check::{ClientSource as _, Credential};
 use crate::clock::Timestamp;
 use crate::gateway::{self, ClientAddress};
 use crate::html::{Language, Page};

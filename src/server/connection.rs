@@ -3,7 +3,7 @@
 use super::at_once::{self, AtOnce};
 use super::budget::Budget;
 use super::drain::Drain;
-use super::pulse::{Beat, Pulse};
+use super::pulse::Pulse;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -37,6 +37,12 @@ pub(super) struct Shared<H> {
     pub panicked: Box<dyn Fn() -> Answer + Send + Sync>,
 }
 
+/// What one connection's requests share.
+struct Served<H> {
+    shared: Arc<Shared<H>>,
+    pulse: Pulse,
+}
+
 /// A connection made just before the doors close has this long to send what it was made for.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -50,15 +56,16 @@ where
     H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Unpin + Send + 'static,
 {
-    let pulse = Arc::new(Pulse::default());
+    let served = Arc::new(Served { shared: Arc::clone(&shared), pulse: Pulse::default() });
     let service = {
-        let (shared, pulse) = (Arc::clone(&shared), Arc::clone(&pulse));
+        let served = Arc::clone(&served);
         service_fn(move |request: Request<Incoming>| {
-            let (beat, version, head) = (pulse.beat(), request.version(), request.method() == Method::HEAD);
+            served.pulse.begins();
+            let (version, head) = (request.version(), request.method() == Method::HEAD);
             // At once, not when hyper first asks for the answer: a check's request is gone by then, and with it what keeps
             // hyper from reading the next one into the same memory.
-            let handled = catch_unwind(AssertUnwindSafe(|| (shared.handler)(request, peer))).ok();
-            Answering { handled, version, head, shared: Arc::clone(&shared), _beat: beat }
+            let handled = catch_unwind(AssertUnwindSafe(|| (served.shared.handler)(request, peer))).ok();
+            Answering { handled, version, head, served: Arc::clone(&served) }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
@@ -76,7 +83,7 @@ where
         match call {
             Call::Closing => {
                 closing = true;
-                if pulse.asked() == 0 {
+                if served.pulse.asked() == 0 {
                     calls.look_after(LAST_WORD.min(shared.budget.first_request));
                 } else {
                     told = true;
@@ -84,8 +91,8 @@ where
                 }
             }
             Call::Look => {
-                let asked = pulse.asked();
-                let resting = asked == seen && pulse.rests();
+                let asked = served.pulse.asked();
+                let resting = asked == seen && served.pulse.rests();
                 // Nothing was ever asked, or what was answered is still not read.
                 if asked == 0 || (told && resting) {
                     return;
@@ -154,8 +161,13 @@ struct Answering<H, F> {
     handled: Option<F>,
     version: Version,
     head: bool,
-    shared: Arc<Shared<H>>,
-    _beat: Beat,
+    served: Arc<Served<H>>,
+}
+
+impl<H, F> Drop for Answering<H, F> {
+    fn drop(&mut self) {
+        self.served.pulse.is_over();
+    }
 }
 
 impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
@@ -167,12 +179,12 @@ impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
         let mut answer = match answer {
             Some(Ok(Poll::Pending)) => return Poll::Pending,
             Some(Ok(Poll::Ready(answer))) => answer,
-            Some(Err(_)) | None => (self.shared.panicked)(),
+            Some(Err(_)) | None => (self.served.shared.panicked)(),
         };
         if self.head {
             answer = without_body(answer);
         }
-        if self.shared.drain.announced.load(Ordering::Relaxed) && self.version < Version::HTTP_2 {
+        if self.served.shared.drain.announced.load(Ordering::Relaxed) && self.version < Version::HTTP_2 {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(answer))

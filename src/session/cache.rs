@@ -1,7 +1,7 @@
 //! The cache in front of the signature check.
 //!
-//! Keyed by a fingerprint of everything a verdict depends on: key-set generation, issuer, audience, the whole token.
-//! Nothing but this cache is keyed by a token's bytes: ES256 signatures have twins. What may change after a token was verified
+//! Keyed by a fingerprint of what a signature's verdict depends on: key-set generation and the whole token. For whom a
+//! session is stands in it, and is judged by who asks; a refusal that is kept is a signature's, the same for all. Nothing but this cache is keyed by a token's bytes: ES256 signatures have twins. What may change after a token was verified
 //! (revocation, time) is judged on every hit, outside. Refusals have a small cache of their own, which can never push
 //! out a good entry.
 
@@ -10,7 +10,6 @@ use super::token::TokenFault;
 use crate::clock::Timestamp;
 use crate::random;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,30 +57,22 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// The place of `token` for `issuer` and `audience` under the key set's `generation`; none where the cryptographic
-    /// library fails, which for our lengths it does not, and nothing is remembered then.
+    /// The place of `token` under the key set's `generation`; none where the cryptographic library fails, which for our
+    /// lengths it does not, and nothing is remembered then.
     ///
     /// GMAC (NIST SP 800-38D) under a key that this process drew and never shows. As a hash it is universal: whoever
     /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
-    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for all would be a fault if
+    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a fault if
     /// fingerprints were ever shown; they do not leave this cache.
     #[must_use]
-    pub fn place(&self, generation: u64, issuer: &str, audience: &str, token: &str) -> Option<CacheKey> {
-        thread_local! {
-            /// A kilobyte is more than malloc keeps at hand: to allocate it for each check would show.
-            static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub fn place(&self, generation: u64, token: &str) -> Option<CacheKey> {
+        let mut nonce = [0; 12];
+        if let Some(end) = nonce.last_chunk_mut() {
+            *end = generation.to_be_bytes();
         }
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
-            text.extend_from_slice(&generation.to_be_bytes());
-            // A NUL stands in neither origin nor name, so parts cannot slide into each other.
-            for part in [issuer, "\0", audience, "\0", token] {
-                text.extend_from_slice(part.as_bytes());
-            }
-            let nonce = Nonce::assume_unique_for_key([0; 12]);
-            let tag = self.fingerprints.as_ref()?.seal_in_place_separate_tag(nonce, Aad::from(&*text), &mut []).ok()?;
-            tag.as_ref().try_into().ok()
-        })
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.fingerprints.as_ref()?.seal_in_place_separate_tag(nonce, Aad::from(token), &mut []).ok()?;
+        tag.as_ref().try_into().ok()
     }
 
     /// What is known of a token at `now`.
@@ -189,20 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn a_place_depends_on_all_that_a_verdict_depends_on_and_on_this_process() {
+    fn a_place_depends_on_the_key_set_the_whole_token_and_this_process() {
         let cache = Cache::default();
-        let place = |generation, issuer, audience, token| cache.place(generation, issuer, audience, token).unwrap();
-        let known = place(1, "https://a.example", "shop", "x.y.z");
-        assert_eq!(known, place(1, "https://a.example", "shop", "x.y.z"));
+        let place = |generation, token| cache.place(generation, token).unwrap();
+        let known = place(1, "x.y.z");
+        assert_eq!(known, place(1, "x.y.z"));
         for other in [
-            place(2, "https://a.example", "shop", "x.y.z"),
-            place(1, "https://b.example", "shop", "x.y.z"),
-            place(1, "https://a.example", "blog", "x.y.z"),
-            place(1, "https://a.example", "shop", "x.y.Z"),
-            place(1, "https://a.example", "shop", "x.y.z\0"),
-            place(1, "https://a.examples", "hop", "x.y.z"),
-            place(1, "https://a.example", "sho", "px.y.z"),
-            Cache::default().place(1, "https://a.example", "shop", "x.y.z").unwrap(),
+            place(2, "x.y.z"),
+            place(1 << 56, "x.y.z"),
+            place(1, "x.y.Z"),
+            place(1, "x.y.z\0"),
+            place(1, "x.y.z="),
+            Cache::default().place(1, "x.y.z").unwrap(),
         ] {
             assert_ne!(known, other);
         }

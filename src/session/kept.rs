@@ -40,6 +40,13 @@ pub(super) struct Site {
     pub audience: String,
 }
 
+impl Site {
+    /// Whether it is the one that `settings` describe.
+    pub(super) fn is_of(&self, settings: &Settings) -> bool {
+        self.issuer == settings.issuer && self.audience == settings.audience
+    }
+}
+
 /// A session's next token.
 pub(super) struct Next {
     pub issued: Timestamp,

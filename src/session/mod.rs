@@ -153,9 +153,9 @@ impl Sessions {
             return Err(Refusal::Token(TokenFault::Malformed));
         }
         let keys = self.keys.current();
-        let place = self.cache.place(keys.generation(), &settings.issuer, &settings.audience, token);
+        let place = self.cache.place(keys.generation(), token);
         match place.and_then(|place| self.cache.get(&place, now)) {
-            Some(Ok(session)) => {
+            Some(Ok(session)) if session.site.is_of(settings) => {
                 self.lookups.hits.inc();
                 return Ok(session);
             }
@@ -163,7 +163,8 @@ impl Sessions {
                 self.lookups.refused_hits.inc();
                 return Err(Refusal::Token(fault));
             }
-            None => {}
+            // Another application's: what is wrong with it here is said without a signature.
+            Some(Ok(_)) | None => {}
         }
         let unverified = Unverified::read(token, &keys, settings, now).map_err(|fault| {
             self.lookups.refused_cheaply.inc();
@@ -225,7 +226,7 @@ impl Sessions {
         let key = keys.signing(now).ok_or(IssueFault)?;
         let (token, verified) = token::issue(claims, key).map_err(|_| IssueFault)?;
         // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
-        if let Some(place) = self.cache.place(keys.generation(), &settings.issuer, &settings.audience, &token) {
+        if let Some(place) = self.cache.place(keys.generation(), &token) {
             self.cache.keep(place, Arc::new(Session::new(&verified, self.site(settings))));
         }
         Ok(Issued {
@@ -238,14 +239,13 @@ impl Sessions {
 
     /// The site that `settings` describe, of which there is one however many sessions it has.
     fn site(&self, settings: &Settings) -> Arc<Site> {
-        let Settings { issuer, audience, .. } = settings;
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = sites.iter().find(|site| site.issuer == *issuer && site.audience == *audience) {
+        if let Some(known) = sites.iter().find(|site| site.is_of(settings)) {
             return Arc::clone(known);
         }
         // Those of a former configuration go with their last session.
         sites.retain(|site| Arc::strong_count(site) > 1);
-        let site = Arc::new(Site { issuer: issuer.clone(), audience: audience.clone() });
+        let site = Arc::new(Site { issuer: settings.issuer.clone(), audience: settings.audience.clone() });
         sites.push(Arc::clone(&site));
         site
     }

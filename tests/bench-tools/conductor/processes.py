@@ -86,7 +86,7 @@ def prefer(process):
 
 
 class Processes:
-    """Everything that was started; `end` ends it, by process id."""
+    """Everything that was started; `end_all` ends it, by process id."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -138,9 +138,11 @@ class Processes:
                 raise Failure(f"{process.name} does not start:\n{log[-2000:]}")
             time.sleep(0.01)
 
-    def end(self, process=None):
-        """Ends one process, or all of them: politely, then not."""
-        ending = [process] if process else list(self.running)
+    def end_all(self):
+        self.end(*self.running)
+
+    def end(self, *ending):
+        """Ends processes: politely, then not."""
         for one in ending:
             if one.poll() is None:
                 one.send_signal(signal.SIGTERM)
