@@ -5,11 +5,15 @@
 //! once and signs later, because others cache the key set (Envoy's JWKS cache, other instances). Removing a file ends
 //! its tokens.
 
+use super::token;
 use crate::clock::Timestamp;
 use crate::seal::{self, SealingKey};
 use arc_swap::ArcSwap;
-use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,8 +72,11 @@ pub struct Key {
     kid: String,
     created: Timestamp,
     file: PathBuf,
+    /// The first segment of each token it signs.
+    header: String,
     signing: EncodingKey,
-    verifying: DecodingKey,
+    /// Read once. jsonwebtoken reads a public key anew for each signature, and sees each time that the point is on the curve.
+    verifying: ParsedPublicKey,
     public: Jwk,
     sealing: SealingKey,
 }
@@ -87,14 +94,20 @@ impl Key {
         self.created
     }
 
+    /// The header of the tokens it signs: their first segment.
+    #[must_use]
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
     /// Signs `message` (ES256); base64url.
     pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
         jsonwebtoken::crypto::sign(message, &self.signing, Algorithm::ES256)
     }
 
-    /// Whether `signature` (base64url) is this key's over `message`.
-    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.verifying, Algorithm::ES256).unwrap_or(false)
+    /// Whether `signature` (r and s, 32 bytes each) is this key's over `message`.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifying.verify_sig(message, signature).is_ok()
     }
 }
 
@@ -158,6 +171,12 @@ impl KeySet {
     #[must_use]
     pub fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
+    }
+
+    /// The key that writes `header` before its tokens, letter for letter.
+    #[must_use]
+    pub(super) fn find_by_header(&self, header: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.header == header)
     }
 
     /// All keys, oldest first.
@@ -234,15 +253,12 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
     let not_p256 = |_| KeyFault::NotP256(file.to_owned());
     let signing = EncodingKey::from_ec_pem(&pem).map_err(not_p256)?;
     let mut public = Jwk::from_encoding_key(&signing, Algorithm::ES256).map_err(not_p256)?;
-    let verifying = DecodingKey::from_jwk(&public).map_err(not_p256)?;
-    // Another curve passes everything so far; it does not sign as ES256.
-    let proof = jsonwebtoken::crypto::sign(b"proof", &signing, Algorithm::ES256).map_err(not_p256)?;
-    if !jsonwebtoken::crypto::verify(&proof, b"proof", &verifying, Algorithm::ES256).unwrap_or(false) {
+    let AlgorithmParameters::EllipticCurve(curve) = &public.algorithm else {
         return Err(KeyFault::NotP256(file.to_owned()));
-    }
-    if let jsonwebtoken::jwk::AlgorithmParameters::EllipticCurve(curve) = &public.algorithm
-        && WELL_KNOWN.contains(&curve.x.as_str())
-    {
+    };
+    // Another curve passes everything so far; its point is none of P-256.
+    let verifying = point(&curve.x, &curve.y).ok_or_else(|| KeyFault::NotP256(file.to_owned()))?;
+    if WELL_KNOWN.contains(&curve.x.as_str()) {
         return Err(KeyFault::WellKnown(file.to_owned()));
     }
     let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(not_p256)?;
@@ -254,7 +270,23 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
         let modified = described.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Timestamp(modified.map_or(0, |since| since.as_secs()))
     });
-    Ok(Key { kid, created, file: file.to_owned(), signing, verifying, public, sealing })
+    let key =
+        Key { header: token::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
+    // What it signs must be what others can verify.
+    let proof = key.sign(b"proof").map_err(not_p256)?;
+    let mut signature = [0; 64];
+    let whole = URL_SAFE_NO_PAD.decode_slice(proof, &mut signature).is_ok_and(|length| length == signature.len());
+    if whole && key.verifies(b"proof", &signature) { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
+}
+
+/// The public key at these coordinates (RFC 7518 §6.2.1), if they are a point of P-256.
+fn point(x: &str, y: &str) -> Option<ParsedPublicKey> {
+    // Uncompressed, as SEC 1 §2.3.3 writes it.
+    let mut point = vec![4];
+    for coordinate in [x, y] {
+        URL_SAFE_NO_PAD.decode_vec(coordinate, &mut point).ok()?;
+    }
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()
 }
 
 /// The time in a name such as `20261123T112500Z.pem`.
@@ -282,14 +314,13 @@ pub fn file_name(now: Timestamp) -> String {
 /// # Errors
 /// The cryptographic library could not make one.
 pub fn generate() -> Result<String, aws_lc_rs::error::Unspecified> {
-    use base64::Engine as _;
     #[allow(clippy::disallowed_methods)] // this library draws the key's bytes itself and asks for its own generator
     let random = aws_lc_rs::rand::SystemRandom::new();
     let document = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(
         &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
         &random,
     )?;
-    let body = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
+    let body = STANDARD.encode(document.as_ref());
     let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
 }

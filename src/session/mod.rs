@@ -172,7 +172,7 @@ impl Sessions {
         })?;
         admit().map_err(Refusal::Busy)?;
         self.lookups.verified.inc();
-        match unverified.verify(&keys) {
+        match unverified.verify() {
             Ok(token) => {
                 let session = Arc::new(Session::new(&token, self.site(settings)));
                 if let Some(place) = place {

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -111,11 +112,10 @@ struct Header<'a> {
 }
 
 /// A token that passed every line but the signature; what it says is not to be believed yet.
-#[derive(Debug)]
-pub struct Unverified<'t> {
+pub struct Unverified<'t, 'k> {
     signed: &'t str,
-    signature: &'t str,
-    kid: String,
+    signature: [u8; 64],
+    key: &'k Key,
     claims: Claims,
 }
 
@@ -138,51 +138,67 @@ impl VerifiedToken {
     }
 }
 
-impl<'t> Unverified<'t> {
+impl<'t, 'k> Unverified<'t, 'k> {
     /// Reads a token for the application that `settings` describe, at `now`. No signature is checked.
     ///
     /// # Errors
     /// The first line of the closed list that does not hold.
-    pub fn read(token: &'t str, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Self, TokenFault> {
+    pub fn read(token: &'t str, keys: &'k KeySet, settings: &Settings, now: Timestamp) -> Result<Self, TokenFault> {
         if token.len() > MOST_BYTES {
             return Err(TokenFault::Malformed);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
         // A fourth segment fails here: `.` is not base64url. So does padding, white space and a non-canonical end.
-        let header = decode(header)?;
         let payload = decode(payload)?;
-        if decode(signature)?.len() != 64 {
-            return Err(TokenFault::Malformed);
+        let mut bytes = [0; 64];
+        match URL_SAFE_NO_PAD.decode_slice(signature, &mut bytes) {
+            Ok(64) => {}
+            _ => return Err(TokenFault::Malformed),
         }
-        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenFault::Malformed)?;
-        if header.typ != TYPE {
-            return Err(TokenFault::Foreign);
-        }
-        // Every key of ours has this one algorithm.
-        if header.alg != "ES256" {
-            return Err(TokenFault::Malformed);
-        }
-        keys.find(header.kid).ok_or(TokenFault::UnknownKey)?;
+        let key = match keys.find_by_header(header) {
+            Some(key) => key,
+            None => named(header, keys)?,
+        };
         // As text once, or each string in it would be looked at by itself.
         let payload = std::str::from_utf8(&payload).map_err(|_| TokenFault::Malformed)?;
         let claims: Claims = serde_json::from_str(payload).map_err(|_| TokenFault::Malformed)?;
         check(&claims, settings, now)?;
-        Ok(Self { signed, signature, kid: header.kid.to_owned(), claims })
+        Ok(Self { signed, signature: bytes, key, claims })
     }
 
     /// Verifies the signature: the expensive step, about 50 µs.
     ///
     /// # Errors
-    /// [`TokenFault::Forged`], or [`TokenFault::UnknownKey`] where the key went meanwhile.
-    pub fn verify(self, keys: &KeySet) -> Result<VerifiedToken, TokenFault> {
-        let key = keys.find(&self.kid).ok_or(TokenFault::UnknownKey)?;
-        if key.verifies(self.signed.as_bytes(), self.signature) {
+    /// [`TokenFault::Forged`].
+    pub fn verify(self) -> Result<VerifiedToken, TokenFault> {
+        if self.key.verifies(self.signed.as_bytes(), &self.signature) {
             Ok(VerifiedToken { claims: self.claims })
         } else {
             Err(TokenFault::Forged)
         }
     }
+}
+
+/// The header of the tokens that the key called `kid` signs: their first segment.
+pub(super) fn header(kid: &str) -> String {
+    // Three strings make JSON.
+    let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid }).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(header)
+}
+
+/// The key that a header names which says so in other words than ours.
+fn named<'k>(header: &str, keys: &'k KeySet) -> Result<&'k Key, TokenFault> {
+    let header = decode(header)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| TokenFault::Malformed)?;
+    if header.typ != TYPE {
+        return Err(TokenFault::Foreign);
+    }
+    // Every key of ours has this one algorithm.
+    if header.alg != "ES256" {
+        return Err(TokenFault::Malformed);
+    }
+    keys.find(header.kid).ok_or(TokenFault::UnknownKey)
 }
 
 fn decode(segment: &str) -> Result<Vec<u8>, TokenFault> {
@@ -278,8 +294,7 @@ pub fn is_ours(token: &str) -> bool {
 /// The cryptographic library refused.
 pub fn issue(claims: &Claims, key: &Key) -> Result<(String, VerifiedToken), jsonwebtoken::errors::Error> {
     const SIGNATURE: usize = 87; // a dot and 64 bytes in base64url
-    let header = serde_json::to_vec(&Header { alg: "ES256", typ: TYPE, kid: key.kid() })?;
-    let header = URL_SAFE_NO_PAD.encode(header);
+    let header = key.header();
     let fits = |payload: &[u8]| {
         let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(payload));
         (signed.len() + SIGNATURE <= BUDGET_BYTES).then_some(signed)
@@ -335,19 +350,19 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
-        let mut members: Vec<(String, Scalar)> = Vec::with_capacity(16);
-        while let Some((name, value)) = map.next_entry::<String, Scalar>()? {
-            if members.iter().any(|(other, _)| *other == name) || members.len() >= 32 {
+        let mut members: Vec<(Text, Scalar)> = Vec::with_capacity(16);
+        while let Some((name, value)) = map.next_entry::<Text, Scalar>()? {
+            if members.iter().any(|(other, _)| other.0 == name.0) || members.len() >= 32 {
                 return Err(A::Error::custom("doubled or too many claims"));
             }
             members.push((name, value));
         }
         let mut take = |name: &str| {
-            let at = members.iter().position(|(other, _)| other == name)?;
+            let at = members.iter().position(|(other, _)| other.0 == name)?;
             Some(members.swap_remove(at).1)
         };
         let mut text = |name: &str, required: bool| match take(name) {
-            Some(Scalar::Text(text)) => Ok(text),
+            Some(Scalar::Text(text)) => Ok(text.0.into_owned()),
             None if !required => Ok(String::new()),
             _ => Err(A::Error::custom("a claim is missing or not a string")),
         };
@@ -391,37 +406,62 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
     }
 }
 
+/// A text, where it can be as it stands in the token.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(text.into()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(text.to_owned().into()))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
 /// A claim's value; arrays and objects are none of ours.
-enum Scalar {
-    Text(String),
+enum Scalar<'de> {
+    Text(Text<'de>),
     Number(u64),
     Other,
 }
 
-impl<'de> Deserialize<'de> for Scalar {
+impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ScalarVisitor;
-        impl Visitor<'_> for ScalarVisitor {
-            type Value = Scalar;
+        impl<'de> Visitor<'de> for ScalarVisitor {
+            type Value = Scalar<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a scalar")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(text.to_owned()))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Text(text.into())))
             }
-            fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
+                Ok(Scalar::Text(Text(text.to_owned().into())))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Number(number))
             }
-            fn visit_i64<E>(self, _: i64) -> Result<Scalar, E> {
+            fn visit_i64<E>(self, _: i64) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Other)
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Scalar, E> {
+            fn visit_f64<E>(self, _: f64) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Other)
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+            fn visit_bool<E>(self, _: bool) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Other)
             }
-            fn visit_unit<E>(self) -> Result<Scalar, E> {
+            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
                 Ok(Scalar::Other)
             }
         }

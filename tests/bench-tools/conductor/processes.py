@@ -25,10 +25,15 @@ def free_port(taken=set()):
     """A port for a server that starts later; below those that the system gives to outgoing connections."""
     while True:
         port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            if port not in taken and probe.connect_ex(("127.0.0.1", port)) != 0:
-                taken.add(port)
-                return port
+        if port not in taken and not listens(port):
+            taken.add(port)
+            return port
+
+
+def listens(port):
+    """Whether a server takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def threads_ns(process):
@@ -131,8 +136,11 @@ class Processes:
 
     def wait(self, process, url, within=30):
         """Waits until `url` answers 200."""
+        self.wait_until(process, lambda: status(url) == 200, within)
+
+    def wait_until(self, process, ready, within=30):
         begun = time.monotonic()
-        while status(url) != 200:
+        while not ready():
             if process.poll() is not None or time.monotonic() - begun > within:
                 log = (self.directory / f"{process.name}.log").read_text(errors="replace")
                 raise Failure(f"{process.name} does not start:\n{log[-2000:]}")

@@ -5,7 +5,7 @@ import subprocess
 
 import gateways
 from gateways import COOKIE, ROOT
-from processes import Failure, Processes, cores, fetch, free_port, memory_mib
+from processes import Failure, Processes, cores, fetch, free_port, listens, memory_mib
 
 HOST = "shop.localhost:8080"
 ORIGIN = f"http://{HOST}"
@@ -122,6 +122,7 @@ class Stage:
                 side.check = f"127.0.0.1:{port}"
                 command = [*self.under, *answer, side.check, *self.headers, *(["--h2c"] if case.way == "h2c" else [])]
                 side.auth = self.processes.start(case.name, command, self.other_core)
+                self.processes.wait_until(side.auth, lambda: listens(port))
         self.start_gateways()
 
     def our_headers(self):
