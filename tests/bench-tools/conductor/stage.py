@@ -91,39 +91,63 @@ class Stage:
     def start(self):
         """All of it."""
         self.app = free_port()
-        answer = [self.tools, "answer", "--listen"]
         said = ["--header", "content-type:text/plain", "--body", "ok"]
-        self.upstream = self.processes.start("upstream", [*answer, f"127.0.0.1:{self.app}", *said], self.other_core)
+        self.upstream = self.start_answer("upstream", self.app, said)
+        self.model = self.start_auth("model")
+        self.wait_auth(self.model)
+        self.headers = self.our_headers()
+        _, _, self.jwks = fetch(f"http://127.0.0.1:{self.model.pages}/_wechat/jwks.json", {"Host": HOST})
+        self.start_over()
+
+    def start_over(self):
+        """An auth process and an Envoy for each case, new ones if there were any. Two processes of one program and one
+        configuration differ by a tenth in what a request costs them, for as long as they live: a round of new ones lets
+        that even out. Who has learnt many sessions stays."""
+        stay = {case.name for case in self.cases if case.mode == "turn"} & self.sides.keys()
+        ending = [side.envoy for side in self.sides.values()]
+        for name in self.sides.keys() - stay:
+            ending += [self.sides[name].auth, self.sides[name].simulator]
+        self.processes.end(*filter(None, ending))
         for case in self.cases:
-            if case.asked != "ours":
-                self.sides[case.name] = Side()
-                continue
-            port = None
+            if case.name not in stay:
+                self.sides[case.name] = self.start_side(case)
+        for case in self.cases:
+            if case.asked == "ours":
+                self.wait_auth(self.sides[case.name])
+            self.start_envoy(case, self.sides[case.name])
+        for case in self.cases:
+            side = self.sides[case.name]
+            self.processes.wait(side.envoy, f"http://127.0.0.1:{side.admin}/ready", within=60)
+
+    def start_side(self, case):
+        """Who answers a case's checks."""
+        if case.asked == "ours":
+            simulator = None
             if case.mode == "login":
                 port = free_port()
                 account = f"{APPID}:{SECRET}@{HOST.partition(':')[0]}"
                 command = [self.simulator_program, "--listen", f"127.0.0.1:{port}", "--any-port", "--quiet"]
                 command += ["--official-account", account]
                 simulator = self.processes.start("simulator", command, self.other_core)
-            self.sides[case.name] = side = self.start_auth(case.name, case.limits, case.way, port)
-            if port:
+                self.processes.wait(simulator, f"http://127.0.0.1:{port}/_sim/clock")
+            side = self.start_auth(case.name, case.limits, case.way, port if simulator else None)
+            if simulator:
                 side.simulator, side.simulator_at = simulator, f"http://127.0.0.1:{port}"
-                self.processes.wait(simulator, f"{side.simulator_at}/_sim/clock")
-        self.model = self.start_auth("model")
-        self.wait_auth(self.model)
-        self.headers = self.our_headers()
-        _, _, self.jwks = fetch(f"http://127.0.0.1:{self.model.pages}/_wechat/jwks.json", {"Host": HOST})
-        for case in self.cases:
-            side = self.sides[case.name]
-            if case.asked == "ours":
-                self.wait_auth(side)
-            elif case.asked == "floor":
-                port = free_port()
-                side.check = f"127.0.0.1:{port}"
-                command = [*self.under, *answer, side.check, *self.headers, *(["--h2c"] if case.way == "h2c" else [])]
-                side.auth = self.processes.start(case.name, command, self.other_core)
-                self.processes.wait_until(side.auth, lambda: listens(port))
-        self.start_gateways()
+            return side
+        side = Side()
+        if case.asked == "floor":
+            port = free_port()
+            side.check = f"127.0.0.1:{port}"
+            side.auth = self.start_answer(case.name, port, [*self.headers, *(["--h2c"] if case.way == "h2c" else [])],
+                                          self.under)
+        return side
+
+    def start_answer(self, name, port, said, under=()):
+        """A server that does nothing but answer so."""
+        command = [*under, self.tools, "answer", "--listen", f"127.0.0.1:{port}", *said]
+        started = self.processes.start(name, command, self.other_core)
+        self.processes.wait_until(started, lambda: listens(port))
+        return started
 
     def our_headers(self):
         """What a check with a session is answered, so that the floor answers the same."""
@@ -135,16 +159,6 @@ class Stage:
             part for name, value in headers.items() if name not in ("date", "content-length", "connection")
             for part in ("--header", f"{name}:{value}")
         ]
-
-    def start_gateways(self):
-        """An Envoy for each case. Two processes of one configuration differ by a tenth in what a request costs them, for
-        as long as they live: to start them anew for each round lets that even out."""
-        self.processes.end(*(side.envoy for side in self.sides.values() if side.envoy))
-        for case in self.cases:
-            self.start_envoy(case, self.sides[case.name])
-        for case in self.cases:
-            side = self.sides[case.name]
-            self.processes.wait(side.envoy, f"http://127.0.0.1:{side.admin}/ready", within=60)
 
     def start_envoy(self, case, side):
         side.edge, side.admin = free_port(), free_port()
