@@ -95,7 +95,7 @@ class Meter:
         return counter(side, CHECKED)
 
     def warm(self, case):
-        """Shows each session once that is to be known when it is measured."""
+        """Shows each session once that is to be known when it is measured, and uses some for a while."""
         if case.mode == "turn":
             side = self.stage.sides[case.name]
             most = min(case.every, self.stage.amounts["many"])
@@ -103,6 +103,7 @@ class Meter:
             said = json.loads(self.stage.tool(*command, "--expect", 200))
             if said["unexpected"]:
                 raise Failure(f"{case.name}: {said['unexpected']} sessions were not accepted")
+            self.load(case, 2)
 
     def probe(self, case):
         """One request, to see that the case is what it says."""

@@ -102,10 +102,16 @@ class Stage:
     def start_over(self):
         """An auth process and an Envoy for each case, new ones if there were any. Two processes of one program and one
         configuration differ by a tenth in what a request costs them, for as long as they live: a round of new ones lets
-        that even out."""
-        ending = [process for side in self.sides.values() for process in (side.envoy, side.auth, side.simulator)]
+        that even out. Who has learnt many sessions stays: for seconds after that it puts its memory in order and tells
+        the list of sessions."""
+        stay = {case.name for case in self.cases if case.mode == "turn"} & self.sides.keys()
+        ending = [side.envoy for side in self.sides.values()]
+        for name in self.sides.keys() - stay:
+            ending += [self.sides[name].auth, self.sides[name].simulator]
         self.processes.end(*filter(None, ending))
-        self.sides = {case.name: self.start_side(case) for case in self.cases}
+        for case in self.cases:
+            if case.name not in stay:
+                self.sides[case.name] = self.start_side(case)
         for case in self.cases:
             if case.asked == "ours":
                 self.wait_auth(self.sides[case.name])
