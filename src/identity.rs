@@ -112,10 +112,11 @@ impl fmt::Debug for IdentityHeaders {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const ALICE: Said = Said {
+    /// Somebody of whom all but the unionid is known; the gateways' tests tell of her, too.
+    pub(crate) const ALICE: Said = Said {
         subject: "wx:wx01:oA",
         openid: "oA",
         unionid: "",

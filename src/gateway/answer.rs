@@ -160,26 +160,17 @@ fn told(status: StatusCode, wants: Wants, reason: Reason, login_url: Option<&str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{IdentityHeaders, Said};
+    use crate::identity::IdentityHeaders;
+    use crate::identity::tests::ALICE;
 
     #[test]
     fn each_value_stands_under_its_name_whatever_order_a_map_has() {
-        let said = Said {
-            subject: "wx:wx01:oA",
-            openid: "oA",
-            unionid: "",
-            appid: "wx01",
-            flow: "website",
-            session: "s1",
-            nickname: "n",
-            avatar: "https://a.example/1",
-        };
-        let alice = Identity::Known(IdentityHeaders::new(&said));
+        let alice = Identity::Known(IdentityHeaders::new(&ALICE));
         let begun = Begun::with(Some((header::COOKIE, "")));
         assert!(begun.in_order, "a check would look each name up");
         let in_order = begun.identified(&alice);
         assert_eq!(in_order, Begun { in_order: false, ..begun }.identified(&alice));
-        let values = ["wx:wx01:oA", "oA", "", "wx01", "website", "s1", "n", "https://a.example/1"];
+        let values = ["wx:wx01:oA", "oA", "", "wx01", "website", "s1", "%E5%B0%8F", "https://a.example/1"];
         for (name, value) in IDENTITY.iter().zip(values) {
             assert_eq!(in_order[name], value, "{name}");
         }

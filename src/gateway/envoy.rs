@@ -143,6 +143,7 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
 mod tests {
     use super::*;
     use crate::check::{Reason, Wants};
+    use crate::identity::tests::ALICE;
     use crate::identity::{IdentityHeaders, Said};
 
     fn request(method: &str, uri: &str, lines: &[(&'static str, &'static str)]) -> Parts {
@@ -259,18 +260,8 @@ mod tests {
             "200\nx-wechat-appid: \nx-wechat-avatar: \nx-wechat-flow: \nx-wechat-nickname: \nx-wechat-openid: \n\
              x-wechat-session: \nx-wechat-subject: \nx-wechat-unionid: \n\n"
         );
-        let alice = Said {
-            subject: "wx:wx01:oA",
-            openid: "oA",
-            unionid: "",
-            appid: "wx01",
-            flow: "website",
-            session: "s1",
-            nickname: "%E5%B0%8F",
-            avatar: "https://a.example/1",
-        };
         let known = Decision::Allow {
-            identity: Identity::Known(IdentityHeaders::new(&alice)),
+            identity: Identity::Known(IdentityHeaders::new(&ALICE)),
             renewed: Some(HeaderValue::from_static("__Host-wechat_session=next")),
             reason: Reason::SessionRenewed,
         };

@@ -1,9 +1,10 @@
 //! The cache in front of the signature check.
 //!
 //! Keyed by a fingerprint of what a signature's verdict depends on: key-set generation and the whole token. For whom a
-//! session is stands in it, and is judged by who asks; a refusal that is kept is a signature's, the same for all. Nothing but this cache is keyed by a token's bytes: ES256 signatures have twins. What may change after a token was verified
-//! (revocation, time) is judged on every hit, outside. Refusals have a small cache of their own, which can never push
-//! out a good entry.
+//! session is stands in it, and is judged by who asks; a refusal that is kept is a signature's, the same for all. Nothing
+//! but this cache is keyed by a token's bytes: ES256 signatures have twins. What may change after a token was verified
+//! (revocation, time) is judged on every hit, outside. Refusals have a small cache of their own, which can never push out
+//! a good entry.
 
 use super::kept::Session;
 use super::token::TokenFault;

@@ -274,9 +274,8 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
         Key { header: token::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
     // What it signs must be what others can verify.
     let proof = key.sign(b"proof").map_err(not_p256)?;
-    let mut signature = [0; 64];
-    let whole = URL_SAFE_NO_PAD.decode_slice(proof, &mut signature).is_ok_and(|length| length == signature.len());
-    if whole && key.verifies(b"proof", &signature) { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
+    let proven = token::signature(&proof).is_some_and(|signature| key.verifies(b"proof", &signature));
+    if proven { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
 }
 
 /// The public key at these coordinates (RFC 7518 §6.2.1), if they are a point of P-256.
