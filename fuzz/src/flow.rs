@@ -27,12 +27,12 @@ pub fn holds(data: &[u8]) {
         let unchanged = state == world.text(own_state)
             && cookie::find(&headers, &name) == cookie::Found::One(world.text(own_sealed));
         let opened = flow::open(app, state, &headers, keys, NOW);
-        assert_eq!(opened.is_some(), unchanged, "{state:?} at {}", app.name);
-        if let Some(opened) = opened {
+        assert_eq!(opened.is_ok(), unchanged, "{state:?} at {}", app.name);
+        if let Ok(opened) = opened {
             assert_eq!((opened.state(), opened.flow(), opened.restarts()), (state, way, 1));
             assert_eq!(opened.return_to(), format!("{}/a?b=c", app.origin.as_str()));
             let late = NOW.plus(flow::LIFETIME).plus(std::time::Duration::from_secs(1));
-            assert!(flow::open(app, state, &headers, keys, late).is_none(), "a flow that lives for ever");
+            assert!(flow::open(app, state, &headers, keys, late).is_err(), "a flow that lives for ever");
         }
         assert_eq!(Attempts::read(app, &headers, keys, NOW), Attempts::default(), "attempts that we did not seal");
         begins(app, &headers);

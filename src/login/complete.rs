@@ -44,17 +44,20 @@ impl Login {
         let matched = {
             let step = traces::step("match flow");
             let matched = flow::open(app, &callback.state, headers, &self.sessions.keys, now);
-            step.note("wechat_authz.matched", matched.is_some());
+            step.note("wechat_authz.matched", matched.is_ok());
             matched
         };
         // A browser takes no trace along to WeChat and back.
-        if let Some(begun) = matched.as_ref().and_then(MatchedFlow::trace) {
+        if let Some(begun) = matched.as_ref().ok().and_then(MatchedFlow::trace) {
             traces::link(begun);
         }
-        let Some(matched) = matched else {
-            let Some(former) = former else { return Returned::Unknown };
-            let location = self.ended_at(&callback.state, &former.claims().sid).await;
-            return location.map_or(Returned::AlreadyLoggedIn, |location| Returned::Back { location });
+        let matched = match matched {
+            Ok(matched) => matched,
+            Err(error) => {
+                let Some(former) = former else { return Returned::Unknown(error) };
+                let location = self.ended_at(&callback.state, &former.claims().sid).await;
+                return location.map_or(Returned::AlreadyLoggedIn(error), |location| Returned::Back { location });
+            }
         };
         let attempts = Attempts::read(app, headers, &self.sessions.keys, now);
         let ends = |attempts: Attempts| -> Vec<HeaderValue> {

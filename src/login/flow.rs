@@ -123,17 +123,51 @@ pub fn begin(
     Some(Begun { state, cookies })
 }
 
-/// The flow that `state` belongs to in this browser, if there is one and it is of `app`.
-#[must_use]
-pub fn open(app: &App, state: &str, headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Option<MatchedFlow> {
+/// Why a `state` matches no attempt of this browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttemptError {
+    /// The browser has no cookie for it. A browser drops the cookie after [`LIFETIME`].
+    #[error("this browser has no attempt with this state")]
+    Unknown,
+    /// The browser sent two cookies for it.
+    #[error("two cookies claim this attempt")]
+    Conflict,
+    /// The cookie does not open: forged, sealed by a key that is gone, or of another application.
+    #[error("the attempt's cookie does not open")]
+    Foreign,
+    /// It was started too long ago.
+    #[error("the attempt has expired")]
+    Expired,
+}
+
+/// The attempt of `app` in this browser that `state` belongs to.
+///
+/// # Errors
+/// [`AttemptError`].
+pub fn open(
+    app: &App,
+    state: &str,
+    headers: &HeaderMap,
+    keys: &KeyRing,
+    now: Timestamp,
+) -> Result<MatchedFlow, AttemptError> {
     if !is_state(state) {
-        return None;
+        return Err(AttemptError::Unknown);
     }
-    let cookie::Found::One(sealed) = cookie::find(headers, &name(state)) else { return None };
-    let under_way = unseal(app, sealed, keys)?;
-    let of_this_state = secret::same(under_way.state.as_bytes(), state.as_bytes());
-    let in_time = now.since(Timestamp(under_way.at)) <= LIFETIME;
-    (of_this_state && in_time).then_some(MatchedFlow { under_way })
+    let sealed = match cookie::find(headers, &name(state)) {
+        cookie::Found::One(sealed) => sealed,
+        cookie::Found::None => return Err(AttemptError::Unknown),
+        cookie::Found::Conflict => return Err(AttemptError::Conflict),
+    };
+    let under_way = unseal(app, sealed, keys).ok_or(AttemptError::Foreign)?;
+    // The cookie's name holds only the beginning of the state.
+    if !secret::same(under_way.state.as_bytes(), state.as_bytes()) {
+        return Err(AttemptError::Unknown);
+    }
+    if now.since(Timestamp(under_way.at)) > LIFETIME {
+        return Err(AttemptError::Expired);
+    }
+    Ok(MatchedFlow { under_way })
 }
 
 /// Ends the flow's cookie.

@@ -33,6 +33,7 @@ use crate::wechat;
 use attempts::Attempts;
 use choice::{Browser, Choice};
 use fault::LoginFault;
+use flow::AttemptError;
 use http::{HeaderMap, HeaderValue};
 use outcomes::{Entered, Outcomes};
 use profile_sync::Tokens;
@@ -157,9 +158,9 @@ pub enum Returned {
         location: String,
     },
     /// Logged in before; the flow is over or was never here.
-    AlreadyLoggedIn,
+    AlreadyLoggedIn(AttemptError),
     /// No flow of this browser: nothing was spent, nothing was called.
-    Unknown,
+    Unknown(AttemptError),
     /// The person said no at WeChat.
     Denied {
         /// Where they were going.

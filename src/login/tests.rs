@@ -86,15 +86,18 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
     let other_app = App { name: "blog".into(), ..self::app() };
     let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
     let other_state = random_like(&begun.state);
-    for (why, app, state, jar, keys, now) in [
-        ("another browser", &app, &begun.state, &Vec::new(), &keys, NOW),
-        ("another state", &app, &other_state, &jar, &keys, NOW),
-        ("another application", &other_app, &begun.state, &jar, &keys, NOW),
-        ("another host", &other_host, &begun.state, &jar, &keys, NOW),
-        ("other keys", &app, &begun.state, &jar, &key_ring(), NOW),
-        ("too late", &app, &begun.state, &jar, &keys, NOW.plus(LIFETIME + Duration::from_secs(1))),
+    let twice = [&jar[..], &[(jar[0].0.clone(), "another".to_owned())]].concat();
+    for (error, app, state, jar, keys, now) in [
+        (AttemptError::Unknown, &app, &begun.state, &Vec::new(), &keys, NOW),
+        (AttemptError::Unknown, &app, &other_state, &jar, &keys, NOW),
+        (AttemptError::Unknown, &app, &begun.state.to_uppercase(), &jar, &keys, NOW),
+        (AttemptError::Conflict, &app, &begun.state, &twice, &keys, NOW),
+        (AttemptError::Foreign, &other_app, &begun.state, &jar, &keys, NOW),
+        (AttemptError::Foreign, &other_host, &begun.state, &jar, &keys, NOW),
+        (AttemptError::Foreign, &app, &begun.state, &jar, &key_ring(), NOW),
+        (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW.plus(LIFETIME + Duration::from_secs(1))),
     ] {
-        assert!(flow::open(app, state, &headers(jar), keys, now).is_none(), "{why}");
+        assert_eq!(flow::open(app, state, &headers(jar), keys, now).unwrap_err(), error);
     }
 }
 
@@ -115,7 +118,7 @@ fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
     changed[20] = if changed[20] == b'A' { b'B' } else { b'A' };
     for value in [other_purpose, String::from_utf8(changed).unwrap(), String::new(), "junk".into(), "A".repeat(5_000)] {
         let jar = vec![(name.clone(), value)];
-        assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_none());
+        assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
     }
 }
 
@@ -133,7 +136,7 @@ fn a_browser_has_five_flows_and_the_oldest_goes() {
     }
     let now = NOW.plus(Duration::from_secs(8));
     let open: Vec<bool> =
-        states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_some()).collect();
+        states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_ok()).collect();
     assert_eq!(open, [false, false, false, true, true, true, true, true]);
 }
 
@@ -145,7 +148,7 @@ fn old_and_broken_flow_cookies_never_block_a_login() {
     let begun = begin(&app, &jar, &keys, NOW);
     let jar = browser(jar, &begun.cookies);
     assert_eq!(jar.len(), 1, "the broken ones are ended");
-    assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_some());
+    assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_ok());
 }
 
 #[test]
@@ -187,7 +190,7 @@ proptest::proptest! {
         changed.replace_range(at..=at, &to);
         if changed != value {
             let jar = [(name, changed)];
-            proptest::prop_assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_none());
+            proptest::prop_assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Coming in: `login` and `callback`.
 
 use super::answer::{self, Answer};
+use super::rejection::Rejection;
 use super::{Pages, Visit};
 use crate::cookie;
 use crate::html::Page;
@@ -34,7 +35,10 @@ impl Pages {
             Started::NeedsBrowser => {
                 answer::page(&Page::NeedsBrowser { url: visit.app.origin.as_str() }, visit.language)
             }
-            Started::TooManyAttempts => answer::page(&Page::TooManyAttempts { login_url: &again() }, visit.language),
+            Started::TooManyAttempts => {
+                self.record_rejection(visit, Rejection::LoopStopped);
+                answer::page(&Page::TooManyAttempts { login_url: &again() }, visit.language)
+            }
             Started::Fault(fault) => self.failed(visit, fault, return_to.as_deref()),
         }
     }
@@ -47,7 +51,7 @@ impl Pages {
         let callback = match Callback::read(visit.query()) {
             Ok(callback) => callback,
             Err(fault) => {
-                tracing::info!(app = visit.app.name, %fault, "a callback could not be read");
+                self.record_rejection(visit, fault);
                 return answer::page(&Page::BadRequest, visit.language);
             }
         };
@@ -66,13 +70,20 @@ impl Pages {
                 answer::redirect(StatusCode::SEE_OTHER, &entered.location, cookies.into_iter().chain([session]))
             }
             Returned::Back { location } => answer::redirect(StatusCode::SEE_OTHER, &location, []),
-            Returned::AlreadyLoggedIn => page(&Page::AlreadyLoggedIn { continue_url: "/" }, Vec::new()),
-            Returned::Unknown => page(&Page::Expired { login_url: &login_url }, Vec::new()),
+            Returned::AlreadyLoggedIn(error) => {
+                self.record_rejection(visit, error);
+                page(&Page::AlreadyLoggedIn { continue_url: "/" }, Vec::new())
+            }
+            Returned::Unknown(error) => {
+                self.record_rejection(visit, error);
+                page(&Page::Expired { login_url: &login_url }, Vec::new())
+            }
             Returned::Denied { return_to, cookies } => {
                 page(&Page::Denied { login_url: &self.login_url(visit, Some(&return_to)) }, cookies)
             }
             Returned::Restart { location, cookies } => answer::redirect(StatusCode::SEE_OTHER, &location, cookies),
             Returned::TooManyAttempts { return_to, cookies } => {
+                self.record_rejection(visit, Rejection::LoopStopped);
                 page(&Page::TooManyAttempts { login_url: &self.login_url(visit, Some(&return_to)) }, cookies)
             }
             Returned::Failed { fault, return_to, cookies } => {
@@ -109,11 +120,7 @@ impl Pages {
     /// The page for who asks too often, if they do.
     fn limited(&self, visit: &Visit) -> Option<Answer> {
         let exceeded = self.limits.login(visit.client).err()?;
-        self.metrics.limited(exceeded.budget.as_str());
-        if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {
-            let (app, budget) = (&visit.app.name, exceeded.budget.as_str());
-            tracing::info!(target: "audit", event = "limit", app, budget, left_out, "too many requests");
-        }
+        self.record_limit(visit, exceeded.budget);
         let mut answer = answer::page(&Page::TooManyRequests { retry_after: exceeded.retry_after }, visit.language);
         answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(exceeded.retry_after));
         Some(answer)

@@ -4,6 +4,7 @@
 //! given for an address that is not the application's own. Needs no session: public pages share and scan too.
 
 use super::answer::{self, Answer};
+use super::rejection::Rejection;
 use super::{Pages, Visit};
 use crate::origin::{MOST_RETURN_BYTES, Origin};
 use crate::wechat::jsapi_ticket::sign;
@@ -19,9 +20,11 @@ impl Pages {
             return refused(StatusCode::NOT_FOUND, "official_account.jssdk is off for this application");
         };
         if visit.is_cross_site() {
+            self.record_rejection(visit, Rejection::CrossSite);
             return refused(StatusCode::FORBIDDEN, "only pages of this application may ask");
         }
         let Some(url) = own_page(visit.query(), &visit.app.origin) else {
+            self.record_rejection(visit, Rejection::UrlForeign);
             let message = "url must be the page's own address, as location.href gives it";
             return refused(StatusCode::BAD_REQUEST, message);
         };
@@ -31,7 +34,7 @@ impl Pages {
             // while there is no ticket to be had.
             None => {
                 if let Err(exceeded) = self.limits.login(visit.client) {
-                    self.metrics.limited(exceeded.budget.as_str());
+                    self.record_limit(visit, exceeded.budget);
                     return answer::too_many(exceeded.retry_after);
                 }
                 self.login.central.ticket(&account.application).await

@@ -1,6 +1,7 @@
 //! Going out: `logout`.
 
 use super::answer::{self, Answer};
+use super::rejection::Rejection;
 use super::{Pages, Visit};
 use crate::cookie;
 use crate::html::Page;
@@ -13,6 +14,7 @@ impl Pages {
     pub(super) async fn leave(&self, visit: &Visit<'_>) -> Answer {
         let meant = if visit.request.method == Method::POST { !visit.is_cross_site() } else { visit.is_same_origin() };
         if !meant {
+            self.record_rejection(visit, Rejection::CrossSite);
             let post_url = self.url(visit, "logout", None);
             return answer::page(&Page::LogoutConfirm { post_url: &post_url }, visit.language);
         }

@@ -7,6 +7,7 @@ mod answer;
 mod enter;
 pub mod jssdk;
 mod leave;
+pub mod rejection;
 mod who;
 
 use crate::check::{ClientSource as _, Credential};
@@ -22,6 +23,7 @@ use crate::telemetry::{Metrics, RequestIds, Traces};
 use answer::Answer;
 use http::Method;
 use http::request::Parts;
+use rejection::Rejection;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,10 +116,11 @@ impl Pages {
     async fn routed(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let language = Language::negotiate(&request.headers);
         let host = authority(gateway::envoy::host(request));
+        let client = self.client_address.read(&request.headers, peer);
         let Some(app) = self.login.app(&host) else {
+            self.record_rejection_at("", request, client, Rejection::UnknownHost, now);
             return answer::page(&Page::BadRequest, language);
         };
-        let client = self.client_address.read(&request.headers, peer);
         let visit = Visit { request, app, client, language, now };
         let path = request.uri.path();
         let Some(name) = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
@@ -177,7 +180,12 @@ impl Pages {
     /// How long to wait, where this address has shown too many unseen tokens: whether there is a session is not known.
     fn session(&self, visit: &Visit) -> Result<Option<LiveSession>, Duration> {
         let Some(token) = Self::token(visit) else { return Ok(None) };
-        let admit = || self.limits.new_token(visit.client).map_err(|exceeded| exceeded.retry_after);
+        let admit = || {
+            self.limits.new_token(visit.client).map_err(|exceeded| {
+                self.record_limit(visit, exceeded.budget);
+                exceeded.retry_after
+            })
+        };
         match self.sessions().verify(token, &visit.app.session, visit.now, admit) {
             Ok(live) => Ok(Some(live)),
             Err(Refusal::Busy(retry_after)) => Err(retry_after),

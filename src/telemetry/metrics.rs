@@ -11,7 +11,7 @@ use super::LineBound;
 use crate::check::{Decision, Flow, Reason};
 use labels::{
     AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
-    FlowLabels, KeyLabels, QuotaLabels, StoreCallLabels, StoreFailureLabels, Word,
+    FlowLabels, KeyLabels, QuotaLabels, RejectionLabels, StoreCallLabels, StoreFailureLabels, Word,
 };
 pub use outbox::OutboxMeter;
 use process::Process;
@@ -196,6 +196,7 @@ pub struct Metrics {
     logins_finished: Family<FlowLabels, Counter>,
     logins_failed: Family<FailureLabels, Counter>,
     logins_unshared: Family<Word, Counter>,
+    pages_rejected: Family<RejectionLabels, Counter>,
     login_seconds: Family<FlowLabels, Histogram, Buckets>,
     wechat_seconds: Family<CallLabels, Histogram, Buckets>,
     breakers: Family<BreakerLabels, Gauge>,
@@ -228,6 +229,8 @@ pub struct Metrics {
     pub deny_lines: LineBound,
     /// Bounds the log lines of limited logins.
     pub limit_lines: LineBound,
+    /// Bounds the log lines of rejected requests to pages.
+    pub reject_lines: LineBound,
     /// Spans.
     pub traces: TraceMeter,
 }
@@ -288,6 +291,7 @@ impl Default for Metrics {
             logins_finished: Family::default(),
             logins_failed: Family::default(),
             logins_unshared: Family::default(),
+            pages_rejected: Family::default(),
             login_seconds: Family::new_with_constructor(|| Histogram::new(LOGIN_BUCKETS)),
             wechat_seconds: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS)),
             breakers: Family::default(),
@@ -311,6 +315,7 @@ impl Default for Metrics {
             log_lines_dropped: Gauge::default(),
             deny_lines: LineBound::default(),
             limit_lines: LineBound::default(),
+            reject_lines: LineBound::default(),
             traces: TraceMeter::default(),
         };
         metrics.registered().resolved()
@@ -353,6 +358,7 @@ impl Metrics {
             "logins_finished", self.logins_finished, "Logins that ended in a session";
             "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";
             "logins_unshared", self.logins_unshared, "Logins that no other instance was told of: on their sealed cookie alone";
+            "pages_rejected", self.pages_rejected, "Requests that a page rejected: forged or expired callbacks, loops, other sites, by reason";
             "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session";
             "wechat_call_duration_seconds", self.wechat_seconds, "Calls to WeChat, by endpoint and outcome";
             "wechat_breaker_state", self.breakers, "Circuit breakers: 0 closed, 1 half-open, 2 open";
@@ -459,6 +465,16 @@ impl Metrics {
     /// A login that no other instance knows of, and why.
     pub fn login_unshared(&self, why: &'static str) {
         self.logins_unshared.get_or_create(&Word { kind: why }).inc();
+    }
+
+    /// Starts the series of one reason to reject a request, before its first event.
+    pub fn rejection(&self, app: &str, reason: &'static str) {
+        drop(self.pages_rejected.get_or_create(&RejectionLabels { app: app.to_owned(), reason }));
+    }
+
+    /// A page rejected a request. `app` is empty for a host of no application.
+    pub fn page_rejected(&self, app: &str, reason: &'static str) {
+        self.pages_rejected.get_or_create(&RejectionLabels { app: app.to_owned(), reason }).inc();
     }
 
     /// One call to WeChat ended.

@@ -6,8 +6,9 @@
 mod client;
 mod stack;
 
-use crate::client::{Answer, Browser, HTML, WECHAT, compose};
+use crate::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
@@ -46,6 +47,41 @@ fn stops(answer: &Answer, status: u16) -> bool {
 fn given_session(answer: &Answer) -> String {
     let line = answer.set_cookies().find(|line| line.starts_with(SESSION)).unwrap_or_else(|| panic!("{answer:?}"));
     line.split(';').next().unwrap().to_owned()
+}
+
+/// How many requests each reason has rejected so far.
+#[derive(Default)]
+struct Rejections(BTreeMap<&'static str, usize>);
+
+impl Rejections {
+    /// One more request was rejected for `reason`, by the metric and by an audit line that names page and client.
+    async fn expect_one_more(&mut self, stack: &Stack, reason: &'static str, page: &str) {
+        let count = self.0.entry(reason).or_default();
+        *count += 1;
+        let app = if reason == "unknown_host" { "" } else { "shop" };
+        let series = format!("wechat_authz_pages_rejected_total{{app=\"{app}\",reason=\"{reason}\"}}");
+        assert_eq!(stack.metric(&series).await, *count as f64, "{series}");
+        let begun = Instant::now();
+        loop {
+            let lines = rejected_lines(stack);
+            let lines: Vec<_> = lines.iter().filter(|line| line["reason"] == reason).collect();
+            if lines.len() == *count {
+                let last = lines.last().unwrap();
+                assert_eq!((&last["page"], &last["app"]), (&page.into(), &app.into()), "{last}");
+                assert!(last["client"].as_str().unwrap().starts_with("127.0.0."), "{last}");
+                break;
+            }
+            assert!(lines.len() < *count && begun.elapsed() < Duration::from_secs(10), "{reason}: {lines:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The audit lines of rejected requests.
+fn rejected_lines(stack: &Stack) -> Vec<serde_json::Value> {
+    let lines = stack.logged();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter(|line| line["target"] == "audit" && line["event"] == "reject").collect()
 }
 
 /// Whether an answer sends the browser to WeChat.
@@ -277,48 +313,139 @@ async fn a_forged_callback_is_a_page_and_wechat_hears_nothing() {
         browser
     };
     let sender = |browser: &Browser| browser.clone();
-    for (why, mut from, query) in [
-        ("no cookie", Browser::wechat(), format!("code={code}&state={state}")),
-        ("no cookie and no code", Browser::wechat(), format!("state={state}")),
-        ("another browser's cookies", sender(&other), format!("code={code}&state={state}")),
-        ("another flow's seal", renamed, format!("code={code}&state={state}")),
-        ("another browser's callback", sender(&browser), format!("code={foreign_code}&state={foreign_state}")),
-        ("another browser's state", sender(&browser), format!("code={code}&state={foreign_state}")),
-        ("no state", sender(&browser), format!("code={code}")),
-        ("an empty state", sender(&browser), format!("code={code}&state=")),
-        ("two states", sender(&browser), format!("code={code}&state={state}&state={foreign_state}")),
+    let mut rejections = Rejections::default();
+    for (why, mut from, query, reason) in [
+        ("no cookie", Browser::wechat(), format!("code={code}&state={state}"), "state_unknown"),
+        ("no cookie and no code", Browser::wechat(), format!("state={state}"), "state_unknown"),
+        ("another browser's cookies", sender(&other), format!("code={code}&state={state}"), "state_unknown"),
+        ("another flow's seal", renamed, format!("code={code}&state={state}"), "state_unknown"),
+        (
+            "another browser's callback",
+            sender(&browser),
+            format!("code={foreign_code}&state={foreign_state}"),
+            "state_unknown",
+        ),
+        ("another browser's state", sender(&browser), format!("code={code}&state={foreign_state}"), "state_unknown"),
+        ("no state", sender(&browser), format!("code={code}"), "state_malformed"),
+        ("an empty state", sender(&browser), format!("code={code}&state="), "state_malformed"),
+        ("two states", sender(&browser), format!("code={code}&state={state}&state={foreign_state}"), "parameter_twice"),
         (
             "two states, the right one last",
             sender(&browser),
             format!("code={code}&state={foreign_state}&state={state}"),
+            "parameter_twice",
         ),
-        ("two codes", sender(&browser), format!("code={code}&code={foreign_code}&state={state}")),
-        ("a state in capitals", sender(&browser), format!("code={code}&state={}", state.to_uppercase())),
-        ("a longer state", sender(&browser), format!("code={code}&state={state}x")),
-        ("a space after the state", sender(&browser), format!("code={code}&state={state}+")),
-        ("a shorter state", sender(&browser), format!("code={code}&state={}", &state[..31])),
-        ("the cookie's part of the state", sender(&browser), format!("code={code}&state={}", &state[..8])),
+        ("two codes", sender(&browser), format!("code={code}&code={foreign_code}&state={state}"), "parameter_twice"),
+        (
+            "a state in capitals",
+            sender(&browser),
+            format!("code={code}&state={}", state.to_uppercase()),
+            "state_malformed",
+        ),
+        ("a longer state", sender(&browser), format!("code={code}&state={state}x"), "state_malformed"),
+        ("a space after the state", sender(&browser), format!("code={code}&state={state}+"), "state_malformed"),
+        ("a shorter state", sender(&browser), format!("code={code}&state={}", &state[..31]), "state_malformed"),
+        (
+            "the cookie's part of the state",
+            sender(&browser),
+            format!("code={code}&state={}", &state[..8]),
+            "state_malformed",
+        ),
         (
             "the same start of the state",
             sender(&browser),
             format!("code={code}&state={}{}", &state[..8], &foreign_state[8..]),
+            "state_unknown",
         ),
-        ("STATE", sender(&browser), format!("code={code}&STATE={state}")),
-        ("a code that is none", sender(&browser), format!("code={code}%00&state={state}")),
-        ("a code too long", sender(&browser), format!("code={}&state={state}", "a".repeat(513))),
-        ("a query too long", sender(&browser), format!("code={code}&state={state}&x={}", "a".repeat(9_000))),
-        ("no query", sender(&browser), String::new()),
+        ("STATE", sender(&browser), format!("code={code}&STATE={state}"), "state_malformed"),
+        ("a code that is none", sender(&browser), format!("code={code}%00&state={state}"), "code_malformed"),
+        ("a code too long", sender(&browser), format!("code={}&state={state}", "a".repeat(513)), "code_malformed"),
+        (
+            "a query too long",
+            sender(&browser),
+            format!("code={code}&state={state}&x={}", "a".repeat(9_000)),
+            "query_too_long",
+        ),
+        ("no query", sender(&browser), String::new(), "state_malformed"),
     ] {
         let page = from.get(&stack.url(&format!("/_wechat/callback?{query}"))).await;
         assert!(stops(&page, 400), "{why}: {page:?}");
         assert!(from.cookie(SESSION).is_none() && !page.body.contains(&code), "{why}");
         assert_eq!(stack.exchanges().len(), 0, "{why}");
+        rejections.expect_one_more(&stack, reason, "callback").await;
     }
     // Nothing of it has used anything up.
     for (mut browser, back, target) in [(browser, back, "/a"), (other, foreign, "/b")] {
         assert_eq!(browser.follow(&back).await.pop().unwrap().json()["target"], target);
         stack.remember(&browser);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_other_rejection_of_a_page_leaves_a_trace() {
+    let stack = Stack::planned(Plan { clock: true, more: UNLIMITED.into(), ..Plan::default() }).await;
+    let mut rejections = Rejections::default();
+    // Another site's logout.
+    let mut browser = Browser::wechat();
+    stack.log_in(&mut browser, "/a").await;
+    for (method, site) in [("POST", "cross-site"), ("POST", "same-site"), ("GET", "cross-site")] {
+        let answer = browser.ask(method, &stack.url("/_wechat/logout"), &[("sec-fetch-site", site)], "").await;
+        assert_ne!(answer.status, 303, "{answer:?}");
+        rejections.expect_one_more(&stack, "cross_site", "logout").await;
+    }
+    // A forged callback in a browser that is logged in.
+    let forged = callback(&stack, "071Abc", "9f2c7b3e51d84a60b7c1e2d3f4a5b6c7");
+    browser.get(&forged).await;
+    rejections.expect_one_more(&stack, "state_unknown", "callback").await;
+    stack.remember(&browser);
+    // Two cookies for one attempt; another application's cookie; a cookie that outlives its attempt.
+    let mut browser = Browser::wechat();
+    let back = stack.to_callback(&mut browser, "/a").await;
+    let attempt = browser.jar.iter().find(|cookie| cookie.name.starts_with(FLOW)).unwrap().clone();
+    let mut twice = browser.clone();
+    twice.jar.push(Cookie { value: "another".into(), ..attempt.clone() });
+    twice.get(&back).await;
+    rejections.expect_one_more(&stack, "attempt_conflict", "callback").await;
+    let mut foreign = browser.clone();
+    foreign.jar.retain(|cookie| cookie.name != attempt.name);
+    foreign.jar.push(Cookie { value: attempt.value.chars().rev().collect(), ..attempt });
+    foreign.get(&back).await;
+    rejections.expect_one_more(&stack, "attempt_foreign", "callback").await;
+    stack.set_clock(11 * 60);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let page = browser.get(&back).await;
+    assert!(stops(&page, 400), "{page:?}");
+    rejections.expect_one_more(&stack, "attempt_expired", "callback").await;
+    // A host of no application, as a gateway of another operator sends it.
+    let asked = compose("GET", "/_wechat/login", "elsewhere.example", &[("user-agent", WECHAT)]);
+    assert_eq!(raw(stack.pages, &asked).await.unwrap().status, 400);
+    rejections.expect_one_more(&stack, "unknown_host", "login").await;
+    assert_eq!(stack.exchanges().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_forged_callbacks_does_not_flood_the_log() {
+    const FLOOD: usize = 1_000;
+    let stack = unlimited().await;
+    let forged = callback(&stack, "071Abc", "9f2c7b3e51d84a60b7c1e2d3f4a5b6c7");
+    let begun = Instant::now();
+    let senders = (0..20).map(|_| {
+        let forged = forged.clone();
+        tokio::spawn(async move {
+            for _ in 0..FLOOD / 20 {
+                assert_eq!(Browser::wechat().get(&forged).await.status, 400);
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    let seconds = begun.elapsed().as_secs() as usize + 2;
+    let series = "wechat_authz_pages_rejected_total{app=\"shop\",reason=\"state_unknown\"}";
+    assert_eq!(stack.metric(series).await, FLOOD as f64);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let lines = rejected_lines(&stack).len();
+    assert!(lines >= 100 && lines <= 100 * seconds && lines < FLOOD, "{lines} lines in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -535,7 +662,10 @@ async fn codes_that_expire_on_the_way_start_over_twice_and_then_stop() {
     let page = browser.get(&back).await;
     assert!(stops(&page, 429), "{page:?}");
     assert_eq!(stack.exchanges().len(), 2 + 3);
+    let mut rejections = Rejections::default();
+    rejections.expect_one_more(&stack, "loop_stopped", "callback").await;
     let visited = browser.follow(&stack.url("/a")).await.pop().unwrap();
+    rejections.expect_one_more(&stack, "loop_stopped", "login").await;
     assert!(stops(&visited, 429) && visited.body.contains("Cookie"), "{visited:?}");
     assert_eq!(stack.exchanges().len(), 2 + 3);
     let home = browser.follow(&page.button()).await.pop().unwrap();
@@ -561,6 +691,7 @@ async fn logins_that_end_well_and_are_forgotten_at_once_stop_on_a_page() {
     };
     assert!(stops(&page, 429) && page.body.contains("Cookie"), "{page:?}");
     assert_eq!((logins, stack.exchanges().len(), stack.upstream.count()), (6, 6, 0));
+    Rejections::default().expect_one_more(&stack, "loop_stopped", "login").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,6 +94,8 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
     let (host, port) = ("127.0.0.1", stack.edge.port());
     let own = &stack.origin;
     let long = format!("{own}/{}", "a".repeat(2_048));
+    let series = "wechat_authz_pages_rejected_total{app=\"shop\",reason=\"url_foreign\"}";
+    let mut foreign = 0.0;
     for page in [
         "",
         "/",
@@ -132,6 +134,8 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
     ] {
         let answer = ask(&stack, page).await;
         assert_eq!((answer.status, &answer.json()["code"]), (400, &400.into()), "{page:?}: {answer:?}");
+        foreign += 1.0;
+        assert_eq!(stack.metric(series).await, foreign, "{page:?}");
     }
     let twice = asking(own, &format!("{own}/")) + "&url=http://evil.example/";
     for url in [format!("{own}/_wechat/jssdk"), format!("{own}/_wechat/jssdk?url"), twice] {
@@ -145,6 +149,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
         let answer = Browser::wechat().ask("GET", &good, &[line], "").await;
         assert_eq!(answer.status, 403, "{line:?}: {answer:?}");
     }
+    assert_eq!(stack.metric("wechat_authz_pages_rejected_total{app=\"shop\",reason=\"cross_site\"}").await, 3.0);
     assert_eq!(Browser::wechat().ask("POST", &good, &[], "").await.status, 405);
     assert_eq!(calls(&stack, TOKEN), 0, "nothing of this reached WeChat");
 }

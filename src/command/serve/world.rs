@@ -10,6 +10,7 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::login::shared::Shared;
 use crate::pages::Pages;
+use crate::pages::rejection::Rejection;
 use crate::wechat::{self, Central, central};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,7 @@ impl World {
                 app.website.as_ref().map(|_| Flow::Website),
             ];
             flows.into_iter().flatten().for_each(|flow| parts.metrics.flow(&app.name, flow));
+            Rejection::ALL.iter().for_each(|reason| parts.metrics.rejection(&app.name, reason.as_str()));
         }
         let envoy = Envoy { client_address: settings.client_address.clone() };
         Ok(Self {

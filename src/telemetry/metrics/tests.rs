@@ -101,6 +101,7 @@ fn busy() -> Metrics {
     metrics.reload("refused");
     metrics.connections("check").inc();
     metrics.login_unshared("not_configured");
+    metrics.page_rejected("shop", "state_unknown");
     metrics.outbox.dropped("records", "refused");
     metrics.outbox.appended("login");
     metrics.outbox.unreadable();
