@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Makes a key and says where.
 #[must_use]
@@ -23,12 +24,31 @@ pub fn run(directory: &Path) -> ExitCode {
     }
 }
 
-/// Writes the key where nobody else may read it; never over another.
+/// Keys made within one second, at most.
+const MAX_SAME_SECOND: u64 = 60;
+
+/// Makes a key and writes it where no other user may read it.
 fn make(directory: &Path) -> io::Result<PathBuf> {
+    // Only the directory of the keys is private: a parent is often another program's, too.
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let pem = keys::generate().map_err(|_| io::Error::other("the cryptographic library refused"))?;
-    let file = directory.join(keys::file_name(clock::now()));
-    // Whoever reads the directory meanwhile must not see half a key, so it gets its name when it is whole.
+    let now = clock::now();
+    // A second key within a second takes the next free second for its name.
+    for second in 0..MAX_SAME_SECOND {
+        match write(&pem, directory.join(keys::file_name(now.plus(Duration::from_secs(second))))) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            written => return written,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "there are keys for each of the next seconds"))
+}
+
+/// Writes `pem` to `file`, whole or not at all, and never over another file.
+fn write(pem: &str, file: PathBuf) -> io::Result<PathBuf> {
+    // A process that reads the directory meanwhile must not see half a key, so the file is named when it is whole.
     let fresh = file.with_extension("new");
     let mut half = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     let written = half.write_all(pem.as_bytes()).and_then(|()| half.sync_all());
@@ -55,11 +75,21 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_written_over_another() {
+    fn keys_made_in_the_same_second_all_stay() {
         let directory = tempfile::tempdir().unwrap();
-        let made: Vec<_> = (0..3).map(|_| make(directory.path())).collect();
-        assert!(made[0].is_ok());
-        let files = std::fs::read_dir(directory.path()).unwrap().count();
-        assert_eq!(files, made.iter().filter(|result| result.is_ok()).count());
+        let made: std::collections::HashSet<_> = (0..5).map(|_| make(directory.path()).unwrap()).collect();
+        assert_eq!((made.len(), std::fs::read_dir(directory.path()).unwrap().count()), (5, 5));
+    }
+
+    #[test]
+    fn only_the_directory_of_the_keys_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys_directory = directory.path().join("etc/wechat-authz/keys");
+        make(&keys_directory).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&keys_directory), 0o700);
+        // As `mkdir` makes it under this process's umask, which is not 0o077 in any test run.
+        assert_eq!(mode(keys_directory.parent().unwrap()) & 0o500, 0o500);
+        assert_ne!(mode(keys_directory.parent().unwrap()), 0o700);
     }
 }
