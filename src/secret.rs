@@ -22,6 +22,9 @@ pub enum SecretFault {
     /// A value that stands in examples everywhere.
     #[error("is a placeholder, not a secret")]
     Placeholder,
+    /// More than the secret: a label, quotes, several words.
+    #[error("is more than the secret itself")]
+    NotAlone,
 }
 
 /// What people leave in a file when they mean to come back to it.
@@ -47,6 +50,23 @@ impl Secret {
             return Err(SecretFault::TooShort { least });
         }
         Ok(Self(text.to_owned().into()))
+    }
+
+    /// An AppSecret or a token from a file's text: as [`Secret::parse`], and nothing but visible ASCII characters without
+    /// quotes, `:` and `=`-labels. People copy `AppSecret: …` or a quoted line of another file.
+    ///
+    /// # Errors
+    /// Those of [`Secret::parse`], and [`SecretFault::NotAlone`].
+    pub fn parse_token(text: &str, least: usize) -> Result<Self, SecretFault> {
+        let secret = Self::parse(text, least)?;
+        let token = secret.expose();
+        let visible = token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`'));
+        let label = token.split_once([':', '=']).is_some_and(|(label, rest)| {
+            let label = label.to_ascii_lowercase();
+            !rest.trim_matches('=').is_empty()
+                && ["secret", "token", "appid", "key"].iter().any(|word| label.ends_with(word))
+        });
+        if visible && !label { Ok(secret) } else { Err(SecretFault::NotAlone) }
     }
 
     /// The secret itself, for the one place that needs it.
@@ -96,6 +116,29 @@ mod tests {
             ("short", SecretFault::TooShort { least: 16 }),
         ] {
             assert_eq!(Secret::parse(text, 16).unwrap_err(), fault, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_label_or_quotes_are_not_part_of_a_token() {
+        let token = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+        for text in [
+            format!("AppSecret: {token}"),
+            format!("AppSecret:{token}"),
+            format!("appsecret={token}"),
+            format!("AppSecret：{token}"),
+            format!("APP_SECRET=\"{token}\""),
+            format!("\"{token}\""),
+            format!("'{token}'"),
+            format!("{token} # the shop's"),
+            format!("{token}\n{token}"),
+            format!("\u{feff}{token}"),
+            format!("“{token}”"),
+        ] {
+            assert_eq!(Secret::parse_token(&text, 16).unwrap_err(), SecretFault::NotAlone, "{text}");
+        }
+        for text in [token, "cGFzc3dvcmQtd2l0aC1wYWRkaW5nMTI=", "a:b/c+d-e_f.g~0123456789"] {
+            assert_eq!(Secret::parse_token(&format!("{text}\r\n"), 16).unwrap().expose(), text);
         }
     }
 

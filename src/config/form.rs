@@ -132,9 +132,9 @@ forms! {
         |text| if text.trim().is_empty() { Err("which is empty".into()) } else { Ok(()) };
 
     /// A file that holds a secret. Never quoted: people paste the secret itself.
-    SecretFile = "secret-file", false, "^.*/.+$",
+    SecretFile = "secret-file", false, r"^.*[./].*[^./]$",
         "the path of a file that holds the secret, such as {}, never the secret itself", "/etc/wechat-authz/shop.secret",
-        |text| if text.contains('/') && !text.ends_with('/') { Ok(()) } else { Err("which is not the path of a file".into()) };
+        |text| if is_secret_path(text) { Ok(()) } else { Err("which is not the path of a file".into()) };
 
     /// One Redis server. Never quoted: people paste the password with it.
     RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
@@ -180,6 +180,12 @@ forms! {
     Subject = "subject", false, "^wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}$",
         "wx:union:<unionid> or wx:<appid>:<openid>", "",
         subject;
+}
+
+/// Whether `text` names a file rather than being a pasted secret: it holds a slash, or a dot before an extension.
+/// A relative path starts where the configuration lies.
+pub(super) fn is_secret_path(text: &str) -> bool {
+    text.contains(['/', '.']) && !text.ends_with(['/', '.'])
 }
 
 fn characters(

@@ -118,9 +118,14 @@ impl Meaning {
         self.directory.join(file)
     }
 
-    /// Reads the secret in `file`, of at least `least` characters. The path is not shown unless there is such a file:
-    /// it could be the secret itself.
-    pub fn secret(&mut self, path: &str, file: &str, least: usize) -> Option<Secret> {
+    /// Reads the secret in `file` as `parse` judges it. The path is not shown unless there is such a file: it could be
+    /// the secret itself.
+    pub fn secret(
+        &mut self,
+        path: &str,
+        file: &str,
+        parse: impl FnOnce(&str) -> Result<Secret, SecretFault>,
+    ) -> Option<Secret> {
         if !self.trusts(path) {
             return None;
         }
@@ -135,7 +140,8 @@ impl Meaning {
         };
         let readable_by_all = is_readable_by_all(&whole) && !is_in_a_pods_volume(&whole);
         let secret = match std::str::from_utf8(&text) {
-            Ok(text) => Secret::parse(text, least).map_err(|fault| match fault {
+            Ok(text) => parse(text).map_err(|fault| match fault {
+                SecretFault::NotAlone => "found more than the secret: a label, quotes, or several words".to_owned(),
                 SecretFault::Empty => "found an empty file".to_owned(),
                 SecretFault::Placeholder => "found a placeholder".to_owned(),
                 SecretFault::TooShort { least } => format!("found a secret of fewer than {least} characters"),
@@ -298,6 +304,7 @@ mod tests {
             ("empty", " \n".into()),
             ("short", "0123".into()),
             ("placeholder", "change-me".into()),
+            ("label", format!("AppSecret: {long}")),
             ("huge", "x1".repeat(4_000)),
         ] {
             std::fs::write(directory.path().join(name), text).unwrap();
@@ -306,7 +313,7 @@ mod tests {
         let path = "apps[0].secret_file";
         let read = |name: &str| {
             let mut meaning = meaning(directory.path(), vec![]);
-            let secret = meaning.secret(path, name, 32);
+            let secret = meaning.secret(path, name, |text| Secret::parse_token(text, 32));
             (secret.is_some(), meaning.finish(Some(())).err().map(|faults| faults.to_string()).unwrap_or_default())
         };
         assert_eq!(read("good"), (true, String::new()));
@@ -314,6 +321,7 @@ mod tests {
             ("empty", "found an empty file"),
             ("short", "found a secret of fewer than 32 characters"),
             ("placeholder", "found a placeholder"),
+            ("label", "found more than the secret: a label, quotes, or several words"),
             ("bytes", "found bytes that are not text"),
         ] {
             let (made, text) = read(name);
@@ -339,7 +347,7 @@ mod tests {
         for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             let mut meaning = meaning(directory.path(), vec![]);
-            assert!(meaning.secret("apps[0].secret_file", "s", 16).is_some());
+            assert!(meaning.secret("apps[0].secret_file", "s", |text| Secret::parse(text, 16)).is_some());
             assert_eq!(meaning.warnings().len(), warnings);
         }
     }
@@ -357,7 +365,7 @@ mod tests {
             // Under another name it is an ordinary directory's.
             let secret = if link == "..data" { "s" } else { "..other/s" };
             let mut meaning = meaning(directory.path(), vec![]);
-            assert!(meaning.secret("apps[0].secret_file", secret, 16).is_some());
+            assert!(meaning.secret("apps[0].secret_file", secret, |text| Secret::parse(text, 16)).is_some());
             assert_eq!(meaning.warnings().len(), warnings, "{link}");
         }
     }
