@@ -2,6 +2,7 @@
 //!
 //! Here stand the rules that tie settings to each other. After this step no invalid value exists.
 
+use super::fault::shown;
 use super::{Faults, Meaning, raw};
 use crate::check::Requirement;
 use crate::gateway::ClientAddress;
@@ -10,14 +11,16 @@ use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority};
 use crate::pages::DomainProof;
 use crate::policy::{PathMatch, Policy, Rule};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretFault};
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
 use crate::store;
 use crate::wechat::{self, AppId, Application, Scope, breaker};
 use aws_lc_rs::digest;
+use rustix::fs::{Access, access};
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,7 +165,7 @@ impl Reader {
     fn settings(&mut self, raw: &raw::Config) -> Option<Settings> {
         let listen = self.listen(raw);
         let admin_token =
-            raw.admin.as_ref().map(|admin| self.secret("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
+            raw.admin.as_ref().map(|admin| self.token("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
         let client_address = self.parse("gateway.client_address", &raw.gateway.client_address, CLIENT_ADDRESS);
         let wechat = self.wechat(&raw.wechat);
         let redis = raw.redis.as_ref().map(|redis| self.redis(redis));
@@ -173,6 +176,7 @@ impl Reader {
             self.lost_in_band(raw);
         }
         let limits = self.limits(&raw.limits);
+        let state_directory = raw.state_directory.as_ref().map(|directory| self.state_directory(directory));
         Some(Settings {
             listen: listen?,
             prefix: raw.prefix.clone(),
@@ -180,7 +184,7 @@ impl Reader {
                 directory: self.meaning.resolve(&raw.keys.directory),
                 sign_after: raw.keys.sign_after.into(),
             },
-            state_directory: raw.state_directory.as_deref().map(|directory| self.meaning.resolve(directory)),
+            state_directory: flat(state_directory)?,
             redis: match redis {
                 Some(redis) => Some(redis?),
                 None => None,
@@ -220,11 +224,43 @@ impl Reader {
         self.meaning.take(path, text, text.parse(), wanted)
     }
 
+    /// A password: any text of at least `least` characters.
     fn secret(&mut self, path: &str, file: &str, least: usize) -> Option<Secret> {
-        let secret = self.meaning.secret(path, file, least)?;
+        self.read_secret(path, file, |text| Secret::parse(text, least))
+    }
+
+    /// An AppSecret or a bearer token.
+    fn token(&mut self, path: &str, file: &str, least: usize) -> Option<Secret> {
+        self.read_secret(path, file, |text| Secret::parse_token(text, least))
+    }
+
+    fn read_secret(
+        &mut self,
+        path: &str,
+        file: &str,
+        parse: impl FnOnce(&str) -> Result<Secret, SecretFault>,
+    ) -> Option<Secret> {
+        let secret = self.meaning.secret(path, file, parse)?;
         self.fingerprint.update(path.as_bytes());
         self.fingerprint.update(secret.expose().as_bytes());
         Some(secret)
+    }
+
+    /// A directory that this process can write to. `serve` makes none: in a wrong place it would lose its revocations.
+    fn state_directory(&mut self, directory: &str) -> Option<PathBuf> {
+        let whole = self.meaning.resolve(directory);
+        let found = match std::fs::metadata(&whole) {
+            Ok(about) if !about.is_dir() => "found a file",
+            Ok(_) if access(&whole, Access::WRITE_OK | Access::EXEC_OK).is_err() => {
+                "found a directory to which this user may not write"
+            }
+            Ok(_) => return Some(whole),
+            Err(error) if error.kind() == ErrorKind::NotFound => "found no such directory",
+            Err(_) => "found a directory that this user may not look at",
+        };
+        let wanted = format!("make it for the user that runs `serve`: install -d -m 700 -o USER {}", shown(directory));
+        self.meaning.add("state_directory", found, wanted);
+        None
     }
 
     fn listen(&mut self, raw: &raw::Config) -> Option<Listen> {
@@ -446,7 +482,7 @@ impl Reader {
     fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Application> {
         let wanted = "write the AppID from WeChat's console, such as wx0123456789abcdef";
         let appid = self.meaning.take(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
-        let secret = self.secret(&format!("{at}.secret_file"), secret_file, LEAST_APP_SECRET);
+        let secret = self.token(&format!("{at}.secret_file"), secret_file, LEAST_APP_SECRET);
         Some(Application { appid: appid?, secret: secret? })
     }
 

@@ -10,7 +10,7 @@ use super::environment;
 use super::fault::{Fault, Place, can_be_quoted, shown};
 use super::form::Form;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
-use super::{schema, typo};
+use super::{schema, typo, yaml};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,7 +132,7 @@ impl Walk {
 
     /// Reports a key that does not exist; returns the one that was meant, if its place is free.
     fn unknown_key<'a>(&mut self, entry: &Entry, entries: &[Entry], schema: &'a Value, path: &str) -> Option<&'a str> {
-        let home = elsewhere(&entry.key);
+        let home = elsewhere(&entry.key, path);
         let meant = typo::meant(&entry.key, schema::keys(schema))
             .or_else(|| typo::related(&entry.key, schema::keys(schema)).filter(|_| home.is_none()));
         let taken = meant.and_then(|key| entries.iter().find(|other| other.key == key));
@@ -141,6 +141,7 @@ impl Walk {
             if from_variable { environment::variable(&inside(path, key)) } else { format!("`{key}`") }
         };
         let wanted = match (meant, taken) {
+            _ if entry.key.contains('：') => yaml::FULL_WIDTH.1.to_owned(),
             (Some(key), Some(other)) => match &other.place {
                 Place::Line { line, .. } => format!("did you mean {}, which stands on line {line} already?", name(key)),
                 other => format!("did you mean {}, which {other} sets already?", name(key)),
@@ -342,8 +343,9 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     }
 }
 
-/// The mapping in which a key would be known, if there is exactly one.
-fn elsewhere(key: &str) -> Option<String> {
+/// The mapping in which a key would be known, if there is exactly one and it belongs to the same part of the file as
+/// `path`: `host` in `redis` does not mean the one of a policy rule.
+fn elsewhere(key: &str, path: &str) -> Option<String> {
     fn search(key: &str, schema: &Value, path: &str, homes: &mut Vec<String>) {
         for (name, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             if name == key && !path.is_empty() {
@@ -357,7 +359,9 @@ fn elsewhere(key: &str) -> Option<String> {
     }
     let mut homes = Vec::new();
     search(key, schema::root(), "", &mut homes);
-    if homes.len() == 1 { homes.pop() } else { None }
+    let part = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
+    let home = homes.pop().filter(|_| homes.is_empty())?;
+    (path.is_empty() || part(&home) == part(path)).then_some(home)
 }
 
 /// A value that fits the schema where the written one does not. A text is the setting's own path, so that no two are

@@ -2,6 +2,7 @@
 
 use super::yaml::{Node, Value};
 use super::*;
+use crate::secret::Secret;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
@@ -205,7 +206,9 @@ fn faults_of_shape_and_meaning_come_together() {
     let (config, mut meaning) = loaded.understand();
     assert_eq!(config.apps[0].name, "shop", "a slip in the key does not lose the value");
     let file = config.apps[0].official_account.as_ref().unwrap().secret_file.clone();
-    assert!(meaning.secret("apps[0].official_account.secret_file", &file, 16).is_none());
+    assert!(
+        meaning.secret("apps[0].official_account.secret_file", &file, |text| Secret::parse_token(text, 16)).is_none()
+    );
     meaning.add("apps[0].origin", "found a stand-in", "never shown");
     let said = meaning.finish(Some(config)).unwrap_err().to_string();
     assert_eq!(
@@ -446,4 +449,57 @@ proptest! {
         let written = effective::text(&config);
         prop_assert_eq!(shape(&written, &[]).map_err(|faults| faults.to_string()), Ok(config), "{}", written);
     }
+}
+
+#[test]
+fn a_full_width_colon_is_reported_on_its_own_line() {
+    let good = "keys: { directory: /etc/wechat-authz/keys }\nprefix: /login\napps:\n- name: shop\n  \
+                origin: https://shop.example.com\n  website: { appid: wxfedcba9876543210, secret_file: ./s }\n";
+    for (from, to, line) in [
+        ("prefix: /login", "prefix：/login", 2),
+        ("prefix: /login", "prefix： /login", 2),
+        ("apps:\n", "apps：\n", 3),
+        ("name: shop", "name：shop", 4),
+        ("  origin: https", "  origin：https", 5),
+        ("website: {", "website：{", 6),
+        ("secret_file: ./s }", "secret_file：./s }", 6),
+        ("{ directory: ", "{directory：", 1),
+    ] {
+        let text = good.replace(from, to);
+        assert_ne!(text, good);
+        let faults = shape(&text, &[]).unwrap_err().to_string();
+        let says = |fault: &str| fault.starts_with(&format!("config.yaml:{line}:")) && fault.contains("ASCII colon");
+        assert!(faults.lines().any(says), "{to:?}:\n{faults}");
+    }
+}
+
+#[test]
+fn a_key_of_another_part_of_the_file_is_not_sent_there() {
+    let text = "keys: { directory: k }\nredis: { host: redis.example.com }\n";
+    let faults = shape(text, &[]).unwrap_err().to_string();
+    assert!(faults.contains("redis.host: unknown key; the keys here are"), "{faults}");
+    let text = "keys: { directory: k }\nhost: shop.example.com\n";
+    let faults = shape(text, &[]).unwrap_err().to_string();
+    assert!(faults.contains("it belongs in `policy[]`"), "{faults}");
+}
+
+#[test]
+fn the_state_directory_is_looked_at_before_serve_needs_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("web.secret");
+    std::fs::write(&secret, "0a1b2c3d4e5f60718293a4b5c6d7e8f9").unwrap();
+    let faults = |state: &str| {
+        let text = format!(
+            "keys: {{ directory: keys }}\nstate_directory: {state}\napps:\n- name: shop\n  origin: \
+             https://shop.example.com\n  website: {{ appid: wxfedcba9876543210, secret_file: web.secret }}\n"
+        );
+        let file = directory.path().join("config.yaml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = load(&file, std::iter::empty()).unwrap();
+        settings::understand(loaded).err().map(|faults| faults.to_string()).unwrap_or_default()
+    };
+    assert!(faults("state").contains("state_directory: found no such directory; make it for the user"));
+    assert!(faults("web.secret").contains("state_directory: found a file; "));
+    std::fs::create_dir(directory.path().join("state")).unwrap();
+    assert_eq!(faults("state"), "");
 }

@@ -167,6 +167,19 @@ fn place(file: &Arc<str>, line: usize, column: usize) -> Place {
     Place::Line { file: file.clone(), line: line.max(1), column: column + 1 }
 }
 
+/// What is found and wanted where a Chinese input method wrote the colon.
+pub(super) const FULL_WIDTH: (&str, &str) =
+    ("found a full-width colon (`：`)", "write `key: value` with an ASCII colon and a space after it");
+
+/// The line and column, from 1 and 0, of a full-width colon right after a key.
+fn full_width_after_key((number, line): (usize, &str)) -> Option<(usize, usize)> {
+    let (before, _) = line.split_once('：')?;
+    // The last item before the colon: a flow mapping and a list may start on the same line.
+    let key = before.rsplit(['{', ',', '-', '"', '\'']).next().unwrap_or_default().trim();
+    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (is_key && !before.contains('#')).then(|| (number + 1, before.chars().count()))
+}
+
 /// A list or mapping whose end has not been reached.
 enum Open {
     List { place: Place, items: Vec<Node> },
@@ -238,6 +251,11 @@ impl Builder<'_> {
     /// The parser's own words where ours are not clearer. They never hold more of the text than one character.
     fn syntax_fault(&self, error: &ScanError, text: &str) -> Fault {
         let info = error.info();
+        // The parser takes a key with a full-width colon for the start of a text and stops lines later.
+        let lines_read = text.lines().take(error.marker().line());
+        if let Some((line, column)) = lines_read.enumerate().filter_map(full_width_after_key).last() {
+            return Fault::new(place(self.file, line, column), "", FULL_WIDTH.0, FULL_WIDTH.1);
+        }
         let (found, wanted) = if info.contains("tab") {
             ("found a tab".to_owned(), "indent with spaces".to_owned())
         } else if info.contains("unknown anchor") || info.contains("anchor or alias") {

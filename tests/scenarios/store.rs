@@ -94,13 +94,40 @@ async fn tls_trusts_the_named_roots_and_nobody_else() {
     assert!(!wary.is_up() && !plain.is_up());
 }
 
+/// Makes the user `wechat-authz` by the command that both READMEs show.
+async fn grant_the_rights_of_the_readme(redis: &Redis) {
+    let command = |file: &str| {
+        let text = std::fs::read_to_string(stack::root().join(file)).unwrap();
+        let line = text.lines().find(|line| line.starts_with("ACL SETUSER wechat-authz ")).expect("the command");
+        line.replace(">PASSWORD", ">first-password")
+    };
+    let shown = command("README.md");
+    assert_eq!(shown, command("README.zh-CN.md"));
+    redis.ask::<()>(&shown.split(' ').collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_rights_are_enough_for_a_cluster() {
+    let bus = stack::free_port().to_string();
+    let redis = Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+    redis.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    grant_the_rights_of_the_readme(&redis).await;
+    let store = kept(Settings {
+        form: Form::Cluster { addresses: vec![format!("127.0.0.1:{}", redis.port).parse().unwrap()] },
+        user: Some("wechat-authz".into()),
+        password: Some(Secret::parse("first-password", 1).unwrap()),
+        ..settings(redis.port)
+    });
+    until_up(&store).await;
+    until(&store, Result::is_ok).await;
+    assert_eq!(set(&store).await, Ok(()));
+    assert!(store.hear().await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_few_rights_is_enough_and_a_new_password_is_taken_up() {
-    // The rights as the README names them.
-    let rules = "on ~wechat-authz:* &wechat-authz:* -@all +@read +@write +@scripting +@pubsub +@connection +time +role";
     let redis = Redis::start().await;
-    let words = ["ACL", "SETUSER", "wechat-authz", ">first-password"].into_iter().chain(rules.split(' '));
-    redis.ask::<()>(&words.collect::<Vec<_>>()).await;
+    grant_the_rights_of_the_readme(&redis).await;
     let with = |password: &str| Settings {
         user: Some("wechat-authz".into()),
         password: Some(Secret::parse(password, 1).unwrap()),
