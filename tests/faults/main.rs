@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use trial::Row;
 
 const USAGE: &str = "\
-tests/faults/run                all faults
+tests/faults/run [--all]        all faults
 tests/faults/run --short        those that take a few seconds each
 tests/faults/run NAME...        these
 tests/faults/run --list         their names";
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
     let unknown: Vec<&&str> =
         names.iter().filter(|name| faults::ALL.iter().all(|fault| fault.name != **name)).collect();
-    if !unknown.is_empty() || flags.iter().any(|flag| !matches!(*flag, "--short" | "--quiet" | "--nocapture")) {
+    if !unknown.is_empty() || flags.iter().any(|flag| !matches!(*flag, "--all" | "--short" | "--quiet" | "--nocapture")) {
         eprintln!("{USAGE}\n\nunknown: {unknown:?}");
         return ExitCode::from(2);
     }
