@@ -79,7 +79,8 @@ fn main() -> ExitCode {
     }
     let unknown: Vec<&&str> =
         names.iter().filter(|name| faults::ALL.iter().all(|fault| fault.name != **name)).collect();
-    if !unknown.is_empty() || flags.iter().any(|flag| !matches!(*flag, "--all" | "--short" | "--quiet" | "--nocapture")) {
+    if !unknown.is_empty() || flags.iter().any(|flag| !matches!(*flag, "--all" | "--short" | "--quiet" | "--nocapture"))
+    {
         eprintln!("{USAGE}\n\nunknown: {unknown:?}");
         return ExitCode::from(2);
     }
