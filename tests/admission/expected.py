@@ -33,13 +33,13 @@ def pod_of(case, way, metadata=None):
 
 
 def cases():
-    """Every pod, in each of the four ways."""
-    for path in sorted((HERE / "pods").glob("*.yaml")):
-        case = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Every pod, in each of the four ways or in those that it names."""
+    files = [(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")), WAYS) for path in sorted((HERE / "pods").glob("*.yaml"))]
+    for name, case, ways in [*files, *tricks()]:
         expect = case.get("expect", {})
-        for way in WAYS:
+        for way in ways:
             made = {
-                "name": f"{way}/{path.stem}",
+                "name": f"{way}/{name}",
                 "namespace": case.get("namespace", NAMESPACE),
                 "object": pod_of(case, way),
             }
@@ -49,6 +49,18 @@ def cases():
                 before["labels"] = case["old"].get("labels", {})
                 made["old"] = pod_of(before, way)
             yield made, expect.get(way, expect.get("all", "injected"))
+
+
+def tricks():
+    """The pods of tricks.yaml in the form of those of pods/."""
+    plain = yaml.safe_load((HERE / "pods" / "plain.yaml").read_text(encoding="utf-8"))["pod"]
+    for trick in yaml.safe_load((HERE / "tricks.yaml").read_text(encoding="utf-8")):
+        pod = {**copy.deepcopy(plain), **trick.get("pod", {})}
+        pod["containers"][0].update(trick.get("web", {}))
+        pod["containers"] += trick.get("beside", [])
+        if "init" in trick:
+            pod["initContainers"] = trick["init"]
+        yield trick["name"], {"pod": pod, "expect": {"all": trick.get("expect", "injected")}}, trick.get("ways", WAYS)
 
 
 def service(way, target, selector=None, port=80):
@@ -173,7 +185,7 @@ def injected_faults(original, pod, way):
         if not set(mounts.values()) <= known:
             yield f"{container['name']} mounts what is not there"
     greeting = [v["value"] for v in two[0]["env"] if v["name"] == "GREETING"]
-    if greeting != [v["value"] for v in yaml.safe_load(VALUES.read_text(encoding="utf-8"))["extraEnv"]]:
+    if greeting != [v["value"] for v in yaml.safe_load(VALUES.read_text(encoding="utf-8"))["extraEnv"][:1]]:
         yield f"a text did not survive the literal: {greeting}"
     target = {"swap": "http", "named": "wechat-http", "service": 15006, "relocate": 8080}[way]
     envoy = 8080 if way == "relocate" else 15006

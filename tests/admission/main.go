@@ -4,7 +4,7 @@
 //	admission POLICIES SCHEMAS < cases.json > results.json
 //
 // POLICIES is a file of manifests, SCHEMAS the directory api/openapi-spec/v3 of Kubernetes' own release: those that the client
-// library brings for tests know nothing of native sidecars. A case is {"name", "namespace", "operation", "object", "old"}; its result says what came
+// library brings for tests know nothing of native sidecars. A case is {"name", "namespace", "operation", "subresource", "object", "old"}; its result says what came
 // out of the policies that change, what the validating ones said, and what the first did on being asked a second time.
 package main
 
@@ -45,11 +45,12 @@ import (
 )
 
 type testCase struct {
-	Name      string          `json:"name"`
-	Namespace string          `json:"namespace"`
-	Operation string          `json:"operation"`
-	Object    json.RawMessage `json:"object"`
-	Old       json.RawMessage `json:"old,omitempty"`
+	Name        string          `json:"name"`
+	Namespace   string          `json:"namespace"`
+	Operation   string          `json:"operation"`
+	Subresource string          `json:"subresource,omitempty"`
+	Object      json.RawMessage `json:"object"`
+	Old         json.RawMessage `json:"old,omitempty"`
 }
 
 type result struct {
@@ -271,7 +272,7 @@ func admit(ctx context.Context, c testCase, mutator *mutating.Plugin, validator 
 		resource := kind.GroupVersion().WithResource(strings.ToLower(kind.Kind) + "s")
 		who := &user.DefaultInfo{Name: "deployer"}
 		name, _ := meta.NewAccessor().Name(object)
-		return admission.NewAttributesRecord(object, old, kind, c.Namespace, name, resource, "", operation, &metav1.CreateOptions{}, false, who)
+		return admission.NewAttributesRecord(object, old, kind, c.Namespace, name, resource, c.Subresource, operation, &metav1.CreateOptions{}, false, who)
 	}
 	interfaces := admission.NewObjectInterfacesFromScheme(scheme.Scheme)
 	kind := object.GetObjectKind().GroupVersionKind()
