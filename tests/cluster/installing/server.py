@@ -89,6 +89,8 @@ class Server:
             endpoint_reconciler_type="none",
             token_auth_file=tokens,
             authorization_mode="RBAC",
+            # As every installer sets it: or the server itself refuses what the guard is to judge.
+            allow_privileged="true",
             service_account_issuer="https://cluster.test",
             service_account_key_file=key,
             service_account_signing_key_file=key,
