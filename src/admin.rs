@@ -177,7 +177,9 @@ impl Admin {
         };
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
         self.metrics.session_revoked(kind);
-        let revoked = self.sharing.revoke(target, now).await;
+        let Ok(revoked) = self.sharing.revoke(target, now).await else {
+            return told(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
+        };
         // Afterwards: nothing is to wait for a Redis that is slow to say who there is.
         let known = self.knows_of(&asked, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();

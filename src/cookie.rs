@@ -111,6 +111,22 @@ pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators
     found
 }
 
+/// Each different text that stands under `name`, for who must not choose between them.
+#[must_use]
+pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let separators = Separators::of(headers);
+    let mut values = Vec::new();
+    for piece in headers.get_all(header::COOKIE).iter().flat_map(|line| separators.pieces(line.as_bytes())) {
+        let value = piece.trim_ascii().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        if let Some(value) = value.and_then(|value| std::str::from_utf8(value).ok())
+            && !values.contains(&value)
+        {
+            values.push(value);
+        }
+    }
+    values
+}
+
 /// The session cookie, and the request's cookies without our own.
 #[must_use]
 pub fn session_and_rest(headers: &HeaderMap) -> (Found<'_>, Forwarded) {

@@ -44,6 +44,8 @@ pub enum Budget {
     Logins,
     /// Unseen tokens from one address.
     NewTokens,
+    /// Tokens shown to end a session, from one address.
+    Logouts,
     /// Checks from one address.
     Checks,
 }
@@ -56,6 +58,7 @@ impl Budget {
             Self::LoginsPerClient => "logins_per_client",
             Self::Logins => "logins",
             Self::NewTokens => "new_tokens_per_client",
+            Self::Logouts => "logouts_per_client",
             Self::Checks => "checks_per_client",
         }
     }
@@ -84,7 +87,8 @@ pub struct Limits<C: Clock + Clone = DefaultClock> {
     logins: Direct<C>,
     new_tokens_per_client: Clients<C>,
     new_tokens: Direct<C>,
-    leaving_tokens: Direct<C>,
+    ending_tokens_per_client: Clients<C>,
+    ending_tokens: Direct<C>,
     checks: Option<Clients<C>>,
     clock: C,
 }
@@ -108,7 +112,9 @@ impl<C: Clock + Clone> Limits<C> {
             logins: direct(Quota::per_second(settings.logins_per_second)),
             new_tokens_per_client: Clients::new(settings.new_tokens_per_client, &clock),
             new_tokens: direct(new_tokens),
-            leaving_tokens: direct(new_tokens),
+            ending_tokens_per_client: Clients::new(settings.new_tokens_per_client, &clock),
+            // Room for several addresses' bursts at once: one of them must not take what others need.
+            ending_tokens: direct(new_tokens.allow_burst(new_tokens.burst_size().saturating_mul(TEN))),
             checks: settings.checks_per_client.map(|rate| Clients::new(rate, &clock)),
             clock,
         }
@@ -133,13 +139,15 @@ impl<C: Clock + Clone> Limits<C> {
         self.of_all(&self.new_tokens, Budget::NewTokens)
     }
 
-    /// A token not seen before, shown by whoever leaves. Out of a budget of its own and of no address's: nobody stays logged
-    /// in because a neighbour is noisy, and a flood of logouts gets no more of the processor than any other.
+    /// A token not seen before, shown to end its session, from `client`. The budgets are separate from those of
+    /// [`Self::new_token`], so that forged tokens at the check do not keep an address logged in; each address has its own,
+    /// so that a flood of logouts does not stop those of others.
     ///
     /// # Errors
-    /// [`Exceeded`]: what the processor can spare for them.
-    pub fn leaving_token(&self) -> Result<(), Exceeded> {
-        self.of_all(&self.leaving_tokens, Budget::NewTokens)
+    /// [`Exceeded`]: this address's budget, or what the processor can spare for everybody's.
+    pub fn ending_token(&self, client: IpAddr) -> Result<(), Exceeded> {
+        self.ending_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::Logouts))?;
+        self.of_all(&self.ending_tokens, Budget::Logouts)
     }
 
     /// A check without a live session, from `client`.
@@ -158,10 +166,8 @@ impl<C: Clock + Clone> Limits<C> {
 
     /// Forgets addresses whose budget is full again. Walks every key: not for an async thread.
     pub fn sweep(&self) {
-        for clients in [Some(&self.logins_per_client), Some(&self.new_tokens_per_client), self.checks.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        let all = [&self.logins_per_client, &self.new_tokens_per_client, &self.ending_tokens_per_client];
+        for clients in all.into_iter().chain(self.checks.as_ref()) {
             clients.fine.retain_recent();
             clients.fine.shrink_to_fit();
             clients.coarse.retain_recent();
@@ -173,6 +179,7 @@ impl<C: Clock + Clone> Limits<C> {
     pub fn clients(&self) -> usize {
         self.logins_per_client.fine.len()
             + self.new_tokens_per_client.fine.len()
+            + self.ending_tokens_per_client.fine.len()
             + self.checks.as_ref().map_or(0, |one| one.fine.len())
     }
 }
@@ -186,6 +193,8 @@ fn everybodys_new_tokens(one: Rate) -> Quota {
     Quota::per_second(at_least_one(a_second.max(one.per_minute.get() / 60)))
         .allow_burst(at_least_one(a_second / 10).max(one.burst))
 }
+
+const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 fn exceeded(budget: Budget) -> impl Fn(Duration) -> Exceeded {
     // Rounded up, so that who waits as told is let in.
@@ -359,13 +368,20 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_has_a_budget_of_their_own_which_is_no_addresss_and_has_an_end() {
+    fn a_flood_of_logouts_stops_those_of_its_own_address_alone() {
         let (limits, clock) = limits();
-        while limits.new_token(ip("1.2.3.4")).is_ok() {}
-        assert_eq!(limits.leaving_token(), Ok(()));
-        assert!((0..1_000_000_u32).any(|_| limits.leaving_token().is_err()));
+        let (noisy, neighbour) = (ip("1.2.3.4"), ip("1.2.3.5"));
+        while limits.new_token(noisy).is_ok() {}
+        assert_eq!(limits.ending_token(noisy), Ok(()), "the check's budget is another");
+        let admitted = (0..100_000_u32).filter(|_| limits.ending_token(noisy).is_ok()).count();
+        assert_eq!(admitted, 199, "its own share");
+        assert_eq!(limits.ending_token(neighbour), Ok(()));
+        // Many addresses together have a limit, too.
+        let all =
+            (0..1_000_000_u32).any(|number| limits.ending_token(IpAddr::V4((0x0A00_0000 + number).into())).is_err());
+        assert!(all);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(limits.leaving_token(), Ok(()));
+        assert_eq!(limits.ending_token(neighbour), Ok(()));
     }
 
     #[test]

@@ -139,6 +139,14 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
     }
 }
 
+/// Each bearer token of a request that shows several.
+#[must_use]
+pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
+    let lines = headers.get_all(header::AUTHORIZATION).iter().filter_map(|line| line.to_str().ok()?.split_once(' '));
+    let bearers = lines.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    bearers.map(|(_, token)| token.trim()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,10 @@ use std::time::Duration;
 /// How long to wait where there was no place, or a page took too long.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// Marks an answer to a script whose effect has taken place: it is passed on, cookies and all, as a page is.
+#[derive(Clone, Copy, Debug)]
+pub struct Done;
+
 /// `answer`, as the gateway passes it on.
 ///
 /// A page that would be a 200 is a 403: browsers show it all the same. Not 401, which names a way to authenticate and which
@@ -23,7 +27,7 @@ pub fn passed_on(mut answer: Answer) -> Answer {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
         300..=499 => return answer,
-        200..=299 if is_page(&answer) => StatusCode::FORBIDDEN,
+        200..=299 if is_page(&answer) || answer.extensions().get::<Done>().is_some() => StatusCode::FORBIDDEN,
         500..=599 if again => StatusCode::TOO_MANY_REQUESTS,
         500..=599 => StatusCode::FORBIDDEN,
         _ => return not_here(),

@@ -27,6 +27,8 @@ pub enum Page<'a> {
     LoggedOut { login_url: &'a str },
     /// A logout by a link from elsewhere: the button posts.
     LogoutConfirm { post_url: &'a str },
+    /// A logout of which it is not certain that it ended the session. Its button posts again.
+    NotLoggedOut { post_url: &'a str, retry_after: Duration, status: StatusCode },
     /// WeChat came back without a code.
     Denied { login_url: &'a str },
     /// WeChat showed a snapshot page (快照页): whoever that is has no account.
@@ -95,7 +97,7 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
     security_headers(&mut headers);
-    if let Page::LogoutConfirm { .. } = page {
+    if let Page::LogoutConfirm { .. } | Page::NotLoggedOut { .. } = page {
         // Under `no-referrer` a browser posts `Origin: null`, which the logout could not tell from a foreign one.
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
@@ -161,6 +163,9 @@ impl<'a> Page<'a> {
                 &text::LOGOUT_CONFIRM,
                 Action::Post { label: text::LOG_OUT, url: post_url },
             ),
+            Self::NotLoggedOut { post_url, status, .. } => {
+                plan(status, Mark::Notice, &text::NOT_LOGGED_OUT, Action::Post { label: text::LOG_OUT, url: post_url })
+            }
             Self::Denied { login_url } => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::DENIED, again(login_url)),
             Self::Snapshot { login_url } => plan(
                 StatusCode::FORBIDDEN,
@@ -225,7 +230,9 @@ impl<'a> Page<'a> {
     fn fill(&self, said: &'static str, language: Language) -> Cow<'static, str> {
         match *self {
             Self::AskFirst { app, .. } => said.replace("{app}", app).into(),
-            Self::TooManyRequests { retry_after } => said.replace("{wait}", &text::wait(retry_after, language)).into(),
+            Self::TooManyRequests { retry_after } | Self::NotLoggedOut { retry_after, .. } => {
+                said.replace("{wait}", &text::wait(retry_after, language)).into()
+            }
             _ => said.into(),
         }
     }
@@ -233,7 +240,7 @@ impl<'a> Page<'a> {
     /// When trying again may help. Ours are jittered, so that those who were refused together do not return together.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyRequests { retry_after } => Some(*retry_after),
+            Self::TooManyRequests { retry_after } | Self::NotLoggedOut { retry_after, .. } => Some(*retry_after),
             // Failures are counted over a minute.
             Self::TooManyAttempts { .. } => Some(Duration::from_secs(fastrand::u64(60..=75))),
             Self::WechatUnreachable { .. } => Some(Duration::from_secs(fastrand::u64(30..=60))),

@@ -15,6 +15,11 @@ fn all<'a>(app: &'a str, url: &'a str, incident: &'a str) -> Vec<(&'static str, 
         ("ask-first", Page::AskFirst { app, continue_url: url }, 200),
         ("logged-out", Page::LoggedOut { login_url: url }, 200),
         ("logout-confirm", Page::LogoutConfirm { post_url: url }, 200),
+        (
+            "not-logged-out",
+            Page::NotLoggedOut { post_url: url, retry_after, status: StatusCode::SERVICE_UNAVAILABLE },
+            503,
+        ),
         ("denied", Page::Denied { login_url: url }, 403),
         ("snapshot", Page::Snapshot { login_url: url }, 403),
         ("not-subscribed", Page::NotSubscribed { login_url: url }, 403),
@@ -178,8 +183,9 @@ fn the_other_headers_are_the_same_everywhere() {
         assert_eq!(header("cross-origin-opener-policy"), "same-origin", "{name}");
         assert_eq!(header("cache-control"), "no-store", "{name}");
         assert_eq!(header("vary"), "Accept-Language, Cookie", "{name}");
-        // The one page with a form: its post must carry an `Origin` that can be compared.
-        let policy = if name.starts_with("logout-confirm") { "same-origin" } else { "no-referrer" };
+        // A page with a form: its post must carry an `Origin` that can be compared.
+        let form = name.starts_with("logout-confirm") || name.starts_with("not-logged-out");
+        let policy = if form { "same-origin" } else { "no-referrer" };
         assert_eq!(header("referrer-policy"), policy, "{name}");
     }
 }

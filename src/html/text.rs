@@ -83,6 +83,15 @@ pub const LOGOUT_CONFIRM: Words = Words {
     ),
 };
 
+pub const NOT_LOGGED_OUT: Words = Words {
+    heading: Both::new("还没有退出登录", "You are not logged out yet"),
+    cause: Both::new(
+        "服务器现在处理不了这次退出，你可能仍处于登录状态。",
+        "We could not end your login just now, so you may still be logged in.",
+    ),
+    next: Both::new("请等 {wait}，再点一次下面的按钮。", "Please wait {wait}, then press the button again."),
+};
+
 pub const DENIED: Words = Words {
     heading: Both::new("登录没有完成", "Login was not completed"),
     cause: Both::new(

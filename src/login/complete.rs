@@ -10,7 +10,8 @@ use super::shared::Known;
 use super::{Login, Return, Returned};
 use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
-use crate::session::{Grant, LiveSession};
+use crate::session::Grant;
+use crate::session::ending::{EndError, SessionToEnd};
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
 use crate::telemetry;
@@ -40,7 +41,7 @@ impl Login {
     /// Only with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
     /// WeChat's browsers hang up and ask again, and a code is good once.
     pub async fn complete(self: &Arc<Self>, back: Return<'_>, now: Timestamp) -> Returned {
-        let Return { app, headers, callback, former } = back;
+        let Return { app, headers, callback, live, tokens } = back;
         let matched = {
             let step = traces::step("match flow");
             let matched = flow::open(app, &callback.state, headers, &self.sessions.keys, now);
@@ -54,8 +55,8 @@ impl Login {
         let matched = match matched {
             Ok(matched) => matched,
             Err(error) => {
-                let Some(former) = former else { return Returned::Unknown(error) };
-                let location = self.ended_at(&callback.state, &former.claims().sid).await;
+                let Some(live) = live else { return Returned::Unknown(error) };
+                let location = self.ended_at(&callback.state, &live.claims().sid).await;
                 return location.map_or(Returned::AlreadyLoggedIn(error), |location| Returned::Back { location });
             }
         };
@@ -70,6 +71,7 @@ impl Login {
         };
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let browser = Family::of(choice::user_agent(headers));
+        let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
         let spend = async move {
             let step = traces::step("spend code");
             step.note("wechat_authz.app", Said::configured(&flow_app.name));
@@ -108,7 +110,7 @@ impl Login {
         flow: &MatchedFlow,
         code: &Code,
         browser: Family,
-        former: Option<LiveSession>,
+        former: Vec<String>,
     ) -> Result<Entered, LoginFault> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
@@ -140,7 +142,7 @@ impl Login {
         match &result {
             Ok(entered) => {
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
-                self.end_former(former.filter(|live| live.claims().sid != entered.sid), now).await;
+                self.end_former(&former, &entered.sid, now).await;
             }
             Err(fault) => self.metrics.login_failed(&app.name, flow.flow(), fault.class(), fault.label()),
         }
@@ -290,22 +292,36 @@ impl Login {
         })
     }
 
-    /// A login replaces the session that the browser had (no fixation, no session that outlives its cookie).
-    async fn end_former(&self, former: Option<LiveSession>, now: Timestamp) {
-        let Some(live) = former else { return };
-        traces::step("end former session").over(self.sharing.end(&live.claims(), now)).await;
-        self.left(&live, "new_login", now);
+    /// Ends the sessions of the tokens that the browser had, but for the one that it has `entered` (no fixation, no
+    /// session that outlives its cookie). No budget is asked: the login has paid for it, and a neighbour who spends the
+    /// address's budgets must not keep a session alive.
+    async fn end_former(&self, tokens: &[String], entered: &str, now: Timestamp) {
+        for token in tokens {
+            match self.sessions.to_end(token, now, || Ok(())) {
+                Ok(session) if session.claims().sid == entered || session.is_over(&self.sessions, now) => {}
+                Ok(session) => {
+                    let ending = traces::step("end former session").over(self.sharing.end(&session, now));
+                    // What breaks off has been logged; the login stands.
+                    let _ = ending.await;
+                    self.left(&session, "new_login", now);
+                }
+                Err(EndError::NoSession) => {}
+                Err(EndError::Busy(_) | EndError::UnknownKey(_)) => {
+                    tracing::warn!("a login could not end the former session: this instance lacks its key");
+                }
+            }
+        }
     }
 
     /// Ends what goes with a session that its person leaves.
-    pub fn person_left(&self, live: &LiveSession, now: Timestamp) {
-        let claims = live.claims();
+    pub fn person_left(&self, session: &SessionToEnd, now: Timestamp) {
+        let claims = session.claims();
         self.forget_tokens(&claims.aud, &claims.sub);
-        self.left(live, "person", now);
+        self.left(session, "person", now);
     }
 
-    fn left(&self, live: &LiveSession, reason: &'static str, now: Timestamp) {
-        let claims = live.claims();
+    fn left(&self, session: &SessionToEnd, reason: &'static str, now: Timestamp) {
+        let claims = session.claims();
         self.registry.ended(&claims.sub, &claims.sid);
         self.registry.tell(Event {
             app: claims.aud.clone(),

@@ -139,7 +139,9 @@ pub struct Return<'a> {
     /// The query, read.
     pub callback: callback::Callback,
     /// The session the browser already has.
-    pub former: Option<LiveSession>,
+    pub live: Option<LiveSession>,
+    /// The session tokens that it shows, whatever they are worth: a login replaces what is behind them.
+    pub tokens: Vec<&'a str>,
 }
 
 /// What a callback leads to.

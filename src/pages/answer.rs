@@ -37,9 +37,27 @@ pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
 
 /// 429 for a script: whether it has a session is not known now.
 pub fn too_many(retry_after: Duration) -> Answer {
-    let body = serde_json::json!({ "code": 429, "message": "too many requests, try again later" });
-    let mut answer = json(StatusCode::TOO_MANY_REQUESTS, &body);
+    later(StatusCode::TOO_MANY_REQUESTS, "too many requests, try again later", retry_after)
+}
+
+/// For a script that may get another answer after `retry_after`.
+pub fn later(status: StatusCode, message: &str, retry_after: Duration) -> Answer {
+    let mut answer = json(status, &serde_json::json!({ "code": status.as_u16(), "message": message }));
     answer.headers_mut().insert(header::RETRY_AFTER, jittered(retry_after));
+    answer
+}
+
+/// 403 for a script, or for what a page loads.
+pub fn forbidden(message: &str) -> Answer {
+    json(StatusCode::FORBIDDEN, &serde_json::json!({ "code": 403, "message": message }))
+}
+
+/// For a browser that fetches a page before its user opens it: nothing was done, and the answer is of no use. Browsers
+/// ask again when the page is opened.
+pub fn not_in_advance() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    html::security_headers(answer.headers_mut());
     answer
 }
 

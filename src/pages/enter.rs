@@ -59,7 +59,8 @@ impl Pages {
             app: visit.app,
             headers: &visit.request.headers,
             callback,
-            former: self.session(visit).ok().flatten(),
+            live: self.session(visit).ok().flatten(),
+            tokens: Self::tokens(visit),
         };
         let login_url = self.login_url(visit, None);
         let page =

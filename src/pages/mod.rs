@@ -10,9 +10,10 @@ mod leave;
 pub mod rejection;
 mod who;
 
-use crate::check::{ClientSource as _, Credential};
+use crate::check::{ClientSource as _, Credential, Wants};
 use crate::clock::Timestamp;
-use crate::gateway::{self, ClientAddress};
+use crate::cookie;
+use crate::gateway::{self, ClientAddress, wants};
 use crate::html::{Language, Page};
 use crate::limits::Limits;
 use crate::login::Login;
@@ -21,8 +22,8 @@ use crate::origin::authority;
 use crate::session::{LiveSession, Refusal, Sessions};
 use crate::telemetry::{Metrics, RequestIds, Traces};
 use answer::Answer;
-use http::Method;
 use http::request::Parts;
+use http::{HeaderName, Method};
 use rejection::Rejection;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,6 +33,20 @@ use tracing::Instrument as _;
 
 /// The pages there are, by name.
 const PAGES: [&str; 7] = ["login", "callback", "logout", "renew", "session", "jwks.json", "jssdk"];
+
+/// The pages at which a GET changes something: a browser has to open them, for its user.
+const CHANGE_STATE: [&str; 4] = ["login", "callback", "logout", "renew"];
+
+/// How browsers mark what they fetch before the user opens it: the standard's header, and those of older browsers.
+const SPECULATIVE: [HeaderName; 4] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
+
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The pages of all applications of this instance.
 pub struct Pages {
@@ -129,6 +144,16 @@ impl Pages {
         let get = request.method == Method::GET;
         let look = get || request.method == Method::HEAD;
         let post = request.method == Method::POST;
+        if get && CHANGE_STATE.contains(&name) {
+            if visit.is_speculative() {
+                return answer::not_in_advance();
+            }
+            // Only a program sends a bearer token, and only on purpose.
+            let bearer = matches!(gateway::envoy::credential(&request.headers), Credential::Bearer(_));
+            if !(visit.is_navigation() || name == "renew" && bearer) {
+                return answer::forbidden("open this address as a page");
+            }
+        }
         // What a HEAD may ask for changes nothing: it spends no code and ends no session.
         match name {
             "login" if look => self.begin(&visit),
@@ -174,6 +199,19 @@ impl Pages {
         }
     }
 
+    /// Every session token that the request shows: more than one where a program sends several.
+    fn tokens<'a>(visit: &Visit<'a>) -> Vec<&'a str> {
+        let headers = &visit.request.headers;
+        match gateway::envoy::credential(headers) {
+            Credential::Cookie(token) | Credential::Bearer(token) => vec![token],
+            Credential::Absent => Vec::new(),
+            Credential::Conflict => {
+                let cookies = cookie::values(headers, cookie::SESSION);
+                if cookies.is_empty() { gateway::envoy::bearers(headers) } else { cookies }
+            }
+        }
+    }
+
     /// The live session of the request's cookie or bearer token, if it has one.
     ///
     /// # Errors
@@ -193,12 +231,6 @@ impl Pages {
         }
     }
 
-    /// The same for who leaves: nobody stays logged in because a neighbour is noisy.
-    fn session_to_end(&self, visit: &Visit) -> Option<LiveSession> {
-        let admit = || self.limits.leaving_token().map_err(|exceeded| exceeded.retry_after);
-        self.sessions().verify(Self::token(visit)?, &visit.app.session, visit.now, admit).ok()
-    }
-
     /// The address of one of our pages at this application, and the way back from it.
     fn url(&self, visit: &Visit, name: &str, return_to: Option<&str>) -> String {
         visit.app.origin.page(&format!("{}/{name}", self.login.prefix), return_to)
@@ -216,13 +248,39 @@ impl Visit<'_> {
         pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
-    fn header(&self, name: http::HeaderName) -> &str {
+    fn header(&self, name: HeaderName) -> &str {
         self.request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether each line of this header is `expected`; also where there is none.
+    fn says_nothing_but(&self, name: HeaderName, expected: &str) -> bool {
+        self.request.headers.get_all(name).iter().all(|value| value == expected)
+    }
+
+    /// Whether the browser fetches this before its user opens it.
+    fn is_speculative(&self) -> bool {
+        SPECULATIVE.iter().any(|name| self.request.headers.contains_key(name))
+    }
+
+    /// Whether the browser opens this address in a window or frame, rather than for an image, a script or a `fetch`. An
+    /// old browser does not say.
+    fn is_navigation(&self) -> bool {
+        self.says_nothing_but(cookie::SEC_FETCH_MODE, "navigate")
+    }
+
+    /// Whether the user opens this in a window of its own. An old browser tells an image from it by `Accept` alone.
+    fn is_document(&self) -> bool {
+        let accept = self.request.headers.get(http::header::ACCEPT);
+        let headers = &self.request.headers;
+        let says_mode = headers.contains_key(cookie::SEC_FETCH_MODE);
+        self.is_navigation()
+            && self.says_nothing_but(SEC_FETCH_DEST, "document")
+            && (says_mode || accept.is_none() || wants::classify(&self.request.method, headers) == Wants::Page)
     }
 
     /// Whether a page of another site, even of a sibling sub-domain, had the browser send this.
     fn is_cross_site(&self) -> bool {
-        match self.header(http::HeaderName::from_static("sec-fetch-site")) {
+        match self.header(SEC_FETCH_SITE) {
             "same-origin" | "none" => false,
             "" => {
                 let origin = self.header(http::header::ORIGIN);
@@ -235,7 +293,7 @@ impl Visit<'_> {
     /// Whether the person came from a page of this very application. A link in a chat or a QR code did not, though the
     /// browser then says `none`, as it does for a typed address.
     fn is_same_origin(&self) -> bool {
-        match self.header(http::HeaderName::from_static("sec-fetch-site")) {
+        match self.header(SEC_FETCH_SITE) {
             "same-origin" => true,
             // A browser too old to say: the page before says it, or nothing does.
             "" => {

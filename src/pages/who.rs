@@ -1,6 +1,7 @@
 //! Who is this: `session` for the application's scripts, `renew` for a session near its end.
 
 use super::answer::{self, Answer};
+use super::rejection::Rejection;
 use super::{Pages, Visit};
 use crate::check::{Credential, Wants};
 use crate::clock::Timestamp;
@@ -8,7 +9,7 @@ use crate::cookie;
 use crate::gateway::{envoy, wants};
 use crate::login::return_to;
 use crate::session::{Age, IssueFault, Issued, LiveSession};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 impl Pages {
@@ -38,6 +39,14 @@ impl Pages {
     pub(super) fn renew(&self, visit: &Visit) -> Answer {
         let headers = &visit.request.headers;
         let page = wants::classify(&visit.request.method, headers) == Wants::Page;
+        let bearer = matches!(envoy::credential(headers), Credential::Bearer(_));
+        // The check sends a browser here from whatever led to the application, a link of another site too: such a page
+        // load renews as the application's own page would. Nothing else of another site does.
+        let opened = visit.request.method == Method::GET && visit.header(cookie::SEC_FETCH_MODE) == "navigate";
+        if visit.is_cross_site() && !opened && !bearer {
+            self.record_rejection(visit, Rejection::CrossSite);
+            return answer::forbidden("only pages of this application may ask");
+        }
         let wanted = visit.parameter("return_to");
         let live = match self.session(visit) {
             Ok(live) => live,
@@ -45,7 +54,7 @@ impl Pages {
         };
         let next = live.as_ref().map(|live| self.next(visit, live));
         match next {
-            Some(Ok(next)) if matches!(envoy::credential(headers), Credential::Bearer(_)) => {
+            Some(Ok(next)) if bearer => {
                 let expires_in = next.expires.since(visit.now).as_secs();
                 let session_expires_in = next.session_expires.since(visit.now).as_secs();
                 let data =

@@ -4,6 +4,7 @@
 //! moment; identity headers are written from nothing else. Refuses to know HTTP, WeChat and the policy.
 
 pub mod cache;
+pub mod ending;
 pub mod journal;
 mod kept;
 pub mod keys;

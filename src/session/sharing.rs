@@ -7,10 +7,11 @@
 //!
 //! Redis can only revoke: nothing read here makes a session.
 
+use super::ending::SessionToEnd;
 use super::journal::JournalFault;
 use super::revocation::{Revocation, Target};
 use super::revocations::Revocations;
-use super::token::{Claims, LEEWAY, MOST_LIFETIME};
+use super::token::{LEEWAY, MOST_LIFETIME};
 use super::{Sessions, revocation};
 use crate::clock::{self, Timestamp};
 use crate::random;
@@ -86,8 +87,8 @@ static PUSH: LazyLock<Script> = LazyLock::new(|| {
             redis.call('ZADD', KEYS[1], now, ARGV[i])
             last = math.max(last, tonumber(ARGV[i + 1]))
         end
-        local left = last * 1000 - now
-        if left > redis.call('PTTL', KEYS[1]) then redis.call('PEXPIRE', KEYS[1], math.max(left, 1000)) end
+        local left, lives = last * 1000 - now, redis.call('PTTL', KEYS[1])
+        if lives < 0 or left > lives then redis.call('PEXPIRE', KEYS[1], math.max(left, 1000)) end
         if ARGV[1] ~= '' then
             for i = 2, #ARGV, 2 do redis.call('PUBLISH', ARGV[1], ARGV[i]) end
         end
@@ -95,7 +96,12 @@ static PUSH: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// What became of a revocation. In this instance it is in force in any case.
+/// A revocation broke off: whether it is in force is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the revocation was interrupted")]
+pub struct InterruptedError;
+
+/// What became of a revocation that is in force in this instance.
 #[derive(Debug)]
 pub struct Revoked {
     /// Whether a restart of this instance keeps it; none where no journal is configured.
@@ -177,21 +183,27 @@ impl Sharing {
         }
     }
 
-    /// Revokes everywhere. It is in force here when this returns, whatever else went wrong.
-    pub async fn revoke(&self, target: Target, now: Timestamp) -> Revoked {
+    /// Revokes everywhere. It is in force here when this succeeds, whatever else went wrong.
+    ///
+    /// # Errors
+    /// [`InterruptedError`].
+    pub async fn revoke(&self, target: Target, now: Timestamp) -> Result<Revoked, InterruptedError> {
         self.spread(move |revocations| revocations.revoke(target, now)).await
     }
 
     /// Ends one session everywhere, for as long as it could live.
-    pub async fn end(&self, claims: &Claims, now: Timestamp) -> Revoked {
-        let claims = claims.clone();
+    ///
+    /// # Errors
+    /// [`InterruptedError`].
+    pub async fn end(&self, session: &SessionToEnd, now: Timestamp) -> Result<Revoked, InterruptedError> {
+        let claims = session.claims().clone();
         self.spread(move |revocations| revocations.end(&claims, now)).await
     }
 
     async fn spread(
         &self,
         revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalFault>>) + Send + 'static,
-    ) -> Revoked {
+    ) -> Result<Revoked, InterruptedError> {
         let (sessions, owing) = (Arc::clone(&self.sessions), Arc::clone(&self.owing));
         let shares = self.store.is_configured();
         // The disk may be slow; an async thread must not wait for it.
@@ -206,7 +218,7 @@ impl Sharing {
         });
         let Ok((in_force, on_disk)) = revoking.await else {
             tracing::error!("a revocation was interrupted: repeat it");
-            return Revoked { on_disk: None, shared: Err(Away::Broken) };
+            return Err(InterruptedError);
         };
         if let Some(Err(fault)) = &on_disk {
             tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
@@ -216,7 +228,7 @@ impl Sharing {
             Ok(()) => self.owing.paid(std::slice::from_ref(&in_force)),
             Err(_) => self.owed.store(true, Ordering::Release),
         }
-        Revoked { on_disk, shared }
+        Ok(Revoked { on_disk, shared })
     }
 
     /// Takes a message of another instance, or our own come back.

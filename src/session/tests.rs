@@ -8,10 +8,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-const NOW: Timestamp = Timestamp(1_800_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         issuer: "https://shop.example.com".into(),
         audience: "shop".into(),

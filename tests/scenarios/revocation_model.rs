@@ -188,11 +188,11 @@ impl World {
                 self.sessions.push((issued.token, claims));
             }
             Step::RevokeSession { at, back } => {
-                let Some((_, claims)) = self.sessions.iter().rev().nth(back) else { return };
+                let Some((token, claims)) = self.sessions.iter().rev().nth(back) else { return };
                 let target = Target::Session(claims.sid.clone());
-                let claims = claims.clone();
-                let revoked = self.instances[at].sharing.end(&claims, self.now).await;
-                revoked.shared.unwrap();
+                let session = self.instances[at].sessions.to_end(token, self.now, || Ok(())).unwrap();
+                let revoked = self.instances[at].sharing.end(&session, self.now).await;
+                revoked.unwrap().shared.unwrap();
                 self.note(at, target);
             }
             Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(SUBJECTS[who])).await,
@@ -230,7 +230,7 @@ impl World {
 
     async fn revoke(&mut self, at: usize, target: Target) {
         let revoked = self.instances[at].sharing.revoke(target.clone(), self.now).await;
-        revoked.shared.unwrap();
+        revoked.unwrap().shared.unwrap();
         self.note(at, target);
     }
 

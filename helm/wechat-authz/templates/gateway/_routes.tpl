@@ -25,7 +25,7 @@
 where a request for a page comes from. */ -}}
 {{- define "wechat-authz.headersToCheck" -}}
 {{- $headers := list "cookie" "authorization" "user-agent" "accept" "accept-language" "content-type" "origin" "access-control-request-method" "x-requested-with" "sec-fetch-mode" "sec-websocket-version" "sec-websocket-key" "x-request-id" "traceparent" "tracestate" "x-forwarded-for" -}}
-{{- if include "wechat-authz.inBand" . -}}{{- $headers = concat $headers (list "sec-fetch-site" "referer") -}}{{- end -}}
+{{- if include "wechat-authz.inBand" . -}}{{- $headers = concat $headers (list "sec-fetch-site" "sec-fetch-dest" "sec-purpose" "referer") -}}{{- end -}}
 {{- toJson $headers -}}
 {{- end }}
 

@@ -1,0 +1,199 @@
+//! Ending a session: what a logout or a new login needs to know of a token.
+//!
+//! A [`SessionToEnd`] exists only for a token that one of our keys has signed. Its age, the idle limit, this instance's
+//! clock, the application's present settings and the state of the revocations do not matter: whatever made a session
+//! unusable here may not hold at another instance, or may pass.
+
+use super::Sessions;
+use super::token::{self, Claims, TokenFault, Unverified};
+use crate::clock::Timestamp;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// A session that its holder may end. Only [`Sessions::to_end`] makes one.
+#[derive(Clone, Debug)]
+pub struct SessionToEnd {
+    claims: Claims,
+}
+
+/// Why a token leads to no session that could be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndError {
+    /// No session of ours is behind it, at any instance.
+    NoSession,
+    /// Verifying it exceeds a budget; again after this.
+    Busy(Duration),
+    /// A key signed it that this instance does not have, and another one may; again after this.
+    UnknownKey(Duration),
+}
+
+/// How long instances may differ in their keys after a rotation: a mounted Secret reaches each node within two minutes.
+const KEYS_DIFFER: Duration = Duration::from_secs(300);
+
+/// When the keys are likely to have arrived.
+const KEYS_ARRIVE: Duration = Duration::from_secs(30);
+
+/// How far the clock of this instance may run ahead of the one for which a session still lives.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(86_400);
+
+impl Sessions {
+    /// Verifies that a key of ours signed `token`, and nothing else. Calls `admit` before it checks a signature.
+    ///
+    /// # Errors
+    /// [`EndError`]. Only [`EndError::NoSession`] says that there is nothing to end.
+    pub fn to_end(
+        &self,
+        token: &str,
+        now: Timestamp,
+        admit: impl FnOnce() -> Result<(), Duration>,
+    ) -> Result<SessionToEnd, EndError> {
+        if token.len() > token::MOST_BYTES {
+            return Err(EndError::NoSession);
+        }
+        let keys = self.keys.current();
+        let place = self.cache.place(keys.generation(), token);
+        match place.and_then(|place| self.cache.get(&place, now)) {
+            Some(Ok(session)) => return Ok(SessionToEnd { claims: session.claims() }),
+            // What the cache refuses, a signature refused.
+            Some(Err(_)) => return Err(EndError::NoSession),
+            None => {}
+        }
+        let unverified = Unverified::read_at_any_age(token, &keys).map_err(|fault| match fault {
+            TokenFault::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
+            _ => EndError::NoSession,
+        })?;
+        admit().map_err(EndError::Busy)?;
+        self.lookups.verified.inc();
+        match unverified.verify() {
+            Ok(token) => Ok(SessionToEnd { claims: token.claims().clone() }),
+            Err(fault) => {
+                if let Some(place) = place {
+                    self.cache.refuse(place, fault, now);
+                }
+                Err(EndError::NoSession)
+            }
+        }
+    }
+}
+
+/// Whether another instance may accept `token`, whose key this one lacks. Removing a key ends its tokens, so one that has
+/// also passed its own end is dead everywhere; until then, instances may differ in their keys.
+fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
+    token::claimed_end(token).is_some_and(|end| now < end.plus(KEYS_DIFFER))
+}
+
+impl SessionToEnd {
+    /// What its token says.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Whether it has ended already, by its own time or by a revocation. A wrong clock must not keep it alive elsewhere,
+    /// so the session's own end counts only a day later.
+    #[must_use]
+    pub fn is_over(&self, sessions: &Sessions, now: Timestamp) -> bool {
+        Timestamp(self.claims.session_exp).plus(CLOCKS_DIFFER) <= now
+            || sessions.revocations.covers(&self.claims, &AtomicU64::new(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOW, claims};
+    use super::super::{Lookups, Refusal, Revocations, Settings};
+    use super::*;
+    use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn sessions() -> Sessions {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+        Sessions::new(keys, Revocations::new(HOUR, None, NOW), Lookups::default())
+    }
+
+    /// A token that `sessions` signed and does not remember, and its session's id.
+    fn token(sessions: &Sessions) -> (String, String) {
+        let claims = claims(NOW);
+        let keys = sessions.keys.current();
+        let token = token::issue(&claims, keys.signing(NOW).unwrap()).unwrap().0;
+        (token, claims.sid)
+    }
+
+    fn forged(token: &str) -> String {
+        format!("{}.{}", token.rsplit_once('.').unwrap().0, format!("{}A", "q7Zk5".repeat(17)))
+    }
+
+    #[test]
+    fn a_session_ends_whatever_makes_it_unusable_here() {
+        let unusable = |sessions: &Sessions, token: &str, settings: &Settings, now| {
+            sessions.verify(token, settings, now, || Ok(())).is_err()
+        };
+        let usual = super::super::tests::settings();
+        let renamed = Settings { issuer: "https://new.example.com".into(), audience: "new".into(), ..usual.clone() };
+        let short = Settings { lifetime: HOUR, ..usual.clone() };
+        let stale = |sessions: &Sessions| sessions.revocations.picture().expected_within(Duration::from_millis(1));
+        let fresh = |_: &Sessions| ();
+        for (what, settings, now, state) in [
+            ("a clock behind", &usual, NOW.minus(HOUR), &fresh as &dyn Fn(&Sessions)),
+            ("a clock at its start", &usual, Timestamp(0), &fresh),
+            ("idle", &usual, NOW.plus(2 * DAY), &fresh),
+            ("over, or a clock ahead", &usual, NOW.plus(7 * DAY + HOUR), &fresh),
+            ("past its token, and revocations are not known", &usual, NOW.plus(HOUR), &stale),
+            ("another name and origin", &renamed, NOW, &fresh),
+            ("a shorter lifetime", &short, NOW.plus(2 * HOUR), &fresh),
+        ] {
+            let sessions = sessions();
+            let (token, sid) = token(&sessions);
+            state(&sessions);
+            assert!(unusable(&sessions, &token, settings, now), "{what}");
+            let session = sessions.to_end(&token, now, || Ok(())).unwrap();
+            assert_eq!(session.claims().sid, sid, "{what}");
+            assert!(!session.is_over(&sessions, now), "{what}");
+            sessions.revocations.end(session.claims(), now);
+            assert!(session.is_over(&sessions, now), "{what}");
+            assert_eq!(
+                sessions.verify(&token, &usual, NOW, || Ok(())).err(),
+                Some(Refusal::Revoked),
+                "{what}: dead when the cause has passed"
+            );
+        }
+        let sessions = sessions();
+        let (token, _) = token(&sessions);
+        let long_ago = NOW.plus(8 * DAY + HOUR);
+        assert!(sessions.to_end(&token, long_ago, || Ok(())).unwrap().is_over(&sessions, long_ago));
+    }
+
+    #[test]
+    fn what_is_not_certain_is_never_no_session() {
+        let (sessions, other) = (sessions(), sessions());
+        let (token, _) = token(&sessions);
+        let wait = Duration::from_secs(3);
+        assert_eq!(sessions.to_end(&token, NOW, || Err(wait)).err(), Some(EndError::Busy(wait)));
+        assert_eq!(other.to_end(&token, NOW, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
+        let exp = claims(NOW).exp;
+        let last = Timestamp(exp).plus(KEYS_DIFFER).minus(Duration::from_secs(1));
+        assert_eq!(other.to_end(&token, last, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
+        let removed = Timestamp(exp).plus(KEYS_DIFFER);
+        assert_eq!(other.to_end(&token, removed, || Ok(())).err(), Some(EndError::NoSession), "its key was removed");
+    }
+
+    #[test]
+    fn only_a_signature_of_ours_leads_to_a_session() {
+        let sessions = sessions();
+        let (token, _) = token(&sessions);
+        let other = forged(&token);
+        for text in ["", "a.b.c", "a token of the application", &other, &format!("{token}="), &"a".repeat(5_000)] {
+            assert_eq!(sessions.to_end(text, NOW, || Ok(())).err(), Some(EndError::NoSession), "{text}");
+        }
+        // A verdict is remembered, so that the same text costs no budget again.
+        let refused = sessions.to_end(&other, NOW, || Err(Duration::from_secs(1)));
+        assert_eq!(refused.err(), Some(EndError::NoSession));
+        assert!(sessions.verify(&token, &super::super::tests::settings(), NOW, || Ok(())).is_ok());
+        assert!(sessions.to_end(&token, NOW, || Err(HOUR)).is_ok(), "a session that is known needs no budget");
+    }
+}
