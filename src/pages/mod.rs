@@ -313,3 +313,17 @@ pub fn broken() -> Answer {
     crate::html::security_headers(answer.headers_mut());
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chart_names_every_page_for_istio() {
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/wechat-authz/templates/gateway/_routes.tpl");
+        let text = std::fs::read_to_string(chart).unwrap();
+        let (_, list) = text.split_once("{{- define \"wechat-authz.pages\" -}}\n").unwrap();
+        let named: Vec<String> = serde_json::from_str(list.lines().next().unwrap()).unwrap();
+        assert_eq!(named, PAGES);
+    }
+}

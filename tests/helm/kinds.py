@@ -8,7 +8,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # By group: the module, and where it has them.
 MODULES = {
     "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api@v1.4.0", "config/crd/standard/*.yaml"),
-    "gateway.envoyproxy.io": ("github.com/envoyproxy/gateway@v1.6.0", "charts/gateway-helm/crds/generated/*.yaml"),
+    "gateway.envoyproxy.io": ("github.com/envoyproxy/gateway@v1.7.0", "charts/gateway-helm/crds/generated/*.yaml"),
     "istio.io": ("istio.io/api@v1.28.0", "kubernetes/customresourcedefinitions.gen.yaml"),
     "monitoring.coreos.com": (
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",

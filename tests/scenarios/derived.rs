@@ -35,6 +35,21 @@ pub fn behind(scenario: &'static str, plan: Plan) -> Plan {
     Plan { more: format!("gateway: {gateway}\n{}", plan.more), derived: Some(Box::new(derived)), ..plan }
 }
 
+/// As [`behind`] Istio, and before the pods of the application itself: what another pod of the mesh reaches. No route there
+/// leads to the pages.
+pub fn inside_the_mesh(plan: Plan) -> Plan {
+    let derived = move |doors: &Doors| {
+        let mut envoy = envoy(ISTIO, doors);
+        let manager =
+            envoy.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap();
+        let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes").unwrap().as_array_mut().unwrap();
+        routes.retain(|route| route["route"]["cluster"] != "pages");
+        assert_eq!(routes.len(), 1, "one route, to the application");
+        envoy.to_string()
+    };
+    Plan { derived: Some(Box::new(derived)), ..behind(ISTIO, plan) }
+}
+
 /// What the chart renders for a scenario: `objects`, the `provider` that its notes print, our own `configuration`.
 pub fn rendered(scenario: &str) -> &'static Value {
     static RENDERED: OnceLock<Value> = OnceLock::new();
@@ -279,13 +294,17 @@ fn envoy_gateway(scenario: &Value) -> Value {
         path.end();
         let headers = Known::of(spec.take("headers"));
         let underscores = match text(headers.take("withUnderscoresAction")) {
+            "Allow" => "ALLOW",
             "RejectRequest" => "REJECT_REQUEST",
             other => panic!("{other} is not known here"),
         };
         manager["common_http_protocol_options"]["headers_with_underscores_action"] = underscores.into();
         let early = Known::of(headers.take("earlyRequestHeaders"));
-        let removed: Vec<Value> =
-            texts(early.take("remove")).into_iter().map(|name| json!({ "remove": name })).collect();
+        let matches = early.take("removeOnMatch").as_array().unwrap().iter().map(|one| {
+            assert_eq!(one["type"], "RegularExpression", "{one}");
+            json!({ "remove_on_match": { "key_matcher": { "safe_regex": { "regex": one["value"] } } } })
+        });
+        let removed: Vec<Value> = matches.collect();
         early.end();
         headers.end();
         spec.end();

@@ -39,3 +39,13 @@ where a request for a page comes from. */ -}}
 {{- define "wechat-authz.identityHeaders" -}}
 ["x-wechat-subject", "x-wechat-openid", "x-wechat-unionid", "x-wechat-appid", "x-wechat-flow", "x-wechat-session", "x-wechat-nickname", "x-wechat-avatar"]
 {{- end }}
+
+{{- /* Patterns of the headers to remove before routing: many servers read `x.wechat.openid` or `x_wechat_openid` as `x-wechat-openid`. */ -}}
+{{- define "wechat-authz.forgedHeaders" -}}
+{{- .Files.Get "files/headers.json" | required "the chart has no files/headers.json" | fromJsonArray | toJson -}}
+{{- end }}
+
+{{- /* The pages below the prefix, by name. */ -}}
+{{- define "wechat-authz.pages" -}}
+["login", "callback", "logout", "renew", "session", "jwks.json", "jssdk"]
+{{- end }}
