@@ -138,6 +138,12 @@ impl Policy {
         Self { rules, ..policy }
     }
 
+    /// The rules, in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// What is required of a request to `host` (canonical) for `path` by `method`.
     #[must_use]
     pub fn requirement(&self, host: &str, path: &NormalPath, method: &Method) -> &Requirement {

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod drain;
 pub mod healthcheck;
 pub mod keygen;
+pub mod policy;
 pub mod revoke;
 pub mod serve;
 pub mod sessions;
@@ -94,6 +95,20 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Show which requests with a valid token envoy/fast.yaml passes without asking.
+    ///
+    /// Made from the policy: envoy/render --fast --config FILE writes its file from the JSON.
+    Policy {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Ask about this path and all below it, whatever the policy says; may be given several times.
+        #[arg(long, value_name = "PATH")]
+        ask: Vec<String>,
+        /// Print JSON for a program.
+        #[arg(long)]
+        json: bool,
+    },
     /// End sessions: one, those of a person, or those of an application. At every instance, where there is Redis.
     ///
     /// Asks the admin door of the instance that runs with the same configuration.
@@ -177,6 +192,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file, print_schema } => check_config::run(&file.unwrap_or_default(), print_schema),
         Command::Keygen { directory } => keygen::run(&directory),
+        Command::Policy { config, ask, json } => policy::run(&config, &ask, json),
         Command::Revoke { config, target, json } => revoke::run(&config, &target, json),
         Command::Doctor { config, url, json } => doctor::run(&config, url.as_ref(), json),
         Command::Healthcheck { ops, ready } => healthcheck::run(ops, ready),

@@ -7,6 +7,7 @@ pub mod answer;
 mod check;
 pub mod client_address;
 pub mod envoy;
+pub mod fast;
 pub mod in_band;
 pub mod wants;
 

@@ -87,6 +87,12 @@ impl DomainProof {
         if is_proof { Ok(Self { name: name.to_owned() }) } else { Err(DomainProofFault) }
     }
 
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn content(&self) -> &str {
         self.name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt")).unwrap_or_default()
     }
