@@ -102,7 +102,8 @@ pub enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Ask about this path and all below it, whatever the policy says; may be given several times.
+        /// Ask about this path and all below it, or about a pattern such as /users/*/pay, whatever the policy says; may be
+        /// given several times.
         #[arg(long, value_name = "PATH")]
         ask: Vec<String>,
         /// Print JSON for a program.

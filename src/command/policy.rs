@@ -70,8 +70,10 @@ impl Rules {
         if settings.keys.sign_after < MIN_SIGN_AFTER {
             return Err(RulesError::SignsTooSoon);
         }
-        let path =
-            |text: &String| PathMatch::prefix(text).map_err(|error| RulesError::Path(text.clone(), error.to_string()));
+        let path = |text: &String| {
+            let path = if text.contains('*') { PathMatch::pattern(text) } else { PathMatch::prefix(text) };
+            path.map_err(|error| RulesError::Path(text.clone(), error.to_string()))
+        };
         let ask = ask.iter().map(path).collect::<Result<Vec<_>, _>>()?;
         let mut rules = Self::unnamed(settings, &[]);
         let bytes = serde_json::to_vec(&rules).unwrap_or_default();

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("envoy").join(name)
@@ -69,19 +70,47 @@ const VARIANTS: &[&[&str]] = &[
     &["--ops", "127.0.0.1:9901", "--ops-door", "127.0.0.1:15090", "--admin", "9102"],
 ];
 
-/// The two ways to run, each with what is said to `render` for it.
-const WAYS: [(&str, &[&str]); 2] = [("strict.yaml", &[]), ("fast.yaml", &["--fast"])];
+/// The configuration of which the shipped fast.yaml is.
+const SAMPLE: &str = "\
+keys: { directory: keys }
+apps:
+- name: shop
+  origin: https://shop.example.com
+  official_account: { appid: wx0123456789abcdef, secret_file: ./oa.secret }
+policy:
+- { path_prefix: /static, access: public }
+- { path_prefix: /admin, access: required, subjects: [\"wx:union:o1\"] }
+";
+
+/// The arguments with which `render` writes fast.yaml for this configuration.
+fn fast(name: &str, text: &str) -> Vec<String> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("envoy");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("oa.secret"), "0a1b2c3d4e5f60718293a4b5c6d7e8f9").unwrap();
+    let config = directory.join(name);
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    ["--fast", "--config", config, "--program", env!("CARGO_BIN_EXE_wechat-authz")].map(str::to_owned).to_vec()
+}
+
+/// The two ways to run, each with the arguments of `render` for it.
+static WAYS: LazyLock<[(&str, Vec<&str>); 2]> = LazyLock::new(|| {
+    let fast = fast("sample.yaml", SAMPLE).into_iter().map(|argument| &*argument.leak()).collect();
+    [("strict.yaml", Vec::new()), ("fast.yaml", fast)]
+});
 
 #[test]
 fn envoy_loads_every_variant_without_a_warning() {
-    for (file, way) in WAYS {
+    for (file, way) in &*WAYS {
         assert_eq!(rendered(way), std::fs::read_to_string(shipped(file)).unwrap(), "nothing named, nothing changed");
         for variant in VARIANTS {
-            assert_eq!(validate(&rendered(&[way, *variant].concat())), (true, String::new()), "{file} {variant:?}");
+            assert_eq!(
+                validate(&rendered(&[way.as_slice(), variant].concat())),
+                (true, String::new()),
+                "{file} {variant:?}"
+            );
         }
     }
-    let another = rendered(&["--fast", "--origin", "http://127.0.0.1:8080", "--name", "www-2"]);
-    assert_eq!(validate(&another), (true, String::new()));
 }
 
 #[test]
@@ -99,21 +128,74 @@ fn fast_is_strict_line_by_line_with_something_added() {
 }
 
 #[test]
-fn fast_names_the_application_in_four_places_and_nowhere_else() {
-    let shipped = std::fs::read_to_string(shipped("fast.yaml")).unwrap();
-    let text = rendered(&["--fast", "--origin", "https://www.example.org:8443", "--name", "www"]);
-    let changed: Vec<&str> =
-        text.lines().zip(shipped.lines()).filter(|(new, old)| new != old).map(|(new, _)| new.trim()).collect();
-    assert_eq!(
-        changed,
-        [
-            "issuer: \"https://www.example.org:8443\"",
-            "audiences: [ \"www\" ]",
-            "http_uri: { uri: \"http://www.example.org:8443/_wechat/jwks.json\", cluster: wechat_pages, timeout: 1s }",
-            "- { name: \":authority\", string_match: { exact: \"www.example.org:8443\", ignore_case: true } }",
-        ]
-    );
-    assert!(!text.contains("shop.example.com"));
+fn fast_knows_the_applications_of_a_configuration_and_no_other() {
+    let text = SAMPLE.replace("policy:", "- name: blog-2\n  origin: http://blog.localhost:8080\n  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt ]\n  official_account: { appid: wx0123456789abcdea, secret_file: ./oa.secret }\npolicy:\n- { host: \"blog.localhost:8080\", path_pattern: \"/reports/*/secret\", methods: [GET], access: required, subjects: [\"wx:union:o1\"] }")
+        .replace("shop.example.com", "www.example.org:8443") + "prefix: /sign-in\n";
+    let arguments = fast("several.yaml", &text);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--ask", "/pay"]).collect();
+    let text = rendered(&arguments);
+    assert_eq!(validate(&text), (true, String::new()));
+    let (_, below) = text.split_once("\nadmin:\n").unwrap();
+    assert!(!below.contains("shop.example.com") && !below.contains("/_wechat"), "{below}");
+    for (part, times) in [
+        ("issuer: \"https://www.example.org:8443\"", 1),
+        ("issuer: \"http://blog.localhost:8080\"", 1),
+        ("audiences: [ \"blog-2\" ]", 1),
+        ("uri: \"http://blog.localhost:8080/sign-in/jwks.json\"", 1),
+        ("{ provider_name: shop }", 1),
+        ("{ provider_name: blog-2 }", 1),
+        ("path_separated_prefix: /sign-in }", 1),
+        ("(?i)(?:/sign-in(?:[./].*)?|/pay(?:[./].*)?|/static(?:[./].*)?|/admin(?:[./].*)?)", 1),
+        ("(?i)(?:/reports/[^/]+/secret(?:\\\\.[^/]*)?/?)", 1),
+        ("\"/(?:MP_verify_AbCdEfGh12345678\\\\.txt)\"", 1),
+    ] {
+        assert_eq!(below.matches(part).count(), times, "{part}: {below}");
+    }
+}
+
+#[test]
+fn a_policy_of_a_thousand_rules_is_loaded_by_envoy() {
+    let rule = |n: usize| {
+        format!("- {{ path_pattern: \"/section-{n}/*/part-{n}/**\", access: required, subjects: [\"wx:union:o1\"] }}\n")
+    };
+    let text = SAMPLE.to_owned() + &(0..1_000).map(rule).collect::<String>();
+    let arguments = fast("large.yaml", &text);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    assert_eq!(validate(&rendered(&arguments)), (true, String::new()));
+}
+
+#[test]
+fn what_fast_cannot_express_is_refused_with_a_sentence() {
+    for (from, to, words) in [
+        ("path_prefix: /static, access: public", "path_pattern: /**, access: public", "use envoy/strict.yaml"),
+        ("directory: keys", "directory: keys, sign_after: 30s", "keys.sign_after is below 2m"),
+        ("name: shop", "nome: shop", "did you mean `name`?"),
+    ] {
+        let arguments = fast(&format!("refused-{}.yaml", words.len()), &SAMPLE.replace(from, to));
+        let output = render(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(words) && !said.contains("Traceback"), "{said}");
+        assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
+    }
+    for (path, regex) in [
+        ("/pay", Some("/pay(?:[./].*)?|")),
+        ("/pay/*/refund", Some("/pay/[^/]+/refund(?:\\\\.[^/]*)?/?|")),
+        ("/pay/**", Some("/pay(?:[./].*)?|")),
+        ("/pay*", None),
+        ("pay", None),
+        ("/pay?a", None),
+        ("", None),
+    ] {
+        let arguments = fast("ask.yaml", SAMPLE);
+        let ask = format!("--ask={path}");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain([ask.as_str()]).collect();
+        let output = render(&arguments);
+        let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        match regex {
+            Some(regex) => assert_eq!(text.matches(regex).count(), 1, "{path}: {said}"),
+            None => assert!(text.is_empty() && said.contains("is not a path to ask about"), "{path}: {said}"),
+        }
+    }
 }
 
 #[test]
@@ -142,7 +224,7 @@ fn only_addresses_and_the_checks_protocol_change() {
     let ways = WAYS.iter().flat_map(|way| VARIANTS.iter().zip([0, 1, 1, 2, 5, 4]).map(move |variant| (way, variant)));
     for ((file, way), (variant, lines)) in ways {
         let shipped = std::fs::read_to_string(shipped(file)).unwrap();
-        let text = rendered(&[*way, *variant].concat());
+        let text = rendered(&[way.as_slice(), variant].concat());
         assert_eq!(text.lines().count(), shipped.lines().count(), "{variant:?}");
         let changed: Vec<&str> =
             text.lines().zip(shipped.lines()).filter(|(new, old)| new != old).map(|(new, _)| new).collect();
@@ -192,7 +274,7 @@ fn with_a_collector_each_request_is_traced_and_all_the_rest_stays() {
         (&[][..], "127.0.0.1:4318", "type: STATIC"),
         (&[], "[fd00::4]:4318", "type: STATIC"),
         (&[], name, "type: STRICT_DNS"),
-        (&["--fast"], name, "type: STRICT_DNS"),
+        (WAYS[1].1.as_slice(), name, "type: STRICT_DNS"),
     ] {
         let shipped = rendered(which);
         let text = rendered(&[which, &["--otlp", collector, "--traces", "2.5"]].concat());
@@ -235,14 +317,6 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         &["--admin", "99999"],
         &["--check", "unix:"],
         &["--check", "unix:relative/check.sock"],
-        &["--fast", "--origin", "shop.example.com"],
-        &["--fast", "--origin", "https://shop.example.com/"],
-        &["--fast", "--origin", "https://shop.example.com:443"],
-        &["--fast", "--origin", "https://Shop.example.com"],
-        &["--fast", "--origin", "https://a\" }"],
-        &["--fast", "--name", "Shop"],
-        &["--fast", "--name", "shop\", \"blog"],
-        &["--fast", "--name", ""],
         &["--otlp", "http://127.0.0.1:4318"],
         &["--otlp", "collector"],
         &["--otlp", "col lector:4318"],
@@ -265,11 +339,17 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
 }
 
 #[test]
-fn what_fast_alone_knows_is_not_said_to_strict() {
-    for arguments in [["--origin", "https://www.example.com"], ["--name", "www"]] {
-        let output = render(&arguments);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("go with --fast"), "{arguments:?}");
+fn fast_needs_a_configuration_and_a_program_that_reads_it() {
+    for (arguments, words) in [
+        (&["--fast"][..], "--fast needs --config"),
+        (&["--ask", "/pay"], "--ask goes with --fast"),
+        (&["--fast", "--config", "/nowhere.yaml", "--program", env!("CARGO_BIN_EXE_wechat-authz")], "/nowhere.yaml"),
+        (&["--fast", "--config", "/nowhere.yaml", "--program", "/nowhere"], "cannot run /nowhere"),
+    ] {
+        let output = render(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.success(), output.stdout.len()), (false, 0), "{arguments:?}");
+        assert!(said.contains(words) && !said.contains("Traceback"), "{said}");
     }
 }
 

@@ -26,8 +26,7 @@ const POLICY: &str = "policy:\n\
     - { path_prefix: /staff, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
 
 async fn with_rules() -> (Stack, Browser) {
-    let asked = &["/public", "/staff"];
-    let stack = Stack::planned(Plan { more: POLICY.to_owned(), asked, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: POLICY.to_owned(), ..Plan::default() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     (stack, browser)
@@ -727,14 +726,7 @@ async fn a_session_of_one_application_is_nothing_at_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_reach_the_check_decides_the_same() {
     for (h2c, unix) in [(true, false), (false, true), (true, true)] {
-        let stack = Stack::planned(Plan {
-            h2c,
-            unix,
-            more: POLICY.to_owned(),
-            asked: &["/public", "/staff"],
-            ..Plan::default()
-        })
-        .await;
+        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..Plan::default() }).await;
         let way = format!("h2c {h2c}, unix {unix}");
         let mut browser = Browser::wechat();
         let home = stack.log_in(&mut browser, "/orders?a=b").await;

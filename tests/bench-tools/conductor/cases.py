@@ -42,6 +42,8 @@ CASES = [
     Case("fast_1pct", "the same, 1 % of requests with a token past its end", gateway="fast", mode="sometimes",
          tokens="ended", every=100, limits=MANY_NEW),
     Case("fast_10pct", "the same, 10 %", gateway="fast", mode="sometimes", tokens="ended", every=10, limits=MANY_NEW),
+    Case("fast_forged", "the same, every request another forged token: 401", gateway="fast", mode="each",
+         tokens="forged", expect=401, accept=DATA, limits=MANY_NEW),
     Case("native_cached", "Envoy's own jwt_authn with its cache", gateway="native_cached", asked="nobody",
          tokens="one"),
     Case("native", "Envoy's own jwt_authn, ES256 each time", gateway="native", asked="nobody", tokens="one"),

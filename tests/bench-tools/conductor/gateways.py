@@ -34,14 +34,14 @@ def between(text, first, last):
 
 
 def shipped(listen, app, admin, check=None, pages=None, h2c=False, fast=None):
-    """A shipped configuration at these addresses, without its access log: fast.yaml for the application whose origin and
-    name `fast` gives, strict.yaml without."""
+    """A shipped configuration at these addresses, without its access log: fast.yaml for the configuration and by the program
+    that `fast` gives, strict.yaml without."""
     command = [sys.executable, ROOT / "envoy/render", "--listen", f"127.0.0.1:{listen}", "--app", f"127.0.0.1:{app}"]
     command += ["--admin", str(admin)]
     command += ["--check", check] if check else []
     command += ["--pages", f"127.0.0.1:{pages}"] if pages else []
     command += ["--h2c"] if h2c else []
-    command += ["--fast", "--origin", fast[0], "--name", fast[1]] if fast else []
+    command += ["--fast", "--config", fast[0], "--program", fast[1]] if fast else []
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     before, _, after = between(text, "          access_log:\n", "          # Envoy's own words")
     return before + after

@@ -74,7 +74,7 @@ class Stage:
         # A token lives for an hour, so that none is renewed while its case is measured.
         side.config.write_text(
             f"listen: {{ check: \"{side.check}\", pages: \"127.0.0.1:{side.pages}\", ops: \"127.0.0.1:{side.ops}\" }}\n"
-            f"keys: {{ directory: keys, sign_after: 0s }}\n"
+            f"keys: {{ directory: keys }}\n"
             f"wechat: {{ open: \"{wechat}\", api: \"{wechat}\" }}\n"
             f"apps:\n- name: shop\n  origin: {ORIGIN}\n"
             f"  official_account: {{ appid: {APPID}, secret_file: ./oa.secret }}\n"
@@ -163,7 +163,7 @@ class Stage:
 
     def start_envoy(self, case, side):
         side.edge, side.admin = free_port(), free_port()
-        fast = (ORIGIN, "shop") if case.gateway == "fast" else None
+        fast = (side.config, self.program) if case.gateway == "fast" else None
         text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c", fast)
         if case.gateway == "none":
             text = gateways.without(text, "gate")
