@@ -29,6 +29,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod cookie;
+pub mod core_dump;
 pub mod decide;
 pub mod gateway;
 pub mod html;

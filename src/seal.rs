@@ -7,6 +7,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::zeroize::Zeroizing;
 
 const ID_LEN: usize = 4;
 
@@ -31,11 +32,11 @@ impl SealingKey {
     /// # Errors
     /// The cryptographic library refused, which for these fixed lengths it does not.
     pub fn derive(secret: &[u8]) -> Result<Self, aws_lc_rs::error::Unspecified> {
-        let mut bytes = [0; 32 + ID_LEN];
+        let mut bytes = Zeroizing::new([0; 32 + ID_LEN]);
         Salt::new(HKDF_SHA256, b"wechat-authz")
             .extract(secret)
             .expand(&[b"sealing key v1"], Bytes(bytes.len()))?
-            .fill(&mut bytes)?;
+            .fill(&mut bytes[..])?;
         let (key, id) = bytes.split_at(32);
         Ok(Self {
             id: id.try_into().map_err(|_| aws_lc_rs::error::Unspecified)?,

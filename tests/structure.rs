@@ -16,7 +16,23 @@ const LEVELS: [(u8, &[&str]); 7] = [
     (3, &["decide", "login"]),
     (2, &["policy", "limits", "session", "wechat"]),
     (1, &["store", "telemetry", "html"]),
-    (0, &["check", "path", "percent", "identity", "cookie", "origin", "seal", "secret", "clock", "random", "roots"]),
+    (
+        0,
+        &[
+            "check",
+            "path",
+            "percent",
+            "identity",
+            "cookie",
+            "origin",
+            "seal",
+            "secret",
+            "clock",
+            "random",
+            "roots",
+            "core_dump",
+        ],
+    ),
 ];
 
 /// Arrows between neighbours of one level, each with its reason.

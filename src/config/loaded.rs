@@ -6,6 +6,7 @@
 use super::fault::{Fault, Faults, Place, shown};
 use super::raw;
 use crate::secret::{Secret, SecretFault};
+use secrecy::zeroize::Zeroizing;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
@@ -131,7 +132,7 @@ impl Meaning {
         }
         let whole = self.resolve(file);
         let text = match read_bounded(&whole, MOST_SECRET_BYTES) {
-            Ok(bytes) => bytes,
+            Ok(bytes) => Zeroizing::new(bytes),
             Err(problem) => {
                 let wanted = "name a file that this process can read and that holds the secret";
                 self.add(path, format!("found {problem}"), wanted);
@@ -232,7 +233,8 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     if !about.is_file() {
         return Err("something that is not a regular file".to_owned());
     }
-    let mut bytes = Vec::new();
+    // Room for the whole file at once: a buffer that grows leaves copies of a secret behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(most)).unwrap_or_default() + 1);
     let file = std::fs::File::open(path).map_err(in_words)?;
     file.take(most + 1).read_to_end(&mut bytes).map_err(in_words)?;
     if bytes.len() as u64 > most { Err(format!("a file of more than {most} bytes")) } else { Ok(bytes) }

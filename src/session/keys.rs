@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey};
+use secrecy::zeroize::Zeroizing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -249,7 +250,7 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
     if described.len() > MOST_BYTES {
         return Err(KeyFault::NotP256(file.to_owned()));
     }
-    let pem = std::fs::read(file).map_err(io)?;
+    let pem = Zeroizing::new(std::fs::read(file).map_err(io)?);
     let not_p256 = |_| KeyFault::NotP256(file.to_owned());
     let signing = EncodingKey::from_ec_pem(&pem).map_err(not_p256)?;
     let mut public = Jwk::from_encoding_key(&signing, Algorithm::ES256).map_err(not_p256)?;
@@ -312,14 +313,15 @@ pub fn file_name(now: Timestamp) -> String {
 ///
 /// # Errors
 /// The cryptographic library could not make one.
-pub fn generate() -> Result<String, aws_lc_rs::error::Unspecified> {
+pub fn generate() -> Result<Zeroizing<String>, aws_lc_rs::error::Unspecified> {
     #[allow(clippy::disallowed_methods)] // this library draws the key's bytes itself and asks for its own generator
     let random = aws_lc_rs::rand::SystemRandom::new();
     let document = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(
         &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
         &random,
     )?;
-    let body = STANDARD.encode(document.as_ref());
+    let body = Zeroizing::new(STANDARD.encode(document.as_ref()));
     let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    Ok(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")))
+    let lines = Zeroizing::new(lines.join("\n"));
+    Ok(Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", *lines)))
 }

@@ -283,3 +283,103 @@ async fn memory_stays_bounded_whoever_comes() {
     assert!(after < before + 48, "{before} MiB, then {after} MiB");
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200);
 }
+
+/// A process that ends with its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The soft and the hard limit of a process's core file.
+fn core_limits(id: u32) -> Vec<String> {
+    let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap().to_owned();
+    line.split_whitespace().take(2).map(str::to_owned).collect()
+}
+
+/// A command without root's right to attach to any process: what a process of one user can do to another of the same.
+fn without_right_to_attach(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]).arg(program);
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+/// Starts a process as a service manager does that allows core files of any size.
+fn start(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], directory: &std::path::Path) -> Ended {
+    let mut command = without_right_to_attach("sh");
+    command.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).arg(program).args(arguments);
+    Ended(command.current_dir(directory).stderr(std::process::Stdio::null()).spawn().unwrap())
+}
+
+/// Has a debugger write a core file of a process of the same user.
+fn debugger_writes_a_core(id: u32, directory: &std::path::Path) -> bool {
+    let mut gcore = without_right_to_attach("gcore");
+    let ended = gcore.arg("-o").arg(directory.join("core")).arg(id.to_string()).output().expect("Debian's package gdb");
+    let written = directory.join(format!("core.{id}")).exists();
+    assert_eq!(ended.status.success(), written, "{}", String::from_utf8_lossy(&ended.stderr));
+    written
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_file_holds_the_secrets_of_a_running_server() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let stack = Stack::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    // The stack's own server continues; this one has other ports and the same files.
+    let config = directory.path().join("config.yaml");
+    let text =
+        stack.configuration(&["127.0.0.1:0"; 4]).replace("./", &format!("{}/", stack.directory.path().display()));
+    let keys = format!("directory: {}/keys", stack.directory.path().display());
+    std::fs::write(&config, text.replace("directory: keys", &keys)).unwrap();
+    let mut server = start(program(), &["serve", "--config", config.to_str().unwrap()], directory.path());
+    // Another program with the same rights and limits shows that the test can fail.
+    let other = start("/bin/sleep", &["60"], directory.path());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (process, limit, writes) in [(&server, "0", false), (&other, "unlimited", true)] {
+        assert_eq!(core_limits(process.0.id()), [limit, limit]);
+        assert_eq!(debugger_writes_a_core(process.0.id(), directory.path()), writes);
+    }
+    // The process still reads what its metrics come from.
+    let metrics = stack.metrics().await;
+    for metric in ["process_open_fds ", "process_resident_memory_bytes "] {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(metric)).unwrap_or_else(|| panic!("{metrics}"));
+        assert!(line.parse::<f64>().unwrap() > 5.0, "{metric}{line}");
+    }
+    let abort = Command::new("kill").args(["-ABRT", &server.0.id().to_string()]).status().unwrap();
+    assert!(abort.success());
+    let status = server.0.wait().unwrap();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_read_secrets_leave_no_core_file_either() {
+    let stack = Stack::start().await;
+    let config = stack.config().to_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(stack.config()).unwrap();
+    // Whom they ask takes the connection and says nothing, so that they wait.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let text = text.replace(&stack.simulator.base_url(), &format!("http://{address}"));
+    let asked = text.replace("admin: { listen: \"127.0.0.1:0\"", &format!("admin: {{ listen: \"{address}\""));
+    assert_ne!(asked, text);
+    std::fs::write(stack.config(), asked).unwrap();
+    let subject = ["--subject", "wx:union:oAlice"];
+    for arguments in [
+        &["sessions", "list", "--config", &config, subject[0], subject[1]][..],
+        &["revoke", "--config", &config, subject[0], subject[1]],
+        &["doctor", "--config", &config],
+        &["healthcheck", "--ops", &address],
+        &["drain", "--envoy", &address],
+    ] {
+        let mut command = start(program(), arguments, stack.directory.path());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(command.0.try_wait().unwrap().is_none(), "{arguments:?} has ended before the look at it");
+        assert_eq!(core_limits(command.0.id()), ["0", "0"], "{arguments:?}");
+        assert!(!debugger_writes_a_core(command.0.id(), stack.directory.path()), "{arguments:?}");
+    }
+}
