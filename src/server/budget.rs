@@ -1,15 +1,53 @@
 //! What a door's connections may cost.
 
 use super::at_once::AtOnce;
+use http::StatusCode;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use std::time::Duration;
+
+// Everything that connections may hold at once, in one place: it has to fit into the memory limit that the Helm chart sets
+// (256 MiB), beside 110 MiB for the process with 100,000 sessions and 34 MiB for the limits' tables of addresses.
+
+/// Connections at once: check, pages, and ops and admin each.
+const CONNECTIONS: [usize; 3] = [1_536, 384, 32];
+/// Connections at once with a head of more than 8 KiB, in the same order. Envoy's arrive whole and leave at once.
+const LARGE_HEADS: [usize; 3] = [80, 24, 4];
+/// Requests at once that wait for Redis or WeChat, or whose answer has a body that its client has not read.
+const PLACES: [usize; 3] = [128, 128, 8];
+
+/// A connection: its task, buffers of 8 KiB for either direction, and the state of HTTP/2.
+const CONNECTION_KIB: usize = 24;
+/// What a large head adds: 72 KiB of bytes in a buffer that doubles. Over HTTP/2, 72 KiB by the protocol's own count can
+/// be two thousand empty headers, which take three times as much.
+const LARGE_HEAD_KIB: usize = 256;
+/// A request that waits: a head of 72 KiB in at most [`MAX_FIELDS`] headers.
+const PLACE_KIB: usize = 128;
+
+/// Headers of an HTTP/2 request, where each cookie may be one of its own. Browsers keep 180 cookies for a site.
+pub(super) const MAX_FIELDS: usize = 400;
+
+/// The sum, in KiB.
+const ALL_KIB: usize =
+    in_all(CONNECTIONS) * CONNECTION_KIB + in_all(LARGE_HEADS) * LARGE_HEAD_KIB + in_all(PLACES) * PLACE_KIB;
+
+const _: () = assert!(ALL_KIB / 1_024 <= 256 - 110 - 34);
+
+const fn in_all([check, pages, small]: [usize; 3]) -> usize {
+    check + pages + 2 * small
+}
 
 /// The limits of one door and each of its connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     /// Connections at once; further ones wait to be accepted.
     pub connections: usize,
+    /// Connections at once whose head has more than 8 KiB; further ones wait to be read.
+    pub large_heads: usize,
+    /// Requests at once that wait, or whose answer is not read; further ones are answered without a body.
+    pub places: usize,
+    /// What a request is answered that waits and finds no place.
+    pub busy: StatusCode,
     /// From the connection to its first whole request head. The protocol is guessed from the first bytes, and a client
     /// that sends none would be held for ever.
     pub first_request: Duration,
@@ -21,7 +59,7 @@ pub struct Budget {
     pub header_lines: HeaderLines,
     /// Bytes of a request head. Envoy passes on 60 KiB at most, and adds some.
     pub head_bytes: usize,
-    /// Requests at once on an HTTP/2 connection; Envoy's checks share one.
+    /// Requests at once on an HTTP/2 connection; Envoy opens another for more.
     pub streams: u32,
     /// Whether a head and its body are handed to the system as two pieces. Of what a check is answered nearly all is a head,
     /// and one piece costs the system less.
@@ -29,6 +67,15 @@ pub struct Budget {
     /// Whether answers say when they were made. A gateway does not pass a check's on: it says itself when it answered.
     pub date: bool,
 }
+
+/// Bytes of a request's body that its client may send before they are read.
+const STREAM_WINDOW: u32 = 16 * 1024;
+/// And of all bodies of a connection: the least that the protocol knows.
+const CONNECTION_WINDOW: u32 = 65_535;
+/// Bytes of an answer's body that wait in HTTP/2's own buffer.
+const SEND_BUFFER: usize = 16 * 1024;
+/// A connection that makes us reset more streams than this at once is closed.
+const MAX_RESETS: usize = 128;
 
 /// How many header lines a request may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +91,21 @@ impl Budget {
     /// For the gateway's checks.
     #[must_use]
     pub const fn check() -> Self {
-        Self { header_lines: HeaderLines::Hundred, vectored: false, date: false, ..Self::of(8_192) }
+        // Envoy throws a 5xx away.
+        let busy = StatusCode::TOO_MANY_REQUESTS;
+        Self { header_lines: HeaderLines::Hundred, vectored: false, date: false, busy, ..Self::of(0, 100) }
     }
 
     /// For the browser's pages.
     #[must_use]
     pub const fn pages() -> Self {
-        Self::of(2_048)
+        Self::of(1, 32)
     }
 
     /// For probes and operators.
     #[must_use]
     pub const fn small() -> Self {
-        Self::of(64)
+        Self::of(2, 8)
     }
 
     /// At most so many connections: what the open files that the system grants have room for.
@@ -65,15 +114,18 @@ impl Budget {
         Self { connections: self.connections.min(connections.max(16)), ..self }
     }
 
-    const fn of(connections: usize) -> Self {
+    const fn of(listener: usize, streams: u32) -> Self {
         Self {
-            connections,
+            connections: CONNECTIONS[listener],
+            large_heads: LARGE_HEADS[listener],
+            places: PLACES[listener],
+            busy: StatusCode::SERVICE_UNAVAILABLE,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(75),
             // Envoy passes on 100 of a browser's at most, and adds some.
             header_lines: HeaderLines::AtMost(128),
             head_bytes: 72 * 1024,
-            streams: 1_024,
+            streams,
             vectored: true,
             date: true,
         }
@@ -102,6 +154,11 @@ impl Budget {
             // No pings: for them a clock is read for each frame. A peer that is gone without a word is noticed by who looks
             // after the connection, as over HTTP/1 (`idle`).
             .max_concurrent_streams(self.streams)
+            // No request has a large body, and no answer is buffered for long.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_local_error_reset_streams(MAX_RESETS)
             .auto_date_header(self.date);
         builder
     }

@@ -1,13 +1,15 @@
 //! One connection: who holds it, what it answers, and its part in the drain.
 
 use super::at_once::{self, AtOnce};
-use super::budget::Budget;
+use super::body::Body;
+use super::budget::{Budget, MAX_FIELDS};
 use super::drain::Drain;
+use super::guarded::{Guarded, Large};
 use super::pulse::Pulse;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -19,10 +21,12 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
 
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;
@@ -35,12 +39,18 @@ pub(super) struct Shared<H> {
     pub drain: Drain,
     /// What a request gets whose handler panicked.
     pub panicked: Box<dyn Fn() -> Answer + Send + Sync>,
+    /// For requests that wait and bodies that are not read.
+    pub places: Arc<Semaphore>,
+    /// For large heads.
+    pub large_heads: Arc<Semaphore>,
 }
 
 /// What one connection's requests share.
 struct Served<H> {
     shared: Arc<Shared<H>>,
     pulse: Pulse,
+    /// Whether the connection has a share of the reserve for large heads.
+    large: Arc<AtomicBool>,
 }
 
 /// A connection made just before the doors close has this long to send what it was made for.
@@ -56,16 +66,24 @@ where
     H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Unpin + Send + 'static,
 {
-    let served = Arc::new(Served { shared: Arc::clone(&shared), pulse: Pulse::default() });
+    let large = Arc::<AtomicBool>::default();
+    let reserve = PollSemaphore::new(Arc::clone(&shared.large_heads));
+    let stream = Guarded::new(stream, Large::new(reserve, shared.budget.first_request, Arc::clone(&large)));
+    let served = Arc::new(Served { shared: Arc::clone(&shared), pulse: Pulse::default(), large });
     let service = {
         let served = Arc::clone(&served);
         service_fn(move |request: Request<Incoming>| {
             served.pulse.begins();
             let (version, head) = (request.version(), request.method() == Method::HEAD);
-            // At once, not when hyper first asks for the answer: a check's request is gone by then, and with it what keeps
-            // hyper from reading the next one into the same memory.
-            let handled = catch_unwind(AssertUnwindSafe(|| (served.shared.handler)(request, peer))).ok();
-            Answering { handled, version, head, served: Arc::clone(&served) }
+            let chunked = version < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING);
+            let handled = match refused(&request) {
+                Some(status) => Handled::Refused(status),
+                // At once, not when hyper first asks for the answer: a check's request is gone by then, and with it what
+                // keeps hyper from reading the next one into the same memory.
+                None => catch_unwind(AssertUnwindSafe(|| (served.shared.handler)(request, peer)))
+                    .map_or(Handled::Panicked, Handled::By),
+            };
+            Answering { handled, version, head, close: chunked, place: None, served: Arc::clone(&served) }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
@@ -155,12 +173,39 @@ impl Calls {
     }
 }
 
+/// Why a request has no meaning, or more than one: `Host` has to be there once and say what the target says (RFC 9112
+/// §3.2).
+fn refused<B>(request: &Request<B>) -> Option<StatusCode> {
+    let headers = request.headers();
+    if headers.len() > MAX_FIELDS {
+        return Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    let missing = host.is_none() && request.version() == Version::HTTP_11;
+    let other = host
+        .zip(request.uri().authority())
+        .is_some_and(|(host, target)| !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes()));
+    (second.is_some() || missing || other).then_some(StatusCode::BAD_REQUEST)
+}
+
+/// What became of a request.
+enum Handled<F> {
+    By(F),
+    /// It did not reach the handler.
+    Refused(StatusCode),
+    Panicked,
+}
+
 /// One request, whatever its handler does.
 struct Answering<H, F> {
-    /// None where the handler panicked.
-    handled: Option<F>,
+    handled: Handled<F>,
     version: Version,
     head: bool,
+    /// The connection must not be used again: where its next request begins is not certain.
+    close: bool,
+    /// Taken by those who wait.
+    place: Option<OwnedSemaphorePermit>,
     served: Arc<Served<H>>,
 }
 
@@ -171,24 +216,62 @@ impl<H, F> Drop for Answering<H, F> {
 }
 
 impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
-    type Output = Result<Answer, Infallible>;
+    type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer =
-            self.handled.as_mut().map(|handled| catch_unwind(AssertUnwindSafe(|| Pin::new(handled).poll(context))));
-        let mut answer = match answer {
-            Some(Ok(Poll::Pending)) => return Poll::Pending,
-            Some(Ok(Poll::Ready(answer))) => answer,
-            Some(Err(_)) | None => (self.served.shared.panicked)(),
+        let this = &mut *self;
+        let shared = &this.served.shared;
+        let mut answer = match &mut this.handled {
+            Handled::By(handled) => match catch_unwind(AssertUnwindSafe(|| Pin::new(handled).poll(context))) {
+                Ok(Poll::Ready(answer)) => answer,
+                Ok(Poll::Pending) => {
+                    if this.place.is_none() {
+                        this.place = Arc::clone(&shared.places).try_acquire_owned().ok();
+                    }
+                    if this.place.is_some() {
+                        return Poll::Pending;
+                    }
+                    bare(shared.budget.busy)
+                }
+                Err(_) => (shared.panicked)(),
+            },
+            Handled::Refused(status) => {
+                this.close = true;
+                bare(*status)
+            }
+            Handled::Panicked => (shared.panicked)(),
         };
-        if self.head {
+        if this.head {
             answer = without_body(answer);
         }
-        if self.served.shared.drain.announced.load(Ordering::Relaxed) && self.version < Version::HTTP_2 {
+        let closes = this.close || shared.drain.announced.load(Ordering::Relaxed) || this.frees_its_share();
+        if closes && this.version < Version::HTTP_2 {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        Poll::Ready(Ok(answer))
+        let place = this.place.take();
+        Poll::Ready(Ok(answer.map(|body| Body::new(body, place, &shared.places))))
     }
+}
+
+impl<H, F> Answering<H, F> {
+    /// Whether the connection has a share of the reserve for large heads that others will need: a connection that rests
+    /// keeps its share.
+    fn frees_its_share(&self) -> bool {
+        let shared = &self.served.shared;
+        self.served.large.load(Ordering::Relaxed)
+            && shared.large_heads.available_permits() < shared.budget.large_heads / 2
+    }
+}
+
+/// A status and nothing else.
+fn bare(status: StatusCode) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status != StatusCode::BAD_REQUEST {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// The answer to a HEAD. hyper leaves the body out over HTTP/1 but sends it over HTTP/2, and a client that keeps to

@@ -111,6 +111,8 @@ impl Door {
             handler,
             drain: drain.clone(),
             panicked: Box::new(panicked),
+            places: Arc::new(Semaphore::new(budget.places)),
+            large_heads: Arc::new(Semaphore::new(budget.large_heads)),
         });
         let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {
             let (shared, open) = (Arc::clone(&shared), Open::count(&open));

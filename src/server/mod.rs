@@ -4,10 +4,13 @@
 
 mod address;
 mod at_once;
+mod body;
 mod budget;
 mod connection;
 mod door;
 mod drain;
+mod framing;
+mod guarded;
 mod pulse;
 mod unix;
 

@@ -3,6 +3,7 @@
 mod end;
 mod held;
 mod socket;
+mod strict;
 
 use super::connection::Answer;
 use super::*;

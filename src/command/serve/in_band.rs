@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Pages under way at once, at most: a quarter of what Envoy sends to a cluster at once where nobody says otherwise. With
-/// several instances behind one cluster its circuit breaker has to be wider; the README says how wide.
-const MOST: usize = 256;
+/// Pages under way at once, at most: fewer than the listener has places for requests that wait (`server::budget`), and
+/// less than a tenth of what Envoy sends to a cluster at once by default. With many instances behind one cluster its
+/// circuit breaker has to be wider; the README says how wide.
+const MOST: usize = 96;
 
 /// Beyond the longest login, for a page to say itself what has failed.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -120,6 +121,6 @@ mod tests {
     #[test]
     fn pages_take_a_quarter_of_a_small_door_and_no_more_of_a_large_one() {
         let places = |connections| InBand::new(connections, Arc::default()).places.available_permits();
-        assert_eq!([8_192, 1_024, 616, 16, 1].map(places), [256, 256, 154, 4, 1]);
+        assert_eq!([1_536, 616, 200, 16, 1].map(places), [96, 96, 50, 4, 1]);
     }
 }
