@@ -139,7 +139,7 @@ impl World {
             metrics: Metrics::default(),
             good: good.into(),
             apps,
-            pem,
+            pem: pem.to_string(),
             sessions,
             values,
         }
