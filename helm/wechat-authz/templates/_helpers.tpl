@@ -149,3 +149,14 @@ annotations:
 {{- end -}}
 {{- $text -}}
 {{- end }}
+
+{{- /* Where a pod of ours runs and how it finds others, by the values of mode gateway: the Deployment's and the test's. */ -}}
+{{- define "wechat-authz.place" -}}
+{{- $place := dict -}}
+{{- if eq .Values.mode "gateway" -}}
+{{- range $field := list "priorityClassName" "runtimeClassName" "hostAliases" "dnsPolicy" "dnsConfig" "nodeSelector" "tolerations" "affinity" -}}
+{{- with index $.Values.gateway $field -}}{{- $_ := set $place $field . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $place -}}{{- toYaml $place -}}{{- end -}}
+{{- end }}
