@@ -98,6 +98,16 @@ def defaults(pod):
     volume(pod, "certificates")["configMap"].setdefault("defaultMode", 420)
 
 
+def crowded(pod):
+    """More than anybody has: an expression that costs too much denies the pod."""
+    for number in range(40):
+        env = [{"name": f"V{index}", "valueFrom": {"secretKeyRef": {"name": "web", "key": f"k{index}"}}} for index in range(100)]
+        mounts = [{"name": f"v{index}", "mountPath": f"/v{index}"} for index in range(30)]
+        ports = [{"containerPort": 20000 + 10 * number + index, "hostPort": 20000 + 10 * number + index, "protocol": "TCP"} for index in range(10)]
+        pod["spec"]["containers"].append({"name": f"c{number}", "image": "c:1", "env": env, "volumeMounts": mounts, "ports": ports})
+    pod["spec"]["volumes"] += [{"name": f"v{index}", "projected": {"sources": [{"secret": {"name": f"s{index}"}}] * 10}} for index in range(30)]
+
+
 # What is done to a pod that the policies made, and what the guard says when it comes again.
 INJECTED = {
     "another image under our name": (sets("wechat-authz", image="busybox"), MISSING),
@@ -179,6 +189,14 @@ INJECTED = {
         ),
         ADMITTED,
     ),
+    "a secret of Vault's": (
+        all_of(
+            lambda pod: pod["spec"]["volumes"].append({"name": "vault-secrets", "emptyDir": {"medium": "Memory"}}),
+            extends("wechat-authz", "volumeMounts", {"name": "vault-secrets", "mountPath": "/vault/secrets"}),
+        ),
+        ADMITTED,
+    ),
+    "many containers": (crowded, ADMITTED),
     "a tracer's variable in front": (
         lambda pod: container(pod, "wechat-authz")["env"].insert(0, {"name": "DD_AGENT_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}),
         ADMITTED,

@@ -98,11 +98,11 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- else -}}
 {{- $parts = append $parts "!has(c.envFrom)" -}}
 {{- end -}}
-{{- /* Mounts: ours, and tokens of others where tokens lie, outside of what we read and run. */ -}}
+{{- /* Mounts: ours, and those of others where their tokens and secrets lie, outside of what we read and run. */ -}}
 {{- $mounts := list -}}
 {{- range $container.volumeMounts -}}{{- $mounts = append $mounts (printf "dyn(%s)" (include "wechat-authz.celKept" (dict "value" .))) -}}{{- end -}}
 {{- $mounts = printf "[%s]" (join ", " $mounts) -}}
-{{- $parts = append $parts (printf "has(c.volumeMounts) && %s.all(m, m in c.volumeMounts) && c.volumeMounts.all(m, m in %s || (m.mountPath.matches(\"^/var/run/secrets(/[A-Za-z0-9][A-Za-z0-9._-]*)+/?$\") && !m.mountPath.startsWith(\"/var/run/secrets/kubernetes.io/serviceaccount\")))" $mounts $mounts) -}}
+{{- $parts = append $parts (printf "has(c.volumeMounts) && %s.all(m, m in c.volumeMounts) && c.volumeMounts.all(m, m in %s || (m.mountPath.matches(\"^/(var/run/secrets|vault|mnt)(/[A-Za-z0-9][A-Za-z0-9._-]*)+/?$\") && !m.mountPath.startsWith(\"/var/run/secrets/kubernetes.io/serviceaccount\")))" $mounts $mounts) -}}
 {{- join " && " $parts -}}
 {{- end }}
 
