@@ -15,7 +15,7 @@ pub struct Check<'a> {
     pub method: &'a Method,
     /// The client's `Host` or `:authority`, as it came; empty where there was none.
     pub host: &'a str,
-    /// The path's one meaning, or why it has none.
+    /// The path, decoded once, or why it is refused.
     pub path: Result<NormalPath<'a>, PathFault>,
     /// Path and query byte for byte, to bring the person back to.
     pub target: &'a str,
@@ -283,10 +283,12 @@ reasons! {
     SessionRevoked = "session_revoked",
     /// Logged in, but not on the rule's list.
     SubjectNotAllowed = "subject_not_allowed",
-    /// The path has more than one reading.
+    /// The path holds what no sound client sends, or encoded slashes that nothing allows.
     AmbiguousPath = "ambiguous_path",
     /// No application lives at this host.
     UnknownHost = "unknown_host",
+    /// The method holds a lower-case letter: applications differ in whether it is another method.
+    MethodNotUpperCase = "method_not_upper_case",
     /// CONNECT asks for a tunnel, which no session buys.
     ConnectRefused = "connect_refused",
     /// A preflight on a protected path: let the gateway's CORS filter answer it.

@@ -24,6 +24,9 @@ pub enum OriginFault {
     /// Anything but https, or http on this machine.
     #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
     NotHttps,
+    /// A host that no client could send: a wildcard, an empty label, a dot at the end, port 0.
+    #[error("must name one host, without a wildcard, an empty label or a dot at the end")]
+    NotAHost,
     /// More than scheme, host and port.
     #[error("must be scheme, host and port only: no path, query, fragment or user")]
     MoreThanOrigin,
@@ -47,8 +50,8 @@ impl Origin {
         if !bare || !url.username().is_empty() || url.password().is_some() || text.contains('\\') {
             return Err(OriginFault::MoreThanOrigin);
         }
-        if matches!(host, Host::Domain(name) if name.ends_with('.')) {
-            return Err(OriginFault::NotAUrl);
+        if matches!(host, Host::Domain(name) if !is_host_name(name)) || url.port() == Some(0) {
+            return Err(OriginFault::NotAHost);
         }
         let scheme_len = url.scheme().len();
         Ok(Self { text: url.origin().ascii_serialization(), scheme_len })
@@ -63,9 +66,7 @@ impl Origin {
     /// What a client's `Host` header says for this origin, as [`authority`] reads it.
     #[must_use]
     pub fn authority(&self) -> &str {
-        let host = self.text.get(self.scheme_len + 3..).unwrap_or_default();
-        // As `authority` reads a client's: an origin on the other scheme's port would never be found otherwise.
-        host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host)
+        self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
 
     /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it. A way back that
@@ -95,6 +96,18 @@ impl fmt::Debug for Origin {
     }
 }
 
+/// Whether each label is one that clients and certificates know.
+fn is_host_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
 /// Whether the host is this machine, where browsers count plain http as secure.
 #[must_use]
 pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
@@ -108,10 +121,10 @@ pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     }
 }
 
-/// A client's `Host` (or `:authority`) as a key to look an application up by: lower case, default ports dropped.
+/// A client's `Host` (or `:authority`) as a key to look an application up by: in lower case. A port that the origin does
+/// not have makes it another host, 443 and 80 too: a gateway may route it elsewhere.
 #[must_use]
 pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
-    let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
@@ -125,7 +138,8 @@ mod tests {
             ("https://Shop.Example.com", "https://shop.example.com", "shop.example.com"),
             ("https://shop.example.com:443/", "https://shop.example.com", "shop.example.com"),
             ("https://shop.example.com:8443", "https://shop.example.com:8443", "shop.example.com:8443"),
-            ("https://shop.example.com:80", "https://shop.example.com:80", "shop.example.com"),
+            ("https://shop.example.com:80", "https://shop.example.com:80", "shop.example.com:80"),
+            ("http://127.0.0.1:80", "http://127.0.0.1", "127.0.0.1"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080"),
             ("http://a.localhost:8080", "http://a.localhost:8080", "a.localhost:8080"),
         ] {
@@ -160,16 +174,22 @@ mod tests {
             ("https://shop.example.com/a", OriginFault::MoreThanOrigin),
             ("https://me@shop.example.com", OriginFault::MoreThanOrigin),
             ("https://shop.example.com?x", OriginFault::MoreThanOrigin),
-            ("https://shop.example.com.", OriginFault::NotAUrl),
+            ("https://shop.example.com.", OriginFault::NotAHost),
+            ("https://*.example.com", OriginFault::NotAHost),
+            ("https://shop.*", OriginFault::NotAHost),
+            ("https://a..example.com", OriginFault::NotAHost),
+            ("https://-a.example.com", OriginFault::NotAHost),
+            ("https://{tenant}.example.com", OriginFault::NotAHost),
+            ("https://shop.example.com:0", OriginFault::NotAHost),
         ] {
             assert_eq!(Origin::parse(written).unwrap_err(), fault, "{written}");
         }
     }
 
     #[test]
-    fn a_host_header_is_read_as_browsers_write_it() {
+    fn a_host_header_is_compared_without_regard_to_case_only() {
         for (host, key) in
-            [("Shop.Example.com", "shop.example.com"), ("a:443", "a"), ("a:80", "a"), ("a:8080", "a:8080")]
+            [("Shop.Example.com", "shop.example.com"), ("a:443", "a:443"), ("A:80", "a:80"), ("a.", "a.")]
         {
             assert_eq!(authority(host), key);
         }

@@ -10,7 +10,7 @@ use http::Method;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use wechat_authz::check::{Check, Decision, Identity, Reason, Wanted, Wants};
+use wechat_authz::check::{Check, Client, Decision, Identity, Reason, Wanted, Wants};
 use wechat_authz::html::Language;
 use wechat_authz::limits::Limits;
 use wechat_authz::path::NormalPath;
@@ -170,7 +170,8 @@ fn policy(rules: usize) -> Case {
     // What the last rule is about.
     let path = NormalPath::parse(format!("/area{}/42/items", rules - 1).leak()).unwrap();
     Case::new(move || {
-        black_box(policy.requirement(black_box("shop.example.com"), black_box(&path), &Method::GET));
+        let client = Client::Known(PEER);
+        let _ = black_box(policy.requirement(black_box("shop.example.com"), black_box(&path), &Method::GET, client));
     })
 }
 

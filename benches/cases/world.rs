@@ -13,7 +13,7 @@ use wechat_authz::gateway::answer::Answer;
 use wechat_authz::gateway::{self, Checked, Envoy};
 use wechat_authz::limits::{self, Limits, Rate};
 use wechat_authz::origin::Origin;
-use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::policy::{HostMatch, PathMatch, Policy, Rule};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::Revocations;
 use wechat_authz::session::{Grant, LiveSession, Refusal, Sessions, Settings};
@@ -59,7 +59,10 @@ impl World {
             idle: Duration::from_secs(86_400),
         };
         let decider = Decider {
-            sites: HashMap::from_iter([(origin.authority().to_owned(), Site { origin, session })]),
+            sites: HashMap::from_iter([(
+                origin.authority().to_owned(),
+                Site { origin, session, allow_encoded_slashes: false },
+            )]),
             policy: policy(rules),
             prefix: "/_wechat".into(),
             delivers_set_cookie: true,
@@ -167,9 +170,10 @@ pub fn policy(rules: usize) -> Policy {
             1 => PathMatch::pattern(&format!("/area{number}/*/items")),
             _ => PathMatch::pattern(&format!("/area{number}/**")),
         };
-        let host = (number % 4 == 1).then(|| "shop.example.com".to_owned());
+        let host =
+            if number % 4 == 1 { HostMatch::One("shop.example.com".to_owned()) } else { HostMatch::Applications };
         let methods = (number % 5 == 2).then(|| vec![http::Method::GET, http::Method::POST]);
-        Rule { host, path: path.unwrap(), methods, requirement: Requirement::Optional }
+        Rule { host, methods, ..Rule::new(path.unwrap(), Requirement::Optional) }
     };
     Policy::new((0..rules).map(rule).collect())
 }

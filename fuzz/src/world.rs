@@ -148,7 +148,7 @@ impl World {
 
 /// Public below `/static`, optional below `/maybe` and at `/users/*/avatar`.
 fn mixed() -> Policy {
-    let rule = |path, requirement| Rule { host: None, path, methods: None, requirement };
+    let rule = Rule::new;
     Policy::new(vec![
         rule(PathMatch::prefix("/static/private").unwrap(), Requirement::Required),
         rule(PathMatch::prefix("/static").unwrap(), Requirement::Public),
@@ -167,7 +167,8 @@ fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_
         new_tokens_per_client: endless,
         checks_per_client: None,
     };
-    let site = |app: &App| Site { origin: app.origin.clone(), session: app.session.clone() };
+    let site =
+        |app: &App| Site { origin: app.origin.clone(), session: app.session.clone(), allow_encoded_slashes: false };
     Decider {
         sites: apps.iter().map(|app| (app.origin.authority().to_owned(), site(app))).collect(),
         policy,
@@ -228,5 +229,6 @@ fn app(name: &str, origin: &str) -> App {
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: vec![Origin::parse("https://static.example.com").unwrap()],
+        allow_encoded_slashes: false,
     }
 }

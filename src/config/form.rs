@@ -5,7 +5,7 @@
 
 use super::fault::shown;
 use crate::origin::Origin;
-use crate::policy::{PathMatch, PatternFault};
+use crate::policy::PathMatch;
 use crate::store;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -157,19 +157,25 @@ forms! {
         domain_proof;
 
     /// An application's host.
-    Host = "host", true, "^[a-z0-9.-]+(:[0-9]{1,5})?$",
-        "a host as in an application's origin, such as {}", "shop.example.com",
+    Host = "host", true, r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?)$",
+        "a host as in an application's origin, such as {}, or `*` for any", "shop.example.com",
         host;
 
     /// A path and all below it.
-    PathPrefix = "path-prefix", true, "^/[^?#;%]*$",
+    PathPrefix = "path-prefix", true, r#"^/$|^(/[^/:*?#;%{}<>\[\]^|\\"`][^/*?#;%{}<>\[\]^|\\"`]*)+/?$"#,
         "a path such as {}", "/static",
-        |text| PathMatch::prefix(text).map(drop).map_err(|fault| format!("which {fault}"));
+        |text| PathMatch::prefix(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// A path, segment by segment.
-    PathPattern = "path-pattern", true, "^/[^?#;%]*$",
-        "a pattern such as {} or /files/**", "/users/*/avatar",
-        path_pattern;
+    PathPattern = "path-pattern", true,
+        r#"^/$|^(/(\*|[^/:*?#;%{}<>\[\]^|\\"`][^/*?#;%{}<>\[\]^|\\"`]*))*(/|/\*\*|(/\*\*)?/\*(\.[A-Za-z0-9_-]+)+)?$"#,
+        "a pattern such as {}, /files/** or /*.js", "/users/*/avatar",
+        |text| PathMatch::pattern(text).map(drop).map_err(|error| format!("which {error}"));
+
+    /// The addresses of clients.
+    Network = "network", true, "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$",
+        "a network or an address, such as {}", "10.0.0.0/8",
+        |text| crate::policy::network(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An HTTP method.
     Method = "method", true, "^[A-Z]{1,20}$",
@@ -277,24 +283,22 @@ fn domain_proof(text: &str) -> Result<(), String> {
 }
 
 fn host(text: &str) -> Result<(), String> {
+    if text == "*" {
+        return Ok(());
+    }
     if text.contains('/') {
         return Err("which is more than a host".to_owned());
     }
     if text.contains('*') {
         return Err("which holds a wildcard; name each host, or leave `host` out for all".to_owned());
     }
-    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
-    if port.is_some_and(|port| port.is_empty() || port.parse::<u16>().is_err()) {
-        return Err("whose port is not a number from 0 to 65535".to_owned());
+    if Origin::parse(&format!("https://{text}")).is_ok_and(|origin| origin.authority() == text) {
+        return Ok(());
     }
-    let allowed = |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '-');
-    characters(name, 1..=253, allowed, "lower-case letters, digits, dots and hyphens")
-}
-
-fn path_pattern(text: &str) -> Result<(), String> {
-    PathMatch::pattern(text).map(drop).map_err(|fault| match fault {
-        PatternFault::NotNormal => format!("which {fault}"),
-        PatternFault::PartialStar | PatternFault::RestNotLast => format!("but {fault}"),
+    Err(match text.rsplit_once(':') {
+        Some((_, "443")) => "whose port is that of https, which browsers leave out".to_owned(),
+        _ => "which is no host as browsers send it: lower-case letters, digits, dots and hyphens, and perhaps a port"
+            .to_owned(),
     })
 }
 
@@ -332,9 +336,16 @@ mod tests {
             ("host-and-port", vec!["127.0.0.1:26379", "[::1]:7000", "redis-0.redis:7000"]),
             ("word", vec!["wechat-authz", "my_master.1"]),
             ("domain-proof", vec!["MP_verify_AbCdEfGh12345678.txt"]),
-            ("host", vec!["shop.example.com", "127.0.0.1:8080"]),
-            ("path-prefix", vec!["/", "/static", "/中文"]),
-            ("path-pattern", vec!["/users/*/avatar", "/files/**"]),
+            ("host", vec!["shop.example.com", "127.0.0.1:8080", "[::1]:8080", "shop.example.com:80", "*"]),
+            (
+                "path-prefix",
+                vec!["/", "/static", "/中文", "/v1/a:search", "/wiki/Foo_(bar)", "/a+b", "/.well-known/", "/@me"],
+            ),
+            (
+                "path-pattern",
+                vec!["/", "/users/*/avatar", "/files/**", "/*.js", "/**/*.min.js", "/a/*/", "/**", "/MP_verify_a.txt"],
+            ),
+            ("network", vec!["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "::1"]),
             ("method", vec!["GET"]),
             ("subject", vec!["wx:union:oAbCdEf_-1", "wx:wx0123456789abcdef:o123"]),
         ] {
@@ -373,7 +384,9 @@ mod tests {
             ("word", "a{b}", "which holds more than letters, digits, dots, _ and -"),
             ("host", "https://shop.example.com", "which is more than a host"),
             ("host", "*.example.com", "which holds a wildcard; name each host, or leave `host` out for all"),
-            ("path-pattern", "/a*", "but `*` stands for one whole segment and `**` for the rest of the path"),
+            ("host", "shop.example.com:443", "whose port is that of https, which browsers leave out"),
+            ("network", "10.0.0.1/8", "which has bits beyond its prefix: write 10.0.0.0/8"),
+            ("network", "10.0.0", "which is no network or address"),
             ("method", "get", "which holds more than capital letters"),
             ("subject", "oAbCdEf", "which does not start with wx:"),
         ] {

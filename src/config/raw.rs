@@ -331,6 +331,10 @@ pub struct App {
     /// How long sessions live.
     #[serde(default)]
     pub session: Session,
+    /// Whether paths may hold `%2F`, `%5C` and what is encoded twice, which are refused otherwise; default false. A rule may
+    /// allow it for its own paths.
+    #[serde(default)]
+    pub allow_encoded_slashes: bool,
     /// Other origins a login may return to, each exactly; default none.
     #[serde(default)]
     #[schemars(with = "Vec<form::OriginForm>")]
@@ -437,7 +441,8 @@ impl Default for Session {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The application's host, with its port where the origin has one.
+    /// The application's host, with its port where the origin has one; default all applications. `*` is any host, also one
+    /// that no application has, for health checks by address: with `access: public` and a path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::Host>")]
     pub host: Option<String>,
@@ -445,7 +450,8 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::PathPrefix>")]
     pub path_prefix: Option<String>,
-    /// A path by segments: `*` is any one, `**` at the end any number. Not together with `path_prefix`.
+    /// A path by segments: `*` is any one, `**` at the end any number, `*.js` at the end any one that ends so, also after
+    /// `**`. Not together with `path_prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::PathPattern>")]
     pub path_pattern: Option<String>,
@@ -453,6 +459,14 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<form::Method>>", length(min = 1))]
     pub methods: Option<Vec<String>>,
+    /// The networks that the client's address is in, such as `10.0.0.0/8`; default all. The address is the one that
+    /// `gateway.client_address` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<form::Network>>", length(min = 1))]
+    pub clients: Option<Vec<String>>,
+    /// Whether the path may hold `%2F`, `%5C` and what is encoded twice, which are refused otherwise; default false.
+    #[serde(default)]
+    pub allow_encoded_slashes: bool,
     /// What is required then.
     pub access: Access,
     /// The only users who may pass, as `wx:union:<unionid>` or `wx:<appid>:<openid>`; with `access: required`. Default

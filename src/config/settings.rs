@@ -10,7 +10,7 @@ use crate::limits::{self, Rate};
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority};
 use crate::pages::DomainProof;
-use crate::policy::{PathMatch, Policy, Rule};
+use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};
 use crate::secret::{Secret, SecretFault};
 use crate::server::Address;
 use crate::session;
@@ -476,6 +476,7 @@ impl Reader {
                 None => None,
             },
             return_to: return_to.into_iter().collect::<Option<_>>()?,
+            allow_encoded_slashes: raw.allow_encoded_slashes,
         })
     }
 
@@ -555,12 +556,42 @@ impl Reader {
         for (index, rule) in raw.policy.iter().enumerate() {
             rules.push(self.rule(&format!("policy[{index}]"), rule, &hosts, &raw.prefix));
         }
-        Some(Policy::new(rules.into_iter().collect::<Option<_>>()?))
+        let policy = Policy::new(rules.into_iter().collect::<Option<_>>()?);
+        for (number, warning) in policy.warnings() {
+            self.warn_of_rule(&format!("policy[{number}]"), warning);
+        }
+        Some(policy)
+    }
+
+    fn warn_of_rule(&mut self, at: &str, warning: policy::Warning) {
+        use policy::Warning::{LastSlash, OnlyConnect, Respelled, Shadowed};
+        let (found, wanted) = match warning {
+            Shadowed { by } => (
+                format!("found a rule that never decides, because policy[{by}] matches first wherever it would"),
+                format!("move it before policy[{by}], or remove it"),
+            ),
+            Respelled { of } => (
+                format!("found the path of policy[{of}] in another spelling, with another requirement"),
+                "write one rule: many servers read both alike, so a request meets the stricter requirement".to_owned(),
+            ),
+            LastSlash => (
+                "found a last slash, without which the same path requires more".to_owned(),
+                "write the path without the slash, or path_prefix: many servers read both alike, so a request meets the \
+                 stricter requirement"
+                    .to_owned(),
+            ),
+            OnlyConnect => ("found no method but CONNECT".to_owned(), "remove it: CONNECT is always refused".to_owned()),
+        };
+        self.meaning.warn(at, found, wanted);
     }
 
     fn rule(&mut self, at: &str, raw: &raw::Rule, hosts: &[String], prefix: &str) -> Option<Rule> {
-        let host = raw.host.as_deref().map(|host| authority(host).into_owned());
-        if let Some(host) = &host
+        let host = match raw.host.as_deref() {
+            None => HostMatch::Applications,
+            Some("*") => HostMatch::Any,
+            Some(host) => HostMatch::One(authority(host).into_owned()),
+        };
+        if let HostMatch::One(host) = &host
             && !hosts.contains(host)
         {
             let wanted = format!("write the host of an application: {}", hosts.join(", "));
@@ -578,18 +609,19 @@ impl Reader {
                 "write a path such as /static",
             ),
             (None, Some(text)) => {
-                let wanted = "write a path such as /users/*/avatar or /files/**";
+                let wanted = "write a path such as /users/*/avatar, /files/** or /*.js";
                 self.meaning.take(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
             }
             (None, None) => Some(PathMatch::Any),
         };
-        if let Some(PathMatch::Prefix(text)) = &path
-            && (text == prefix || text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
+        if let Some(path) = &path
+            && PathMatch::Prefix(prefix.to_owned()).folded().covers(&path.folded())
         {
-            let wanted = "remove this rule: whoever asks for a page may have it";
+            let key = if raw.path_prefix.is_some() { "path_prefix" } else { "path_pattern" };
+            let wanted = "remove this rule: no rule is about the pages";
             self.meaning.add(
-                &format!("{at}.path_prefix"),
-                format!("found `{text}`, which is below the pages' prefix"),
+                &format!("{at}.{key}"),
+                format!("found `{path}`, which is below the pages' prefix"),
                 wanted,
             );
         }
@@ -601,10 +633,20 @@ impl Reader {
             let wanted = "write access: required, or remove subjects: a list that is not asked for has no effect";
             self.meaning.add(&format!("{at}.subjects"), "found subjects without access: required", wanted);
         }
+        let mut clients = Vec::new();
+        for (number, text) in raw.clients.iter().flatten().enumerate() {
+            let wanted = "write a network or an address, such as 10.0.0.0/8";
+            clients.push(self.meaning.take(&format!("{at}.clients[{number}]"), text, policy::network(text), wanted)?);
+        }
+        if host == HostMatch::Any && (raw.access != raw::Access::Public || path == Some(PathMatch::Any)) {
+            let wanted = "write access: public and a path, or name the host of an application";
+            self.meaning.add(&format!("{at}.host"), "found `*` without access: public and a path", wanted);
+        }
         if raw.access != raw::Access::Required
-            && host.is_none()
+            && host == HostMatch::Applications
             && path == Some(PathMatch::Any)
             && raw.methods.is_none()
+            && raw.clients.is_none()
         {
             let wanted = "say for which path, host or methods; for everything, write path_pattern: /**";
             self.meaning.add(&format!("{at}.access"), "found a rule that opens everything", wanted);
@@ -615,7 +657,14 @@ impl Reader {
             (raw::Access::Required, None) => Requirement::Required,
             (raw::Access::Required, Some(subjects)) => Requirement::Subjects(subjects.as_slice().into()),
         };
-        Some(Rule { host, path: path?, methods: raw.methods.is_some().then_some(methods), requirement })
+        Some(Rule {
+            host,
+            path: path?,
+            methods: raw.methods.is_some().then_some(methods),
+            clients: raw.clients.is_some().then_some(clients),
+            allow_encoded_slashes: raw.allow_encoded_slashes,
+            requirement,
+        })
     }
 
     fn limits(&mut self, raw: &raw::Limits) -> Option<limits::Settings> {

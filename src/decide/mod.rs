@@ -8,6 +8,8 @@ use crate::clock::Timestamp;
 use crate::cookie;
 use crate::limits::Limits;
 use crate::origin::{Origin, authority};
+use crate::path::fold::fold;
+use crate::path::{NormalPath, Readings, is_under};
 use crate::policy::Policy;
 use crate::session::token::TokenFault;
 use crate::session::{self, Age, LiveSession, Refusal, Sessions};
@@ -23,6 +25,8 @@ pub struct Site {
     pub origin: Origin,
     /// Its sessions.
     pub session: session::Settings,
+    /// Whether its paths may hold encoded slashes, and be encoded more than once, whatever the rules say.
+    pub allow_encoded_slashes: bool,
 }
 
 /// All that a decision rests on besides the question and the time.
@@ -50,29 +54,35 @@ impl Decider {
         if check.method == Method::CONNECT {
             return Decision::Refuse { reason: Reason::ConnectRefused };
         }
-        // Most clients say it as we do.
+        if check.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+            // Methods are case-sensitive, but not to every application.
+            return Decision::Refuse { reason: Reason::MethodNotUpperCase };
+        }
+        // Most clients write it as we do.
         let known = self.sites.get_key_value(check.host);
         let Some((host, site)) = known.or_else(|| self.sites.get_key_value(&*authority(check.host))) else {
-            return Decision::Refuse { reason: Reason::UnknownHost };
+            return self.at_unknown_host(check);
         };
-        let Ok(path) = &check.path else {
-            return Decision::Refuse { reason: Reason::AmbiguousPath };
+        let (path, readings) = match self.readings(check) {
+            Ok(read) => read,
+            Err(reason) => return Decision::Refuse { reason },
         };
         if path.is_under(&self.prefix) {
-            return if self.pages_in_band {
-                Decision::Page { reason: Reason::PageInBand }
-            } else {
-                Decision::Refuse { reason: Reason::PagesNotRouted }
+            return match (path.has_encoded_slashes(), self.pages_in_band) {
+                (true, _) => Decision::Refuse { reason: Reason::AmbiguousPath },
+                (false, true) => Decision::Page { reason: Reason::PageInBand },
+                (false, false) => Decision::Refuse { reason: Reason::PagesNotRouted },
             };
         }
-        let requirement = self.policy.requirement(host, path, check.method);
-        if let Some(other) = path.without_parameters()
-            && (other.is_under(&self.prefix) || self.policy.requirement(host, &other, check.method) != requirement)
-        {
-            // A server that drops `;parameters` would serve a path that another rule is about.
+        let allows_encoded =
+            || site.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, check.client);
+        if path.has_encoded_slashes() && !allows_encoded() {
             return Decision::Refuse { reason: Reason::AmbiguousPath };
         }
-        match requirement {
+        let Ok(requirement) = self.policy.strictest(host, path, &readings, check.method, check.client) else {
+            return Decision::Refuse { reason: Reason::AmbiguousPath };
+        };
+        match &*requirement {
             Requirement::Public => anonymous(Reason::PublicPath),
             Requirement::Optional => match self.session(check, site, now) {
                 Ok(live) => self.allow(check, site, &live, now),
@@ -90,6 +100,34 @@ impl Decider {
                 Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
             },
         }
+    }
+
+    /// Only what rules for any host make public: there is no application, so there is no session.
+    fn at_unknown_host(&self, check: &Check) -> Decision {
+        match self.readings(check) {
+            Ok((path, readings))
+                if !path.is_under(&self.prefix)
+                    && !path.has_encoded_slashes()
+                    && self.policy.is_public_at_any_host(&readings, check.method, check.client) =>
+            {
+                anonymous(Reason::PublicPath)
+            }
+            _ => Decision::Refuse { reason: Reason::UnknownHost },
+        }
+    }
+
+    /// The path and its readings. None of them leads to our pages unless the path itself does.
+    fn readings<'c>(&self, check: &'c Check<'c>) -> Result<(&'c NormalPath<'c>, Readings<'c>), Reason> {
+        let path = check.path.as_ref().map_err(|_| Reason::AmbiguousPath)?;
+        let readings = path.readings().map_err(|_| Reason::AmbiguousPath)?;
+        if (path.is_cased() || readings.others().len() > 0) && !path.is_under(&self.prefix) {
+            let prefix = fold(self.prefix.as_bytes());
+            let is_ours = |path: &[u8]| is_under(&fold(path), &prefix);
+            if is_ours(path.as_bytes()) || readings.others().any(is_ours) {
+                return Err(Reason::AmbiguousPath);
+            }
+        }
+        Ok((path, readings))
     }
 
     /// The live session the request shows, if it shows one.

@@ -31,7 +31,7 @@ fn site(name: &str, origin: &str) -> (String, Site) {
         lifetime: Duration::from_secs(7 * 86_400),
         idle: Duration::from_secs(86_400),
     };
-    (origin.authority().to_owned(), Site { origin, session })
+    (origin.authority().to_owned(), Site { origin, session, allow_encoded_slashes: false })
 }
 
 fn fixture() -> Fixture {
@@ -46,12 +46,7 @@ fn fixture() -> Fixture {
         new_tokens_per_client: Rate { per_minute: number(1), burst: number(3) },
         checks_per_client: Some(Rate { per_minute: number(1), burst: number(5) }),
     };
-    let rule = |path: &str, requirement| Rule {
-        host: None,
-        path: PathMatch::prefix(path).unwrap(),
-        methods: None,
-        requirement,
-    };
+    let rule = |path: &str, requirement| Rule::new(PathMatch::prefix(path).unwrap(), requirement);
     let policy = Policy::new(vec![
         rule("/static", Requirement::Public),
         rule("/maybe", Requirement::Optional),
@@ -153,24 +148,120 @@ fn what_is_refused_whoever_asks() {
         ("other.example.com", "/", Reason::UnknownHost),
         ("", "/static/a.css", Reason::UnknownHost),
         ("shop.example.com:8443", "/", Reason::UnknownHost),
+        ("shop.example.com:443", "/", Reason::UnknownHost),
+        ("SHOP.example.com:80", "/static/a.css", Reason::UnknownHost),
+        ("blog.example.com", "/", Reason::UnknownHost),
         ("shop.example.com.", "/", Reason::UnknownHost),
         (SHOP, "/static/../alice", Reason::AmbiguousPath),
         (SHOP, "/static/..%2falice", Reason::AmbiguousPath),
         (SHOP, "/static/%252e%252e/alice", Reason::AmbiguousPath),
-        (SHOP, "//alice", Reason::AmbiguousPath),
+        (SHOP, "/static/a%2fb", Reason::AmbiguousPath),
+        (SHOP, "/static/a%5Cb", Reason::AmbiguousPath),
+        (SHOP, "/%2573tatic/a", Reason::AmbiguousPath),
+        (SHOP, "/static/%25c0%25af", Reason::AmbiguousPath),
+        (SHOP, "/static/a%00", Reason::AmbiguousPath),
         (SHOP, "*", Reason::AmbiguousPath),
-        (SHOP, "/bob;v=1", Reason::AmbiguousPath),
-        (SHOP, "/static;v=1/a.css", Reason::AmbiguousPath),
+        (SHOP, "/bob;v=1", Reason::SubjectNotAllowed),
+        (SHOP, "/BOB/", Reason::SubjectNotAllowed),
+        (SHOP, "//x/bob", Reason::SubjectNotAllowed),
+        (SHOP, "/static/..;/bob", Reason::AmbiguousPath),
         (SHOP, "/_wechat", Reason::PagesNotRouted),
         (SHOP, "/_wechat/callback", Reason::PagesNotRouted),
         (SHOP, "/_wechat;x/callback", Reason::AmbiguousPath),
+        (SHOP, "/_WeChat/callback", Reason::AmbiguousPath),
+        (SHOP, "//_wechat/callback", Reason::AmbiguousPath),
+        (SHOP, "/_wechat%3Fx", Reason::AmbiguousPath),
+        (SHOP, "/_wechat/a%2fb", Reason::AmbiguousPath),
     ] {
         let decision = fixture.decider.decide(&check(host, target, alice), NOW);
         assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
     }
-    for target in ["/_wechatx", "/static/a;v=1", "/%61lice", "/a?next=/static/../x"] {
-        let decision = fixture.decider.decide(&check("SHOP.example.com:443", target, alice), NOW);
+    for target in
+        ["/_wechatx", "/static/a;v=1", "/static;v=1/a.css", "/%61lice", "/ALICE/", "/a?next=/static/../x", "/a%23"]
+    {
+        let decision = fixture.decider.decide(&check("SHOP.example.com", target, alice), NOW);
         assert!(matches!(decision, Decision::Allow { .. }), "{target}: {decision:?}");
+    }
+}
+
+#[test]
+fn a_method_with_a_lower_case_letter_is_refused() {
+    let fixture = fixture();
+    for (method, reason) in [
+        ("delete", Reason::MethodNotUpperCase),
+        ("Get", Reason::MethodNotUpperCase),
+        ("PROPFINd", Reason::MethodNotUpperCase),
+        ("PROPFIND", Reason::PublicPath),
+        ("M-SEARCH", Reason::PublicPath),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        for host in [SHOP, "10.0.0.7"] {
+            let asked = Check { method: &method, ..check(host, "/static/a.css", Credential::Absent) };
+            let reason =
+                if host == SHOP || reason == Reason::MethodNotUpperCase { reason } else { Reason::UnknownHost };
+            assert_eq!(fixture.decider.decide(&asked, NOW).reason(), reason, "{method} {host}");
+        }
+    }
+}
+
+/// `%2F`, `%5C` and double encoding: refused unless the rule or the application allows it, and then judged by all that a
+/// server could make of it.
+#[test]
+fn encoded_slashes_are_allowed_by_rule_or_application() {
+    let mut fixture = fixture();
+    let rule = |path: &str, allow_encoded_slashes, requirement| Rule {
+        allow_encoded_slashes,
+        ..Rule::new(PathMatch::prefix(path).unwrap(), requirement)
+    };
+    fixture.decider.policy = Policy::new(vec![
+        rule("/queues/private", false, Requirement::Subjects([ALICE.to_owned()].into())),
+        rule("/queues", true, Requirement::Public),
+        rule("/static", false, Requirement::Public),
+    ]);
+    let reason = |fixture: &Fixture, target: &str| {
+        fixture.decider.decide(&check(SHOP, target, Credential::Absent), NOW).reason()
+    };
+    for (target, by_rule, by_application) in [
+        ("/queues/%2F/vhost", Reason::PublicPath, Reason::PublicPath),
+        ("/queues/a%252Fb", Reason::PublicPath, Reason::PublicPath),
+        ("/queues%2Fprivate", Reason::AmbiguousPath, Reason::NoSession),
+        ("/queues/x%2f..%2fprivate", Reason::AmbiguousPath, Reason::AmbiguousPath),
+        ("/queues/%2Fprivate", Reason::NoSession, Reason::NoSession),
+        ("/queues/%5cprivate", Reason::NoSession, Reason::NoSession),
+        ("/queues/%2570rivate", Reason::NoSession, Reason::NoSession),
+        ("/static/@scope%2fname", Reason::AmbiguousPath, Reason::PublicPath),
+        ("/_wechat%2Flogin", Reason::AmbiguousPath, Reason::AmbiguousPath),
+        ("/_wechat/a%2Fb", Reason::AmbiguousPath, Reason::AmbiguousPath),
+    ] {
+        assert_eq!(reason(&fixture, target), by_rule, "{target} by rule");
+        fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = true;
+        fixture.decider.limits = self::fixture().decider.limits;
+        assert_eq!(reason(&fixture, target), by_application, "{target} by application");
+        fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = false;
+    }
+}
+
+#[test]
+fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
+    let mut fixture = fixture();
+    let healthz = Rule {
+        host: crate::policy::HostMatch::Any,
+        ..Rule::new(PathMatch::pattern("/healthz").unwrap(), Requirement::Public)
+    };
+    fixture.decider.policy = Policy::new(vec![healthz]);
+    let alice = Credential::Cookie(&fixture.alice.token);
+    for (host, target, answer, reason) in [
+        ("10.0.0.7:8080", "/healthz", "anonymous", Reason::PublicPath),
+        ("", "/healthz?x", "anonymous", Reason::PublicPath),
+        ("other.example.com", "/healthz", "anonymous", Reason::PublicPath),
+        (SHOP, "/healthz", "anonymous", Reason::PublicPath),
+        ("10.0.0.7", "/", "refuse", Reason::UnknownHost),
+        ("10.0.0.7", "/healthz%2f", "refuse", Reason::UnknownHost),
+        ("10.0.0.7", "/healthz/../", "refuse", Reason::UnknownHost),
+        ("10.0.0.7", "/_wechat/login", "refuse", Reason::UnknownHost),
+    ] {
+        let decision = fixture.decider.decide(&check(host, target, alice), NOW);
+        assert_eq!((word(&decision), decision.reason()), (answer, reason), "{host}{target}");
     }
 }
 

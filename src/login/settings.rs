@@ -22,6 +22,8 @@ pub struct App {
     pub website: Option<Application>,
     /// Other origins a login may return to.
     pub return_to: Vec<Origin>,
+    /// Whether its paths may hold encoded slashes.
+    pub allow_encoded_slashes: bool,
 }
 
 /// An Official Account and how it asks.

@@ -41,6 +41,7 @@ pub(super) fn app() -> App {
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: Vec::new(),
+        allow_encoded_slashes: false,
     }
 }
 

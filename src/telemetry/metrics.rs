@@ -266,6 +266,7 @@ fn usual_decision(reason: Reason) -> &'static str {
         Reason::SubjectNotAllowed
         | Reason::AmbiguousPath
         | Reason::UnknownHost
+        | Reason::MethodNotUpperCase
         | Reason::ConnectRefused
         | Reason::PreflightRefused
         | Reason::PagesNotRouted => "refuse",

@@ -4,7 +4,7 @@
 
 use super::parts::innermost;
 use super::{Finding, PATIENCE};
-use crate::check::{Reason, Requirement};
+use crate::check::{Client, Reason, Requirement};
 use crate::config::settings::Settings;
 use crate::login::settings::App;
 use crate::path::NormalPath;
@@ -108,8 +108,10 @@ impl Live<'_> {
     fn page(&self, url: &Url, answer: &Answer) -> Vec<Finding> {
         let (about, status) = ("gateway: pages", answer.status);
         let required = NormalPath::parse(url.path()).is_ok_and(|path| {
-            let policy = &self.settings.policy;
-            *policy.requirement(self.app.origin.authority(), &path, &Method::GET) != Requirement::Public
+            let client = Client::Known(std::net::Ipv4Addr::LOCALHOST.into());
+            let requirement =
+                self.settings.policy.requirement(self.app.origin.authority(), &path, &Method::GET, client);
+            requirement.is_ok_and(|requirement| *requirement != Requirement::Public)
         });
         if !required {
             let cure = "name an address that requires a login, to see more";

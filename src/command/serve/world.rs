@@ -58,7 +58,11 @@ impl World {
             ),
         };
         let site = |app: &Arc<App>| {
-            let site = Site { origin: app.origin.clone(), session: app.session.clone() };
+            let site = Site {
+                origin: app.origin.clone(),
+                session: app.session.clone(),
+                allow_encoded_slashes: app.allow_encoded_slashes,
+            };
             (app.origin.authority().to_owned(), site)
         };
         let decider = Decider {

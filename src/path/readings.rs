@@ -1,0 +1,229 @@
+//! The other paths that servers could read a path as.
+//!
+//! Each stage is something that some server does before it looks for the resource; a reading is what any choice of them
+//! makes of the path, in this order: decode again, read overlong UTF-8, take backslashes for slashes, end at `?` or `#`,
+//! drop parameters, drop blanks and dots at the end of names, merge slashes or take `//name` for an authority, drop the
+//! last slash.
+
+use super::PathFault;
+use std::borrow::Cow;
+
+/// The most readings of one path. Ordinary paths have one or two.
+pub const MAX_READINGS: usize = 64;
+
+/// The most bytes in all readings of one path: several times the longest path that a gateway lets through.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// How often a path may be percent-encoded where that is allowed at all.
+const MAX_DECODINGS: usize = 3;
+
+/// The readings of one path, the path itself first.
+#[derive(Debug)]
+pub struct Readings<'p> {
+    exact: &'p [u8],
+    others: Vec<Cow<'p, [u8]>>,
+}
+
+impl<'p> Readings<'p> {
+    pub(super) fn of(exact: &'p [u8], is_odd: bool, is_encoded: bool) -> Result<Self, PathFault> {
+        if !is_odd {
+            let others = without_last_slash(exact).map(|path| vec![path.into()]).unwrap_or_default();
+            return Ok(Self { exact, others });
+        }
+        let mut all = All { paths: vec![exact.to_vec()], bytes: exact.len() };
+        if is_encoded {
+            all.decode()?;
+        }
+        all.add(|path| overlong(path).map(|read| vec![decoded(&read), read]).unwrap_or_default())?;
+        all.add(|path| replaced(path, b'\\', b'/').into_iter().collect())?;
+        all.add(ends)?;
+        all.add(|path| by_segment(path, |segment| split_at(segment, b';')))?;
+        all.add(|path| by_segment(path, trimmed))?;
+        all.add(merged)?;
+        all.add(|path| without_last_slash(path).map(<[u8]>::to_vec).into_iter().collect())?;
+        Ok(Self { exact, others: all.paths.into_iter().skip(1).map(Cow::Owned).collect() })
+    }
+
+    /// The path itself.
+    #[must_use]
+    pub fn exact(&self) -> &[u8] {
+        self.exact
+    }
+
+    /// The other readings; none for most paths.
+    pub fn others(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.others.iter().map(AsRef::as_ref)
+    }
+}
+
+struct All {
+    paths: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl All {
+    /// Adds what one stage makes of each path so far.
+    fn add(&mut self, stage: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<(), PathFault> {
+        for number in 0..self.paths.len() {
+            let made = self.paths.get(number).map(|path| stage(path)).unwrap_or_default();
+            made.into_iter().try_for_each(|path| self.push(path))?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, path: Vec<u8>) -> Result<(), PathFault> {
+        if self.paths.contains(&path) {
+            return Ok(());
+        }
+        check(&path)?;
+        self.bytes += path.len();
+        if self.paths.len() >= MAX_READINGS || self.bytes > MAX_BYTES {
+            return Err(PathFault::TooManyReadings);
+        }
+        self.paths.push(path);
+        Ok(())
+    }
+
+    /// Decodes again until nothing is encoded.
+    fn decode(&mut self) -> Result<(), PathFault> {
+        let mut path = self.paths.first().cloned().unwrap_or_default();
+        for _ in 0..MAX_DECODINGS {
+            path = decoded(&path);
+            self.push(path.clone())?;
+            if !is_encoded(&path) {
+                return Ok(());
+            }
+        }
+        Err(PathFault::TooManyReadings)
+    }
+}
+
+/// Refuses what is refused in any reading.
+pub(super) fn check(path: &[u8]) -> Result<(), PathFault> {
+    if path.iter().any(u8::is_ascii_control) {
+        return Err(PathFault::ControlCharacter);
+    }
+    let is_dots = |segment: &[u8]| {
+        // Windows drops blanks at the end of a name.
+        matches!(split_at(segment, b';').trim_ascii_end(), b"." | b"..")
+    };
+    // A server that ends the path at `?` or `#` sees the dots before it.
+    if path.split(|byte| matches!(byte, b'/' | b'?' | b'#')).any(is_dots) {
+        return Err(PathFault::DotSegment);
+    }
+    Ok(())
+}
+
+/// The value of two hex digits, and what follows them.
+pub(super) fn hex(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, after) = text.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    Some((u8::try_from(high? * 16 + low?).ok()?, after))
+}
+
+/// Whether a `%` with two hex digits remains.
+pub(super) fn is_encoded(path: &[u8]) -> bool {
+    path.iter().enumerate().any(|(at, byte)| *byte == b'%' && path.get(at + 1..).and_then(hex).is_some())
+}
+
+fn decoded(path: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((byte, after)) = rest.split_first() {
+        let (value, after) = hex(after).filter(|_| *byte == b'%').unwrap_or((*byte, after));
+        decoded.push(value);
+        rest = after;
+    }
+    decoded
+}
+
+/// The path with overlong UTF-8 read as the ASCII it stands for, as decoders without a check do. A NUL ends the path, and
+/// other control characters stay as they came: they are common second bytes of GBK.
+fn overlong(path: &[u8]) -> Option<Vec<u8>> {
+    let mut read = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((byte, after)) = rest.split_first() {
+        match overlong_ascii(rest) {
+            Some((0, _)) => return Some(read),
+            Some((value, after)) if !value.is_ascii_control() => {
+                read.push(value);
+                rest = after;
+            }
+            _ => {
+                read.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    (read != path).then_some(read)
+}
+
+/// The ASCII character that overlong UTF-8 begins with, and what follows it.
+fn overlong_ascii(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, rest) = text.split_first()?;
+    // How many bytes of padding stand between the first byte and the last two.
+    let (padding, pair) = match first {
+        0xc0 | 0xc1 => {
+            let (last, after) = rest.split_first()?;
+            return Some(((first & 1) << 6 | last & 0x3f, after));
+        }
+        0xe0 => (0, rest),
+        0xf0 => (1, rest.get(1..)?),
+        0xf8 => (2, rest.get(2..)?),
+        0xfc => (3, rest.get(3..)?),
+        _ => return None,
+    };
+    let ([high @ (0x80 | 0x81), last @ 0x80..=0xbf], after) = pair.split_first_chunk::<2>()? else { return None };
+    let is_padded = rest.iter().take(padding).all(|byte| *byte == 0x80);
+    is_padded.then_some(((high & 1) << 6 | last & 0x3f, after))
+}
+
+fn replaced(path: &[u8], from: u8, to: u8) -> Option<Vec<u8>> {
+    path.contains(&from).then(|| path.iter().map(|byte| if *byte == from { to } else { *byte }).collect())
+}
+
+/// The path up to `?`, and up to `#`.
+fn ends(path: &[u8]) -> Vec<Vec<u8>> {
+    let end = |at| path.contains(&at).then(|| split_at(path, at).to_vec()).filter(|path| !path.is_empty());
+    [end(b'?'), end(b'#')].into_iter().flatten().collect()
+}
+
+fn split_at(text: &[u8], at: u8) -> &[u8] {
+    text.split(|byte| *byte == at).next().unwrap_or_default()
+}
+
+fn trimmed(segment: &[u8]) -> &[u8] {
+    let end = segment.iter().rposition(|byte| !matches!(byte, b' ' | b'.')).map_or(0, |last| last + 1);
+    segment.get(..end).unwrap_or_default()
+}
+
+fn by_segment(path: &[u8], change: impl Fn(&[u8]) -> &[u8]) -> Vec<Vec<u8>> {
+    let changed = path.split(|byte| *byte == b'/').map(change).collect::<Vec<_>>().join(&b'/');
+    if changed == path { Vec::new() } else { vec![changed] }
+}
+
+/// The path with its slashes merged, and, where it starts with two, without the name between them and the next.
+fn merged(path: &[u8]) -> Vec<Vec<u8>> {
+    let mut paths = Vec::new();
+    if !path.windows(2).any(|pair| pair == b"//") {
+        return paths;
+    }
+    let mut merged = path.to_vec();
+    merged.dedup_by(|after, before| *after == b'/' && *before == b'/');
+    paths.push(merged);
+    if let Some(authority) = path.strip_prefix(b"//") {
+        let end = authority.iter().position(|byte| *byte == b'/').unwrap_or(authority.len());
+        let rest = authority.get(end..).unwrap_or_default();
+        paths.push(if rest.is_empty() { b"/".to_vec() } else { rest.to_vec() });
+        let mut rest = rest.to_vec();
+        rest.dedup_by(|after, before| *after == b'/' && *before == b'/');
+        if !rest.is_empty() {
+            paths.push(rest);
+        }
+    }
+    paths
+}
+
+fn without_last_slash(path: &[u8]) -> Option<&[u8]> {
+    path.strip_suffix(b"/").filter(|path| !path.is_empty())
+}

@@ -1,0 +1,253 @@
+//! The policy: host, path, method and client network → what is required.
+//!
+//! For one path, the first rule that matches decides; without one, a live session is required. A request is judged by the
+//! strictest of what is required for all paths that a server could read its path as: another letter case, without the
+//! last slash, without an extension, and those of [`Readings`].
+//!
+//! Rules see decoded paths only, never the query.
+
+mod audit;
+mod network;
+mod pattern;
+mod tree;
+
+pub use audit::Warning;
+pub use network::{NetworkError, network};
+pub use pattern::{PathMatch, PatternFault, Segment};
+
+use crate::check::{Client, Requirement};
+use crate::path::{NormalPath, PathFault, Readings};
+use foldhash::fast::FixedState;
+use http::Method;
+use ipnet::IpNet;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use tree::{NONE, Names, Place, Segments, Walk};
+
+/// What is required where no rule matches.
+const DEFAULT: &Requirement = &Requirement::Required;
+
+/// The rules, in their order, and where to find those that a request may match.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    /// Rules for any host.
+    anywhere: Place,
+    /// Rules for one host.
+    hosts: HashMap<String, Place, FixedState>,
+    names: Names,
+}
+
+/// One rule. Parts that are absent match everything.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Which hosts.
+    pub host: HostMatch,
+    /// Which paths.
+    pub path: PathMatch,
+    /// Which methods; GET stands for HEAD too.
+    pub methods: Option<Vec<Method>>,
+    /// Which client addresses.
+    pub clients: Option<Vec<IpNet>>,
+    /// Whether a path may hold encoded slashes, and be encoded more than once.
+    pub allow_encoded_slashes: bool,
+    /// What is required then.
+    pub requirement: Requirement,
+}
+
+impl Rule {
+    /// A rule for `path` at every application, whatever the method and the client.
+    #[must_use]
+    pub fn new(path: PathMatch, requirement: Requirement) -> Self {
+        let host = HostMatch::Applications;
+        Self { host, path, methods: None, clients: None, allow_encoded_slashes: false, requirement }
+    }
+
+    fn is_about(&self, method: &Method, client: Client) -> bool {
+        self.methods.as_ref().is_none_or(|methods| {
+            methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
+        }) && self.clients.as_ref().is_none_or(|networks| {
+            let address = client.address().to_canonical();
+            networks.iter().any(|network| network.contains(&address))
+        })
+    }
+}
+
+/// Which hosts a rule is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// Those of all applications.
+    Applications,
+    /// This one: an application's authority, as [`crate::origin::Origin::authority`] gives it.
+    One(String),
+    /// Any, also those of no application: for health checks by address.
+    Any,
+}
+
+impl Policy {
+    /// A policy of these rules.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let mut policy = Self::default();
+        for (number, rule) in rules.iter().enumerate() {
+            let start = match &rule.host {
+                HostMatch::One(host) => policy.hosts.entry(host.clone()).or_default(),
+                HostMatch::Applications | HostMatch::Any => &mut policy.anywhere,
+            };
+            start.take(&rule.path, number);
+            policy.names.take(&rule.path);
+        }
+        Self { rules, ..policy }
+    }
+
+    /// The rules, in their order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The strictest of what is required of a request to `host` (canonical) for any reading of `path` by `method`.
+    ///
+    /// # Errors
+    /// [`PathFault`] where there are too many readings, or one of them is refused.
+    pub fn requirement(
+        &self,
+        host: &str,
+        path: &NormalPath,
+        method: &Method,
+        client: Client,
+    ) -> Result<Cow<'_, Requirement>, PathFault> {
+        self.strictest(host, path, &path.readings()?, method, client)
+    }
+
+    /// The same where the readings of `path` are known.
+    ///
+    /// # Errors
+    /// [`PathFault::TooManyReadings`].
+    pub fn strictest(
+        &self,
+        host: &str,
+        path: &NormalPath,
+        readings: &Readings,
+        method: &Method,
+        client: Client,
+    ) -> Result<Cow<'_, Requirement>, PathFault> {
+        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
+        let at_host = self.hosts.get(host);
+        if readings.others().len() == 0 && !self.may_be_named_otherwise(path) {
+            return Ok(Cow::Borrowed(self.exact(at_host, path.as_bytes(), &allows).map_or(DEFAULT, of)));
+        }
+        let mut strictest: Option<Cow<Requirement>> = None;
+        let roots: Vec<&Place> = [&self.anywhere].into_iter().chain(at_host).collect();
+        self.each(&roots, readings, &allows, |rule| {
+            let next = rule.map_or(DEFAULT, of);
+            strictest = Some(strictest.take().map_or(Cow::Borrowed(next), |so_far| stricter(so_far, next)));
+        })?;
+        Ok(strictest.unwrap_or(Cow::Borrowed(DEFAULT)))
+    }
+
+    /// Whether rules for any host make the request public in each reading of its path.
+    #[must_use]
+    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Client) -> bool {
+        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
+        let mut is_public = self.rules.iter().any(|rule| rule.host == HostMatch::Any);
+        let is_open = |rule: &Rule| rule.host == HostMatch::Any && rule.requirement == Requirement::Public;
+        is_public
+            && self.each(&[&self.anywhere], readings, &allows, |rule| is_public &= rule.is_some_and(is_open)).is_ok()
+            && is_public
+    }
+
+    /// Whether the rule that decides the very path allows encoded slashes.
+    #[must_use]
+    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: Client) -> bool {
+        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
+        self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)
+    }
+
+    /// The first rule for the very path.
+    fn exact(&self, at_host: Option<&Place>, path: &[u8], allows: &impl Fn(usize) -> bool) -> Option<&Rule> {
+        let path = Segments::of(path);
+        let mut first = self.anywhere.first(path, allows, NONE);
+        if let Some(start) = at_host {
+            first = start.first(path, allows, first);
+        }
+        self.rules.get(first)
+    }
+
+    /// Whether the rules could name `path` in another letter case, without an extension or with a last slash.
+    fn may_be_named_otherwise(&self, path: &NormalPath) -> bool {
+        !self.rules.is_empty()
+            && (path.is_cased()
+                || self.names.are_cased
+                || self.names.end_with_slash
+                || (path.is_dotted() && !self.named_otherwise(path.as_bytes()).is_empty()))
+    }
+
+    /// The paths that a server could read `path` as and that count only where a rule is about them and not about `path`:
+    /// nobody who opens `/favicon.ico` means to say something of `/favicon`.
+    fn named_otherwise<'p>(&self, path: &'p [u8]) -> Vec<Cow<'p, [u8]>> {
+        let mut others: Vec<Cow<[u8]>> = self.names.without_extension(path).into_iter().map(Cow::Borrowed).collect();
+        if let Some((script, info)) = script(path) {
+            others.extend([Cow::Borrowed(script), Cow::Borrowed(info)]);
+        }
+        if self.names.end_with_slash && !path.ends_with(b"/") {
+            others.push(Cow::Owned([path, b"/"].concat()));
+        }
+        others
+    }
+
+    /// Shows `see` the first rule for each reading in each spelling, [`None`] where there is none.
+    fn each<'p>(
+        &'p self,
+        roots: &[&'p Place],
+        readings: &Readings,
+        allows: &impl Fn(usize) -> bool,
+        mut see: impl FnMut(Option<&'p Rule>),
+    ) -> Result<(), PathFault> {
+        let walk = |path: &[u8]| {
+            let mut walk = Walk::new(&self.names, allows, path);
+            walk.from(roots, Vec::new(), 0, NONE).map_err(|_| PathFault::TooManyReadings)?;
+            Ok(walk.found)
+        };
+        for path in [readings.exact()].into_iter().chain(readings.others()) {
+            walk(path)?.into_iter().for_each(|number| see(self.rules.get(number)));
+            for other in self.named_otherwise(path) {
+                let folded = crate::path::fold::fold(path);
+                let rules = walk(&other)?.into_iter().filter_map(|number| self.rules.get(number));
+                rules.filter(|rule| !rule.path.folded().matches(&folded)).for_each(|rule| see(Some(rule)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn of(rule: &Rule) -> &Requirement {
+    &rule.requirement
+}
+
+/// What meets both: the stricter one, and of two lists those who are on both.
+fn stricter<'r>(one: Cow<'r, Requirement>, other: &'r Requirement) -> Cow<'r, Requirement> {
+    use Requirement::{Optional, Public, Required, Subjects};
+    let rank = |requirement: &Requirement| match requirement {
+        Public => 0,
+        Optional => 1,
+        Required => 2,
+        Subjects(_) => 3,
+    };
+    match (&*one, other) {
+        (Subjects(some), Subjects(others)) if some != others => {
+            Cow::Owned(Subjects(some.iter().filter(|subject| others.contains(subject)).cloned().collect()))
+        }
+        (one_of, other) if rank(one_of) >= rank(other) => one,
+        _ => Cow::Borrowed(other),
+    }
+}
+
+/// The script and the path behind it, of a path such as `/index.php/admin`: PHP runs the one, which serves the other.
+fn script(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = path.windows(5).position(|window| window.eq_ignore_ascii_case(b".php/"))? + 4;
+    path.split_at_checked(end)
+}
+
+#[cfg(test)]
+mod tests;

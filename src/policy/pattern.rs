@@ -1,0 +1,237 @@
+//! What a rule says of paths, as the operator writes it.
+
+use crate::path::NormalPath;
+use crate::path::fold::fold;
+use std::fmt;
+
+/// How a rule matches a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Any path.
+    Any,
+    /// This path and all below it, by whole segments.
+    Prefix(String),
+    /// Segment by segment.
+    Pattern(Vec<Segment>),
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// This text.
+    Literal(String),
+    /// `*`: any one segment that is not empty.
+    One,
+    /// `**`, last, or second last before a suffix: any number of segments.
+    Rest,
+    /// `*.js`, last only: a segment that ends in `.js` and does not begin there.
+    Suffix(String),
+}
+
+/// Why a text is refused as a pattern or prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternFault {
+    /// Not an absolute path.
+    #[error("does not start with `/`; the host belongs in `host`")]
+    NotAbsolute,
+    /// A query or a fragment.
+    #[error("holds a `?` or `#`: rules are about the path alone")]
+    Query,
+    /// Percent-encoding.
+    #[error("holds a `%`; write the character itself")]
+    Encoded,
+    /// Dot segments, empty segments, parameters, control characters.
+    #[error("holds a dot segment, `//`, `;`, a control character, or a name that ends with a dot or blank")]
+    NotNormal,
+    /// `{id}`, `:id`, `<id>`, `[0-9]+`, `(a|b)`, `.+`, `^` and `$`.
+    #[error(
+        "holds a variable or a regular expression; write path_pattern with `*` for one segment and `**` for the rest"
+    )]
+    NotLiteral,
+    /// A star in a prefix.
+    #[error("holds a `*`, which path_prefix takes for itself; a prefix covers all below it without one")]
+    StarInPrefix,
+    /// A star that is not a whole segment.
+    #[error(
+        "holds a `*` that is neither a whole segment nor, in the last one, followed by an extension, such as `*.js`"
+    )]
+    PartialStar,
+    /// `**` in the middle.
+    #[error("holds a `**` that is not last; only `**/*.js` may be")]
+    RestNotLast,
+}
+
+impl PathMatch {
+    /// A prefix such as `/static`; `/` is [`PathMatch::Any`].
+    ///
+    /// # Errors
+    /// [`PatternFault`].
+    pub fn prefix(text: &str) -> Result<Self, PatternFault> {
+        judge(text)?;
+        if text.contains('*') {
+            return Err(PatternFault::StarInPrefix);
+        }
+        let prefix = text.strip_suffix('/').unwrap_or(text);
+        Ok(if prefix.is_empty() { Self::Any } else { Self::Prefix(prefix.to_owned()) })
+    }
+
+    /// A pattern such as `/users/*/avatar`, `/files/**`, `/*.js` or `/assets/**/*.js`.
+    ///
+    /// # Errors
+    /// [`PatternFault`].
+    pub fn pattern(text: &str) -> Result<Self, PatternFault> {
+        judge(text)?;
+        let mut segments = Vec::new();
+        let mut texts = text.split('/').skip(1).peekable();
+        while let Some(text) = texts.next() {
+            let is_last = texts.peek().is_none();
+            let segment = match text {
+                "*" => Segment::One,
+                "**" => Segment::Rest,
+                literal if !literal.contains('*') => Segment::Literal(literal.to_owned()),
+                glob => match glob.strip_prefix('*').filter(|suffix| is_last && is_extension(suffix)) {
+                    Some(suffix) => Segment::Suffix(suffix.to_owned()),
+                    None => return Err(PatternFault::PartialStar),
+                },
+            };
+            if segments.last() == Some(&Segment::Rest) && !matches!(segment, Segment::Suffix(_)) {
+                return Err(PatternFault::RestNotLast);
+            }
+            segments.push(segment);
+        }
+        Ok(Self::Pattern(segments))
+    }
+
+    /// The same as a pattern.
+    #[must_use]
+    pub fn segments(&self) -> Vec<Segment> {
+        match self {
+            Self::Any => vec![Segment::Rest],
+            Self::Prefix(prefix) => {
+                let names = prefix.split('/').skip(1).map(|name| Segment::Literal(name.to_owned()));
+                names.chain([Segment::Rest]).collect()
+            }
+            Self::Pattern(segments) => segments.clone(),
+        }
+    }
+
+    /// Whether it matches each path that `other` matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        covers(&self.segments(), &other.segments())
+    }
+
+    /// The same with the case of its letters folded.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let fold = |text: &str| String::from_utf8_lossy(&fold(text.as_bytes())).into_owned();
+        match self {
+            Self::Any => Self::Any,
+            Self::Prefix(prefix) => Self::Prefix(fold(prefix)),
+            Self::Pattern(segments) => Self::Pattern(
+                segments
+                    .iter()
+                    .map(|segment| match segment {
+                        Segment::Literal(text) => Segment::Literal(fold(text)),
+                        Segment::Suffix(text) => Segment::Suffix(fold(text)),
+                        other => other.clone(),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Whether it matches `path`. The policy asks its tree instead, which is quicker.
+    #[must_use]
+    pub fn matches(&self, path: &[u8]) -> bool {
+        matches_segments(&self.segments(), &path.split(|byte| *byte == b'/').skip(1).collect::<Vec<_>>())
+    }
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("/"),
+            Self::Prefix(prefix) => f.write_str(prefix),
+            Self::Pattern(segments) => segments.iter().try_for_each(|segment| match segment {
+                Segment::Literal(text) => write!(f, "/{text}"),
+                Segment::One => f.write_str("/*"),
+                Segment::Rest => f.write_str("/**"),
+                Segment::Suffix(suffix) => write!(f, "/*{suffix}"),
+            }),
+        }
+    }
+}
+
+fn covers(wide: &[Segment], narrow: &[Segment]) -> bool {
+    use Segment::{Literal, One, Rest, Suffix};
+    match (wide, narrow) {
+        ([Rest], _) | ([], []) => true,
+        ([Rest, Suffix(suffix)], narrow) => match narrow.last() {
+            Some(Literal(text)) => ends_in(text.as_bytes(), suffix),
+            Some(Suffix(other)) => other.ends_with(suffix.as_str()),
+            _ => false,
+        },
+        ([Literal(one), wide @ ..], [Literal(other), narrow @ ..]) if one == other => covers(wide, narrow),
+        ([One, wide @ ..], [Literal(text), narrow @ ..]) if !text.is_empty() => covers(wide, narrow),
+        ([One, wide @ ..], [One | Suffix(_), narrow @ ..]) => covers(wide, narrow),
+        ([Suffix(suffix)], [Literal(text)]) => ends_in(text.as_bytes(), suffix),
+        ([Suffix(suffix)], [Suffix(other)]) => other.ends_with(suffix.as_str()),
+        _ => false,
+    }
+}
+
+fn matches_segments(pattern: &[Segment], path: &[&[u8]]) -> bool {
+    match (pattern, path) {
+        ([], []) | ([Segment::Rest], _) => true,
+        ([Segment::Rest, Segment::Suffix(suffix)], [.., last]) => ends_in(last, suffix),
+        ([Segment::Literal(text), pattern @ ..], [segment, path @ ..]) => {
+            text.as_bytes() == *segment && matches_segments(pattern, path)
+        }
+        ([Segment::One, pattern @ ..], [segment, path @ ..]) => !segment.is_empty() && matches_segments(pattern, path),
+        ([Segment::Suffix(suffix)], [segment]) => ends_in(segment, suffix),
+        _ => false,
+    }
+}
+
+/// Whether `segment` ends in `suffix` after at least one more byte.
+pub(super) fn ends_in(segment: &[u8], suffix: &str) -> bool {
+    segment.len() > suffix.len() && segment.ends_with(suffix.as_bytes())
+}
+
+/// `.js`, `.min.js`: letters, digits, `_` and `-` after dots.
+fn is_extension(text: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    };
+    text.strip_prefix('.').is_some_and(|words| words.split('.').all(is_word))
+}
+
+/// What a rule writes must be what a request reads as, and mean what its writer meant.
+fn judge(text: &str) -> Result<(), PatternFault> {
+    if !text.starts_with('/') {
+        return Err(PatternFault::NotAbsolute);
+    }
+    if text.contains(['?', '#']) {
+        return Err(PatternFault::Query);
+    }
+    if text.contains('%') {
+        return Err(PatternFault::Encoded);
+    }
+    let is_variable = |segment: &str| {
+        let name = segment.strip_prefix(':').unwrap_or_default();
+        name.starts_with(|first: char| first.is_alphabetic() || first == '_')
+    };
+    let holds_mark = text.contains(['{', '}', '<', '>', '[', ']', '^', '|', '\\', '"', '`']) || text.contains(".+");
+    if holds_mark || text.ends_with('$') || text.split('/').any(is_variable) {
+        return Err(PatternFault::NotLiteral);
+    }
+    let is_same = NormalPath::parse(text).is_ok_and(|path| path.as_bytes() == text.as_bytes());
+    // Windows drops blanks and dots at the end of a name: such a rule would stand for more than it says.
+    let is_trimmed = text.split('/').all(|segment| !segment.ends_with(['.', ' ']));
+    if is_same && is_trimmed && !text.contains("//") && !text.contains(';') {
+        Ok(())
+    } else {
+        Err(PatternFault::NotNormal)
+    }
+}

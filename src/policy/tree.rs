@@ -1,0 +1,275 @@
+//! The rules arranged by the segments of their paths, so that a request costs the same under one rule and under a
+//! thousand.
+
+use super::pattern::{PathMatch, Segment, ends_in};
+use crate::path::fold::fold;
+use foldhash::fast::FixedState;
+use memchr::memchr;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The number of no rule.
+pub(super) const NONE: usize = usize::MAX;
+
+/// The most steps through the tree for the spellings of one path: a policy would have to name dozens of spellings of one
+/// path to need more.
+const MAX_STEPS: usize = 512;
+
+/// A place in the tree of paths, one segment below another: which rules are about it, each by its number in the order.
+/// The names in it are the operator's alone, so its hashes need no secret.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// About this very path.
+    here: Vec<usize>,
+    /// About this path and all below.
+    below: Vec<usize>,
+    /// One segment further, by its name.
+    named: HashMap<Box<[u8]>, Place, FixedState>,
+    /// One segment further, whatever its name.
+    any: Option<Box<Place>>,
+    /// One segment further, by its end.
+    suffixes: Vec<(String, usize)>,
+    /// Any number of segments further, by the end of the last.
+    below_suffixes: Vec<(String, usize)>,
+}
+
+impl Place {
+    /// Takes rule `number` in, whose path is `path`.
+    pub(super) fn take(&mut self, path: &PathMatch, number: usize) {
+        let mut place = self;
+        let segments = path.segments();
+        let mut segments = segments.iter();
+        while let Some(segment) = segments.next() {
+            place = match segment {
+                Segment::Literal(name) => place.named.entry(name.as_bytes().into()).or_default(),
+                Segment::One => place.any.get_or_insert_default(),
+                Segment::Suffix(suffix) => return place.suffixes.push((suffix.clone(), number)),
+                Segment::Rest => {
+                    return match segments.next() {
+                        Some(Segment::Suffix(suffix)) => place.below_suffixes.push((suffix.clone(), number)),
+                        _ => place.below.push(number),
+                    };
+                }
+            };
+        }
+        place.here.push(number);
+    }
+
+    /// The lowest number of a rule that `path` leads to from here and that `allows` accepts; `best` if none is lower.
+    pub(super) fn first(&self, mut path: Segments<'_>, allows: &impl Fn(usize) -> bool, best: usize) -> usize {
+        let mut best = lowest(&self.below, allows, best);
+        if !self.below_suffixes.is_empty() {
+            let last = path.last();
+            best = by_suffix(self.below_suffixes.iter(), last, allows, best);
+        }
+        match path.next() {
+            None => best = lowest(&self.here, allows, best),
+            Some(segment) => {
+                if let Some(place) = self.named.get(segment) {
+                    best = place.first(path, allows, best);
+                }
+                if let Some(place) = self.any.as_ref().filter(|_| !segment.is_empty()) {
+                    best = place.first(path, allows, best);
+                }
+                if !self.suffixes.is_empty() && path.rest.is_none() {
+                    best = by_suffix(self.suffixes.iter(), segment, allows, best);
+                }
+            }
+        }
+        best
+    }
+}
+
+fn lowest(numbers: &[usize], allows: &impl Fn(usize) -> bool, best: usize) -> usize {
+    numbers.iter().copied().take_while(|number| *number < best).find(|number| allows(*number)).unwrap_or(best)
+}
+
+fn by_suffix<'t>(
+    suffixes: impl Iterator<Item = &'t (String, usize)>,
+    segment: &[u8],
+    allows: &impl Fn(usize) -> bool,
+    best: usize,
+) -> usize {
+    let matching = suffixes.filter(|(suffix, number)| ends_in(segment, suffix) && allows(*number));
+    matching.map(|(_, number)| *number).min().unwrap_or(best).min(best)
+}
+
+/// The segments of a path.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'p> {
+    rest: Option<&'p [u8]>,
+}
+
+impl<'p> Segments<'p> {
+    /// Those of `path`, which starts with a slash.
+    pub(super) fn of(path: &'p [u8]) -> Self {
+        Self { rest: path.get(1..) }
+    }
+
+    fn last(self) -> &'p [u8] {
+        let rest = self.rest.unwrap_or_default();
+        rest.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
+impl<'p> Iterator for Segments<'p> {
+    type Item = &'p [u8];
+
+    fn next(&mut self) -> Option<&'p [u8]> {
+        let rest = self.rest?;
+        match memchr(b'/', rest).and_then(|at| rest.split_at_checked(at)) {
+            Some((segment, slash)) => {
+                self.rest = slash.get(1..);
+                Some(segment)
+            }
+            None => self.rest.take(),
+        }
+    }
+}
+
+/// The names that rules write, by what they fold to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    literals: HashMap<Box<[u8]>, Vec<Box<[u8]>>, FixedState>,
+    /// As written, and folded.
+    suffixes: Vec<(String, String)>,
+    longest: usize,
+    /// Whether a name differs from what it folds to.
+    pub(super) are_cased: bool,
+    /// Whether a pattern ends with a slash.
+    pub(super) end_with_slash: bool,
+}
+
+impl Names {
+    pub(super) fn take(&mut self, path: &PathMatch) {
+        let segments = path.segments();
+        self.end_with_slash |=
+            segments.len() > 1 && matches!(segments.last(), Some(Segment::Literal(text)) if text.is_empty());
+        for segment in segments {
+            match segment {
+                Segment::Literal(text) => {
+                    let folded = fold(text.as_bytes());
+                    self.are_cased |= *folded != *text.as_bytes();
+                    self.longest = self.longest.max(folded.len());
+                    let spellings = self.literals.entry(folded.as_ref().into()).or_default();
+                    if !spellings.iter().any(|other| **other == *text.as_bytes()) {
+                        spellings.push(text.as_bytes().into());
+                    }
+                }
+                Segment::Suffix(suffix) => {
+                    self.are_cased |= suffix.bytes().any(|byte| byte.is_ascii_uppercase());
+                    if !self.suffixes.iter().any(|(other, _)| *other == suffix) {
+                        let folded = suffix.to_ascii_lowercase();
+                        self.suffixes.push((suffix, folded));
+                    }
+                }
+                Segment::One | Segment::Rest => {}
+            }
+        }
+    }
+
+    /// The path without each extension of its last segment that leaves a name which a rule writes.
+    pub(super) fn without_extension<'p>(&self, path: &'p [u8]) -> Vec<&'p [u8]> {
+        let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let segment = path.get(start..).unwrap_or_default();
+        let folded = fold(segment);
+        let dots = |text: &[u8]| text.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at).collect();
+        // Nothing but a dot folds to a dot, so both have the same number of them.
+        let (at, at_folded): (Vec<usize>, Vec<usize>) = (dots(segment), dots(&folded));
+        let mut suffixes: Vec<&str> = self.suffixes.iter().map(|(_, folded)| folded.as_str()).collect();
+        let mut shorter = Vec::new();
+        for (at, at_folded) in at.into_iter().zip(at_folded).filter(|(at, _)| *at > 0) {
+            let name = folded.get(..at_folded).unwrap_or_default();
+            let is_literal = name.len() <= self.longest && self.literals.contains_key(name);
+            // One name for each suffix is enough: rules see no more of it.
+            let before = suffixes.len();
+            suffixes.retain(|suffix| !ends_in(name, suffix));
+            if is_literal || suffixes.len() < before {
+                shorter.extend(path.get(..start + at));
+            }
+        }
+        shorter
+    }
+
+    /// What `segment` could be spelled as, itself first.
+    fn spellings<'s>(&'s self, segment: &'s [u8], is_last: bool) -> Vec<Cow<'s, [u8]>> {
+        let folded = fold(segment);
+        let mut spellings = vec![Cow::Borrowed(segment)];
+        let named = self.literals.get(&*folded).into_iter().flatten();
+        spellings.extend(named.filter(|name| ***name != *segment).map(|name| Cow::Borrowed(&**name)));
+        for (suffix, lower) in self.suffixes.iter().filter(|_| is_last) {
+            if ends_in(&folded, lower) && !segment.ends_with(suffix.as_bytes()) {
+                // A star is in no name, so only the suffix counts.
+                spellings.push(Cow::Owned(format!("*{suffix}").into_bytes()));
+            }
+        }
+        spellings
+    }
+}
+
+/// A walk that takes each spelling of a path that the rules know.
+pub(super) struct Walk<'t, A> {
+    pub(super) names: &'t Names,
+    pub(super) allows: &'t A,
+    pub(super) path: Vec<&'t [u8]>,
+    steps: usize,
+    /// The first rule for each spelling, [`NONE`] for none.
+    pub(super) found: Vec<usize>,
+}
+
+/// The walk would take too long.
+pub(super) struct TooManySteps;
+
+impl<'t, A: Fn(usize) -> bool> Walk<'t, A> {
+    pub(super) fn new(names: &'t Names, allows: &'t A, path: &'t [u8]) -> Self {
+        Self { names, allows, path: Segments::of(path).collect(), steps: 0, found: Vec::new() }
+    }
+
+    /// Walks on from `places`, all of which the first `at` segments lead to.
+    pub(super) fn from(
+        &mut self,
+        places: &[&'t Place],
+        mut ends: Vec<&'t (String, usize)>,
+        at: usize,
+        mut best: usize,
+    ) -> Result<(), TooManySteps> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(TooManySteps);
+        }
+        for place in places {
+            best = lowest(&place.below, self.allows, best);
+            ends.extend(&place.below_suffixes);
+        }
+        let Some(segment) = self.path.get(at).copied() else {
+            for place in places {
+                best = lowest(&place.here, self.allows, best);
+            }
+            self.found.push(best);
+            return Ok(());
+        };
+        let is_last = at + 1 == self.path.len();
+        for (number, spelling) in self.names.spellings(segment, is_last).into_iter().enumerate() {
+            let mut next: Vec<&Place> = places.iter().filter_map(|place| place.named.get(&*spelling)).collect();
+            let is_named = !next.is_empty();
+            next.extend(places.iter().filter_map(|place| place.any.as_deref()).filter(|_| !segment.is_empty()));
+            let mut best = best;
+            let mut is_suffixed = false;
+            if is_last {
+                let suffixes = || places.iter().flat_map(|place| &place.suffixes).chain(ends.iter().copied());
+                is_suffixed = suffixes().any(|(suffix, _)| ends_in(&spelling, suffix));
+                best = by_suffix(suffixes(), &spelling, self.allows, best);
+            }
+            // A spelling that no rule here knows leads where the segment itself leads.
+            if number > 0 && !is_named && !is_suffixed {
+                continue;
+            }
+            if next.is_empty() && (is_last || ends.is_empty()) {
+                self.found.push(best);
+            } else {
+                self.from(&next, ends.clone(), at + 1, best)?;
+            }
+        }
+        Ok(())
+    }
+}
