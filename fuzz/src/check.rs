@@ -5,7 +5,7 @@
 
 use crate::template::expand;
 use crate::world::{NICKNAME, NOW, PREFIX, SUBJECT, World, world};
-use crate::{contains, cookies};
+use crate::{contains, cookies, servers};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use std::net::{IpAddr, Ipv4Addr};
@@ -66,14 +66,14 @@ fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// A page is one of ours: at a host of ours, below our prefix for whoever decodes the path once, and no tunnel.
 fn is_a_page(world: &World, request: &Parts) {
-    let path = decoded(request.uri.path().as_bytes());
+    let path = servers::decoded(request.uri.path().as_bytes());
     let rest = path.strip_prefix(PREFIX.as_bytes()).expect("a page below the prefix");
     assert!(rest.is_empty() || rest[0] == b'/', "a page beside the prefix: {:?}", request.uri.path());
     assert!(!rest.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")), "a page that climbs out");
     let host = envoy::host(request).to_ascii_lowercase();
-    let ours = |authority: &str| host.strip_prefix(authority).is_some_and(|port| matches!(port, "" | ":443" | ":80"));
-    assert!(world.apps.iter().any(|app| ours(app.origin.authority())), "a page at another host: {host}");
+    assert!(world.apps.iter().any(|app| host == app.origin.authority()), "a page at another host: {host}");
     assert!(request.method != http::Method::CONNECT, "a tunnel is no page");
+    assert!(!request.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()), "a method in lower case");
 }
 
 fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
@@ -98,12 +98,7 @@ fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
         let shown = shown.iter().flat_map(|name| request.headers.get_all(name));
         assert!(shown.into_iter().any(|value| contains(value.as_bytes(), &good.token)), "a session that was not shown");
         let host = envoy::host(request).to_ascii_lowercase();
-        assert!(
-            host == good.authority
-                || host.strip_suffix(":443") == Some(&good.authority)
-                || host.strip_suffix(":80") == Some(&good.authority),
-            "a session of another host: {host}"
-        );
+        assert!(host == good.authority, "a session of another host: {host}");
     }
     assert!(!answer.headers().contains_key(header::LOCATION));
     if let Some(renewed) = answer.headers().get(header::SET_COOKIE) {
@@ -166,50 +161,17 @@ fn denied(world: &World, answer: &Answer) {
     }
 }
 
-/// Whether every server behind us would serve an open path: decoded once or twice, with or without its parameters, with
-/// `\` as `/`, slashes merged and dots resolved.
+/// Whether every modelled server would serve an open path.
 fn is_open(path: &str) -> bool {
-    let once = decoded(path.as_bytes());
-    let twice = decoded(&once);
-    [once, twice].iter().all(|path| {
-        let text = String::from_utf8_lossy(path).replace('\\', "/");
-        [text.clone(), without_parameters(&text)].iter().all(|text| {
-            let mut segments: Vec<&str> = Vec::new();
-            for segment in text.split('/') {
-                match segment {
-                    "" | "." => {}
-                    ".." => drop(segments.pop()),
-                    other => segments.push(other),
-                }
-            }
-            match segments.as_slice() {
-                ["static", "private", ..] => false,
-                ["static" | "maybe", ..] | ["users", _, "avatar"] => true,
-                _ => false,
-            }
-        })
-    })
-}
-
-fn without_parameters(path: &str) -> String {
-    path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("/")
-}
-
-fn decoded(bytes: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::new();
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(value) if *byte == b'%' => {
-                decoded.push(value);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
+    servers::views(path.as_bytes()).into_iter().all(|view| {
+        let names: Vec<Vec<u8>> = view.segments.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        match names.as_slice() {
+            [b"static", b"private", ..] => false,
+            // What is left without an extension counts where a rule is about it.
+            [b"static", last] if view.cuts => !last.starts_with(b"private."),
+            [b"static" | b"maybe", ..] | [b"users", _, b"avatar"] => true,
+            _ => view.cuts,
         }
-    }
-    decoded
+    })
 }

@@ -11,6 +11,7 @@ pub mod cookies;
 pub mod flow;
 pub mod redis;
 pub mod return_to;
+pub mod servers;
 pub mod template;
 pub mod token;
 pub mod wechat;

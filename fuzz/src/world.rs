@@ -89,6 +89,12 @@ impl World {
         &self.apps[0]
     }
 
+    /// A decision by these rules.
+    #[must_use]
+    pub fn decider(&self, policy: Policy) -> Decider {
+        decider(&self.apps, policy, &self.sessions, true)
+    }
+
     fn new() -> Self {
         let apps = [app("shop", "https://shop.example.com"), app("blog", "https://blog.example.com:8443")];
         let pem = keys::generate().unwrap();
