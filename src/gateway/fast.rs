@@ -7,7 +7,7 @@
 //! one, under every reading. All other requests are asked about: that costs time and risks nothing.
 
 use crate::check::Requirement;
-use crate::policy::{PathMatch, Policy, Rule, Segment};
+use crate::policy::{HostMatch, PathMatch, Policy, Rule, Segment};
 use http::Method;
 use serde::Serialize;
 
@@ -65,9 +65,21 @@ pub fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> 
             add(Verdict::Ask, None, path);
         }
     }
-    let about_host = |rule: &&Rule| rule.host.as_deref().is_none_or(|other| other == host);
+    let about_host = |rule: &&Rule| match &rule.host {
+        HostMatch::One(other) => other == host,
+        HostMatch::Applications | HostMatch::Any => true,
+    };
+    if !policy.rules().iter().filter(about_host).all(passes) {
+        // PHP serves the path behind the script, which may be a restricted one.
+        add(Verdict::Ask, None, ".*\\.php/.*".to_owned());
+    }
+    // A path that two rules spell differently meets both, whatever their order. So nothing passes before the last rule.
+    let in_order = !policy.has_respelled_names();
     for rule in policy.rules().iter().filter(about_host) {
         if passes(rule) {
+            if !in_order || rule.clients.is_some() {
+                continue;
+            }
             let methods = narrowest_methods(rule.methods.as_deref());
             if let Some(path) = narrowest(&rule.path).filter(|_| !methods.is_empty()) {
                 add(Verdict::Pass, Some(methods), path);
@@ -149,7 +161,9 @@ fn widest(path: &PathMatch) -> Option<String> {
                     Segment::Literal(text) if text.is_empty() => {}
                     Segment::Literal(text) => regex = regex + "/" + &folded(text)?,
                     Segment::One => regex += "/[^/]+",
-                    Segment::Rest => return Some(regex + BELOW),
+                    Segment::Rest if segments.last() == Some(&Segment::Rest) => return Some(regex + BELOW),
+                    Segment::Rest => regex += "(?:/.*)?",
+                    Segment::Suffix(suffix) => regex = regex + "/[^/]+" + &folded(suffix)?,
                 }
             }
             Some(regex + "(?:\\.[^/]*)?/?")
@@ -171,6 +185,7 @@ fn narrowest(path: &PathMatch) -> Option<String> {
             [before @ .., Segment::Rest] => below(before),
             // The last segment without its extension would be another one.
             [.., Segment::Literal(last)] if last.is_empty() || last.contains('.') => None,
+            [.., Segment::Suffix(_)] => None,
             segments => exactly(segments),
         },
     }
@@ -196,7 +211,7 @@ fn exactly(segments: &[Segment]) -> Option<String> {
                 text.chars().for_each(|char| escape(char, &mut regex));
             }
             Segment::One => regex += SEGMENT,
-            Segment::Rest => return None,
+            Segment::Rest | Segment::Suffix(_) => return None,
         }
     }
     Some(regex)
@@ -237,6 +252,7 @@ fn escape(char: char, regex: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Client;
     use crate::path::NormalPath;
     use Requirement::{Optional, Public, Required};
     use proptest::prelude::*;
@@ -249,7 +265,7 @@ mod tests {
     }
 
     fn rule(path: PathMatch, methods: Option<&[Method]>, requirement: Requirement) -> Rule {
-        Rule { host: None, path, methods: methods.map(<[Method]>::to_vec), requirement }
+        Rule { methods: methods.map(<[Method]>::to_vec), ..Rule::new(path, requirement) }
     }
 
     fn prefix(text: &str) -> PathMatch {
@@ -398,7 +414,8 @@ mod tests {
     fn nothing_passes_where_every_path_is_restricted() {
         let policy = Policy::new(vec![rule(pattern("/**"), None, only_members()), rule(prefix("/a"), None, Required)]);
         assert!(steps(&policy, HOST, "/_wechat", &[]).iter().all(|step| step.verdict == Verdict::Ask));
-        let of_another = Rule { host: Some("blog.example.com".into()), ..rule(PathMatch::Any, None, only_members()) };
+        let of_another =
+            Rule { host: HostMatch::One("blog.example.com".into()), ..rule(PathMatch::Any, None, only_members()) };
         assert!(Envoy::new(&Policy::new(vec![of_another]), &[]).passes("GET", "/a"));
     }
 
@@ -440,8 +457,11 @@ mod tests {
     }
 
     fn some_path(star: bool) -> impl Strategy<Value = String> {
-        let word =
-            if star { "a|B|b\\.c|\u{17f}|\u{212a}x|ß|\\*" } else { "a|A|b|B|b\\.c|B\\.C|b\\.c\\.d|a\\.x|s|S|kx|ss|c" };
+        let word = if star {
+            "a|B|b\\.c|\u{17f}|\u{212a}x|ß|\\*"
+        } else {
+            "a|A|b|B|b\\.c|B\\.C|b\\.c\\.d|a\\.x|a\\.php|s|S|kx|ss|c"
+        };
         let end = if star { "|/|/\\*\\*" } else { "|/" };
         (prop::collection::vec(word, 0..4), end).prop_map(|(words, end)| {
             let path: String = words.iter().map(|word| format!("/{word}")).collect();
@@ -454,16 +474,19 @@ mod tests {
             some_path(true)
                 .prop_filter_map("stars", |path| PathMatch::prefix(&path).ok().filter(|_| !path.contains('*'))),
             some_path(true).prop_map(|path| PathMatch::pattern(&path).unwrap()),
+            prop::sample::select(vec!["/*.c", "/a/*.x", "/**/*.C", "/a.php/**", "/a.php"]).prop_map(pattern),
         ];
         let methods = vec![Method::GET, Method::HEAD, Method::POST];
         let methods = prop::option::of(prop::collection::vec(prop::sample::select(methods), 1..3));
         let requirement = prop::sample::select(vec![Public, Optional, Required, Required, only_members()]);
-        let host = prop::option::of(prop::sample::select(vec![HOST.to_owned(), "blog.example.com".to_owned()]));
-        (host, path, methods, requirement).prop_map(|(host, path, methods, requirement)| Rule {
+        let one = |host: &str| HostMatch::One(host.to_owned());
+        let host = prop::sample::select(vec![HostMatch::Applications, one(HOST), one("blog.example.com")]);
+        let clients = prop::sample::select(vec![None, None, None, Some("0.0.0.0/0"), Some("10.0.0.0/8")]);
+        (host, path, methods, clients, requirement).prop_map(|(host, path, methods, clients, requirement)| Rule {
             host,
-            path,
             methods,
-            requirement,
+            clients: clients.map(|network| vec![crate::policy::network(network).unwrap()]),
+            ..Rule::new(path, requirement)
         })
     }
 
@@ -486,8 +509,9 @@ mod tests {
                     let folded = fold(&reading);
                     for (policy, path) in [(&policy, &reading), (&loose, &folded)] {
                         let normal = NormalPath::parse(path).unwrap();
-                        let requirement = policy.requirement(HOST, &normal, &method);
-                        prop_assert!(matches!(requirement, Required | Optional), "{} {} is {:?}", method, path, requirement);
+                        let client = Client::Known([203, 0, 113, 9].into());
+                        let requirement = policy.requirement(HOST, &normal, &method, client).unwrap();
+                        prop_assert!(matches!(*requirement, Required | Optional), "{} {} is {:?}", method, path, requirement);
                     }
                 }
             }

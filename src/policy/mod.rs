@@ -106,6 +106,13 @@ impl Policy {
         &self.rules
     }
 
+    /// Whether two rules write one name in two letter cases, or a rule ends with a slash: then a path meets what is required
+    /// in either spelling, whatever the rules' order.
+    #[must_use]
+    pub fn has_respelled_names(&self) -> bool {
+        self.names.are_respelled()
+    }
+
     /// The strictest of what is required of a request to `host` (canonical) for any reading of `path` by `method`.
     ///
     /// # Errors

@@ -168,6 +168,14 @@ impl Names {
         }
     }
 
+    /// Whether a name stands there in two letter cases, or a pattern ends with a slash.
+    pub(super) fn are_respelled(&self) -> bool {
+        let cases = |suffix: &str| self.suffixes.iter().filter(|(_, folded)| folded == suffix).count();
+        self.end_with_slash
+            || self.literals.values().any(|spellings| spellings.len() > 1)
+            || self.suffixes.iter().any(|(_, folded)| cases(folded) > 1)
+    }
+
     /// The path without each extension of its last segment that leaves a name which a rule writes.
     pub(super) fn without_extension<'p>(&self, path: &'p [u8]) -> Vec<&'p [u8]> {
         let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
