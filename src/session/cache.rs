@@ -11,47 +11,77 @@ use super::token::TokenFault;
 use crate::clock::Timestamp;
 use crate::random;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use moka::policy::EvictionPolicy;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A token's place in the cache.
-pub type CacheKey = [u8; 16];
-
-/// Sessions held at most, about 600 bytes each. 100,000 have room wherever their fingerprints fall: each sixteenth of the
-/// cache is bounded by itself, and gets 6,250 of them give or take 80.
-const MOST_SESSIONS: usize = 108_000;
-/// Refusals held at most.
-const MOST_REFUSALS: usize = 20_000;
-/// Parts with a lock each. A look-up takes it for reading.
-const SHARDS: usize = 16;
+/// Sessions cached at most, about 900 bytes each.
+const MAX_SESSIONS: usize = 100_000;
+/// Refusals cached at most.
+const MAX_REFUSALS: usize = 20_000;
 /// A refusal is forgotten after this; it only saves work.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
-/// A session that nobody has shown for this long is forgotten; its token is verified when it comes again.
+/// A session that no client has shown for this long is forgotten; its token is verified when it comes again.
 const SESSION_REST: Duration = Duration::from_secs(3_600);
 
-type Held<V> = quick_cache::sync::Cache<CacheKey, V, quick_cache::UnitWeighter, foldhash::fast::RandomState>;
+/// A token's fingerprint: its key in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheKey([u64; 2]);
+
+impl From<[u8; 16]> for CacheKey {
+    fn from(bytes: [u8; 16]) -> Self {
+        let both = u128::from_ne_bytes(bytes);
+        Self([both as u64, (both >> 64) as u64])
+    }
+}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.0[0]);
+    }
+}
+
+/// Takes a fingerprint as its own hash: it is a secret function of the token, so no client chooses where it falls.
+#[derive(Default)]
+pub struct FingerprintHasher(u64);
+
+impl Hasher for FingerprintHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // A fingerprint writes no bytes.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+}
+
+type Lru<V> = moka::sync::Cache<CacheKey, V, BuildHasherDefault<FingerprintHasher>>;
 
 /// Verified tokens and refused ones.
 pub struct Cache {
-    sessions: Held<Arc<Session>>,
-    refusals: Held<(TokenFault, Timestamp)>,
+    sessions: Lru<Arc<Session>>,
+    refusals: Lru<(TokenFault, Timestamp)>,
     fingerprints: Option<LessSafeKey>,
 }
 
-/// A cache of so many entries.
-fn held<V: Clone>(most: usize) -> Held<V> {
-    let mut options = quick_cache::OptionsBuilder::new();
-    options.shards(SHARDS).estimated_items_capacity(most).weight_capacity(most as u64).ghost_allocation(0.1);
-    // It lacks neither of the two that it asks for.
-    let options = options.build().unwrap_or_else(|fault| unreachable!("{fault}"));
-    Held::with_options(options, quick_cache::UnitWeighter, <_>::default(), <_>::default())
+/// A cache of `max` entries. Least recently used, not by frequency: what enters has been paid for by a signature, and a
+/// new session must be known at its first check.
+fn lru<V: Clone + Send + Sync + 'static>(max: usize) -> Lru<V> {
+    let builder = moka::sync::Cache::builder().max_capacity(max as u64).eviction_policy(EvictionPolicy::lru());
+    builder.build_with_hasher(BuildHasherDefault::default())
 }
 
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            sessions: held(MOST_SESSIONS),
-            refusals: held(MOST_REFUSALS),
+            sessions: lru(MAX_SESSIONS),
+            refusals: lru(MAX_REFUSALS),
             fingerprints: UnboundKey::new(&AES_128_GCM, &random::bytes::<16>()).ok().map(LessSafeKey::new),
         }
     }
@@ -73,7 +103,7 @@ impl Cache {
         }
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self.fingerprints.as_ref()?.seal_in_place_separate_tag(nonce, Aad::from(token), &mut []).ok()?;
-        tag.as_ref().try_into().ok()
+        Some(<[u8; 16]>::try_from(tag.as_ref()).ok()?.into())
     }
 
     /// What is known of a token at `now`.
@@ -99,21 +129,22 @@ impl Cache {
     }
 
     /// Each session held now.
-    pub fn sessions(&self) -> impl Iterator<Item = (CacheKey, Arc<Session>)> {
-        self.sessions.iter()
+    pub fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.sessions.iter().map(|(_, session)| session)
     }
 
-    /// Forgets sessions at rest. Nobody waits for a lock longer than one look takes.
+    /// Forgets sessions at rest.
     pub fn sweep(&self, now: Timestamp) {
         for (key, _) in self.sessions.iter().filter(|(_, session)| session.unused(now) > SESSION_REST) {
-            self.sessions.remove(&key);
+            self.sessions.invalidate(&*key);
         }
     }
 
-    /// Sessions held now.
+    /// The number of cached sessions. Does the cache's pending work first.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.sessions.run_pending_tasks();
+        usize::try_from(self.sessions.entry_count()).unwrap_or(usize::MAX)
     }
 
     /// Whether no session is held.
@@ -124,8 +155,8 @@ impl Cache {
 
     /// Forgets everything: the settings that verdicts rest on have changed.
     pub fn clear(&self) {
-        self.sessions.clear();
-        self.refusals.clear();
+        self.sessions.invalidate_all();
+        self.refusals.invalidate_all();
     }
 }
 
@@ -143,25 +174,49 @@ mod tests {
         Arc::new(Session::new(&VerifiedToken::for_tests(claims(NOW)), Arc::new(site)))
     }
 
-    #[test]
-    fn a_hundred_thousand_sessions_are_held_and_not_many_more() {
-        let (cache, session) = (Cache::default(), session());
-        let places = || std::iter::repeat_with(random::bytes::<16>);
-        let first: Vec<CacheKey> = places().take(100_000).collect();
-        first.iter().for_each(|place| cache.keep(*place, Arc::clone(&session)));
-        assert!(first.iter().all(|place| cache.get(place, NOW).is_some()));
-        places().take(50_000).for_each(|place| cache.keep(place, Arc::clone(&session)));
-        assert!(cache.len() <= MOST_SESSIONS, "{}", cache.len());
+    fn fingerprint() -> CacheKey {
+        random::bytes::<16>().into()
     }
 
     #[test]
-    fn a_flood_of_refusals_takes_no_place_from_a_session_and_is_forgotten_after_a_minute() {
-        let (cache, known) = (Cache::default(), random::bytes::<16>());
+    fn a_hundred_thousand_sessions_are_cached_and_no_more() {
+        let (cache, session) = (Cache::default(), session());
+        let places = || std::iter::repeat_with(fingerprint);
+        let first: Vec<CacheKey> = places().take(100_000).collect();
+        first.iter().for_each(|place| cache.keep(*place, Arc::clone(&session)));
+        assert!(first.iter().all(|place| cache.get(place, NOW).is_some()));
+        // The newest is known at its first check, however full the cache is.
+        for place in places().take(50_000) {
+            cache.keep(place, Arc::clone(&session));
+            assert!(cache.get(&place, NOW).is_some());
+        }
+        assert_eq!(cache.len(), MAX_SESSIONS);
+    }
+
+    #[test]
+    fn the_session_that_rests_longest_makes_room() {
+        let (cache, session) = (Cache::default(), session());
+        let used = fingerprint();
+        cache.keep(used, Arc::clone(&session));
+        let rests = fingerprint();
+        cache.keep(rests, Arc::clone(&session));
+        for _ in 0..MAX_SESSIONS / 100 {
+            (0..101).for_each(|_| cache.keep(fingerprint(), Arc::clone(&session)));
+            assert!(cache.get(&used, NOW).is_some());
+        }
+        assert_eq!(cache.len(), MAX_SESSIONS);
+        assert!(cache.get(&used, NOW).is_some() && cache.get(&rests, NOW).is_none());
+    }
+
+    #[test]
+    fn a_flood_of_refusals_takes_no_place_from_a_session() {
+        let (cache, known) = (Cache::default(), fingerprint());
         cache.keep(known, session());
-        let refused = std::iter::repeat_with(random::bytes::<16>).take(30_000);
+        let refused = std::iter::repeat_with(fingerprint).take(3 * MAX_REFUSALS);
         let last = refused.inspect(|place| cache.refuse(*place, TokenFault::Forged, NOW)).last().unwrap();
         assert!(matches!(cache.get(&known, NOW), Some(Ok(_))));
-        assert!(cache.refusals.len() <= MOST_REFUSALS);
+        cache.refusals.run_pending_tasks();
+        assert_eq!((cache.refusals.entry_count(), cache.len()), (MAX_REFUSALS as u64, 1));
         assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenFault::Forged)));
         assert!(cache.get(&last, NOW.plus(REFUSAL_TTL)).is_none());
     }
@@ -169,7 +224,7 @@ mod tests {
     #[test]
     fn a_session_that_nobody_shows_for_an_hour_is_forgotten() {
         let (cache, session) = (Cache::default(), session());
-        let (rests, used) = (random::bytes::<16>(), random::bytes::<16>());
+        let (rests, used) = (fingerprint(), fingerprint());
         let other = self::session();
         cache.keep(rests, session);
         cache.keep(used, Arc::clone(&other));

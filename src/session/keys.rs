@@ -9,11 +9,10 @@ use super::token;
 use crate::clock::Timestamp;
 use crate::seal::{self, SealingKey};
 use arc_swap::ArcSwap;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::zeroize::Zeroizing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,8 +75,7 @@ pub struct Key {
     /// The first segment of each token it signs.
     header: String,
     signing: EncodingKey,
-    /// Read once. jsonwebtoken reads a public key anew for each signature, and sees each time that the point is on the curve.
-    verifying: ParsedPublicKey,
+    verifying: DecodingKey,
     public: Jwk,
     sealing: SealingKey,
 }
@@ -106,9 +104,9 @@ impl Key {
         jsonwebtoken::crypto::sign(message, &self.signing, Algorithm::ES256)
     }
 
-    /// Whether `signature` (r and s, 32 bytes each) is this key's over `message`.
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.verifying.verify_sig(message, signature).is_ok()
+    /// Whether `signature` (base64url) is this key's over `message`.
+    pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.verifying, Algorithm::ES256).unwrap_or(false)
     }
 }
 
@@ -257,8 +255,7 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
     let AlgorithmParameters::EllipticCurve(curve) = &public.algorithm else {
         return Err(KeyFault::NotP256(file.to_owned()));
     };
-    // Another curve passes everything so far; its point is none of P-256.
-    let verifying = point(&curve.x, &curve.y).ok_or_else(|| KeyFault::NotP256(file.to_owned()))?;
+    let verifying = DecodingKey::from_ec_components(&curve.x, &curve.y).map_err(not_p256)?;
     if WELL_KNOWN.contains(&curve.x.as_str()) {
         return Err(KeyFault::WellKnown(file.to_owned()));
     }
@@ -273,20 +270,9 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
     });
     let key =
         Key { header: token::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
-    // What it signs must be what others can verify.
+    // A key of another curve passes everything so far. What this key signs must be what others can verify.
     let proof = key.sign(b"proof").map_err(not_p256)?;
-    let proven = token::signature(&proof).is_some_and(|signature| key.verifies(b"proof", &signature));
-    if proven { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
-}
-
-/// The public key at these coordinates (RFC 7518 §6.2.1), if they are a point of P-256.
-fn point(x: &str, y: &str) -> Option<ParsedPublicKey> {
-    // Uncompressed, as SEC 1 §2.3.3 writes it.
-    let mut point = vec![4];
-    for coordinate in [x, y] {
-        URL_SAFE_NO_PAD.decode_vec(coordinate, &mut point).ok()?;
-    }
-    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()
+    if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
 }
 
 /// The time in a name such as `20261123T112500Z.pem`.

@@ -261,7 +261,7 @@ impl Sessions {
     #[must_use]
     pub fn seen(&self, most: usize) -> Vec<Seen> {
         let mut told: HashMap<String, Seen> = HashMap::new();
-        for (_, session) in self.cache.sessions() {
+        for session in self.cache.sessions() {
             if told.len() >= most {
                 break;
             }

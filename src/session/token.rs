@@ -114,7 +114,7 @@ struct Header<'a> {
 /// A token that passed every line but the signature; what it says is not to be believed yet.
 pub struct Unverified<'t, 'k> {
     signed: &'t str,
-    signature: [u8; 64],
+    signature: &'t str,
     key: &'k Key,
     claims: Claims,
 }
@@ -161,7 +161,9 @@ impl<'t, 'k> Unverified<'t, 'k> {
         let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
         // A fourth segment fails here: `.` is not base64url. So does padding, white space and a non-canonical end.
         let payload = decode(payload)?;
-        let signature = self::signature(signature).ok_or(TokenFault::Malformed)?;
+        if !is_signature(signature) {
+            return Err(TokenFault::Malformed);
+        }
         let key = keys.find_by_header(header).map_or_else(|| named(header, keys), Ok)?;
         let claims = claims(&payload)?;
         Ok(Self { signed, signature, key, claims })
@@ -172,7 +174,7 @@ impl<'t, 'k> Unverified<'t, 'k> {
     /// # Errors
     /// [`TokenFault::Forged`].
     pub fn verify(self) -> Result<VerifiedToken, TokenFault> {
-        if self.key.verifies(self.signed.as_bytes(), &self.signature) {
+        if self.key.verifies(self.signed.as_bytes(), self.signature) {
             Ok(VerifiedToken { claims: self.claims })
         } else {
             Err(TokenFault::Forged)
@@ -204,11 +206,9 @@ pub(super) fn header(kid: &str) -> String {
     URL_SAFE_NO_PAD.encode(header)
 }
 
-/// The bytes of an ES256 signature (r and s, 32 each) from its base64url.
-pub(super) fn signature(text: &str) -> Option<[u8; 64]> {
-    let mut signature = [0; 64];
-    let length = URL_SAFE_NO_PAD.decode_slice(text, &mut signature).ok()?;
-    (length == signature.len()).then_some(signature)
+/// Whether a text is the base64url of an ES256 signature: r and s, 32 bytes each.
+fn is_signature(text: &str) -> bool {
+    URL_SAFE_NO_PAD.decode_slice(text, &mut [0; 64]) == Ok(64)
 }
 
 /// The key that a header names which says so in other words than ours.
