@@ -166,7 +166,7 @@ pub struct Redis {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
-    /// How many are kept, about; the oldest go first. Default 100000.
+    /// How many are kept, about; the oldest are removed first, read or not. Default 200000, about 42 MB in Redis.
     #[schemars(range(min = 100, max = 10_000_000))]
     pub max: u64,
     /// How they name who it was: `plain`, as the application does, or `digest`, as keys in Redis do; default plain.
@@ -175,7 +175,7 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { max: 100_000, subject: SubjectForm::default() }
+        Self { max: crate::store::events::MAX_EVENTS, subject: SubjectForm::default() }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
 use crate::session::{LiveSession, Refusal, Sessions};
-use crate::telemetry::{Metrics, RequestIds, Traces};
+use crate::telemetry::{Metrics, RequestIds, Traces, traces};
 use answer::Answer;
 use http::request::Parts;
 use http::{HeaderName, Method};
@@ -116,7 +116,8 @@ impl Pages {
         let (request_id, trace_id) = (ids.request_id, ids.trace_id(&span));
         // At the level of errors, so that no level leaves the ids out.
         let logged = tracing::error_span!("request", request_id, trace_id = &*trace_id);
-        let answer = span.around(self.routed(request, peer, now)).instrument(logged).await;
+        let routed = traces::for_request(trace_id.into_owned(), self.routed(request, peer, now));
+        let answer = span.around(routed).instrument(logged).await;
         span.answered(&request.method, answer.status());
         span.note("wechat_authz.page", page);
         answer

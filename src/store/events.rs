@@ -7,6 +7,7 @@
 //! | `type` | all | `login`, `logout`, `revocation`, `profile` |
 //! | `at` | all | when, as a Unix time in seconds |
 //! | `instance` | all | which instance says so, random at its start |
+//! | `trace_id` | all with a trace | the trace of the request that caused it (W3C Trace Context), as the logs say it |
 //! | `app` | all but most revocations | the application's name |
 //! | `flow` | login, logout, profile | `official_account` or `website` |
 //! | `subject` | login, logout, profile, revocation of a subject | who: as the application knows them, or the digest by which keys know them, as `redis.events.subject` says |
@@ -21,9 +22,13 @@
 use crate::check::Flow;
 use crate::clock::Timestamp;
 use crate::random;
+use crate::telemetry::traces;
 
 /// The version of the fields.
 const VERSION: u32 = 1;
+
+/// The default of [`Settings::max`]. Holds a backlog of 120,000 with room; 200,000 events take about 42 MB in Redis.
+pub const MAX_EVENTS: u64 = 200_000;
 
 /// How a subject is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +43,7 @@ pub enum SubjectForm {
 /// How the stream is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Events kept, about.
+    /// Events kept, about: what a consumer group may lag behind before it loses events.
     pub max: u64,
     /// How a subject is written.
     pub subject: SubjectForm,
@@ -46,7 +51,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max: 100_000, subject: SubjectForm::default() }
+        Self { max: MAX_EVENTS, subject: SubjectForm::default() }
     }
 }
 
@@ -93,13 +98,24 @@ pub struct Event {
     pub session: String,
     /// Why; a word of ours.
     pub reason: &'static str,
+    /// The trace of the request that caused it; empty without one.
+    pub trace_id: String,
 }
 
 impl Event {
-    /// Something that happened at `at`, of which nothing else is said yet.
+    /// Something that happened at `at` because of the current request, of which nothing else is said yet.
     #[must_use]
     pub fn new(kind: Kind, at: Timestamp) -> Self {
-        Self { kind, at, app: String::new(), flow: None, subject: String::new(), session: String::new(), reason: "" }
+        Self {
+            kind,
+            at,
+            app: String::new(),
+            flow: None,
+            subject: String::new(),
+            session: String::new(),
+            reason: "",
+            trace_id: traces::request_trace_id(),
+        }
     }
 
     /// The fields in their order, those that are empty left out.
@@ -114,6 +130,7 @@ impl Event {
             ("type", self.kind.as_str().to_owned()),
             ("at", self.at.0.to_string()),
             ("instance", instance.to_owned()),
+            ("trace_id", self.trace_id),
             ("app", self.app),
             ("flow", self.flow.map_or(String::new(), |flow| flow.as_str().to_owned())),
             ("subject", subject),

@@ -6,8 +6,8 @@
 
 use super::{Away, Name, Store};
 use crate::telemetry::OutboxMeter;
-use redis::Script;
-use std::collections::VecDeque;
+use redis::{FromRedisValue, Script};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,6 +72,49 @@ static CHANGE: LazyLock<Script> = LazyLock::new(|| {
         end
         if last > 0 then redis.call('EXPIREAT', KEYS[1], string.format('%.0f', last)) end
         return unknown",
+    )
+});
+
+/// Events that one trim removes at most: so many of a group's events Redis reads to count them.
+const MAX_TRIMMED: usize = 1_000;
+
+/// Consumer groups that are looked at. Their names become labels.
+const MAX_GROUPS: usize = 16;
+
+/// A name that is longer is no label.
+const MAX_GROUP_NAME: usize = 64;
+
+/// How often the log says at most that events were lost.
+const LOSS_LINES_APART: Duration = Duration::from_secs(60);
+
+/// Trims the stream, and counts the removed events that a consumer group had not read. Returns how many events were
+/// removed, the number of groups, and name and count of each group. KEYS: the stream. ARGV: events to keep, events to
+/// remove at most, groups to look at.
+///
+/// A group whose lag is known to be smaller than what stays has read whatever goes. Of any other group, or where Redis does
+/// not know the lag, the read ones among the first events are counted. Whole nodes are removed; where one holds more events
+/// than are removed at most (`stream-node-max-entries`), single events are.
+static TRIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local length, limit = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2])
+        if length <= tonumber(ARGV[1]) then return {0, 0, {}} end
+        local groups, readers = redis.call('XINFO', 'GROUPS', KEYS[1]), {}
+        for i = 1, math.min(#groups, tonumber(ARGV[3])) do
+            local group = {}
+            for j = 1, #groups[i], 2 do group[groups[i][j]] = groups[i][j + 1] end
+            local lag, read = group['lag'], limit
+            if type(lag) ~= 'number' or lag > length - limit then
+                read = #redis.call('XRANGE', KEYS[1], '-', group['last-delivered-id'], 'COUNT', limit)
+            end
+            readers[#readers + 1] = {group['name'], read}
+        end
+        local removed = redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1], 'LIMIT', limit)
+        if removed == 0 and length > ARGV[1] + 10 * limit then
+            removed = redis.call('XTRIM', KEYS[1], 'MAXLEN', length - limit)
+        end
+        local lost = {}
+        for _, reader in ipairs(readers) do lost[#lost + 1] = {reader[1], math.max(0, removed - reader[2])} end
+        return {removed, #groups, lost}",
     )
 });
 
@@ -178,6 +221,28 @@ impl<T: Clone> Queue<T> {
     }
 }
 
+/// A consumer group as `XINFO GROUPS` describes it.
+struct GroupInfo {
+    label: String,
+    /// None where Redis does not know it: before 7.0, or after an `XDEL` among what is unread.
+    lag: Option<u64>,
+}
+
+impl FromRedisValue for GroupInfo {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        let mut fields: HashMap<String, redis::Value> = redis::from_redis_value(value)?;
+        let name: Vec<u8> = fields.remove("name").map_or(Ok(Vec::new()), redis::from_redis_value)?;
+        let lag = fields.remove("lag").map_or(Ok(None), redis::from_redis_value)?;
+        Ok(Self { label: group_label(&name), lag })
+    }
+}
+
+/// A consumer group's name as a label: whoever may write to Redis may have chosen it.
+fn group_label(name: &[u8]) -> String {
+    let printable = std::str::from_utf8(name).ok().filter(|name| !name.chars().any(char::is_control));
+    printable.filter(|name| name.len() <= MAX_GROUP_NAME).unwrap_or("other").to_owned()
+}
+
 /// What one round did.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -196,7 +261,19 @@ pub(super) struct Outbox {
     filled: Notify,
     /// One round at a time, because only one may take from the front.
     rounds: tokio::sync::Mutex<()>,
+    losses: Mutex<Losses>,
+    /// Whether Redis refused the last trim.
+    trim_refused: AtomicBool,
     meter: OutboxMeter,
+}
+
+/// Lost events of which no log line tells yet, and when the last line was written.
+#[derive(Default)]
+struct Losses {
+    logged: Option<Instant>,
+    by_group: BTreeMap<String, u64>,
+    /// Whether a line said that events are removed although no group reads them.
+    unread: bool,
 }
 
 impl Outbox {
@@ -208,6 +285,8 @@ impl Outbox {
             most_events,
             filled: Notify::new(),
             rounds: tokio::sync::Mutex::default(),
+            losses: Mutex::default(),
+            trim_refused: AtomicBool::new(false),
             meter,
         }
     }
@@ -285,16 +364,85 @@ impl Outbox {
         }
         let stream = self.store.names().events();
         let mut pipe = redis::pipe();
+        // The stream stays bounded although nothing counts what is lost.
+        let bounded = self.trim_refused.load(Ordering::Relaxed);
         for line in &lines {
-            pipe.cmd("XADD").arg(&stream).arg("MAXLEN").arg("~").arg(self.most_events).arg("*").arg(&line.fields);
-            pipe.ignore();
+            pipe.cmd("XADD").arg(&stream);
+            if bounded {
+                pipe.arg("MAXLEN").arg("~").arg(self.most_events);
+            }
+            pipe.arg("*").arg(&line.fields).ignore();
         }
         pipe.cmd("EXPIRE").arg(&stream).arg(EVENTS_LIVE.as_secs()).ignore();
-        let written = self.store.pipe::<()>("append_events", &pipe).await;
-        if written.is_ok() {
+        pipe.cmd("XLEN").arg(&stream);
+        let written = self.store.pipe::<(u64,)>("append_events", &pipe).await;
+        if let Ok((length,)) = written {
             lines.iter().for_each(|line| self.meter.appended(line.kind));
+            if length > self.most_events {
+                self.trim_events().await;
+            }
         }
-        self.settled(&self.events, &vec![written; lines.len()])
+        self.settled(&self.events, &vec![written.map(drop); lines.len()])
+    }
+
+    /// Removes the oldest events beyond the maximum, and records which of them a consumer group had not read.
+    async fn trim_events(&self) {
+        let mut script = TRIM.prepare_invoke();
+        script.key(self.store.names().events()).arg(self.most_events).arg(MAX_TRIMMED).arg(MAX_GROUPS);
+        let trimmed = self.store.run::<(u64, u64, Vec<(Vec<u8>, u64)>)>("trim_events", &script).await;
+        let refused = matches!(trimmed, Err(Away::Refused | Away::Broken));
+        if refused != self.trim_refused.swap(refused, Ordering::Relaxed) && refused {
+            tracing::warn!("redis refuses to count the events that are removed unread: does its user lack a right?");
+        }
+        // The next append tries again.
+        let Ok((removed, groups, lost)) = trimmed else { return };
+        self.meter.trimmed(removed);
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups == 0 && removed > 0 && !losses.unread {
+            losses.unread = true;
+            tracing::warn!(
+                removed,
+                max = self.most_events,
+                "events that no consumer group has read are removed from the stream: redis.events.max is reached"
+            );
+        }
+        for (group, lost) in lost.into_iter().filter(|(_, lost)| *lost > 0) {
+            let group = group_label(&group);
+            self.meter.lost(&group, lost);
+            *losses.by_group.entry(group).or_default() += lost;
+        }
+        let now = Instant::now();
+        if losses.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOSS_LINES_APART) {
+            for (group, lost) in std::mem::take(&mut losses.by_group) {
+                losses.logged = Some(now);
+                tracing::warn!(
+                    group,
+                    lost,
+                    max = self.most_events,
+                    "events were removed from the stream before this consumer group had read them"
+                );
+            }
+        }
+    }
+
+    /// Measures how far each consumer group lags behind the stream.
+    pub async fn measure_lag(&self) {
+        if !self.store.is_up() {
+            return;
+        }
+        let stream = self.store.names().events();
+        let (mut length, mut groups) = (redis::cmd("XLEN"), redis::cmd("XINFO"));
+        length.arg(&stream);
+        groups.arg("GROUPS").arg(&stream);
+        let Ok(length) = self.store.ask::<u64>("measure_lag", &length).await else { return };
+        // Without a stream there is no group, and Redis calls that an error.
+        let lags = if length == 0 {
+            Vec::new()
+        } else {
+            let Ok(groups) = self.store.ask::<Vec<GroupInfo>>("measure_lag", &groups).await else { return };
+            groups.into_iter().map(|group| (group.label, group.lag.unwrap_or(length))).collect()
+        };
+        self.meter.lags(lags.into_iter().take(MAX_GROUPS));
     }
 
     async fn write_records(&self, unknown: &mut Vec<String>) -> bool {

@@ -285,6 +285,11 @@ impl Registry {
         self.outbox.append(kind, event.fields(&self.instance, self.settings.events.subject));
     }
 
+    /// Measures how far each consumer group lags behind the stream of events.
+    pub async fn measure_lag(&self) {
+        self.outbox.measure_lag().await;
+    }
+
     /// What is known of `subject` at `now`, of every instance while Redis is well.
     pub async fn list(&self, subject: &str, now: Timestamp) -> Listed {
         let mut sessions: HashMap<String, SessionRecord> = self

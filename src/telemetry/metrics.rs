@@ -350,6 +350,9 @@ impl Metrics {
             "outbox_waiting", self.outbox.waiting, "Events and records that wait to be written to Redis";
             "outbox_dropped", self.outbox.dropped, "Events and records that were given up: full, refused or ended";
             "events_appended", self.outbox.events, "Events in the stream, by type";
+            "events_trimmed", self.outbox.trimmed, "Events removed from the stream to keep it within redis.events.max";
+            "events_lost", self.outbox.lost, "Events removed from the stream before a consumer group had read them, by group";
+            "events_lag", self.outbox.lag, "Events that a consumer group has not read yet, by group; at most, where Redis does not know";
             "registry_unreadable", self.outbox.unreadable, "Records of Redis that were passed over: another version's or another key's";
             "profile_refreshes", self.profile_refreshes, "Old profiles looked after in the background, by outcome";
             "central_tokens", self.central.got, "Central tokens and tickets that came, by kind and from where";

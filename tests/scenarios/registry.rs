@@ -371,7 +371,7 @@ async fn what_happens_is_told_to_a_consumer_group_and_again_after_redis_was_away
             ["revocation", "shop", "", "", "operator"],
         ]
     );
-    let fields = ["v", "id", "type", "at", "instance", "app", "flow", "subject", "session", "reason"];
+    let fields = ["v", "id", "type", "at", "instance", "trace_id", "app", "flow", "subject", "session", "reason"];
     for event in &all {
         assert!(event.keys().all(|name| fields.contains(&name.as_str())), "{event:?}");
         assert!(event["v"] == "1" && clock::now().0 - event["at"].parse::<u64>().unwrap() < 120, "{event:?}");
@@ -487,13 +487,156 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     assert!(ratio < 1.5, "{without:?} and {with:?}");
     redis.ask::<String>(&["RENAME", "full", STREAM]).await;
 
-    // The bound is kept where it is lower; Redis drops some ten thousand at a time.
+    // The bound is kept where it is lower; each append removes up to a thousand.
     let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
+    let shorter = redis.ask::<u64>(&["XLEN", STREAM]).await - 3_000;
     until("a shorter stream", async || {
         person(&stack, "小明").await;
-        (redis.ask::<u64>(&["XLEN", STREAM]).await < 2_000).then_some(())
+        (redis.ask::<u64>(&["XLEN", STREAM]).await < shorter).then_some(())
     })
     .await;
+}
+
+/// Appends `count` events such as ours to the stream.
+async fn fill(redis: &Redis, count: usize) {
+    let fill = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'v', '1', 'id', 'yQ3k0Zf9hXb1mTzq7cVdAw', \
+                'type', 'login', 'at', '1795433100', 'instance', 'K7Q2M9XB', 'trace_id', \
+                '4bf92f3577b34da6a3ce929d0e0e4736', 'app', 'shop', 'flow', 'official_account', 'subject', \
+                'wx:wx0123456789abcdef:oAbcdefghijklmnopqrst' .. i, 'session', 'yQ3k0Zf9hXb1mTzq7cVdAw') end";
+    for begin in (0..count).step_by(5_000) {
+        let few = (count - begin).min(5_000).to_string();
+        redis.ask::<::redis::Value>(&["EVAL", fill, "1", STREAM, &few]).await;
+    }
+}
+
+/// The lag of a consumer group, as an instance measures it.
+fn lag(group: &str) -> String {
+    format!("wechat_authz_events_lag{{group=\"{group}\"}}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_120000_events_survives_a_login() {
+    let redis = Redis::start().await;
+    // The default maximum.
+    let stack = stack_with(&redis, "", Plan::default()).await;
+    group(&redis).await;
+    fill(&redis, 120_000).await;
+    let first: Entries = redis.ask(&["XRANGE", STREAM, "-", "+", "COUNT", "1"]).await;
+    for _ in 0..3 {
+        person(&stack, "小明").await;
+    }
+    until("the logins' events", async || (redis.ask::<u64>(&["XLEN", STREAM]).await == 120_003).then_some(())).await;
+    let bytes: f64 = redis.ask(&["MEMORY", "USAGE", STREAM, "SAMPLES", "0"]).await;
+    println!("{} bytes for each event", bytes / 120_003.0);
+    assert!(bytes / 120_003.0 < 220.0, "README.md says less");
+    let unread = read(&redis, ">").await;
+    assert_eq!((unread.len(), &unread[0]["subject"]), (1_000, &first[0].1[17]));
+    until("the lag", async || (stack.metric(&lag("crm")).await == 119_003.0).then_some(())).await;
+    let metrics = stack.metrics().await;
+    for series in ["wechat_authz_events_trimmed_total 0", "wechat_authz_events_lost_total{group=\"crm\"} 0"] {
+        assert!(metrics.lines().any(|line| line == series), "no {series}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_removed_unread_are_counted_and_logged() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
+    // One group reads nothing, one a part, one all of it; one has a name that is no label.
+    for name in ["crm", "part", "all", &"x".repeat(65)] {
+        redis.ask::<String>(&["XGROUP", "CREATE", STREAM, name, "0", "MKSTREAM"]).await;
+    }
+    fill(&redis, 5_000).await;
+    let read = |group: &'static str, count: &'static str| {
+        let redis = &redis;
+        async move {
+            let words = ["XREADGROUP", "GROUP", group, "one", "COUNT", count, "STREAMS", STREAM, ">"];
+            redis.ask::<::redis::Value>(&words).await;
+        }
+    };
+    read("part", "1500").await;
+    read("all", "5000").await;
+    until("a shorter stream", async || {
+        person(&stack, "小明").await;
+        (redis.ask::<u64>(&["XLEN", STREAM]).await < 1_200).then_some(())
+    })
+    .await;
+    let counted = async |name: &str| stack.metric(&format!("wechat_authz_events_{name}")).await;
+    let removed = until("the last count", async || {
+        let appended = counted("appended_total{kind=\"login\"}").await;
+        let removed = 5_000.0 + appended - redis.ask::<f64>(&["XLEN", STREAM]).await;
+        (counted("trimmed_total").await == removed).then_some(removed)
+    })
+    .await;
+    assert!(removed > 3_500.0);
+    let lost = async |group: &str| counted(&format!("lost_total{{group=\"{group}\"}}")).await;
+    assert_eq!((lost("crm").await, lost("part").await, lost("other").await), (removed, removed - 1_500.0, removed));
+    assert!(!stack.metrics().await.contains("wechat_authz_events_lost_total{group=\"all\"} 1"));
+    stack.until_log_holds("events were removed from the stream before this consumer group had read them").await;
+    let lines = stack.logged();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let warned: Vec<Value> = lines.filter(|line| line["message"].as_str().unwrap().contains("had read them")).collect();
+    let groups: Vec<&str> = warned.iter().map(|line| line["group"].as_str().unwrap()).collect();
+    assert!(groups.contains(&"crm") && !groups.contains(&"all"), "{warned:?}");
+    assert!(warned.len() <= 6, "not a line for each trim: {warned:?}");
+    assert!(warned.iter().all(|line| line["level"] == "WARN" && line["lost"].as_u64().unwrap() > 0), "{warned:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_stays_bounded_whatever_redis_allows() {
+    // Nodes that hold more events than one trim removes.
+    let redis = Redis::with(&["--stream-node-max-entries", "0", "--stream-node-max-bytes", "0"]).await;
+    let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
+    group(&redis).await;
+    fill(&redis, 14_000).await;
+    person(&stack, "小明").await;
+    until("a shorter stream", async || (redis.ask::<u64>(&["XLEN", STREAM]).await == 13_001).then_some(())).await;
+    assert_eq!(stack.metric("wechat_authz_events_lost_total{group=\"crm\"}").await, 1_000.0);
+    // A user without the right to trim.
+    let redis = Redis::start().await;
+    redis.ask::<String>(&["ACL", "SETUSER", "default", "-xtrim"]).await;
+    let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
+    fill(&redis, 5_000).await;
+    until("a shorter stream", async || {
+        person(&stack, "小明").await;
+        (redis.ask::<u64>(&["XLEN", STREAM]).await < 1_200).then_some(())
+    })
+    .await;
+    stack.until_log_holds("redis refuses to count the events that are removed unread").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_names_the_trace_of_its_request() {
+    let redis = Redis::start().await;
+    let stack = stack_with(&redis, "", with_profile()).await;
+    group(&redis).await;
+    let trace = |digit: &str| digit.repeat(32);
+    let traced = |browser: &mut Browser, digit: &str| {
+        browser.headers = vec![("traceparent".into(), format!("00-{}-00f067aa0ba902b7-00", trace(digit)))];
+    };
+    let mut phone = Browser::wechat();
+    stack.hand_to(&mut phone, "小明");
+    traced(&mut phone, "a");
+    let asked = phone.follow(&stack.url("/")).await.pop().unwrap();
+    phone.follow(&asked.button()).await;
+    // A second login over the first, with another nickname.
+    stack.simulator.change_user("小明", |user| user.nickname = "小明明".into());
+    traced(&mut phone, "d");
+    let asked = phone.follow(&stack.url("/_wechat/login")).await.pop().unwrap();
+    phone.follow(&asked.button()).await;
+    traced(&mut phone, "b");
+    let page = phone.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let revoke = format!("http://{}/sessions/revoke", stack.admin);
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    traced(&mut phone, "c");
+    let answer = phone.ask("POST", &revoke, &[("authorization", &bearer)], "{\"app\":\"shop\"}").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let all = events(&redis, 6).await;
+    let told: Vec<_> = all.iter().map(|event| (event["type"].as_str(), event["trace_id"].clone())).collect();
+    let expected =
+        [("login", "a"), ("profile", "d"), ("login", "d"), ("logout", "d"), ("logout", "b"), ("revocation", "c")];
+    assert_eq!(told, expected.map(|(kind, digit)| (kind, trace(digit))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

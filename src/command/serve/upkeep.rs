@@ -58,6 +58,8 @@ pub(super) async fn upkeep(
             _ = look.tick() => false,
             _ = hangup.recv() => true,
             _ = sweep.tick() => {
+                let registry = Arc::clone(&parts.registry);
+                tokio::spawn(async move { registry.measure_lag().await });
                 let (limits, swept) = (Arc::clone(&world.load().limits), Arc::clone(&parts));
                 // Walks every key there is: not on a thread that answers.
                 let seen = tokio::task::spawn_blocking(move || {

@@ -105,6 +105,8 @@ fn busy() -> Metrics {
     metrics.outbox.dropped("records", "refused");
     metrics.outbox.appended("login");
     metrics.outbox.unreadable();
+    metrics.outbox.lost("crm", 2);
+    metrics.outbox.lags([("crm".to_owned(), 7)].into_iter());
     metrics.profile_refreshed("changed");
     metrics.central.got("access_token", "wechat");
     metrics.central.failed("jsapi_ticket", "configuration", "40164");

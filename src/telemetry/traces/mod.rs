@@ -202,9 +202,24 @@ pub fn call(whom: &'static str, what: &'static str) -> Span {
     Span::below(SpanKind::Client, || format!("{whom} {what}").into())
 }
 
-/// `work` for a task of its own: its spans are below the current one.
+tokio::task_local! {
+    static REQUEST_TRACE_ID: String;
+}
+
+/// `work` for a request that belongs to the trace `trace_id`, which is empty without one.
+pub fn for_request<F: Future>(trace_id: String, work: F) -> impl Future<Output = F::Output> + use<F> {
+    REQUEST_TRACE_ID.scope(trace_id, work)
+}
+
+/// The trace of the current request, sampled or not; empty without one.
+#[must_use]
+pub fn request_trace_id() -> String {
+    REQUEST_TRACE_ID.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// `work` for a task of its own: its spans are below the current one, and it belongs to the same request.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
-    work.with_current_context()
+    for_request(request_trace_id(), work.with_current_context())
 }
 
 /// The current span, to be linked to from another trace: its trace's id and its own.
