@@ -5,6 +5,7 @@
 //! nothing outside: keys are loaded and the doors listen, until the drain begins.
 
 use crate::clock::{self, Timestamp};
+use crate::gateway::answer::envelope;
 use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::session::revocations::Target;
@@ -13,14 +14,14 @@ use crate::session::token::Claims;
 use crate::store::Registry;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
-use crate::telemetry::{self, Metrics, RequestIds};
+use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -125,7 +126,8 @@ impl Admin {
         let (parts, body) = request.into_parts();
         let RequestIds { request_id, trace_id } = RequestIds::of(&parts.headers);
         let logged = tracing::error_span!("request", request_id, trace_id);
-        self.answered(parts, body).instrument(logged).await
+        let trace_id = trace_id.to_owned();
+        traces::for_request(trace_id, self.answered(parts, body)).instrument(logged).await
     }
 
     async fn answered<B>(&self, parts: Parts, body: B) -> Answer
@@ -198,7 +200,7 @@ impl Admin {
             (Some(Err(_)), Err(_)) => {
                 told(StatusCode::INTERNAL_SERVER_ERROR, "revoked here, but not on the disk: a restart would forget it")
             }
-            _ => json_answer(StatusCode::OK, &answer),
+            _ => done("revoked", answer),
         }
     }
 
@@ -250,7 +252,7 @@ impl Admin {
             .collect();
         let from = listed.alone.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
         let answer = json!({ "subject": subject, "from": from, "sessions": sessions, "profiles": profiles });
-        json_answer(StatusCode::OK, &answer)
+        done("listed", answer)
     }
 
     fn is_revoked(&self, record: &SessionRecord) -> bool {
@@ -327,8 +329,12 @@ fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
     answer
 }
 
+fn done(message: &str, data: Value) -> Answer {
+    json_answer(StatusCode::OK, &envelope(StatusCode::OK, message, data))
+}
+
 fn told(status: StatusCode, message: &str) -> Answer {
-    json_answer(status, &json!({ "code": status.as_u16(), "message": message }))
+    json_answer(status, &envelope(status, message, Value::Null))
 }
 
 #[cfg(test)]
@@ -399,6 +405,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_answer_is_one_envelope() {
+        let (admin, _) = admin();
+        let good = format!("Bearer {TOKEN}");
+        let host = ("host", "127.0.0.1:9103");
+        let known = [host, ("authorization", good.as_str())];
+        for (method, path, lines, body, status) in [
+            ("POST", "/sessions/revoke", &known[..], r#"{"session":"abc"}"#, 200),
+            ("GET", "/sessions?subject=wx:a", &known, "", 200),
+            ("GET", "/sessions", &known, "", 400),
+            ("POST", "/sessions/revoke", &known, "", 400),
+            ("POST", "/sessions/revoke", &[host], "", 401),
+            ("POST", "/sessions/revoke", &[("host", "evil.example")], "", 403),
+            ("GET", "/", &known, "", 404),
+            ("PUT", "/sessions", &known, "", 405),
+        ] {
+            let mut request = http::Request::builder().method(method).uri(path);
+            for (name, value) in lines {
+                request = request.header(*name, *value);
+            }
+            let answer = admin.answer(request.body(Full::new(Bytes::from(body))).unwrap()).await;
+            assert_eq!(
+                (answer.status().as_u16(), &answer.headers()["content-type"]),
+                (status, &"application/json".parse().unwrap())
+            );
+            let body: Value = serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+            let members: Vec<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(members, ["code", "data", "message"], "{method} {path}: {body}");
+            assert_eq!(
+                (&body["code"], body["data"].is_object()),
+                (&json!(status), status == 200),
+                "{method} {path}: {body}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn exactly_one_thing_is_revoked_at_a_time() {
         let (admin, sessions) = admin();
         let good = format!("Bearer {TOKEN}");
@@ -444,7 +486,9 @@ mod tests {
         let request = http::Request::get("/sessions?subject=wx%3Aunion%3Ao1").header("host", "localhost");
         let request = request.header("authorization", &good).body(Full::<Bytes>::default()).unwrap();
         let body = admin.answer(request).await.into_body().collect().await.unwrap().to_bytes();
-        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&answer["code"], &answer["message"]), (&json!(200), &json!("listed")), "{answer}");
+        let answer = &answer["data"];
         assert_eq!(answer["sessions"].as_array().unwrap().len(), 1, "a revoked session is none: {answer}");
         assert_eq!(
             (&answer["sessions"][0]["session"], &answer["sessions"][0]["browser"]),

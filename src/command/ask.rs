@@ -5,6 +5,7 @@ use super::call::{CallFault, call};
 use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};
 use crate::config::{self, settings};
 use http::{Method, Request, StatusCode, header};
+use serde::Deserialize;
 use serde_json::Value;
 use std::io;
 use std::path::Path;
@@ -56,7 +57,14 @@ impl AskFault {
     }
 }
 
-/// One question to the admin door that the configuration `file` describes.
+/// The answer's JSON body. Its `code` repeats the status.
+#[derive(Deserialize)]
+struct Envelope {
+    message: String,
+    data: Value,
+}
+
+/// One question to the admin door that the configuration `file` describes. Returns the answer's `data`.
 ///
 /// # Errors
 /// [`AskFault`].
@@ -70,12 +78,8 @@ pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value,
     let request = Request::builder().method(method).uri(path);
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
     let (status, body) = call(&address, request, body, PATIENCE)?;
-    let body: Value = serde_json::from_slice(&body).map_err(|_| CallFault::NotUnderstood(address))?;
-    if status == StatusCode::OK {
-        return Ok(body);
-    }
-    let message = body.get("message").and_then(Value::as_str).unwrap_or("without a reason");
-    Err(AskFault::Refused(status, printable(message)))
+    let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| CallFault::NotUnderstood(address))?;
+    if status == StatusCode::OK { Ok(data) } else { Err(AskFault::Refused(status, printable(&message))) }
 }
 
 /// A text without what could steer a terminal: people choose their nicknames.

@@ -130,6 +130,12 @@ fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
     answer
 }
 
+/// The JSON body of every answer to a program: the status again, a sentence, and the data or null.
+#[must_use]
+pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({ "code": status.as_u16(), "message": message, "data": data })
+}
+
 /// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
 fn told(status: StatusCode, wants: Wants, reason: Reason, login_url: Option<&str>) -> Answer {
     let message = match status {
@@ -141,8 +147,7 @@ fn told(status: StatusCode, wants: Wants, reason: Reason, login_url: Option<&str
         ("text/plain; charset=utf-8", format!("{message} ({})", reason.as_str()))
     } else {
         let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
-        let body = serde_json::json!({ "code": status.as_u16(), "message": message, "data": data });
-        ("application/json", body.to_string())
+        ("application/json", envelope(status, message, data).to_string())
     };
     let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;

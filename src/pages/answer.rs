@@ -1,6 +1,6 @@
 //! The forms in which the pages answer.
 
-pub use crate::gateway::answer::{Answer, jittered, page};
+pub use crate::gateway::answer::{Answer, envelope, jittered, page};
 use crate::html;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -42,14 +42,14 @@ pub fn too_many(retry_after: Duration) -> Answer {
 
 /// For a script that may get another answer after `retry_after`.
 pub fn later(status: StatusCode, message: &str, retry_after: Duration) -> Answer {
-    let mut answer = json(status, &serde_json::json!({ "code": status.as_u16(), "message": message }));
+    let mut answer = json(status, &envelope(status, message, serde_json::Value::Null));
     answer.headers_mut().insert(header::RETRY_AFTER, jittered(retry_after));
     answer
 }
 
 /// 403 for a script, or for what a page loads.
 pub fn forbidden(message: &str) -> Answer {
-    json(StatusCode::FORBIDDEN, &serde_json::json!({ "code": 403, "message": message }))
+    json(StatusCode::FORBIDDEN, &envelope(StatusCode::FORBIDDEN, message, serde_json::Value::Null))
 }
 
 /// For a browser that fetches a page before its user opens it: nothing was done, and the answer is of no use. Browsers

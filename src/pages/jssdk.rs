@@ -9,7 +9,7 @@ use super::{Pages, Visit};
 use crate::origin::{MOST_RETURN_BYTES, Origin};
 use crate::wechat::jsapi_ticket::sign;
 use http::{StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
 impl Pages {
@@ -50,7 +50,7 @@ impl Pages {
                     "signature": signed.signature,
                     "url": url,
                 });
-                answer::json(StatusCode::OK, &configuration)
+                answer::json(StatusCode::OK, &answer::envelope(StatusCode::OK, "signed", configuration))
             }
             // Logged where WeChat was asked.
             Err(fault) => {
@@ -64,7 +64,7 @@ impl Pages {
 }
 
 fn refused(status: StatusCode, message: &str) -> Answer {
-    answer::json(status, &json!({ "code": status.as_u16(), "message": message }))
+    answer::json(status, &answer::envelope(status, message, Value::Null))
 }
 
 /// The one `url` of `query` without its fragment, if it is an address at `origin` in the very form in which a browser

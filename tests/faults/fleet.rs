@@ -326,7 +326,7 @@ pub const SESSION: &str = "__Host-wechat_session";
 /// The longest wait for an instance's own answer, past Envoy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Revokes at these doors; the answer's JSON, none where no good answer came.
+/// Revokes at these doors; the answer's data, none where no good answer came.
 pub async fn revoke(doors: &Doors, what: &serde_json::Value) -> Option<serde_json::Value> {
     let body = what.to_string();
     let request = format!(
@@ -335,7 +335,7 @@ pub async fn revoke(doors: &Doors, what: &serde_json::Value) -> Option<serde_jso
         body.len()
     );
     let answer = timeout(PATIENCE, client::raw(doors.admin, request.as_bytes())).await.ok()??;
-    (answer.status == 200).then(|| answer.json())
+    (answer.status == 200).then(|| answer.json()["data"].clone())
 }
 
 /// Whether an instance lets this browser pass, asked at its check door as Envoy asks.

@@ -44,10 +44,19 @@ fn sha1(text: &str) -> String {
     said.split(' ').next().unwrap().to_owned()
 }
 
+/// The data of an answer in our one envelope.
+fn data(answer: &Answer) -> serde_json::Value {
+    let body = answer.json();
+    let members: Vec<&String> = body.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["code", "data", "message"], "{answer:?}");
+    assert_eq!(body["code"], answer.status, "{answer:?}");
+    body["data"].clone()
+}
+
 /// The ticket with which this configuration was signed for `page`; what WeChat does with it on the phone.
 fn verified(stack: &Stack, answer: &Answer, page: &str) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
-    let told = answer.json();
+    let told = data(answer);
     let (nonce, timestamp) = (told["nonceStr"].as_str().unwrap(), told["timestamp"].as_u64().unwrap());
     let signed = |ticket: &String| {
         let text = format!("jsapi_ticket={ticket}&noncestr={nonce}&timestamp={timestamp}&url={page}");
@@ -64,7 +73,7 @@ async fn a_page_of_ours_gets_a_configuration_that_wechat_accepts() {
     let page = format!("{}/a/b?x=1&y=%E5%B0%8F%2F&z=a+b", stack.origin);
     let answer = ask(&stack, &format!("{page}#part")).await;
     let ticket = verified(&stack, &answer, &page);
-    let told = answer.json();
+    let told = data(&answer);
     let fields: Vec<&String> = told.as_object().unwrap().keys().collect();
     assert_eq!(fields, ["appId", "nonceStr", "signature", "timestamp", "url"]);
     assert_eq!((&told["appId"], &told["url"]), (&OA.into(), &page.as_str().into()));
@@ -77,7 +86,7 @@ async fn a_page_of_ours_gets_a_configuration_that_wechat_accepts() {
         let page = format!("{}/{nth}", stack.origin);
         let next = ask(&stack, &page).await;
         assert_eq!(verified(&stack, &next, &page), ticket);
-        assert_ne!(next.json()["nonceStr"], told["nonceStr"]);
+        assert_ne!(data(&next)["nonceStr"], told["nonceStr"]);
     }
     let head = Browser::wechat().ask("HEAD", &asking(&stack.origin, &page), &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
@@ -133,7 +142,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
         &long,
     ] {
         let answer = ask(&stack, page).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &400.into()), "{page:?}: {answer:?}");
+        assert_eq!((answer.status, data(&answer)), (400, serde_json::Value::Null), "{page:?}: {answer:?}");
         foreign += 1.0;
         assert_eq!(stack.metric(series).await, foreign, "{page:?}");
     }
@@ -167,11 +176,11 @@ async fn it_is_off_unless_it_is_switched_on_and_each_host_signs_for_itself() {
     let stack = Stack::planned(Plan { app, simulator, ..Plan::default() }).await;
     let blog = format!("http://blog.localhost:{}", stack.edge.port());
     let off = ask(&stack, &stack.url("/")).await;
-    assert_eq!((off.status, &off.json()["code"]), (404, &404.into()), "{off:?}");
+    assert_eq!((off.status, data(&off)), (404, serde_json::Value::Null), "{off:?}");
     assert_eq!(calls(&stack, TOKEN), 0);
     let own = Browser::wechat().fetch(&asking(&blog, &format!("{blog}/"))).await;
     verified(&stack, &own, &format!("{blog}/"));
-    assert_eq!(own.json()["appId"], BLOG);
+    assert_eq!(data(&own)["appId"], BLOG);
     // Another application of ours is another host.
     for (at, page) in [(&blog, &stack.origin), (&stack.origin, &blog)] {
         let crossed = Browser::wechat().fetch(&asking(at, &format!("{page}/"))).await;
@@ -187,7 +196,7 @@ async fn while_wechat_is_away_the_ticket_in_hand_serves_and_without_one_the_answ
     let page = stack.url("/");
     for _ in 0..20 {
         let answer = ask(&stack, &page).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (503, &503.into()), "{answer:?}");
+        assert_eq!((answer.status, data(&answer)), (503, serde_json::Value::Null), "{answer:?}");
         assert!((1..=20).contains(&answer.header("retry-after").parse::<u64>().unwrap()), "{answer:?}");
     }
     assert!(calls(&stack, TOKEN) <= 6, "{} calls for twenty pages", calls(&stack, TOKEN));
