@@ -16,7 +16,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sessions cached at most, about 900 bytes each.
+/// Sessions cached at most, about 850 bytes each.
 const MAX_SESSIONS: usize = 100_000;
 /// Refusals cached at most.
 const MAX_REFUSALS: usize = 20_000;
