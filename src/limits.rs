@@ -6,12 +6,17 @@
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::DashMapStateStore;
-use governor::state::{InMemoryState, NotKeyed};
+use governor::nanos::Nanos;
+use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 /// A sustained rate and how much may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +30,9 @@ pub struct Rate {
 /// All limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Login starts and callbacks per client address.
+    /// Unfinished logins and forged callbacks per client address.
     pub logins_per_client: Rate,
-    /// Login starts and callbacks of everybody together, per second.
+    /// Login starts and forged callbacks of all clients together, per second.
     pub logins_per_second: NonZeroU32,
     /// Tokens not seen before, per client address: each costs a signature check.
     pub new_tokens_per_client: Rate,
@@ -78,6 +83,28 @@ pub struct Exceeded {
 /// who are known have the rest. After a restart so many sessions a second become known again.
 const NEW_TOKENS_PER_CORE: NonZeroU32 = NonZeroU32::new(1_000).unwrap();
 
+/// Tokens that a finished login returns to its address: its own, and more, so that a crowd of people who log in keeps its
+/// place beside a client that starts logins and finishes none. The bucket never holds more than its burst.
+const REFUND: u32 = 5;
+
+/// The longest that a login start waits for a token. The people in front of it are at WeChat, and their tokens return.
+const MAX_WAIT: Duration = Duration::from_secs(8);
+
+/// Login starts that wait for a token at a time, at most: an eighth of the pages' connections.
+const MAX_WAITING: usize = 256;
+
+/// How often a waiting start tries again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long nobody waits at an address after a time in which starts waited and no login finished.
+const IN_VAIN: Duration = Duration::from_secs(60);
+
+/// Addresses at most at which starts wait or have waited in vain; others do not wait while there are as many.
+const MAX_QUEUES: usize = 10_000;
+
+/// QR codes drawn a second: each takes the processor about as long as five pages.
+const CODES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
+
 /// Addresses remembered per budget at most; about 70 bytes each.
 const MOST_CLIENTS: usize = 200_000;
 
@@ -90,6 +117,8 @@ pub struct Limits<C: Clock + Clone = DefaultClock> {
     ending_tokens_per_client: Clients<C>,
     ending_tokens: Direct<C>,
     checks: Option<Clients<C>>,
+    codes: Direct<C>,
+    queue: Queue,
     clock: C,
 }
 
@@ -98,6 +127,12 @@ impl Limits {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self::with_clock(settings, DefaultClock::default())
+    }
+
+    /// The same where at most `places` login starts wait for a token at a time: each holds a connection.
+    #[must_use]
+    pub fn with_waiting(self, places: usize) -> Self {
+        Self { queue: Queue::new(places.min(MAX_WAITING)), ..self }
     }
 }
 
@@ -116,17 +151,49 @@ impl<C: Clock + Clone> Limits<C> {
             // Room for several addresses' bursts at once: one of them must not take what others need.
             ending_tokens: direct(new_tokens.allow_burst(new_tokens.burst_size().saturating_mul(TEN))),
             checks: settings.checks_per_client.map(|rate| Clients::new(rate, &clock)),
+            codes: direct(Quota::per_second(CODES_PER_SECOND)),
+            queue: Queue::new(MAX_WAITING),
             clock,
         }
     }
 
-    /// A login start or a callback from `client`.
+    /// A login start or a forged callback from `client`.
     ///
     /// # Errors
     /// [`Exceeded`]: this address's budget, or everybody's.
     pub fn login(&self, client: IpAddr) -> Result<(), Exceeded> {
         self.logins_per_client.take(client, &self.clock).map_err(exceeded(Budget::LoginsPerClient))?;
         self.of_all(&self.logins, Budget::Logins)
+    }
+
+    /// A login start from `client`, which waits a little for a token: people of one office or lecture hall start together,
+    /// and the tokens of those in front return as they finish. Where no login finishes for as long as a start may wait, nobody
+    /// waits: starts without an aim are refused at once.
+    ///
+    /// # Errors
+    /// [`Exceeded`], as [`Self::login`].
+    pub async fn start_login(&self, client: IpAddr) -> Result<(), Exceeded> {
+        let Err(mut exceeded) = self.login(client) else { return Ok(()) };
+        if exceeded.budget != Budget::LoginsPerClient {
+            return Err(exceeded);
+        }
+        let key = key(canonical(client));
+        let deadline = Instant::now() + MAX_WAIT;
+        let Some(_place) = self.queue.enter(key, Instant::now()) else { return Err(exceeded) };
+        while Instant::now() < deadline && !self.queue.is_in_vain(key, Instant::now()) {
+            tokio::time::sleep(RETRY).await;
+            match self.login(client) {
+                Ok(()) => return Ok(()),
+                Err(again) => exceeded = again,
+            }
+        }
+        Err(exceeded)
+    }
+
+    /// A login from `client` has ended in a session: its token returns.
+    pub fn login_finished(&self, client: IpAddr) {
+        self.logins_per_client.refund(client, REFUND);
+        self.queue.finished(key(canonical(client)));
     }
 
     /// A token not seen before, from `client`.
@@ -148,6 +215,11 @@ impl<C: Clock + Clone> Limits<C> {
     pub fn ending_token(&self, client: IpAddr) -> Result<(), Exceeded> {
         self.ending_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::Logouts))?;
         self.of_all(&self.ending_tokens, Budget::Logouts)
+    }
+
+    /// Whether a page may draw a QR code now. Without one it still shows the address.
+    pub fn draw_code(&self) -> bool {
+        self.codes.check().is_ok()
     }
 
     /// A check without a live session, from `client`.
@@ -172,6 +244,7 @@ impl<C: Clock + Clone> Limits<C> {
             clients.fine.shrink_to_fit();
             clients.coarse.retain_recent();
         }
+        self.queue.sweep(Instant::now());
     }
 
     /// Addresses remembered.
@@ -201,13 +274,103 @@ fn exceeded(budget: Budget) -> impl Fn(Duration) -> Exceeded {
     move |wait| Exceeded { budget, retry_after: Duration::from_secs(wait.as_secs() + 1) }
 }
 
-type Keyed<C> = RateLimiter<u64, DashMapStateStore<u64>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Keyed<C> = RateLimiter<u64, Buckets, C, NoOpMiddleware<<C as Clock>::Instant>>;
 type Direct<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// The buckets of a limiter, which keeps one handle; a refund goes through the other.
+#[derive(Clone, Default)]
+struct Buckets(Arc<DashMapStateStore<u64>>);
+
+impl Buckets {
+    /// Moves the bucket of `key` back in time. One in the past is a full one: nothing is hoarded.
+    fn refund(&self, key: u64, time: Duration) {
+        // A bucket that does not exist is full.
+        let earlier = |at: Option<Nanos>| at.map(|at| ((), at.saturating_sub(time.into()))).ok_or(());
+        let _ = self.measure_and_replace(&key, earlier);
+    }
+}
+
+impl StateStore for Buckets {
+    type Key = u64;
+
+    fn measure_and_replace<T, F, E>(&self, key: &u64, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0.measure_and_replace(key, f)
+    }
+}
+
+impl ShrinkableKeyedStateStore<u64> for Buckets {
+    fn retain_recent(&self, drop_below: Nanos) {
+        ShrinkableKeyedStateStore::retain_recent(&*self.0, drop_below);
+    }
+
+    fn shrink_to_fit(&self) {
+        ShrinkableKeyedStateStore::shrink_to_fit(&*self.0);
+    }
+
+    fn len(&self) -> usize {
+        ShrinkableKeyedStateStore::len(&*self.0)
+    }
+
+    fn is_empty(&self) -> bool {
+        ShrinkableKeyedStateStore::is_empty(&*self.0)
+    }
+}
+
+/// Login starts that wait for a token.
+struct Queue {
+    places: Semaphore,
+    /// Since when starts of an address have waited without a login of that address finishing.
+    since: Mutex<HashMap<u64, Instant>>,
+}
+
+impl Queue {
+    fn new(places: usize) -> Self {
+        Self { places: Semaphore::new(places), since: Mutex::default() }
+    }
+
+    /// A place, if there is one and a wait at this address may help.
+    fn enter(&self, key: u64, now: Instant) -> Option<SemaphorePermit<'_>> {
+        let place = self.places.try_acquire().ok()?;
+        let mut since = self.since();
+        let is_over = |since: &Instant| now.saturating_duration_since(*since) >= MAX_WAIT + IN_VAIN;
+        if since.get(&key).is_some_and(is_over) {
+            since.remove(&key);
+        }
+        if since.len() >= MAX_QUEUES && !since.contains_key(&key) {
+            return None;
+        }
+        let since = *since.entry(key).or_insert(now);
+        (now.saturating_duration_since(since) < MAX_WAIT).then_some(place)
+    }
+
+    fn is_in_vain(&self, key: u64, now: Instant) -> bool {
+        self.since().get(&key).is_some_and(|since| now.saturating_duration_since(*since) >= MAX_WAIT)
+    }
+
+    fn finished(&self, key: u64) {
+        self.since().remove(&key);
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.since().retain(|_, since| now.saturating_duration_since(*since) < MAX_WAIT + IN_VAIN);
+    }
+
+    fn since(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One budget for each address, and coarse ones behind it.
 struct Clients<C: Clock + Clone> {
     fine: Keyed<C>,
+    fine_buckets: Buckets,
     coarse: Keyed<C>,
+    coarse_buckets: Buckets,
+    /// How long the bucket of one address takes to gain a token.
+    interval: Duration,
     most: usize,
 }
 
@@ -220,11 +383,23 @@ impl<C: Clock + Clone> Clients<C> {
             let times = |number: NonZeroU32| number.saturating_mul(NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN));
             Quota::per_minute(times(rate.per_minute)).allow_burst(times(rate.burst))
         };
+        let (fine_buckets, coarse_buckets) = (Buckets::default(), Buckets::default());
         Self {
-            fine: RateLimiter::dashmap_with_clock(quota(1), clock.clone()),
-            coarse: RateLimiter::dashmap_with_clock(quota(COARSE_FACTOR), clock.clone()),
+            fine: RateLimiter::new(quota(1), fine_buckets.clone(), clock.clone()),
+            fine_buckets,
+            coarse: RateLimiter::new(quota(COARSE_FACTOR), coarse_buckets.clone(), clock.clone()),
+            coarse_buckets,
+            interval: Quota::per_minute(rate.per_minute).replenish_interval(),
             most: MOST_CLIENTS,
         }
+    }
+
+    /// Returns tokens to every bucket that [`Self::take`] may have taken one from.
+    fn refund(&self, client: IpAddr, tokens: u32) {
+        let client = canonical(client);
+        let time = self.interval.saturating_mul(tokens);
+        self.fine_buckets.refund(key(client), time);
+        self.coarse_buckets.refund(network(client), time / COARSE_FACTOR);
     }
 
     fn take(&self, client: IpAddr, clock: &C) -> Result<(), Duration> {
@@ -312,6 +487,93 @@ mod tests {
         clock.advance(refused.retry_after);
         assert!(limits.login(office).is_ok(), "who waits as told is let in");
         assert!(limits.login(office).is_err());
+    }
+
+    #[test]
+    fn people_who_log_in_never_exhaust_their_address() {
+        for client in ["203.0.113.9", "2001:db8::1"] {
+            let (limits, clock) = limits();
+            // Forty people at WeChat at any time, and one a tenth of a second who is done.
+            (0..40).for_each(|_| limits.login(ip(client)).unwrap());
+            for number in 0..300 {
+                clock.advance(Duration::from_millis(100));
+                assert_eq!(limits.login(ip(client)), Ok(()), "{client}: person {number}");
+                limits.login_finished(ip(client));
+            }
+            // What they earned is no hoard.
+            let aimless = (0..300).filter(|_| limits.login(ip(client)).is_ok()).count();
+            assert_eq!(aimless, 50, "{client}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_keeps_its_place_beside_aimless_starts() {
+        let (limits, clock) = limits();
+        let hall = ip("203.0.113.9");
+        // Of five starts one belongs to a person.
+        for number in 0..1_000 {
+            clock.advance(Duration::from_millis(200));
+            if number % 5 == 0 {
+                assert_eq!(limits.login(hall), Ok(()), "start {number}");
+                limits.login_finished(hall);
+            } else {
+                let _ = limits.login(hall);
+            }
+        }
+    }
+
+    #[test]
+    fn three_hundred_aimless_starts_a_minute_are_stopped() {
+        let (limits, clock) = limits();
+        let admitted = (0..300).filter(|_| {
+            clock.advance(Duration::from_millis(200));
+            limits.login(ip("203.0.113.9")).is_ok()
+        });
+        assert!((55..=60).contains(&admitted.count()), "fifty at once and ten a minute");
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_a_returned_token() {
+        let limits = Arc::new(limits().0);
+        let (hall, elsewhere) = (ip("203.0.113.9"), ip("198.51.100.7"));
+        (0..50).for_each(|_| limits.login(hall).unwrap());
+        let waiting = tokio::spawn({
+            let limits = Arc::clone(&limits);
+            async move { limits.start_login(hall).await }
+        });
+        tokio::time::sleep(RETRY * 2).await;
+        assert!(!waiting.is_finished());
+        limits.login_finished(hall);
+        assert_eq!(waiting.await.unwrap(), Ok(()), "a token returned");
+        assert_eq!(limits.start_login(elsewhere).await, Ok(()));
+        assert_eq!(limits.queue.places.available_permits(), MAX_WAITING, "every place is free again");
+    }
+
+    #[test]
+    fn starts_wait_only_where_logins_finish() {
+        let queue = Queue::new(2);
+        let now = Instant::now();
+        let may_wait = |at: Instant| queue.enter(1, at).is_some();
+        assert!(may_wait(now) && may_wait(now + MAX_WAIT - RETRY));
+        // One start after the other waits no longer than one alone.
+        assert!(queue.is_in_vain(1, now + MAX_WAIT) && !may_wait(now + MAX_WAIT));
+        assert!(!may_wait(now + IN_VAIN) && may_wait(now + MAX_WAIT + IN_VAIN), "and again after a minute");
+        queue.finished(1);
+        assert!(may_wait(now + MAX_WAIT + IN_VAIN + MAX_WAIT), "a login has finished");
+    }
+
+    #[test]
+    fn waiting_starts_and_their_addresses_are_bounded() {
+        let queue = Queue::new(1);
+        let now = Instant::now();
+        let place = queue.enter(1, now).unwrap();
+        assert!(queue.enter(2, now).is_none(), "one place");
+        drop(place);
+        (0..2 * MAX_QUEUES as u64).for_each(|key| drop(queue.enter(key, now)));
+        assert_eq!(queue.since().len(), MAX_QUEUES);
+        assert!(queue.enter(u64::MAX, now).is_none(), "a full table makes nobody wait");
+        queue.sweep(now + MAX_WAIT + IN_VAIN);
+        assert_eq!(queue.since().len(), 0);
     }
 
     #[test]
