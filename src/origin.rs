@@ -13,7 +13,10 @@ pub struct Origin {
 }
 
 /// The longest address that a login leads back to.
-pub const MOST_RETURN_BYTES: usize = 2_048;
+pub const MAX_RETURN_BYTES: usize = 8_192;
+
+/// What stands in the address of a page of ours instead of the way back, where that is too long.
+pub const LOST: &str = "lost=1";
 
 /// Why a text is refused as an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,13 +72,16 @@ impl Origin {
         self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
 
-    /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it. A way back that
-    /// is not worth its place in an address is left out.
+    /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it, which stands last.
+    /// Instead of a way back that is too long [`LOST`] says that there was one.
     #[must_use]
     pub fn page(&self, path: &str, return_to: Option<&str>) -> String {
         let mut url = self.absolute(path);
-        if let Some(target) = return_to.filter(|target| target.len() <= MOST_RETURN_BYTES) {
-            url.push(if path.contains('?') { '&' } else { '?' });
+        let Some(target) = return_to else { return url };
+        url.push(if path.contains('?') { '&' } else { '?' });
+        if target.len() > MAX_RETURN_BYTES {
+            url.push_str(LOST);
+        } else {
             url.push_str("return_to=");
             url.extend(url::form_urlencoded::byte_serialize(target.as_bytes()));
         }
@@ -128,6 +134,12 @@ pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
+/// A client's `Host` as a log line may hold it: no host name is longer than 253 bytes.
+#[must_use]
+pub fn bounded(host: &str) -> &str {
+    host.get(..host.floor_char_boundary(260)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_knows_the_way_back_unless_it_is_too_long() {
+    fn a_page_knows_the_way_back_or_says_that_it_is_too_long() {
         let origin = Origin::parse("https://shop.example.com").unwrap();
         assert_eq!(
             origin.page("/_wechat/login", Some("/a?b=c")),
@@ -159,9 +171,13 @@ mod tests {
             origin.page("/_wechat/login?go=1", Some("/")),
             "https://shop.example.com/_wechat/login?go=1&return_to=%2F"
         );
-        for none in [None, Some("/".repeat(MOST_RETURN_BYTES + 1))] {
-            assert_eq!(origin.page("/_wechat/login", none.as_deref()), "https://shop.example.com/_wechat/login");
-        }
+        assert_eq!(origin.page("/_wechat/login", None), "https://shop.example.com/_wechat/login");
+        let long = "/".repeat(MAX_RETURN_BYTES + 1);
+        assert_eq!(origin.page("/_wechat/login", Some(&long)), "https://shop.example.com/_wechat/login?lost=1");
+        assert_eq!(
+            origin.page("/_wechat/login?go=1", Some(&long)),
+            "https://shop.example.com/_wechat/login?go=1&lost=1"
+        );
     }
 
     #[test]

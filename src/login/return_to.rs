@@ -4,36 +4,67 @@
 //! configured origin.
 
 use super::settings::App;
-use crate::origin::{MOST_RETURN_BYTES, Origin};
-use percent_encoding::percent_decode_str;
-use url::form_urlencoded;
+use crate::origin::{MAX_RETURN_BYTES, Origin};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
 
-/// What WeChat adds to addresses that are shared, and what a callback carries (protocol §8.3): none of it is the page's.
-const NOT_THE_PAGES: [&str; 6] = ["code", "state", "nsukey", "wxsigntext", "isappinstalled", "from"];
+/// What an address holds in encoded form only; everything else stays as it is written.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
-/// The absolute address that `wanted` leads back to from WeChat, without what WeChat adds to addresses.
+/// The absolute address that `wanted` leads back to from WeChat, without what WeChat appends to shared addresses.
 #[must_use]
 pub fn accept(wanted: Option<&str>, app: &App, prefix: &str) -> String {
-    wanted.and_then(|wanted| accepted(wanted, app, prefix, &NOT_THE_PAGES)).unwrap_or_else(|| app.origin.absolute("/"))
+    wanted.and_then(|wanted| accepted(wanted, app, prefix, without_sharing)).unwrap_or_else(|| app.origin.absolute("/"))
 }
 
 /// The absolute address that `wanted` leads back to, its query as it is: the person was not at WeChat.
 #[must_use]
 pub fn accept_as_it_is(wanted: Option<&str>, app: &App, prefix: &str) -> String {
-    wanted.and_then(|wanted| accepted(wanted, app, prefix, &[])).unwrap_or_else(|| app.origin.absolute("/"))
+    wanted
+        .and_then(|wanted| accepted(wanted, app, prefix, |query| Some(query)))
+        .unwrap_or_else(|| app.origin.absolute("/"))
 }
 
-fn accepted(wanted: &str, app: &App, prefix: &str, dropped: &[&str]) -> Option<String> {
-    let plain = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'\\' && byte != b'#';
-    if wanted.len() > MOST_RETURN_BYTES || !wanted.bytes().all(plain) {
+/// Whether `wanted` is longer than any address that a login leads back to.
+#[must_use]
+pub fn is_too_long(wanted: &str) -> bool {
+    wanted.len() > MAX_RETURN_BYTES || encoded(wanted).len() > MAX_RETURN_BYTES
+}
+
+/// `wanted` as an address is written: a link that a person wrote may hold `/商品` as it is.
+fn encoded(wanted: &str) -> Cow<'_, str> {
+    utf8_percent_encode(wanted, ENCODED).into()
+}
+
+/// `query` says what is left of a query.
+fn accepted(wanted: &str, app: &App, prefix: &str, query: fn(&str) -> Option<&str>) -> Option<String> {
+    if is_too_long(wanted) || wanted.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'\\') {
         return None;
     }
-    if wanted.starts_with('/') {
-        let target = target(wanted, dropped)?;
-        return not_ours(wanted, prefix).then(|| app.origin.absolute(&target));
+    let wanted = encoded(wanted);
+    let (address, fragment) = match wanted.find('#') {
+        Some(at) => wanted.split_at(at),
+        None => (&*wanted, ""),
+    };
+    if address.starts_with('/') {
+        let target = target(address, query)?;
+        return not_ours(address, prefix).then(|| app.origin.absolute(&target) + fragment);
     }
-    let (origin, rest) = app.return_to.iter().find_map(|origin| Some((origin, below(wanted, origin)?)))?;
-    Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, dropped)?))
+    let (origin, rest) = app.return_to.iter().find_map(|origin| Some((origin, below(address, origin)?)))?;
+    Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, query)?) + fragment)
+}
+
+/// A query without what WeChat appends to the address of a page that is shared (protocol §8.3): known names with known
+/// values, at the end. The same words elsewhere are the page's own.
+fn without_sharing(query: &str) -> Option<&str> {
+    let (before, last) = query.rsplit_once('&').map_or((None, query), |(before, last)| (Some(before), last));
+    let appended = match last.split_once('=') {
+        Some(("from", place)) => matches!(place, "singlemessage" | "groupmessage" | "timeline"),
+        Some(("isappinstalled", installed)) => matches!(installed, "0" | "1"),
+        Some(("nsukey" | "wxsigntext", _)) => true,
+        _ => false,
+    };
+    if appended { before.and_then(without_sharing) } else { Some(query) }
 }
 
 /// What follows `origin` in `wanted`, where a parser agrees that this is its origin.
@@ -45,19 +76,11 @@ fn below<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
 }
 
 /// Path and query to go to, if the path is one in every reading.
-fn target(wanted: &str, dropped: &[&str]) -> Option<String> {
-    let (path, query) = wanted.split_once('?').map_or((wanted, None), |(path, query)| (path, Some(query)));
+fn target(wanted: &str, query: fn(&str) -> Option<&str>) -> Option<String> {
+    let (path, asked) = wanted.split_once('?').map_or((wanted, None), |(path, asked)| (path, Some(asked)));
     readings(path).iter().all(|reading| is_local(reading)).then_some(())?;
-    let Some(query) = query else { return Some(path.to_owned()) };
     // Pairs of the page's own stay as they were written.
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
-            !name.is_some_and(|name| dropped.contains(&name.as_str()))
-        })
-        .collect();
-    Some(if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) })
+    Some(asked.and_then(query).map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")))
 }
 
 /// The path as it is, decoded once, and decoded twice: browsers, gateways and frameworks differ in how often.
@@ -119,20 +142,30 @@ mod tests {
     #[test]
     fn a_page_of_the_application_is_where_the_login_ends() {
         for (wanted, to) in [
-            ("/", "https://shop.example.com/"),
-            ("/a/b?c=d&e=%2F", "https://shop.example.com/a/b?c=d&e=%2F"),
-            ("/a?next=//evil.example", "https://shop.example.com/a?next=//evil.example"),
-            ("/%E4%B8%AD", "https://shop.example.com/%E4%B8%AD"),
-            (
-                "/a?code=1&x=2&state=3&from=singlemessage&isappinstalled=0&nsukey=a&wxsigntext=b",
-                "https://shop.example.com/a?x=2",
-            ),
-            ("/a?c%6fde=1", "https://shop.example.com/a"),
-            ("/a?code=1", "https://shop.example.com/a"),
-            ("/a?coder=1", "https://shop.example.com/a?coder=1"),
-            ("/_wechatx", "https://shop.example.com/_wechatx"),
+            ("/", "/"),
+            ("/a/b?c=d&e=%2F", "/a/b?c=d&e=%2F"),
+            ("/a?next=//evil.example", "/a?next=//evil.example"),
+            ("/%E4%B8%AD", "/%E4%B8%AD"),
+            ("/a?", "/a?"),
+            ("/a?&&b", "/a?&&b"),
+            ("/_wechatx", "/_wechatx"),
+            // Written by hand and encoded once.
+            ("/商品", "/%E5%95%86%E5%93%81"),
+            ("/商品?q=红 色&p=%25", "/%E5%95%86%E5%93%81?q=%E7%BA%A2%20%E8%89%B2&p=%25"),
+            ("/a b", "/a%20b"),
+            // A route of the application's scripts.
+            ("/a#/orders/42", "/a#/orders/42"),
+            ("/a?b=c#d?e=f&from=timeline", "/a?b=c#d?e=f&from=timeline"),
+            ("/a#//evil.example", "/a#//evil.example"),
+            ("/#章", "/#%E7%AB%A0"),
+            ("/a#", "/a#"),
+        ] {
+            assert_eq!(accept(wanted), format!("https://shop.example.com{to}"), "{wanted}");
+        }
+        for (wanted, to) in [
             ("https://static.example.com", "https://static.example.com/"),
             ("https://static.example.com/a?b=c", "https://static.example.com/a?b=c"),
+            ("https://static.example.com#a", "https://static.example.com/#a"),
         ] {
             assert_eq!(accept(wanted), to, "{wanted}");
         }
@@ -140,10 +173,52 @@ mod tests {
     }
 
     #[test]
+    fn only_what_wechat_appends_to_an_address_is_taken_off() {
+        for (wanted, left) in [
+            ("/a?x=2&from=timeline&isappinstalled=0", "/a?x=2"),
+            ("/a?x=2&from=singlemessage", "/a?x=2"),
+            ("/a?from=groupmessage&isappinstalled=1&nsukey=a%2Bb&wxsigntext=c", "/a"),
+            ("/a?x=2&from=timeline&isappinstalled=0#b", "/a?x=2#b"),
+            ("/a?&from=timeline", "/a?"),
+        ] {
+            assert_eq!(accept(wanted), format!("https://shop.example.com{left}"), "{wanted}");
+        }
+        for own in [
+            "/list?state=open&from=2026-01-01&code=600519&x=1",
+            "/list?x=1&code=600519",
+            "/list?state=open",
+            "/list?from=2026-01-01",
+            "/list?from=timeline&x=1",
+            "/list?isappinstalled=0&x=1",
+            "/list?isappinstalled=2",
+            "/list?from=Timeline",
+            "/list?from=",
+            "/list?from",
+            "/list?fr%6fm=timeline",
+            "/list?xfrom=timeline",
+            "/from=timeline",
+            "/list?code=1&code=2&c%6fde=3",
+        ] {
+            assert_eq!(accept(own), format!("https://shop.example.com{own}"));
+        }
+    }
+
+    #[test]
     fn a_renewal_changes_nothing_of_the_pages_own_query() {
-        let to = accept_as_it_is(Some("/report?from=2026-01-01&state=open&code=7"), &app(), "/_wechat");
-        assert_eq!(to, "https://shop.example.com/report?from=2026-01-01&state=open&code=7");
+        for own in ["/report?from=2026-01-01&state=open&code=7", "/report?from=timeline&isappinstalled=0"] {
+            assert_eq!(accept_as_it_is(Some(own), &app(), "/_wechat"), format!("https://shop.example.com{own}"));
+        }
         assert_eq!(accept_as_it_is(Some("//evil.example"), &app(), "/_wechat"), "https://shop.example.com/");
+    }
+
+    #[test]
+    fn an_address_has_a_longest_length() {
+        let long = format!("/{}", "a".repeat(MAX_RETURN_BYTES - 1));
+        assert!(!is_too_long(&long) && accept(&long).len() == "https://shop.example.com".len() + MAX_RETURN_BYTES);
+        for too_long in [format!("{long}a"), format!("/{}", "商".repeat(MAX_RETURN_BYTES / 9 + 1))] {
+            assert!(is_too_long(&too_long));
+            assert_eq!(accept(&too_long), "https://shop.example.com/");
+        }
     }
 
     #[test]
@@ -194,7 +269,6 @@ mod tests {
             "https://[::ffff:7f00:1]/",
             "//２１６.５８.２１４.２２７",
             "//h。com",
-            "/\u{200b}/h",
             "\u{feff}//h",
             "javascript:alert(1)",
             "java\tscript:alert(1)",
@@ -203,7 +277,6 @@ mod tests {
             " data:text/html,x",
             "vbscript:x",
             "/%c0%af/h#",
-            "/a#b",
             "https://static.example.com.evil.example/",
             "https://static.example.comevil/",
             "https://static.example.com:444/",
@@ -223,7 +296,6 @@ mod tests {
                 "{wanted:?} → {to}"
             );
         }
-        assert_eq!(accept(&format!("/{}", "a".repeat(3_000))), "https://shop.example.com/");
     }
 
     #[test]

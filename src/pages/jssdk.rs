@@ -6,7 +6,7 @@
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{Pages, Visit};
-use crate::origin::{MOST_RETURN_BYTES, Origin};
+use crate::origin::{MAX_RETURN_BYTES, Origin};
 use crate::wechat::jsapi_ticket::sign;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ pub fn own_page(query: &str, origin: &Origin) -> Option<String> {
     let (Some((_, url)), None) = (urls.next(), urls.next()) else { return None };
     let url = url.split('#').next()?;
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
-    if url.len() > MOST_RETURN_BYTES || !url.bytes().all(plain) {
+    if url.len() > MAX_RETURN_BYTES || !url.bytes().all(plain) {
         return None;
     }
     let rest = url.strip_prefix(origin.as_str())?;
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn no_spelling_of_another_address_is_signed() {
-        let long = format!("https://shop.example.com/{}", "a".repeat(2_048));
+        let long = format!("https://shop.example.com/{}", "a".repeat(8_192));
         for url in [
             "",
             "/",
