@@ -217,6 +217,7 @@ fn app(name: &str, origin: &str) -> App {
     };
     App {
         name: name.into(),
+        title: name.into(),
         session: session::Settings {
             issuer: origin.as_str().into(),
             audience: name.into(),
@@ -232,6 +233,8 @@ fn app(name: &str, origin: &str) -> App {
             ask_first: false,
             jssdk: true,
             require_subscription: false,
+            name: None,
+            follow_qr: None,
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: vec![Origin::parse("https://static.example.com").unwrap()],

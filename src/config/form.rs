@@ -97,6 +97,14 @@ forms! {
         "a name of 1 to 32 lower-case letters, digits and hyphens, such as {}", "shop",
         |text| characters(text, 1..=32, |c| matches!(c, 'a'..='z' | '0'..='9' | '-'), "lower-case letters, digits and hyphens");
 
+    /// A name as people read it.
+    Title = "title", true, r"^[^\x00-\x1f\x7f]{1,40}$",
+        "a name of 1 to 40 characters, such as {}", "小明的店", title;
+
+    /// The address of an image.
+    ImageUrl = "image-url", true, r"^https://[^\s@\x22<>]+$",
+        "the https address of an image, such as {}", "https://static.example.com/follow.png", image_url;
+
     /// WeChat's id of an Official Account or website application.
     AppId = "appid", true, "^wx[0-9a-f]{16}$",
         "the AppID from WeChat's console: wx and 16 hex digits, such as {}", "wx0123456789abcdef", app_id;
@@ -209,6 +217,28 @@ fn characters(
     } else {
         Ok(())
     }
+}
+
+fn title(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("which is empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("which holds control characters".to_owned());
+    }
+    if text.chars().count() > 40 { Err("which is longer than 40 characters".to_owned()) } else { Ok(()) }
+}
+
+fn image_url(text: &str) -> Result<(), String> {
+    let url = url::Url::parse(text).map_err(|_| "which is not a URL")?;
+    if url.scheme() != "https" || url.host().is_none() {
+        return Err("which does not start with https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("which holds a user name or password".to_owned());
+    }
+    let plain = text.len() <= 2_048 && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+    if plain { Ok(()) } else { Err("which is too long or holds characters that must be percent-encoded".to_owned()) }
 }
 
 fn app_id(text: &str) -> Result<(), String> {
@@ -325,6 +355,8 @@ mod tests {
     fn good_values_have_their_form() {
         for (form, texts) in [
             ("name", vec!["shop", "a", "shop-2"]),
+            ("title", vec!["小明的店", "Shop & Co", "a"]),
+            ("image-url", vec!["https://static.example.com/follow.png?a=b", "https://mp.weixin.qq.com:443/a"]),
             ("appid", vec!["wx0123456789abcdef"]),
             ("origin", vec!["https://shop.example.com", "http://127.0.0.1:8080", "http://a.localhost:8080"]),
             ("listener", vec!["127.0.0.1:9100", "[::1]:0", "unix:/run/x.sock"]),
@@ -360,6 +392,11 @@ mod tests {
         for (form, text, reason) in [
             ("name", "Shop", "which holds more than lower-case letters, digits and hyphens"),
             ("name", "", "which is empty"),
+            ("title", " ", "which is empty"),
+            ("title", "a\nb", "which holds control characters"),
+            ("image-url", "http://static.example.com/a.png", "which does not start with https://"),
+            ("image-url", "/a.png", "which is not a URL"),
+            ("image-url", "https://me@static.example.com/a.png", "which holds a user name or password"),
             ("appid", "wx0123", "which has 6 characters instead of 18"),
             ("appid", "gh_0123456789ab", "which does not start with wx"),
             ("listener", "localhost:9100", "which holds a name where an IP address is needed"),

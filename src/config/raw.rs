@@ -315,6 +315,10 @@ pub struct App {
     /// Its name: the audience of its tokens, and its label in logs and metrics. No two have the same.
     #[schemars(with = "form::AppName")]
     pub name: String,
+    /// What the pages call it; default its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::Title>")]
+    pub title: Option<String>,
     /// Where browsers find it: https, host and port. No two have the same. http is for this machine.
     #[schemars(with = "form::OriginForm")]
     pub origin: String,
@@ -382,6 +386,14 @@ pub struct OfficialAccount {
     /// account's own access_token: needs this machine's address on the account's IP allow-list.
     #[serde(default)]
     pub require_subscription: bool,
+    /// What people know the account by, for the page that asks them to follow it; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::Title>")]
+    pub name: Option<String>,
+    /// The https address of an image of the account's QR code, for the same page; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::ImageUrl>")]
+    pub follow_qr: Option<String>,
 }
 
 fn default_ask_first() -> bool {
@@ -492,10 +504,10 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Login starts and callbacks from one address; default 10 a minute and a burst of 50. People in one office share
-    /// an address.
+    /// Logins from one address that are started and not finished, and forged callbacks; default 10 a minute and a burst of
+    /// 50. A login that succeeds returns its token, so people who share an address do not use it up.
     pub logins_per_client: Rate,
-    /// Login starts and callbacks of everybody, a second; default 1000.
+    /// Login starts and forged callbacks of all clients, a second; default 1000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub logins_per_second: u32,
     /// Checks from one address; default null, no limit.

@@ -429,6 +429,8 @@ impl Reader {
                 ask_first,
                 jssdk,
                 require_subscription,
+                name: account.name.clone(),
+                follow_qr: account.follow_qr.clone(),
             })
         });
         let website = raw
@@ -461,6 +463,7 @@ impl Reader {
         let session = self.session(at, raw, origin.as_ref());
         Some(App {
             name: raw.name.clone(),
+            title: raw.title.clone().unwrap_or_else(|| raw.name.clone()),
             origin: origin?,
             session: session?,
             subject: match raw.subject {

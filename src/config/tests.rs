@@ -47,6 +47,10 @@ fn the_full_file_shows_every_setting_and_every_default() {
     let redis = full.redis.as_ref().unwrap();
     assert_eq!((redis.prefix.as_str(), redis.timeout.to_string().as_str()), ("wechat-authz", "300ms"));
     assert_eq!((redis.reconcile.to_string(), redis.revocations_stale_after.to_string()), ("30s".into(), "24h".into()));
+    minimal.apps[0].title = full.apps[0].title.clone();
+    let account = full.apps[0].official_account.as_ref().unwrap();
+    let bare = minimal.apps[0].official_account.as_mut().unwrap();
+    (bare.name, bare.follow_qr) = (account.name.clone(), account.follow_qr.clone());
     minimal.apps[0].website = full.apps[0].website.clone();
     minimal.apps[0].return_to = full.apps[0].return_to.clone();
     minimal.apps[0].domain_proofs = full.apps[0].domain_proofs.clone();

@@ -76,8 +76,13 @@ pub fn refusal(decision: &Decision, wants: Wants, language: Language) -> Option<
             (Wants::Page | Wants::Form, Reason::SubjectNotAllowed) => {
                 page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
             }
-            (Wants::Page | Wants::Form, Reason::PagesNotRouted) => {
-                page_with(&Page::Misconfigured { incident: reason.as_str() }, StatusCode::FORBIDDEN, language)
+            (Wants::Page | Wants::Form, Reason::PagesNotRouted) => page_with(
+                &Page::Misconfigured { incident: reason.as_str(), retry_url: "" },
+                StatusCode::FORBIDDEN,
+                language,
+            ),
+            (Wants::Page | Wants::Form, Reason::UnknownHost) => {
+                page_with(&Page::UnknownHost, StatusCode::FORBIDDEN, language)
             }
             (Wants::Page | Wants::Form, _) => page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language),
             _ => told(StatusCode::FORBIDDEN, wants, *reason, None),

@@ -2,10 +2,11 @@
 
 use super::Envoy;
 use super::answer::Answer;
-use crate::check::{Check, Decision};
+use crate::check::{Check, Decision, Reason};
 use crate::clock::Timestamp;
 use crate::decide::Decider;
 use crate::html::Language;
+use crate::origin::bounded;
 use crate::telemetry::traces::Span;
 use crate::telemetry::{Metrics, RequestIds, Traces};
 use http::request::Parts;
@@ -96,8 +97,10 @@ fn note(headers: &HeaderMap, span: &Span, check: &Check, decision: &Decision, me
             let ids = RequestIds::of(headers);
             let (request_id, trace_id, client) =
                 (ids.request_id, ids.trace_id(span), check.client.address().to_string());
+            // Which host it was says what to configure.
+            let host = (decision.reason() == Reason::UnknownHost).then(|| bounded(check.host));
             tracing::info!(
-                target: "audit", event = "deny", reason, client, request_id, trace_id = &*trace_id, left_out,
+                target: "audit", event = "deny", reason, host, client, request_id, trace_id = &*trace_id, left_out,
                 "a check was refused"
             );
         }

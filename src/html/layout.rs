@@ -1,5 +1,6 @@
 //! How a page looks: the one template, its fixed stylesheet and the policy that lets only that one in.
 
+use crate::html::code::Code;
 use crate::html::text::Both;
 use askama::Template;
 use aws_lc_rs::digest;
@@ -9,7 +10,7 @@ use http::HeaderValue;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// The one layout. askama escapes whatever is not marked safe, and only the stylesheet is.
+/// The one layout. askama escapes whatever is not marked safe, and only the stylesheet and the script are.
 #[derive(Template)]
 #[template(
     ext = "html",
@@ -26,10 +27,14 @@ use std::sync::LazyLock;
 </head>
 <body>
 <main>
-<svg class="{{ mark.tone() }}" viewBox="0 0 24 24" aria-hidden="true"><path d="{{ mark.path() }}"/></svg>
+<svg class="mark {{ mark.tone() }}" viewBox="0 0 24 24" aria-hidden="true"><path d="{{ mark.path() }}"/></svg>
 <h1>{{ heading }}</h1>
 <p class="cause">{{ cause }}</p>
 <p>{{ next }}</p>
+{% if let Some(image) = image %}<img class="code" src="{{ image }}" alt="{{ term }}">
+{% endif -%}
+{% if let Some(code) = code %}<svg class="code" viewBox="0 0 {{ code.side }} {{ code.side }}" role="img" aria-label="{{ term }}"><path fill="#fff" d="M0 0h{{ code.side }}v{{ code.side }}H0z"/><path d="{{ code.path }}"/></svg>
+{% endif -%}
 {% match action -%}
 {% when Action::Nothing -%}
 {% when Action::Follow { url, .. } -%}
@@ -38,10 +43,15 @@ use std::sync::LazyLock;
 <a class="button quiet" href="{{ self::leading_to(url) }}">{{ label }}</a>
 {% when Action::Post { url, .. } -%}
 <form method="post" action="{{ self::leading_to(url) }}"><button class="button" type="submit">{{ label }}</button></form>
+{% when Action::Copy { .. } -%}
+<button class="button" id="copy" type="button" data-done="{{ done }}" hidden>{{ label }}</button>
 {% endmatch -%}
-{% if let Some((term, value)) = shown %}<dl><dt>{{ term }}</dt><dd>{{ value }}</dd></dl>
+{% if let Some((label, url)) = other %}<a class="button quiet" href="{{ self::leading_to(url) }}">{{ label }}</a>
+{% endif -%}
+{% if let Some(value) = shown %}<dl><dt>{{ term }}</dt><dd{% if let Action::Copy { .. } = action %} id="address"{% endif %}>{{ value }}</dd></dl>
 {% endif -%}
 </main>
+<script>{{ self::SCRIPT|safe }}</script>
 </body>
 </html>
 "##
@@ -54,22 +64,42 @@ pub struct Layout<'a> {
     pub next: Cow<'static, str>,
     pub action: Action<'a>,
     pub label: &'static str,
-    pub shown: Option<(&'static str, &'a str)>,
+    /// What the button says when it has done its work, where it stays on the page.
+    pub done: &'static str,
+    /// A second button, not the first choice.
+    pub other: Option<(&'static str, &'a str)>,
+    /// What is shown to be passed on, and what it is.
+    pub term: &'static str,
+    pub shown: Option<&'a str>,
+    /// The same as a QR code.
+    pub code: Option<&'a Code>,
+    /// An image's address.
+    pub image: Option<&'a str>,
 }
 
 /// The only stylesheet. The policy below holds its hash, so the template writes it out byte for byte.
 pub const STYLE: &str = include_str!("page.css");
 
+/// The only script: carries the fragment of the page's address on to the login, which a server never sees, and copies what
+/// is shown. Every page works without it.
+pub const SCRIPT: &str = include_str!("page.js");
+
 /// The Content-Security-Policy of every page.
-pub static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+pub static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
+
+/// The same with one more directive, for a page that shows an image.
+pub fn policy(more: &str) -> HeaderValue {
+    let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; form-action 'self'; frame-ancestors 'none'; \
+         base-uri 'none'{more}",
+        hash(STYLE),
+        hash(SCRIPT)
     );
     // Base64 always fits a header; were it not to, a page without style is the safe side.
     HeaderValue::try_from(policy)
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"))
-});
+}
 
 /// The one thing to press.
 #[derive(Clone, Copy)]
@@ -82,6 +112,8 @@ pub enum Action<'a> {
     FollowQuietly { label: Both, url: &'a str },
     /// A form without fields.
     Post { label: Both, url: &'a str },
+    /// Copies what is shown; there only with the script.
+    Copy { label: Both, done: Both },
 }
 
 impl Action<'_> {
@@ -89,7 +121,18 @@ impl Action<'_> {
     pub fn label(self) -> Option<Both> {
         match self {
             Self::Nothing => None,
-            Self::Follow { label, .. } | Self::FollowQuietly { label, .. } | Self::Post { label, .. } => Some(label),
+            Self::Follow { label, .. }
+            | Self::FollowQuietly { label, .. }
+            | Self::Post { label, .. }
+            | Self::Copy { label, .. } => Some(label),
+        }
+    }
+
+    /// What it says afterwards.
+    pub fn done(self) -> Option<Both> {
+        match self {
+            Self::Copy { done, .. } => Some(done),
+            _ => None,
         }
     }
 }

@@ -1,16 +1,19 @@
 //! The pages a person sees when the login cannot simply go on: what happened, why, and the one thing to do next.
 //!
-//! A page is whole in itself: no script, no image, nothing from elsewhere, and one fixed stylesheet that the
-//! Content-Security-Policy names by its hash. Whatever is shown is escaped. No page redirects; a person presses.
+//! A page is whole in itself: one fixed stylesheet and one fixed script, which the Content-Security-Policy names by their
+//! hashes, and nothing from elsewhere but the image of the account to follow. Whatever is shown is escaped. No page leads
+//! to another by itself; a person presses.
 
+mod code;
 mod language;
 mod layout;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use self::code::Code;
 pub use self::language::Language;
-use self::layout::{Action, Layout, Mark, POLICY, SAME_ADDRESS};
+use self::layout::{Action, Layout, Mark, POLICY, SAME_ADDRESS, policy};
 use self::text::{Both, Words};
 use askama::Template;
 use bytes::Bytes;
@@ -33,34 +36,45 @@ pub enum Page<'a> {
     Denied { login_url: &'a str },
     /// WeChat showed a snapshot page (快照页): whoever that is has no account.
     Snapshot { login_url: &'a str },
-    /// Who does not follow the Official Account may not log in.
-    NotSubscribed { login_url: &'a str },
+    /// Who does not follow the Official Account may not log in. The account's name and the address of its QR code's image,
+    /// where they are configured.
+    NotSubscribed { login_url: &'a str, account: Option<&'a str>, code: Option<&'a str> },
     /// A callback without its flow cookie, too late, fetched again, or reached by the back button.
     Expired { login_url: &'a str },
+    /// A callback that lacks something or was changed on its way.
+    Incomplete { login_url: &'a str },
     /// A login that was over already, by somebody who is logged in.
     AlreadyLoggedIn { continue_url: &'a str },
+    /// The place to come back to was too long to be kept.
+    Lost { login_url: &'a str },
+    /// The same after the login.
+    LostLoggedIn { home_url: &'a str },
     /// Several failures in a minute: redirecting stopped.
-    TooManyAttempts { login_url: &'a str },
+    TooManyAttempts { login_url: &'a str, in_wechat: bool },
     /// A limit was reached. Its button loads the same address again.
     TooManyRequests { retry_after: Duration },
     /// WeChat is down, slow, or its breaker open.
     WechatUnreachable { login_url: &'a str, incident: &'a str },
     /// The operator's fault; the incident is in the log.
-    Misconfigured { incident: &'a str },
+    Misconfigured { incident: &'a str, retry_url: &'a str },
     /// WeChat restricts this account (50002, 40226).
-    UserRefused { incident: &'a str },
+    UserRefused { incident: &'a str, retry_url: &'a str },
     /// The application knows people by unionid, and WeChat sent none.
-    NoUnionid { incident: &'a str },
-    /// Only an Official Account is configured, and this is no WeChat browser.
-    NeedsWechat { url: &'a str },
-    /// Only a website app is configured, and this is WeChat or WeCom.
-    NeedsBrowser { url: &'a str },
+    NoUnionid { incident: &'a str, retry_url: &'a str },
+    /// It has to be opened in WeChat, and this is no WeChat browser. Where there is a login by QR code too, its address.
+    NeedsWechat { url: &'a str, code: Option<&'a Code>, code_url: Option<&'a str> },
+    /// Only a website app is configured, and this is WeChat.
+    NeedsBrowser { url: &'a str, code: Option<&'a Code> },
+    /// Only a website app is configured, and this is a phone, which cannot scan a code on its own screen.
+    NeedsComputer { url: &'a str, code: Option<&'a Code>, code_url: &'a str },
     /// A form came without a session; what was typed is still on the page before.
     FormNotSent { login_url: &'a str },
     /// Logged in, but the application's rules let others in here.
     NotAllowed,
     /// A request that cannot be read as what it should be.
     BadRequest,
+    /// No application lives at this host.
+    UnknownHost,
     /// Nothing lives at this address.
     NotFound { home_url: &'a str },
 }
@@ -81,6 +95,7 @@ pub struct Rendered {
 pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     let plan = page.plan();
     let fill = |said: Both| page.fill(said.within(language), language);
+    let within = |said: Option<Both>| said.map(|said| said.within(language)).unwrap_or_default();
     let layout = Layout {
         language: language.tag(),
         mark: plan.mark,
@@ -88,8 +103,13 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
         cause: fill(plan.words.cause),
         next: fill(plan.words.next),
         action: plan.action,
-        label: plan.action.label().map(|label| label.within(language)).unwrap_or_default(),
-        shown: plan.shown.map(|(term, value)| (term.within(language), value)),
+        label: within(plan.action.label()),
+        done: within(plan.action.done()),
+        other: plan.other.map(|(label, url)| (label.within(language), url)),
+        term: within(plan.term),
+        shown: plan.shown,
+        code: plan.code,
+        image: plan.image,
     };
     // Writing to memory does not fail; were it to, an empty page still carries the right status.
     let body = Bytes::from(layout.render().unwrap_or_default());
@@ -97,6 +117,14 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
     security_headers(&mut headers);
+    if let Page::LogoutConfirm { .. } | Page::NotLoggedOut { .. } | Page::LoggedOut { .. } = page {
+        // No step of a login: one in a window of its own must keep the window that opened it, which a policy on any page in
+        // between would cut off.
+        headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    }
+    if let Some(origin) = plan.image.and_then(|image| url::Url::parse(image).ok()).map(|image| image.origin()) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy(&format!("; img-src {}", origin.ascii_serialization())));
+    }
     if let Page::LogoutConfirm { .. } | Page::NotLoggedOut { .. } = page {
         // Under `no-referrer` a browser posts `Origin: null`, which the logout could not tell from a foreign one.
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
@@ -114,7 +142,6 @@ pub fn security_headers(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "Accept-Language, Cookie"),
     ] {
@@ -131,13 +158,22 @@ struct Plan<'a> {
     mark: Mark,
     words: &'static Words,
     action: Action<'a>,
-    /// Something to pass on: an address to copy or an incident to name.
-    shown: Option<(Both, &'a str)>,
+    /// A second button.
+    other: Option<(Both, &'a str)>,
+    /// Something to pass on, an address to copy or an incident to name, and what it is.
+    shown: Option<&'a str>,
+    term: Option<Both>,
+    code: Option<&'a Code>,
+    image: Option<&'a str>,
 }
 
 impl<'a> Plan<'a> {
     fn showing(self, term: Both, value: &'a str) -> Self {
-        Self { shown: Some((term, value)), ..self }
+        Self { shown: Some(value), term: Some(term), ..self }
+    }
+
+    fn or(self, label: Both, url: &'a str) -> Self {
+        Self { other: Some((label, url)), ..self }
     }
 }
 
@@ -146,7 +182,28 @@ impl<'a> Page<'a> {
     /// or a test can tell by the status alone; and only WeChat's failure and the operator's are 5xx, because what one
     /// person's account can cause must not make a gateway eject us for everybody.
     fn plan(&self) -> Plan<'a> {
-        let plan = |status, mark, words, action| Plan { status, mark, words, action, shown: None };
+        let plan = |status, mark, words, action| Plan {
+            status,
+            mark,
+            words,
+            action,
+            other: None,
+            shown: None,
+            term: None,
+            code: None,
+            image: None,
+        };
+        // A page about another device: the address to copy there, or to scan.
+        let elsewhere = |words, url, code| Plan {
+            code,
+            ..plan(
+                StatusCode::FORBIDDEN,
+                Mark::Elsewhere,
+                words,
+                Action::Copy { label: text::COPY, done: text::COPIED },
+            )
+            .showing(text::ADDRESS, url)
+        };
         let quietly = |label, url| Action::FollowQuietly { label, url };
         let follow = |label, url| Action::Follow { label, url };
         let again = |url| follow(text::LOG_IN_AGAIN, url);
@@ -174,15 +231,27 @@ impl<'a> Page<'a> {
                 // In a snapshot page our own button does nothing; it is for those who see this page elsewhere.
                 quietly(text::NO_SUCH_BUTTON, login_url),
             ),
-            Self::NotSubscribed { login_url } => {
-                plan(StatusCode::FORBIDDEN, Mark::Person, &text::NOT_SUBSCRIBED, again(login_url))
+            Self::NotSubscribed { login_url, account, code } => {
+                let words = if account.is_some() { &text::NOT_SUBSCRIBED_TO } else { &text::NOT_SUBSCRIBED };
+                let page = plan(StatusCode::FORBIDDEN, Mark::Person, words, again(login_url));
+                Plan { image: code, term: Some(text::FOLLOW_CODE), ..page }
             }
             Self::Expired { login_url } => plan(StatusCode::BAD_REQUEST, Mark::Clock, &text::EXPIRED, again(login_url)),
+            Self::Incomplete { login_url } => {
+                plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::INCOMPLETE, again(login_url))
+            }
+            Self::Lost { login_url } => {
+                plan(StatusCode::URI_TOO_LONG, Mark::Notice, &text::LOST, follow(text::LOG_IN, login_url))
+            }
+            Self::LostLoggedIn { home_url } => {
+                plan(StatusCode::OK, Mark::Done, &text::LOST_LOGGED_IN, quietly(text::HOME, home_url))
+            }
             Self::AlreadyLoggedIn { continue_url } => {
                 plan(StatusCode::OK, Mark::Done, &text::ALREADY_LOGGED_IN, follow(text::CONTINUE, continue_url))
             }
-            Self::TooManyAttempts { login_url } => {
-                plan(StatusCode::TOO_MANY_REQUESTS, Mark::Notice, &text::TOO_MANY_ATTEMPTS, again(login_url))
+            Self::TooManyAttempts { login_url, in_wechat } => {
+                let words = if in_wechat { &text::TOO_MANY_ATTEMPTS_IN_WECHAT } else { &text::TOO_MANY_ATTEMPTS };
+                plan(StatusCode::TOO_MANY_REQUESTS, Mark::Notice, words, again(login_url))
             }
             Self::TooManyRequests { .. } => plan(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -195,31 +264,41 @@ impl<'a> Page<'a> {
                     .showing(text::REFERENCE, incident)
             }
             // Not 503: waiting does not help, and gateways retry a 503.
-            Self::Misconfigured { incident } => {
-                plan(StatusCode::INTERNAL_SERVER_ERROR, Mark::Notice, &text::MISCONFIGURED, Action::Nothing)
+            Self::Misconfigured { incident, retry_url } => plan(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Mark::Notice,
+                &text::MISCONFIGURED,
+                quietly(text::TRY_AGAIN, retry_url),
+            )
+            .showing(text::REFERENCE, incident),
+            Self::UserRefused { incident, retry_url } => {
+                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::USER_REFUSED, quietly(text::TRY_AGAIN, retry_url))
                     .showing(text::REFERENCE, incident)
             }
-            Self::UserRefused { incident } => {
-                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::USER_REFUSED, Action::Nothing)
+            Self::NoUnionid { incident, retry_url } => {
+                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NO_UNIONID, quietly(text::TRY_AGAIN, retry_url))
                     .showing(text::REFERENCE, incident)
             }
-            Self::NoUnionid { incident } => {
-                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NO_UNIONID, Action::Nothing)
-                    .showing(text::REFERENCE, incident)
+            Self::NeedsWechat { url, code, code_url } => {
+                let page = elsewhere(&text::NEEDS_WECHAT, url, code);
+                match code_url {
+                    Some(code_url) => page.or(text::LOG_IN_BY_CODE, code_url),
+                    None => page,
+                }
             }
-            Self::NeedsWechat { url } => {
-                plan(StatusCode::FORBIDDEN, Mark::Elsewhere, &text::NEEDS_WECHAT, Action::Nothing)
-                    .showing(text::ADDRESS, url)
-            }
-            Self::NeedsBrowser { url } => {
-                plan(StatusCode::FORBIDDEN, Mark::Elsewhere, &text::NEEDS_BROWSER, Action::Nothing)
-                    .showing(text::ADDRESS, url)
+            Self::NeedsBrowser { url, code } => elsewhere(&text::NEEDS_BROWSER, url, code),
+            Self::NeedsComputer { url, code, code_url } => {
+                elsewhere(&text::NEEDS_COMPUTER, url, code).or(text::LOG_IN_BY_CODE, code_url)
             }
             Self::FormNotSent { login_url } => {
                 plan(StatusCode::UNAUTHORIZED, Mark::Notice, &text::FORM_NOT_SENT, again(login_url))
             }
-            Self::NotAllowed => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NOT_ALLOWED, Action::Nothing),
-            Self::BadRequest => plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::BAD_REQUEST, Action::Nothing),
+            Self::NotAllowed => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NOT_ALLOWED, quietly(text::HOME, "/")),
+            Self::BadRequest => {
+                plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::BAD_REQUEST, quietly(text::HOME, "/"))
+            }
+            // Its own front page is at the same host.
+            Self::UnknownHost => plan(StatusCode::BAD_REQUEST, Mark::Question, &text::UNKNOWN_HOST, Action::Nothing),
             Self::NotFound { home_url } => {
                 plan(StatusCode::NOT_FOUND, Mark::Question, &text::NOT_FOUND, follow(text::HOME, home_url))
             }
@@ -230,6 +309,7 @@ impl<'a> Page<'a> {
     fn fill(&self, said: &'static str, language: Language) -> Cow<'static, str> {
         match *self {
             Self::AskFirst { app, .. } => said.replace("{app}", app).into(),
+            Self::NotSubscribed { account: Some(account), .. } => said.replace("{account}", account).into(),
             Self::TooManyRequests { retry_after } | Self::NotLoggedOut { retry_after, .. } => {
                 said.replace("{wait}", &text::wait(retry_after, language)).into()
             }

@@ -1,6 +1,6 @@
 //! What the pages say, Chinese and English side by side: the heading, the cause, and what to do next.
 //!
-//! For people who came to buy something and never heard of OAuth. `{app}` and `{wait}` are filled in by the page.
+//! For people who came to buy something and never heard of OAuth. `{app}`, `{account}` and `{wait}` are filled in by the page.
 
 use crate::html::language::Language;
 use std::time::Duration;
@@ -46,6 +46,10 @@ pub const NO_SUCH_BUTTON: Both = Both::new("没有这个按钮？重新登录", 
 pub const HOME: Both = Both::new("返回首页", "Go to the home page");
 pub const REFERENCE: Both = Both::new("编号", "Reference");
 pub const ADDRESS: Both = Both::new("地址", "Address");
+pub const COPY: Both = Both::new("复制地址", "Copy the address");
+pub const COPIED: Both = Both::new("已复制", "Copied");
+pub const LOG_IN_BY_CODE: Both = Both::new("用另一部手机扫码登录", "Scan a code with another phone");
+pub const FOLLOW_CODE: Both = Both::new("公众号二维码", "The account’s QR code");
 
 pub const ASK_FIRST: Words = Words {
     heading: Both::new("登录“{app}”", "Log in to {app}"),
@@ -116,6 +120,19 @@ pub const NOT_SUBSCRIBED: Words = Words {
     ),
 };
 
+pub const NOT_SUBSCRIBED_TO: Words = Words {
+    heading: Both::new("请先关注公众号“{account}”", "Follow {account} first"),
+    cause: Both::new(
+        "这里只对关注了公众号“{account}”的微信用户开放，你还没有关注。",
+        "This is open to people who follow the WeChat Official Account {account}, and you do not follow it yet.",
+    ),
+    next: Both::new(
+        "请在微信里搜索“{account}”并关注；如果下面有二维码，长按识别即可关注。然后回到这里重新登录。",
+        "Search for {account} in WeChat and follow it, or press and hold the QR code if there is one below. Then come \
+         back here and log in again.",
+    ),
+};
+
 pub const SNAPSHOT: Words = Words {
     heading: Both::new("请打开完整页面", "Please open the full page"),
     cause: Both::new(
@@ -137,6 +154,27 @@ pub const EXPIRED: Words = Words {
     next: Both::new("请重新登录，通常只要几秒钟。", "Please log in again. It usually takes a few seconds."),
 };
 
+pub const INCOMPLETE: Words = Words {
+    heading: Both::new("这次登录没有完成", "This login was not completed"),
+    cause: Both::new("返回的链接不完整，或者被改动了。", "The link back from WeChat is incomplete or was changed."),
+    next: Both::new("请重新登录，通常只要几秒钟。", "Please log in again. It usually takes a few seconds."),
+};
+
+pub const LOST: Words = Words {
+    heading: Both::new("请先登录", "Please log in first"),
+    cause: Both::new(
+        "你要打开的链接太长，登录以后无法自动回到那里。",
+        "The link you opened is too long, so the login cannot lead back to it.",
+    ),
+    next: Both::new("请先登录，然后重新打开那个链接。", "Log in, then open the link once more."),
+};
+
+pub const LOST_LOGGED_IN: Words = Words {
+    heading: Both::new("登录成功", "You are logged in"),
+    cause: Both::new("登录前的链接太长，没有保留下来。", "The link you came from was too long to be kept."),
+    next: Both::new("请重新打开那个链接，或者返回首页。", "Open the link once more, or go to the home page."),
+};
+
 pub const ALREADY_LOGGED_IN: Words = Words {
     heading: Both::new("你已经登录了", "You are already logged in"),
     cause: Both::new("这次登录之前已经完成。", "This login was completed earlier."),
@@ -155,6 +193,19 @@ pub const TOO_MANY_ATTEMPTS: Words = Words {
     next: Both::new(
         "请允许使用 Cookie，退出无痕模式，等一分钟再重新登录。",
         "Please allow cookies, leave private browsing, wait a minute, and log in again.",
+    ),
+};
+
+pub const TOO_MANY_ATTEMPTS_IN_WECHAT: Words = Words {
+    heading: Both::new("连续几次都没有登录成功", "Login failed several times"),
+    cause: Both::new(
+        "为了不让页面来回跳转，我们先停了下来。常见原因是微信没有保存此页的 Cookie。",
+        "We stopped so that the page does not jump back and forth. Often WeChat has not kept this page’s cookies.",
+    ),
+    next: Both::new(
+        "请关闭这个页面，等一分钟，再从聊天或公众号里重新打开。仍然不行的话，请更新微信后再试。",
+        "Close this page, wait a minute, and open it again from the chat or the account. If that does not help, update \
+         WeChat and try again.",
     ),
 };
 
@@ -213,8 +264,9 @@ pub const NEEDS_WECHAT: Words = Words {
         "This site logs people in inside WeChat, and you are using another browser.",
     ),
     next: Both::new(
-        "请复制下面的地址，在微信里发给“文件传输助手”，再点开它。",
-        "Copy the address below, send it to “File\u{a0}Transfer” in WeChat, and open it there.",
+        "请复制地址，在微信里发给“文件传输助手”，再点开它；也可以用另一部手机的微信扫下面的二维码。",
+        "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
+         another phone.",
     ),
 };
 
@@ -225,8 +277,21 @@ pub const NEEDS_BROWSER: Words = Words {
         "This site logs people in by a QR code, which cannot be scanned from inside WeChat.",
     ),
     next: Both::new(
-        "请复制下面的地址，在电脑的浏览器里打开，再用微信扫码。",
-        "Copy the address below, open it in a browser on a computer, and scan the code with WeChat.",
+        "请复制地址，在电脑的浏览器里打开，再用微信扫码。",
+        "Copy the address, open it in a browser on a computer, and scan the code there with WeChat.",
+    ),
+};
+
+pub const NEEDS_COMPUTER: Words = Words {
+    heading: Both::new("请在电脑上打开", "Please open this on a computer"),
+    cause: Both::new(
+        "这个网站要用微信扫码登录，手机扫不了自己屏幕上的二维码。",
+        "This site logs people in by a QR code, and a phone cannot scan its own screen.",
+    ),
+    next: Both::new(
+        "请复制地址，在电脑的浏览器里打开，再用微信扫码。身边有另一部手机的话，也可以直接扫码登录。",
+        "Copy the address, open it in a browser on a computer, and scan the code there with WeChat. With another phone at \
+         hand you can scan the login code right here.",
     ),
 };
 
@@ -255,6 +320,18 @@ pub const BAD_REQUEST: Words = Words {
     heading: Both::new("这个链接有问题", "Something is wrong with this link"),
     cause: Both::new("链接不完整，或者在转发时被改动了。", "The link is incomplete, or was changed on its way to you."),
     next: Both::new("请从网站首页重新进入。", "Please start again from the site’s home page."),
+};
+
+pub const UNKNOWN_HOST: Words = Words {
+    heading: Both::new("这个网址没有对应的网站", "There is no site at this address"),
+    cause: Both::new(
+        "服务器收到了请求，但没有网站使用这个域名。",
+        "The server received the request, but no site uses this host name.",
+    ),
+    next: Both::new(
+        "请检查域名是否正确，或者联系网站的客服。",
+        "Please check the host name in the address, or ask the site’s support.",
+    ),
 };
 
 pub const NOT_FOUND: Words = Words {

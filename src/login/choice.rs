@@ -24,9 +24,21 @@ pub enum Choice {
     /// Log in by this flow.
     Flow(Flow),
     /// It must be opened in WeChat.
-    NeedsWechat,
+    NeedsWechat {
+        /// Whether the person may choose the login by QR code instead.
+        or_code: bool,
+    },
     /// It must be opened in an ordinary browser.
     NeedsBrowser,
+    /// It must be opened where a phone can scan the screen.
+    NeedsComputer,
+}
+
+/// Whether the screen is a phone's own. A tablet's can be scanned by a phone.
+fn is_phone(user_agent: &str) -> bool {
+    let user_agent = user_agent.to_ascii_lowercase();
+    let says = |word| user_agent.contains(word);
+    says("iphone") || says("ipod") || (says("mobile") && (says("android") || says("harmony") || says("phone")))
 }
 
 impl Browser {
@@ -119,24 +131,28 @@ pub fn user_agent(headers: &HeaderMap) -> &str {
     headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The flow for `browser` among those that `app` has.
+/// The flow for this browser among those that `app` has. `by_code`: a person chose the QR code.
 #[must_use]
-pub fn choose(app: &App, browser: Browser) -> Choice {
+pub fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
     let inside = app.official_account.is_some();
     let outside = app.website.is_some();
-    match browser {
+    match Browser::of(user_agent) {
         Browser::WeChat | Browser::MiniProgram if inside => Choice::Flow(Flow::OfficialAccount),
         // A phone cannot scan the code on its own screen.
         Browser::WeChat | Browser::MiniProgram => Choice::NeedsBrowser,
         // WeCom has no Official Account of ours; on a desktop its window can show a code to scan.
-        Browser::WeCom | Browser::Ordinary if outside => Choice::Flow(Flow::Website),
-        Browser::WeCom | Browser::Ordinary => Choice::NeedsWechat,
+        Browser::WeCom | Browser::Ordinary if outside && (by_code || !is_phone(user_agent)) => {
+            Choice::Flow(Flow::Website)
+        }
+        Browser::WeCom | Browser::Ordinary if inside => Choice::NeedsWechat { or_code: outside },
+        Browser::WeCom | Browser::Ordinary => Choice::NeedsComputer,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::tests::app;
 
     #[test]
     fn the_samples_of_the_protocol_are_known() {
@@ -163,6 +179,35 @@ mod tests {
             ("", Browser::Ordinary),
         ] {
             assert_eq!(Browser::of(user_agent), browser, "{user_agent}");
+        }
+    }
+
+    #[test]
+    fn a_phone_is_not_sent_to_a_code_on_its_own_screen() {
+        const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+             Version/18.0 Mobile/15E148 Safari/604.1";
+        let code = Choice::Flow(Flow::Website);
+        let both = app();
+        let website = App { official_account: None, ..app() };
+        let account = App { website: None, ..app() };
+        for phone in [
+            SAFARI,
+            "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36",
+            "Mozilla/5.0 (Phone; OpenHarmony 5.0) AppleWebKit/537.36 Chrome/114.0 ArkWeb/4.1 Mobile HuaweiBrowser/5.1",
+            "Mozilla/5.0 (Linux; Android 10) Mobile Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1",
+        ] {
+            assert_eq!(choose(&both, phone, false), Choice::NeedsWechat { or_code: true }, "{phone}");
+            assert_eq!(choose(&website, phone, false), Choice::NeedsComputer, "{phone}");
+            assert_eq!(choose(&account, phone, true), Choice::NeedsWechat { or_code: false }, "{phone}");
+            assert_eq!([&both, &website].map(|app| choose(app, phone, true)), [code, code], "{phone}");
+        }
+        for screen in [
+            "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0 Safari/537.36",
+            "Mozilla/5.0 (iPad; CPU OS 12_2 like Mac OS X) Version/12.1 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (Linux; Android 14; Tablet) AppleWebKit/537.36 Chrome/130.0 Safari/537.36",
+            "",
+        ] {
+            assert_eq!([&both, &website].map(|app| choose(app, screen, false)), [code, code], "{screen}");
         }
     }
 

@@ -19,6 +19,7 @@ use crate::telemetry::traces::{self, Said};
 use crate::wechat::central::CentralFault;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument as _;
@@ -32,16 +33,24 @@ fn ended(progress: &Progress<LoginFault>, code: &Code) -> Option<Result<Entered,
     }
 }
 
+/// The longest address that is remembered with an outcome, for a browser that comes back without its flow: it bounds the
+/// memory of all outcomes.
+const MAX_REMEMBERED: usize = 2_048;
+
+/// Deliveries of one callback at once that cost nothing: WeChat makes two or three. Each waits for one exchange.
+const MAX_FREE_DELIVERIES: usize = 16;
+
 /// Restarts of one flow at most: after three failures a person is shown a page.
 const MOST_RESTARTS: u8 = 2;
 
 impl Login {
     /// Takes a callback to its end, at `now`.
     ///
-    /// Only with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
+    /// A callback that matches its flow costs its address nothing, and a login that ends well returns the start's token. Only
+    /// with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
     /// WeChat's browsers hang up and ask again, and a code is good once.
     pub async fn complete(self: &Arc<Self>, back: Return<'_>, now: Timestamp) -> Returned {
-        let Return { app, headers, callback, live, tokens } = back;
+        let Return { app, headers, callback, live, tokens, client } = back;
         let matched = {
             let step = traces::step("match flow");
             let matched = flow::open(app, &callback.state, headers, &self.sessions.keys, now);
@@ -60,6 +69,11 @@ impl Login {
                 return location.map_or(Returned::AlreadyLoggedIn(error), |location| Returned::Back { location });
             }
         };
+        let return_to = match matched.return_to() {
+            Some(return_to) => return_to.to_owned(),
+            None => self.set_aside_for(matched.state()).await.unwrap_or_else(|| self.lost(app)),
+        };
+        let matched = matched.returning_to(return_to.clone());
         let attempts = Attempts::read(app, headers, &self.sessions.keys, now);
         let ends = |attempts: Attempts| -> Vec<HeaderValue> {
             let remembered = attempts.cookie(app, &self.sessions.keys, now);
@@ -67,8 +81,13 @@ impl Login {
         };
         let Some(code) = callback.code else {
             self.metrics.login_failed(&app.name, matched.flow(), "denied", "denied");
-            return Returned::Denied { return_to: matched.return_to().to_owned(), cookies: ends(attempts) };
+            return Returned::Denied { return_to, cookies: ends(attempts) };
         };
+        if self.memory.outcomes.deliveries(&callback.state) >= MAX_FREE_DELIVERIES
+            && let Err(exceeded) = self.limits.login(client)
+        {
+            return Returned::Limited(exceeded);
+        }
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let browser = Family::of(choice::user_agent(headers));
         let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
@@ -76,7 +95,7 @@ impl Login {
             let step = traces::step("spend code");
             step.note("wechat_authz.app", Said::configured(&flow_app.name));
             step.note("wechat_authz.flow", flow.flow().as_str());
-            let spent = step.around(login.spend(&flow_app, &flow, &code, browser, former)).await;
+            let spent = step.around(login.spend(&flow_app, &flow, &code, browser, former, client)).await;
             if let Err(fault) = &spent {
                 step.failed(fault.class());
             }
@@ -84,12 +103,22 @@ impl Login {
         };
         let spending = self.tasks.spawn(traces::carried(spend.in_current_span()));
         match spending.await.unwrap_or(Err(LoginFault::Ours)) {
-            Ok(entered) => Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) },
-            Err(LoginFault::CodeSpent { .. }) => self.restart(app, &matched, headers, attempts.failed(now), now),
-            Err(fault) => {
-                let return_to = matched.return_to().to_owned();
-                Returned::Failed { fault, return_to, cookies: ends(attempts.failed(now)) }
+            Ok(entered) => {
+                let entered = Entered { location: return_to, ..entered };
+                Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) }
             }
+            Err(LoginFault::CodeSpent { .. }) => {
+                self.restart(app, &matched, headers, attempts.failed(now), client, now).await
+            }
+            Err(fault) => Returned::Failed { fault, return_to, cookies: ends(attempts.failed(now)) },
+        }
+    }
+
+    /// Where the flow of `state` goes in the end, if its cookie had no room for it and it is still known.
+    async fn set_aside_for(&self, state: &str) -> Option<String> {
+        match self.memory.addresses.find(state, Instant::now()) {
+            Some(return_to) => Some(return_to),
+            None => self.shared.return_to(state).await,
         }
     }
 
@@ -111,6 +140,7 @@ impl Login {
         code: &Code,
         browser: Family,
         former: Vec<String>,
+        client: IpAddr,
     ) -> Result<Entered, LoginFault> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
@@ -141,6 +171,7 @@ impl Login {
         let now = clock::now();
         match &result {
             Ok(entered) => {
+                self.limits.login_finished(client);
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
                 self.end_former(&former, &entered.sid, now).await;
             }
@@ -263,7 +294,10 @@ impl Login {
             token: issued.token,
             sid: issued.sid,
             lifetime: issued.session_expires.since(now),
-            location: flow.return_to().to_owned(),
+            location: flow
+                .return_to()
+                .filter(|address| address.len() <= MAX_REMEMBERED)
+                .map_or_else(|| self.lost(app), str::to_owned),
         })
     }
 
@@ -334,22 +368,27 @@ impl Login {
     }
 
     /// Once more to WeChat, unless this has been tried often enough.
-    fn restart(
+    async fn restart(
         &self,
         app: &App,
         matched: &MatchedFlow,
         headers: &HeaderMap,
         attempts: Attempts,
+        client: IpAddr,
         now: Timestamp,
     ) -> Returned {
         let remembered = attempts.cookie(app, &self.sessions.keys, now);
+        let return_to = matched.return_to().map_or_else(|| self.lost(app), str::to_owned);
         let forget = flow::forget(matched.state());
         if matched.restarts() >= MOST_RESTARTS || attempts.are_too_many() {
-            let return_to = matched.return_to().to_owned();
             return Returned::TooManyAttempts { return_to, cookies: remembered.into_iter().chain([forget]).collect() };
         }
-        let return_to = matched.return_to().to_owned();
-        match self.redirect(app, matched.flow(), return_to.clone(), matched.restarts() + 1, headers, now) {
+        // A start like any other: otherwise one flow's cookie would be good for exchanges without end. The flow stays, so that
+        // the page's button, which loads the callback again, restarts it.
+        if let Err(exceeded) = self.limits.login(client) {
+            return Returned::Limited(exceeded);
+        }
+        match self.redirect(app, matched.flow(), return_to.clone(), matched.restarts() + 1, headers, now).await {
             Some((location, mut cookies)) => {
                 cookies.extend(remembered);
                 cookies.push(forget);

@@ -20,26 +20,44 @@ use std::time::Duration;
 pub const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Logins one browser may have under way; beyond, the oldest is forgotten.
-pub const MOST: usize = 5;
+pub const MAX: usize = 16;
 
-/// The sealed text at most: a return address of 2,048 bytes and what goes with it.
-const MOST_SEALED: usize = 3_600;
+/// The cookies of all of them together, as a browser sends them: common servers take lines of 8 KiB, and the application's
+/// own cookies need room too.
+pub const MAX_BYTES: usize = 4_096;
 
-/// What the cookie holds.
+/// The longest return address that lies in the cookie itself.
+const MAX_INLINE: usize = 2_048;
+
+/// A shorter one takes hardly more room than its absence.
+const MIN_SET_ASIDE: usize = 64;
+
+/// The sealed text at most: the longest return address and what goes with it.
+const MAX_SEALED: usize = 3_600;
+
+/// Cookies looked at, however many a client sends.
+const MAX_READ: usize = 2 * MAX;
+
+/// What the cookie holds. Names of one letter: it goes along with every request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnderWay {
     /// 32 hex digits, also in the address at WeChat.
+    #[serde(rename = "s")]
     state: String,
     /// Which way of logging in, so that a code of one AppID is never spent as another's.
+    #[serde(rename = "f")]
     flow: Flow,
-    /// Absolute address to go to in the end.
-    return_to: String,
+    /// Where to go in the end: an absolute address, or what follows the application's origin. Absent where it is set aside.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    return_to: Option<String>,
     /// When it was started.
+    #[serde(rename = "a")]
     at: u64,
     /// How many restarts led to this one.
+    #[serde(rename = "n")]
     restarts: u8,
     /// The trace in which it was started, if there was one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
 
@@ -48,6 +66,7 @@ pub struct UnderWay {
 #[derive(Clone, Debug)]
 pub struct MatchedFlow {
     under_way: UnderWay,
+    return_to: Option<String>,
 }
 
 impl MatchedFlow {
@@ -63,10 +82,16 @@ impl MatchedFlow {
         self.under_way.flow
     }
 
-    /// Where to go in the end.
+    /// Where to go in the end, an absolute address; none where it is set aside.
     #[must_use]
-    pub fn return_to(&self) -> &str {
-        &self.under_way.return_to
+    pub fn return_to(&self) -> Option<&str> {
+        self.return_to.as_deref()
+    }
+
+    /// The same flow, which goes to `return_to` in the end.
+    #[must_use]
+    pub fn returning_to(self, return_to: String) -> Self {
+        Self { return_to: Some(return_to), ..self }
     }
 
     /// How many restarts led to it.
@@ -93,8 +118,19 @@ impl MatchedFlow {
 pub struct Begun {
     /// For WeChat.
     pub state: String,
-    /// The flow's cookie, and the end of those there were too many of.
+    /// The flow's cookie, and changes to those there were too many or too large of.
     pub cookies: Vec<HeaderValue>,
+    /// Return addresses that the cookies have no room for.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A return address to keep for the flow of `state` until it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The flow's.
+    pub state: String,
+    /// Absolute.
+    pub return_to: String,
 }
 
 /// Starts a flow at `now`. None where nothing could be sealed.
@@ -109,18 +145,40 @@ pub fn begin(
     now: Timestamp,
 ) -> Option<Begun> {
     let state = random::state();
-    let trace = traces::here();
-    let mut under_way = UnderWay { state: state.clone(), flow, return_to, at: now.0, restarts, trace };
-    let seal = |under_way: &UnderWay| keys.seal(&context(app), &serde_json::to_vec(under_way).ok()?, now);
-    let mut sealed = seal(&under_way)?;
-    if sealed.len() > MOST_SEALED {
-        // Text that grows when it is written as JSON: better home than nowhere.
-        under_way.return_to = app.origin.absolute("/");
-        sealed = seal(&under_way)?;
+    let mut set_aside = Vec::new();
+    let inline = Some(relative(app, &return_to)).filter(|target| target.len() <= MAX_INLINE);
+    let mut under_way = UnderWay {
+        state: state.clone(),
+        flow,
+        return_to: inline.map(str::to_owned),
+        at: now.0,
+        restarts,
+        trace: traces::here(),
+    };
+    let mut sealed = seal(app, &under_way, keys, now)?;
+    // Some texts grow when they are written as JSON.
+    if under_way.return_to.is_some() && sealed.len() > MAX_SEALED {
+        under_way.return_to = None;
+        sealed = seal(app, &under_way, keys, now)?;
     }
-    let mut cookies = superfluous(app, headers, keys, now);
-    cookies.push(cookie::set(&name(&state), &sealed, "/", LIFETIME));
-    Some(Begun { state, cookies })
+    if under_way.return_to.is_none() {
+        set_aside.push(SetAside { state: state.clone(), return_to });
+    }
+    let name = name(&state);
+    let mut others = Others::read(app, headers, keys, now);
+    let mut room = MAX_BYTES.saturating_sub(cookie_bytes(&name, &sealed));
+    others.set_aside(room, app, keys, now, &mut set_aside);
+    if others.bytes > room
+        && let Some(target) = under_way.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE)
+    {
+        set_aside.push(SetAside { state: state.clone(), return_to: absolute(app, &target) });
+        sealed = seal(app, &under_way, keys, now)?;
+        room = MAX_BYTES.saturating_sub(cookie_bytes(&name, &sealed));
+    }
+    others.forget(room);
+    let mut cookies = others.cookies;
+    cookies.push(cookie::set(&name, &sealed, "/", LIFETIME));
+    Some(Begun { state, cookies, set_aside })
 }
 
 /// Why a `state` matches no attempt of this browser.
@@ -167,7 +225,8 @@ pub fn open(
     if now.since(Timestamp(under_way.at)) > LIFETIME {
         return Err(AttemptError::Expired);
     }
-    Ok(MatchedFlow { under_way })
+    let return_to = under_way.return_to.as_deref().map(|target| absolute(app, target));
+    Ok(MatchedFlow { under_way, return_to })
 }
 
 /// Ends the flow's cookie.
@@ -182,30 +241,97 @@ pub fn is_state(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Endings for flows that are dead, undecodable, or the oldest of too many.
-fn superfluous(app: &App, headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Vec<HeaderValue> {
-    let mut alive: Vec<(u64, &str)> = Vec::new();
-    let mut ends: Vec<&str> = Vec::new();
-    // However many cookies a client sends, few are looked at and fewer answered.
-    for (name, value) in cookie::pairs(headers).filter(|(name, _)| is_flow_name(name)).take(20) {
-        match unseal(app, value, keys).filter(|flow| now.since(Timestamp(flow.at)) <= LIFETIME) {
-            Some(flow) => alive.push((flow.at, name)),
-            None => ends.push(name),
+/// The flows that this browser has under way already, and what changes of their cookies.
+struct Others<'a> {
+    /// The oldest first.
+    alive: Vec<Other<'a>>,
+    /// Their cookies together.
+    bytes: usize,
+    cookies: Vec<HeaderValue>,
+}
+
+struct Other<'a> {
+    flow: UnderWay,
+    name: &'a str,
+    bytes: usize,
+    /// Its new cookie.
+    changed: Option<HeaderValue>,
+}
+
+impl<'a> Others<'a> {
+    /// Reads them. Ends those that are dead or cannot be opened.
+    fn read(app: &App, headers: &'a HeaderMap, keys: &KeyRing, now: Timestamp) -> Self {
+        let mut others = Self { alive: Vec::new(), bytes: 0, cookies: Vec::new() };
+        for (name, value) in cookie::pairs(headers).filter(|(name, _)| is_flow_name(name)).take(MAX_READ) {
+            match unseal(app, value, keys).filter(|flow| now.since(Timestamp(flow.at)) <= LIFETIME) {
+                Some(flow) => {
+                    let bytes = cookie_bytes(name, value);
+                    others.bytes += bytes;
+                    others.alive.push(Other { flow, name, bytes, changed: None });
+                }
+                None => others.cookies.push(cookie::clear(name, "/")),
+            }
+        }
+        others.alive.sort_unstable_by_key(|other| other.flow.at);
+        others
+    }
+
+    /// Sets return addresses aside, the oldest first, until the cookies fit into `room`.
+    fn set_aside(&mut self, room: usize, app: &App, keys: &KeyRing, now: Timestamp, set_aside: &mut Vec<SetAside>) {
+        for other in &mut self.alive {
+            if self.bytes <= room {
+                return;
+            }
+            let Some(target) = other.flow.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE) else { continue };
+            let Some(sealed) = seal(app, &other.flow, keys, now) else { continue };
+            set_aside.push(SetAside { state: other.flow.state.clone(), return_to: absolute(app, &target) });
+            let smaller = cookie_bytes(other.name, &sealed);
+            self.bytes = self.bytes.saturating_sub(other.bytes) + smaller;
+            other.bytes = smaller;
+            let rest = LIFETIME.saturating_sub(now.since(Timestamp(other.flow.at)));
+            other.changed = Some(cookie::set(other.name, &sealed, "/", rest));
         }
     }
-    alive.sort_unstable();
-    let surplus = (alive.len() + 1).saturating_sub(MOST);
-    ends.extend(alive.into_iter().take(surplus).map(|(_, name)| name));
-    ends.into_iter().map(|name| cookie::clear(name, "/")).collect()
+
+    /// Forgets the oldest flows until the others fit into `room` and one more is not too many.
+    fn forget(&mut self, room: usize) {
+        let mut count = self.alive.len() + 1;
+        for other in &mut self.alive {
+            if count > MAX || self.bytes > room {
+                (count, self.bytes) = (count - 1, self.bytes.saturating_sub(other.bytes));
+                self.cookies.push(cookie::clear(other.name, "/"));
+            } else {
+                self.cookies.extend(other.changed.take());
+            }
+        }
+    }
+}
+
+/// What a cookie adds to the `Cookie` line: its name, its value, `=` and `; `.
+fn cookie_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + 3
+}
+
+/// `target` as the cookie holds it, which is never a text that [`absolute`] reads as something else.
+fn relative<'a>(app: &App, target: &'a str) -> &'a str {
+    target.strip_prefix(app.origin.as_str()).filter(|rest| rest.starts_with('/')).unwrap_or(target)
+}
+
+fn absolute(app: &App, target: &str) -> String {
+    if target.starts_with('/') { app.origin.absolute(target) } else { target.to_owned() }
+}
+
+fn seal(app: &App, under_way: &UnderWay, keys: &KeyRing, now: Timestamp) -> Option<String> {
+    keys.seal(&context(app), &serde_json::to_vec(under_way).ok()?, now)
 }
 
 fn unseal(app: &App, sealed: &str, keys: &KeyRing) -> Option<UnderWay> {
-    serde_json::from_slice(&keys.open(&context(app), sealed, MOST_SEALED)?).ok()
+    serde_json::from_slice(&keys.open(&context(app), sealed, MAX_SEALED)?).ok()
 }
 
 /// What a flow is sealed for: this purpose, this application at this origin.
 fn context(app: &App) -> String {
-    format!("flow v1 {} {}", app.origin.as_str(), app.name)
+    format!("flow v2 {} {}", app.origin.as_str(), app.name)
 }
 
 fn name(state: &str) -> String {

@@ -19,11 +19,14 @@ pub mod flow;
 pub mod outcomes;
 pub mod profile_sync;
 pub mod return_to;
+pub mod set_aside;
 pub mod settings;
 pub mod shared;
 
 use crate::check::Flow;
 use crate::clock::Timestamp;
+use crate::limits::{Exceeded, Limits};
+use crate::origin::LOST;
 use crate::session::sharing::Sharing;
 use crate::session::{LiveSession, Sessions};
 use crate::store::Registry;
@@ -31,17 +34,19 @@ use crate::telemetry::Metrics;
 use crate::telemetry::traces::{self, Said};
 use crate::wechat;
 use attempts::Attempts;
-use choice::{Browser, Choice};
+use choice::Choice;
 use fault::LoginFault;
 use flow::AttemptError;
 use http::{HeaderMap, HeaderValue};
 use outcomes::{Entered, Outcomes};
 use profile_sync::Tokens;
+use set_aside::Addresses;
 use settings::App;
 use shared::Shared;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 /// What outlives a change of the configuration.
@@ -51,6 +56,8 @@ pub struct Memory {
     pub outcomes: Outcomes<LoginFault>,
     /// What profiles are asked for again with.
     pub tokens: Tokens,
+    /// Return addresses that cookies have no room for.
+    pub addresses: Addresses,
 }
 
 /// The login of all applications of this instance.
@@ -79,6 +86,8 @@ pub struct Login {
     pub memory: Arc<Memory>,
     /// Exchanges under way, which a shutdown waits for.
     pub tasks: TaskTracker,
+    /// Budgets for logins that are started and not finished.
+    pub limits: Arc<Limits>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -91,8 +100,16 @@ pub struct Start<'a> {
     pub headers: &'a HeaderMap,
     /// Where to come back to, as it was given.
     pub return_to: Option<&'a str>,
+    /// Whether there was a place to come back to that is too long for an address.
+    pub lost: bool,
     /// Whether a person pressed a button for it.
     pub pressed: bool,
+    /// Whether the person chose the QR code.
+    pub by_code: bool,
+    /// Whether the browser has a live session.
+    pub logged_in: bool,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 /// What a request for a login leads to.
@@ -105,14 +122,30 @@ pub enum Started {
         /// To set.
         cookies: Vec<HeaderValue>,
     },
+    /// Back: the browser is logged in.
+    Back {
+        /// Absolute.
+        location: String,
+        /// To set.
+        cookies: Vec<HeaderValue>,
+    },
+    /// The place to come back to is too long to be kept.
+    Lost,
     /// A page with a button first.
     AskFirst,
     /// It must be opened in WeChat.
-    NeedsWechat,
+    NeedsWechat {
+        /// Whether the person may choose the login by QR code instead.
+        or_code: bool,
+    },
     /// It must be opened in an ordinary browser.
     NeedsBrowser,
+    /// It must be opened where a phone can scan the screen.
+    NeedsComputer,
     /// Too many ended in the last minute.
     TooManyAttempts,
+    /// Too many of this address, or of all, are under way.
+    Limited(Exceeded),
     /// Nothing could be sealed.
     Fault(LoginFault),
 }
@@ -121,10 +154,14 @@ impl Started {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Redirect { .. } => "redirect",
+            Self::Back { .. } => "back",
+            Self::Lost => "lost",
             Self::AskFirst => "ask_first",
-            Self::NeedsWechat => "needs_wechat",
+            Self::NeedsWechat { .. } => "needs_wechat",
             Self::NeedsBrowser => "needs_browser",
+            Self::NeedsComputer => "needs_computer",
             Self::TooManyAttempts => "too_many_attempts",
+            Self::Limited(_) => "limited",
             Self::Fault(_) => "fault",
         }
     }
@@ -142,6 +179,8 @@ pub struct Return<'a> {
     pub live: Option<LiveSession>,
     /// The session tokens that it shows, whatever they are worth: a login replaces what is behind them.
     pub tokens: Vec<&'a str>,
+    /// The client's address.
+    pub client: IpAddr,
 }
 
 /// What a callback leads to.
@@ -163,6 +202,8 @@ pub enum Returned {
     AlreadyLoggedIn(AttemptError),
     /// No flow of this browser: nothing was spent, nothing was called.
     Unknown(AttemptError),
+    /// A restart beyond what the client's address may have.
+    Limited(Exceeded),
     /// The person said no at WeChat.
     Denied {
         /// Where they were going.
@@ -202,24 +243,37 @@ impl Login {
         self.apps.get(authority)
     }
 
-    /// Starts a login at `now`.
-    #[must_use]
-    pub fn begin(&self, start: &Start, now: Timestamp) -> Started {
+    /// Starts a login at `now`. Only a redirect to WeChat costs the client's address a token, and may wait for one.
+    pub async fn begin(&self, start: &Start<'_>, now: Timestamp) -> Started {
         let step = traces::step("begin login");
         step.note("wechat_authz.app", Said::configured(&start.app.name));
-        let started = self.started(start, now);
+        let started = step.around(self.started(start, now)).await;
         step.note("wechat_authz.outcome", started.as_str());
         started
     }
 
-    fn started(&self, start: &Start, now: Timestamp) -> Started {
-        let user_agent = choice::user_agent(start.headers);
-        let flow = match choice::choose(start.app, Browser::of(user_agent)) {
-            Choice::Flow(flow) => flow,
-            Choice::NeedsWechat => return Started::NeedsWechat,
-            Choice::NeedsBrowser => return Started::NeedsBrowser,
-        };
+    async fn started(&self, start: &Start<'_>, now: Timestamp) -> Started {
         let attempts = Attempts::read(start.app, start.headers, &self.sessions.keys, now);
+        let lost = start.lost || start.return_to.is_some_and(return_to::is_too_long);
+        if lost && !start.pressed {
+            return Started::Lost;
+        }
+        if start.logged_in && !start.pressed {
+            // A session that this listener knows and the check does not would be sent round for ever.
+            if attempts.are_too_many() {
+                return Started::TooManyAttempts;
+            }
+            let location = return_to::accept_as_it_is(start.return_to, start.app, &self.prefix);
+            let cookies = attempts.succeeded(now).cookie(start.app, &self.sessions.keys, now);
+            return Started::Back { location, cookies: cookies.into_iter().collect() };
+        }
+        let user_agent = choice::user_agent(start.headers);
+        let flow = match choice::choose(start.app, user_agent, start.by_code) {
+            Choice::Flow(flow) => flow,
+            Choice::NeedsWechat { or_code } => return Started::NeedsWechat { or_code },
+            Choice::NeedsBrowser => return Started::NeedsBrowser,
+            Choice::NeedsComputer => return Started::NeedsComputer,
+        };
         if attempts.are_too_many() && !start.pressed {
             return Started::TooManyAttempts;
         }
@@ -227,8 +281,11 @@ impl Login {
         if flow == Flow::OfficialAccount && asks_first && !start.pressed {
             return Started::AskFirst;
         }
+        if let Err(exceeded) = self.limits.start_login(start.client).await {
+            return Started::Limited(exceeded);
+        }
         let return_to = return_to::accept(start.return_to, start.app, &self.prefix);
-        match self.redirect(start.app, flow, return_to, 0, start.headers, now) {
+        match self.redirect(start.app, flow, return_to, 0, start.headers, now).await {
             Some((location, mut cookies)) => {
                 if start.pressed && attempts != Attempts::default() {
                     cookies.extend(Attempts::forgiven().cookie(start.app, &self.sessions.keys, now));
@@ -239,8 +296,13 @@ impl Login {
         }
     }
 
+    /// The page that says that the place to come back to was not kept.
+    fn lost(&self, app: &App) -> String {
+        app.origin.absolute(&format!("{}/login?{LOST}", self.prefix))
+    }
+
     /// A new flow and WeChat's address for it.
-    fn redirect(
+    async fn redirect(
         &self,
         app: &App,
         flow: Flow,
@@ -251,6 +313,10 @@ impl Login {
     ) -> Option<(String, Vec<HeaderValue>)> {
         let application = app.application(flow)?;
         let begun = flow::begin(app, flow, return_to, restarts, headers, &self.sessions.keys, now)?;
+        for entry in &begun.set_aside {
+            self.memory.addresses.keep(entry, Instant::now());
+            self.shared.set_aside(entry).await;
+        }
         let callback = app.origin.absolute(&format!("{}/callback", self.prefix));
         let location =
             wechat::authorize_url(&self.wechat, flow, &application.appid, app.scope(flow), &callback, &begun.state);

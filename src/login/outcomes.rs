@@ -145,6 +145,14 @@ impl<F: Clone> Outcomes<F> {
         progress.entered().filter(|entered| entered.sid == sid).map(|entered| entered.location.clone())
     }
 
+    /// Deliveries of the flow of `state` that are under way.
+    #[must_use]
+    pub fn deliveries(&self, state: &str) -> usize {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // The table itself holds one.
+        kept.slots.get(state).map_or(0, |slot| Arc::strong_count(slot) - 1)
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -204,6 +212,16 @@ mod tests {
             let _ = outcomes.slot(&number.to_string(), now + KEPT);
         }
         assert!(outcomes.len() <= MOST);
+    }
+
+    #[test]
+    fn deliveries_under_way_are_counted() {
+        let outcomes = Outcomes::<&str>::default();
+        assert_eq!(outcomes.deliveries("a"), 0);
+        let both = [outcomes.slot("a", Instant::now()), outcomes.slot("a", Instant::now())];
+        assert_eq!(outcomes.deliveries("a"), 2);
+        drop(both);
+        assert_eq!(outcomes.deliveries("a"), 0);
     }
 
     #[tokio::test]

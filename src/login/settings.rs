@@ -8,8 +8,10 @@ use crate::wechat::{Application, Scope};
 /// An application people log in to.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Its name: the tokens' audience, the metrics' label, what the pages call it.
+    /// Its name: the tokens' audience, the metrics' label.
     pub name: String,
+    /// What the pages call it.
+    pub title: String,
     /// Where it lives.
     pub origin: Origin,
     /// Its sessions.
@@ -40,6 +42,10 @@ pub struct OfficialAccount {
     pub jssdk: bool,
     /// Whether only who follows it may log in with it.
     pub require_subscription: bool,
+    /// What people know it by.
+    pub name: Option<String>,
+    /// The https address of the image of its QR code.
+    pub follow_qr: Option<String>,
 }
 
 /// What makes two logins the same person. There is no fall-back from one to the other: it would split accounts.

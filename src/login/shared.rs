@@ -6,7 +6,7 @@
 //! to two instances at once may need a second, silent login.
 
 use super::fault::LoginFault;
-use super::flow;
+use super::flow::{self, SetAside};
 use super::outcomes::{Entered, Next, Progress};
 use crate::random;
 use crate::seal::Sealer;
@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The longest a sealed record is: a token and a location, and room.
+/// The longest a sealed record is: a token and a location, or a return address, and room.
 const MOST_RECORD: usize = 16_384;
 
 /// How often to look whether another instance is done: from the one to the other, by chance.
@@ -124,6 +124,24 @@ impl Shared {
         command.arg(&name);
         let sealed: Option<String> = self.store.ask("read_login", &command).await.ok()?;
         self.open(name.as_str(), &sealed?)?.entered().cloned()
+    }
+
+    /// Keeps a return address for all instances. While Redis is away only this one knows it.
+    pub async fn set_aside(&self, entry: &SetAside) {
+        let name = self.store.names().return_to(&entry.state);
+        let Some(sealed) = self.sealer.seal(name.as_str(), entry.return_to.as_bytes()) else { return };
+        let mut command = redis::cmd("SET");
+        command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(flow::LIFETIME));
+        let _ = self.store.ask::<()>("set_aside", &command).await;
+    }
+
+    /// The return address of `state` that an instance has set aside.
+    pub async fn return_to(&self, state: &str) -> Option<String> {
+        let name = self.store.names().return_to(state);
+        let mut command = redis::cmd("GET");
+        command.arg(&name);
+        let sealed: Option<String> = self.store.ask("read_set_aside", &command).await.ok()?;
+        String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MOST_RECORD)?).ok()
     }
 
     async fn try_take(&self, state: &str, turn: &Turn) -> Result<(Option<Progress<LoginFault>>, bool), Away> {

@@ -1,6 +1,6 @@
 //! The flow: which callback belongs to which browser.
 
-use super::flow::{self, LIFETIME, MOST};
+use super::flow::{self, LIFETIME, MAX, MAX_BYTES, SetAside};
 use super::settings::{App, OfficialAccount, SubjectRule};
 use super::*;
 use crate::cookie;
@@ -23,6 +23,7 @@ pub(super) fn app() -> App {
     };
     App {
         name: "shop".into(),
+        title: "小明的店".into(),
         session: session::Settings {
             issuer: origin.as_str().into(),
             audience: "shop".into(),
@@ -38,6 +39,8 @@ pub(super) fn app() -> App {
             ask_first: false,
             jssdk: false,
             require_subscription: false,
+            name: None,
+            follow_qr: None,
         }),
         website: Some(application("wxfedcba9876543210")),
         return_to: Vec::new(),
@@ -82,7 +85,7 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
     let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW.plus(LIFETIME)).unwrap();
     assert_eq!(
         (opened.state(), opened.flow(), opened.return_to()),
-        (&*begun.state, Flow::Website, "https://shop.example.com/a")
+        (&*begun.state, Flow::Website, Some("https://shop.example.com/a"))
     );
     let other_app = App { name: "blog".into(), ..self::app() };
     let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
@@ -124,21 +127,21 @@ fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
 }
 
 #[test]
-fn a_browser_has_five_flows_and_the_oldest_goes() {
+fn a_browser_has_sixteen_flows_and_the_oldest_goes() {
     let (app, keys) = (app(), key_ring());
     let mut jar = Vec::new();
     let mut states = Vec::new();
-    for second in 0..8 {
+    for second in 0..MAX as u64 + 3 {
         let now = NOW.plus(Duration::from_secs(second));
         let begun = begin(&app, &jar, &keys, now);
         jar = browser(jar, &begun.cookies);
         states.push(begun.state);
-        assert!(jar.len() <= MOST);
+        assert!(jar.len() <= MAX);
     }
-    let now = NOW.plus(Duration::from_secs(8));
-    let open: Vec<bool> =
-        states.iter().map(|state| flow::open(&app, state, &headers(&jar), &keys, now).is_ok()).collect();
-    assert_eq!(open, [false, false, false, true, true, true, true, true]);
+    let now = NOW.plus(Duration::from_secs(60));
+    for (number, state) in states.iter().enumerate() {
+        assert_eq!(flow::open(&app, state, &headers(&jar), &keys, now).is_ok(), number >= 3, "{number}");
+    }
 }
 
 #[test]
@@ -153,24 +156,58 @@ fn old_and_broken_flow_cookies_never_block_a_login() {
 }
 
 #[test]
-fn the_longest_return_address_fits_a_cookie() {
+fn an_address_lies_in_the_cookie_or_is_set_aside() {
     let (app, keys) = (app(), key_ring());
-    let long = format!("https://shop.example.com/{}", "a".repeat(2_047));
-    let begun = flow::begin(&app, Flow::Website, long.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
-    let line = begun.cookies.last().unwrap();
-    assert!(line.len() < 4_096, "{}", line.len());
+    for (path, inline) in [
+        ("a".repeat(2_047), true),
+        ("a".repeat(2_048), false),
+        ("a".repeat(8_000), false),
+        // Text that grows when it is written as JSON.
+        ("\"".repeat(2_000), false),
+    ] {
+        let return_to = format!("https://shop.example.com/{path}");
+        let begun = flow::begin(&app, Flow::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+        let line = begun.cookies.last().unwrap();
+        assert!(begun.cookies.len() == 1 && line.len() < 4_096, "{}", line.len());
+        let jar = browser(Vec::new(), &begun.cookies);
+        let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
+        let aside = SetAside { state: begun.state.clone(), return_to: return_to.clone() };
+        if inline {
+            assert_eq!((opened.return_to(), begun.set_aside), (Some(&*return_to), vec![]));
+        } else {
+            assert_eq!((opened.return_to(), begun.set_aside), (None, vec![aside]));
+        }
+    }
+    let elsewhere = "https://static.example.com/a".to_owned();
+    let begun = flow::begin(&app, Flow::Website, elsewhere.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
     let jar = browser(Vec::new(), &begun.cookies);
-    assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), long);
+    assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), Some(&*elsewhere));
 }
 
 #[test]
-fn a_return_address_that_does_not_fit_leads_home() {
+fn cookies_of_all_tabs_are_bounded_in_bytes_and_each_tab_keeps_its_place() {
     let (app, keys) = (app(), key_ring());
-    let growing = format!("https://shop.example.com/{}", "\"".repeat(2_000));
-    let begun = flow::begin(&app, Flow::Website, growing, 0, &HeaderMap::new(), &keys, NOW).unwrap();
-    let jar = browser(Vec::new(), &begun.cookies);
-    let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
-    assert_eq!(opened.return_to(), "https://shop.example.com/");
+    for length in [1, 60, 300, 1_000, 1_900, 2_047, 5_000] {
+        let mut jar = Vec::new();
+        let mut tabs = Vec::new();
+        let mut aside = Vec::new();
+        for tab in 0..MAX {
+            let now = NOW.plus(Duration::from_secs(tab as u64));
+            let to = format!("https://shop.example.com/{tab}/{}", "a".repeat(length));
+            let begun = flow::begin(&app, Flow::OfficialAccount, to.clone(), 0, &headers(&jar), &keys, now).unwrap();
+            jar = browser(jar, &begun.cookies);
+            aside.extend(begun.set_aside);
+            tabs.push((begun.state, to));
+            let sent = headers(&jar).get(header::COOKIE).unwrap().len();
+            assert!(sent <= MAX_BYTES, "{sent} bytes of {} flows with {length} each", jar.len());
+        }
+        let now = NOW.plus(Duration::from_secs(60));
+        for (state, to) in &tabs {
+            let opened = flow::open(&app, state, &headers(&jar), &keys, now).unwrap();
+            let kept = aside.iter().find(|entry| entry.state == *state).map(|entry| &*entry.return_to);
+            assert_eq!(opened.return_to().or(kept), Some(&**to), "{length}");
+        }
+    }
 }
 
 proptest::proptest! {
@@ -184,7 +221,7 @@ proptest::proptest! {
         let begun = flow::begin(&app, Flow::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
         let jar = browser(Vec::new(), &begun.cookies);
         let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
-        proptest::prop_assert_eq!(opened.return_to(), return_to.as_str());
+        proptest::prop_assert_eq!(opened.return_to(), Some(return_to.as_str()));
         let (name, value) = jar[0].clone();
         let mut changed = value.clone();
         let at = at % changed.len();

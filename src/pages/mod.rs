@@ -141,7 +141,7 @@ impl Pages {
         let client = self.client_address.read(&request.headers, peer);
         let Some(app) = self.login.app(&host) else {
             self.record_rejection_at("", request, client, Rejection::UnknownHost, now);
-            return answer::page(&Page::BadRequest, language);
+            return answer::page(&Page::UnknownHost, language);
         };
         let visit = Visit { request, app, client, language, now };
         let path = request.uri.path();
@@ -163,7 +163,7 @@ impl Pages {
         }
         // What a HEAD may ask for changes nothing: it spends no code and ends no session.
         match name {
-            "login" if look => self.begin(&visit),
+            "login" if look => self.begin(&visit).await,
             "callback" if get => self.complete(&visit).await,
             "logout" if get || post => self.leave(&visit).await,
             "renew" if get || post => self.renew(&visit),

@@ -1,13 +1,15 @@
 //! Rejected requests: each leaves a metric and, within a bound, an audit line.
 //!
-//! A line names the reason, the page, the application and the client's address, never the code, the `state`, the host or
-//! the query that the client sent.
+//! A line names the reason, the page, the application and the client's address, and the host where no application has it;
+//! never the code, the `state` or the query that the client sent.
 
 use super::{Pages, Visit};
 use crate::clock::Timestamp;
+use crate::gateway::envoy;
 use crate::limits::Budget;
 use crate::login::callback::CallbackFault;
 use crate::login::flow::AttemptError;
+use crate::origin::bounded;
 use http::request::Parts;
 use std::net::IpAddr;
 
@@ -98,8 +100,9 @@ impl Pages {
         self.metrics.page_rejected(app, reason);
         if let Some(left_out) = self.metrics.reject_lines.admit(now) {
             let client = client.to_string();
+            let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(request)));
             tracing::info!(
-                target: "audit", event = "reject", reason, page, app, client, left_out, "a page rejected a request"
+                target: "audit", event = "reject", reason, page, app, host, client, left_out, "a page rejected a request"
             );
         }
     }

@@ -7,6 +7,7 @@ use crate::check::{Credential, Wants};
 use crate::clock::Timestamp;
 use crate::cookie;
 use crate::gateway::{envoy, wants};
+use crate::html::Page;
 use crate::login::return_to;
 use crate::session::{Age, IssueFault, Issued, LiveSession};
 use http::{Method, StatusCode};
@@ -71,6 +72,10 @@ impl Pages {
                     let told =
                         answer::json(StatusCode::OK, &json!({ "code": 200, "message": "renewed", "data": data }));
                     return answer::with_cookies(told, [cookie]);
+                }
+                if visit.parameter("lost").is_some() {
+                    let lost = answer::page(&Page::LostLoggedIn { home_url: "/" }, visit.language);
+                    return answer::with_cookies(lost, [cookie]);
                 }
                 let location = return_to::accept_as_it_is(wanted.as_deref(), visit.app, &self.login.prefix);
                 answer::redirect(StatusCode::SEE_OTHER, &location, [cookie])

@@ -3,6 +3,7 @@
 //! | key | type | what | lives |
 //! |---|---|---|---|
 //! | `P:1:{flow:HASH}` | string | one login's progress and outcome, sealed | as long as the flow's cookie |
+//! | `P:1:{flow:HASH}:return_to` | string | where the login goes in the end, sealed; only if its cookie has no room | 10 minutes |
 //! | `P:1:{flow:HASH}:turn` | string | who works on it: a random id | as long as an exchange can take |
 //! | `P:1:{revoked}:list` | sorted set | revocations, by the time they were written | as long as a session they concern |
 //! | `P:1:{revoked}:mark` | string | random; another one tells that Redis was emptied | an hour after the last pull |
@@ -57,6 +58,12 @@ impl Names {
     #[must_use]
     pub fn flow(&self, state: &str) -> Name {
         self.tagged(&format!("flow:{}", digest_of(state)), "")
+    }
+
+    /// Where `state` goes in the end.
+    #[must_use]
+    pub fn return_to(&self, state: &str) -> Name {
+        self.tagged(&format!("flow:{}", digest_of(state)), ":return_to")
     }
 
     /// Who works on `state`.

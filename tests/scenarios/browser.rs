@@ -82,10 +82,10 @@ impl Chrome {
         self.run("return document.body ? document.body.innerText : ''").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// The address, without the `#wechat_redirect` that browsers carry along from the way to WeChat.
+    /// The address, without an empty fragment; never with that of the way to WeChat.
     async fn url(&self) -> String {
-        let url = self.call("GET", "/url", &Value::Null).await;
-        url.as_str().unwrap_or_default().trim_end_matches("#wechat_redirect").to_owned()
+        let url = self.call("GET", "/url", &Value::Null).await.as_str().unwrap_or_default().to_owned();
+        url.strip_suffix('#').unwrap_or(&url).to_owned()
     }
 
     /// Waits until the page says `words`, and gives all it says.
@@ -260,4 +260,80 @@ async fn a_person_on_a_desktop_scans_and_the_page_moves_on_by_itself() {
     chrome.until("logged out").await;
     chrome.open(&stack.url("/welcome")).await;
     chrome.until("Scan").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fragment_is_kept_where_a_page_of_ours_stands_in_between() {
+    let stack = Stack::planned(Plan { scope: "snsapi_userinfo", ..Plan::default() }).await;
+    stack.simulator.change_app(OA, |app| app.instant_consent = true);
+    let chrome = Chrome::start(WECHAT, "zh-CN").await;
+    chrome.open(&stack.url("/welcome?a=b#/orders/42?c=章")).await;
+    chrome.until("微信登录").await;
+    chrome.press("a.button").await;
+    chrome.until("\"/welcome?a=b\"").await;
+    assert_eq!(chrome.url().await, stack.url("/welcome?a=b#/orders/42?c=%E7%AB%A0"));
+    assert!(chrome.complaints().await.is_empty(), "{:?}", chrome.complaints().await);
+    // As part of `return_to` it needs no page in between, and a page without a fragment of its own ends without one.
+    for (path, end) in [("/a%23/b", "/a#/b"), ("/a", "/a")] {
+        chrome.call("DELETE", "/cookie", &Value::Null).await;
+        chrome.open(&stack.url(&format!("/_wechat/login?go=1&return_to={path}"))).await;
+        chrome.until("\"/a\"").await;
+        assert_eq!(chrome.url().await, stack.url(end));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_outside_wechat_gets_the_whole_address_to_open_there() {
+    const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
+         Version/18.0 Mobile/15E148 Safari/604.1";
+    let stack = Stack::start().await;
+    let chrome = Chrome::start(IPHONE, "zh-CN").await;
+    chrome.open(&stack.url("/welcome?a=b#/orders/42")).await;
+    let text = chrome.until("#/orders/42").await;
+    assert!(text.contains(&stack.url("/welcome?a=b#/orders/42")), "{text}");
+    assert_eq!(chrome.run("return document.querySelectorAll('svg.code').length").await, 1);
+    chrome.press("#copy").await;
+    chrome.until("已复制").await;
+    let complaints = chrome.complaints().await;
+    assert!(complaints.iter().all(|line| line.contains("status of 403")), "the page's own status: {complaints:?}");
+    // The code on the phone's own screen only where the person asks for it.
+    chrome.press("a.quiet").await;
+    chrome.until("Scan").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_in_a_window_of_its_own_keeps_its_opener() {
+    let more = "policy:\n- { path_prefix: /public, access: public }\n".to_owned();
+    let stack = Stack::planned(Plan { more, ..Plan::default() }).await;
+    let chrome = Chrome::start(DESKTOP, "en-US").await;
+    chrome.open(&stack.url("/public")).await;
+    chrome.until("\"/public\"").await;
+    let first = chrome.call("GET", "/window", &Value::Null).await.as_str().unwrap().to_owned();
+    // By redirects alone, and with a page of ours on the way.
+    for start in ["/_wechat/login?return_to=%2Fdone", "/_wechat/callback?code=a"] {
+        chrome.run(&format!("window.login = window.open({start:?}, '_blank', 'width=500,height=600')")).await;
+        let handles = chrome.call("GET", "/window/handles", &Value::Null).await;
+        let window = handles.as_array().unwrap().iter().filter_map(Value::as_str).find(|one| *one != first).unwrap();
+        chrome.look_at(window).await;
+        if start.contains("callback") {
+            chrome.until("Log in again").await;
+            chrome.press("a.button").await;
+        }
+        chrome.until("Scan").await;
+        let uuid = chrome.run("return document.querySelector('[data-uuid]').dataset.uuid").await;
+        for step in ["scan", "confirm"] {
+            let control = format!("{}/_sim/qr/{}/{step}", stack.simulator.base_url(), uuid.as_str().unwrap());
+            assert_eq!(Browser::desktop().ask("POST", &control, &[], "").await.status, 200);
+        }
+        let end = if start.contains("callback") { "/" } else { "/done" };
+        chrome.until(&format!("\"target\":\"{end}\"")).await;
+        assert_eq!(chrome.run("return window.opener !== null").await, true, "{start}");
+        chrome.look_at(&first).await;
+        assert_eq!(
+            chrome.run("return [window.login.closed, window.login.location.pathname]").await,
+            json!([false, end])
+        );
+        chrome.run("window.login.close()").await;
+        chrome.call("DELETE", "/cookie", &Value::Null).await;
+    }
 }

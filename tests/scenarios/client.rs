@@ -35,6 +35,12 @@ impl Answer {
         self.header("location")
     }
 
+    /// Where a login ends, without the empty fragment by which a browser drops `#wechat_redirect`.
+    pub fn destination(&self) -> &str {
+        let location = self.location();
+        location.strip_suffix('#').unwrap_or(location)
+    }
+
     pub fn set_cookies(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value.as_str())
     }
@@ -54,7 +60,8 @@ impl Answer {
 
     /// A page's incident id or address: what is there to be passed on.
     pub fn shown(&self) -> String {
-        let shown = self.body.split("<dd>").nth(1).and_then(|rest| rest.split("</dd>").next());
+        let shown = self.body.split("<dd").nth(1).and_then(|rest| rest.split_once('>')).map(|(_, rest)| rest);
+        let shown = shown.and_then(|rest| rest.split("</dd>").next());
         shown.unwrap_or_else(|| panic!("nothing to pass on: {self:?}")).to_owned()
     }
 

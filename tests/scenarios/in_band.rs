@@ -36,12 +36,9 @@ fn assert_page(answer: &Answer, status: u16, why: &str) {
         (status, "text/html; charset=utf-8"),
         "{why}: {answer:?}"
     );
-    for (name, value) in [
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        ("cross-origin-opener-policy", "same-origin"),
-        ("vary", "Accept-Language, Cookie"),
-    ] {
+    for (name, value) in
+        [("cache-control", "no-store"), ("x-content-type-options", "nosniff"), ("vary", "Accept-Language, Cookie")]
+    {
         assert_eq!(answer.header(name), value, "{why}: {answer:?}");
     }
     let policy = answer.header("content-security-policy");
@@ -64,7 +61,7 @@ async fn a_whole_login_and_its_end_need_no_route() {
         assert!(callback.set_cookies().count() >= 2, "{scenario}: the session, and the flow's end: {callback:?}");
         // A page that asks goes back renewed.
         let back = browser.get(&stack.url("/_wechat/renew?return_to=%2Fa")).await;
-        assert_eq!((back.status, back.location()), (303, &*stack.url("/a")), "{scenario}");
+        assert_eq!((back.status, back.destination()), (303, &*stack.url("/a")), "{scenario}");
         stack.remember(&browser);
         // By a link from elsewhere the way out is a question, whose button posts; a form needs no body here.
         let mut stolen = browser.clone();
@@ -79,6 +76,7 @@ async fn a_whole_login_and_its_end_need_no_route() {
         let form = [("accept", HTML), ("origin", &*own), ("content-type", "application/x-www-form-urlencoded")];
         let out = browser.ask("POST", &stack.url("/_wechat/logout"), &form, "").await;
         assert_page(&out, 403, scenario);
+        assert_eq!(out.header("cross-origin-opener-policy"), "same-origin", "{scenario}: no step of a login");
         assert!(browser.cookie(SESSION).is_none() && out.location().is_empty(), "{scenario}: {out:?}");
         assert!(out.button().contains("/_wechat/login?go=1"), "{scenario}: {out:?}");
         assert_eq!(stolen.fetch(&stack.url("/api")).await.status, 401, "{scenario}: the session is over everywhere");
@@ -212,7 +210,7 @@ async fn a_callback_that_comes_twice_is_one_session_and_one_that_was_given_up_go
             given.unwrap_or_else(|| panic!("{scenario}: no session: {answer:?}"))
         };
         for answer in [&first, &again, &late] {
-            assert_eq!((answer.status, answer.location()), (303, &*stack.url("/a")), "{scenario}: {answer:?}");
+            assert_eq!((answer.status, answer.destination()), (303, &*stack.url("/a")), "{scenario}: {answer:?}");
             assert_eq!(given(answer), given(&first), "{scenario}");
         }
         assert_eq!(stack.exchanges().len(), 1, "{scenario}");
@@ -227,7 +225,7 @@ async fn a_callback_that_comes_twice_is_one_session_and_one_that_was_given_up_go
         waiting.abort();
         let answer = browser.get(&back).await;
         stack.remember(&browser);
-        assert_eq!((answer.status, answer.location()), (303, &*stack.url("/b")), "{scenario}: {answer:?}");
+        assert_eq!((answer.status, answer.destination()), (303, &*stack.url("/b")), "{scenario}: {answer:?}");
         assert_eq!(stack.exchanges().len(), 2, "{scenario}");
         assert_unseen(&stack, scenario);
     }

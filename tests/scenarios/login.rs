@@ -363,7 +363,10 @@ async fn where_wechat_does_not_say_who_follows_nobody_is_logged_in_and_it_heals(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_browser_gets_the_login_that_works_in_it() {
-    const WECOM: &str = "Mozilla/5.0 (Linux; Android 10) Mobile Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1";
+    const WECOM: &str =
+        "Mozilla/5.0 (Windows NT 10.0; WOW64) Chrome/108.0 Safari/537.36 wxwork/4.1.22 MicroMessenger/7.0.1";
+    const IPHONE: &str =
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Mobile/15E148 Safari/604.1";
     const MINI: &str = "Mozilla/5.0 (iPhone) MicroMessenger/8.0.40 miniProgram/wx0123456789abcdef";
     const MAC: &str =
         "Mozilla/5.0 (Macintosh) MicroMessenger/6.8.0(0x16080000) MacWechat/3.3(0x13030013) WindowsWechat";
@@ -372,9 +375,20 @@ async fn each_browser_gets_the_login_that_works_in_it() {
     let mut stack = Stack::start().await;
     let website = format!("  website: {{ appid: {WEB}, secret_file: ./web.secret }}\n");
     let account = format!("  official_account: {{ appid: {OA}, secret_file: ./oa.secret, scope: snsapi_base }}\n");
-    let (in_wechat, in_browser) = ("请在微信里打开", "请用浏览器打开");
+    let (in_wechat, in_browser, on_computer) = ("请在微信里打开", "请用浏览器打开", "请在电脑上打开");
     for (without, rows) in [
-        ("", [(WECHAT, ACCOUNT), (MAC, ACCOUNT), (MINI, ACCOUNT), (WECOM, CODE), (DESKTOP, CODE), ("", CODE)]),
+        (
+            "",
+            [
+                (WECHAT, ACCOUNT),
+                (MAC, ACCOUNT),
+                (MINI, ACCOUNT),
+                (WECOM, CODE),
+                (DESKTOP, CODE),
+                ("", CODE),
+                (IPHONE, in_wechat),
+            ],
+        ),
         (
             &website,
             [
@@ -384,11 +398,20 @@ async fn each_browser_gets_the_login_that_works_in_it() {
                 (WECOM, in_wechat),
                 (DESKTOP, in_wechat),
                 ("", in_wechat),
+                (IPHONE, in_wechat),
             ],
         ),
         (
             &account,
-            [(WECHAT, in_browser), (MAC, in_browser), (MINI, in_browser), (WECOM, CODE), (DESKTOP, CODE), ("", CODE)],
+            [
+                (WECHAT, in_browser),
+                (MAC, in_browser),
+                (MINI, in_browser),
+                (WECOM, CODE),
+                (DESKTOP, CODE),
+                ("", CODE),
+                (IPHONE, on_computer),
+            ],
         ),
     ] {
         if !without.is_empty() {
@@ -397,13 +420,19 @@ async fn each_browser_gets_the_login_that_works_in_it() {
         for (user_agent, leads_to) in rows {
             let mut browser = Browser::new(user_agent);
             browser.headers.push(("accept-language".into(), "zh-CN".into()));
-            let answer = browser.get(&stack.url("/_wechat/login")).await;
+            let answer = browser.get(&stack.url("/_wechat/login?return_to=%2Forders%3Fpage%3D2")).await;
             if leads_to.starts_with('/') {
                 let there = format!("{}{leads_to}?", stack.simulator.base_url());
                 assert!(answer.status == 302 && answer.location().starts_with(&there), "{user_agent}: {answer:?}");
             } else {
                 assert!(answer.status == 403 && answer.body.contains(leads_to), "{user_agent}: {answer:?}");
-                assert_eq!(answer.shown(), stack.origin, "an address to copy");
+                assert_eq!(answer.shown(), stack.url("/orders?page=2"), "the whole address to copy");
+                assert!(answer.body.contains("<svg class=\"code\""), "and to scan");
+                if user_agent == IPHONE && without != website {
+                    let code = browser.get(&answer.button()).await;
+                    assert!(code.location().contains(CODE), "the code is the second choice: {code:?}");
+                    browser.jar.clear();
+                }
                 assert!(is_nobody(&browser, &answer) && browser.jar.is_empty());
             }
         }
@@ -705,7 +734,7 @@ async fn a_wrong_setting_is_one_page_one_error_line_and_one_request_each() {
         let page = browser.follow(&stack.url("/")).await.pop().unwrap();
         logins += 1;
         assert!(page.status == 500 && is_nobody(&browser, &page), "{why}: {page:?}");
-        assert!(!page.body.contains("class=\"button"), "trying again would not help");
+        assert!(page.button().contains("/_wechat/login?go=1"), "no dead end");
         stack.until_log_holds(&incident(&page)).await;
         assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (logins, logins), "{why}");
     };
@@ -727,34 +756,42 @@ async fn a_wrong_setting_is_one_page_one_error_line_and_one_request_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_logins_from_one_office_lock_out_nobody_who_is_logged_in_and_no_other_office() {
+async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
     let stack = Stack::start().await;
     let mut colleague = Browser::wechat();
     stack.log_in(&mut colleague, "/").await;
     let mut halfway = Browser::wechat();
-    let back = stack.to_callback(&mut halfway, "/").await;
-    // A burst of fifty, three of which are spent.
-    let mut refused = None;
-    for number in 4..70 {
+    let back = stack.to_callback(&mut halfway, "/a").await;
+    let begun = Instant::now();
+    let (mut admitted, mut refused) = (0, Vec::new());
+    for number in 0..300 {
         let answer = Browser::wechat().get(&stack.url("/_wechat/login")).await;
         match answer.status {
-            302 => assert!(number < 60, "no limit after {number}"),
-            _ => {
-                assert!(number > 50, "refused already at {number}");
-                refused = Some(answer);
-                break;
-            }
+            302 => admitted += 1,
+            429 => refused.push(answer),
+            other => panic!("{other} for start {number}"),
         }
     }
-    let refused = refused.unwrap();
-    assert_eq!((refused.status, refused.location()), (429, ""));
-    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
-    assert!(refused.header("content-type").starts_with("text/html") && refused.body.contains("class=\"button"));
-    assert!(refused.set_cookies().next().is_none());
-    let callback = halfway.get(&back).await;
-    assert!(callback.status == 429 && is_nobody(&halfway, &callback), "callbacks count too: {callback:?}");
-    assert_eq!(stack.exchanges().len(), 1, "and spend nothing");
-    assert!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await >= 1.0);
+    // Fifty at once, one of which is under way, and ten a minute.
+    let refilled = usize::try_from(begun.elapsed().as_secs() / 6 + 1).unwrap();
+    assert!((49..=49 + refilled).contains(&admitted), "{admitted} in {:?}", begun.elapsed());
+    let first = &refused[0];
+    assert_eq!((first.location(), first.set_cookies().next()), ("", None));
+    assert!(first.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert!(first.header("content-type").starts_with("text/html") && first.body.contains("class=\"button"));
+    assert!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await >= 200.0);
+    // A forged callback is charged like a start, whether it can be read or not.
+    for query in ["code=a&state=00000000000000000000000000000000", "code=a", ""] {
+        let mut statuses = Vec::new();
+        for _ in 0..20 {
+            statuses.push(Browser::wechat().get(&stack.url(&format!("/_wechat/callback?{query}"))).await.status);
+        }
+        assert!(statuses.contains(&429) && statuses.iter().all(|status| [400, 429].contains(status)), "{statuses:?}");
+    }
+    assert_eq!(stack.exchanges().len(), 1, "and spends nothing");
+    // Whoever was under way arrives, whoever is logged in notices nothing, and so does every other address.
+    assert_eq!(halfway.follow(&back).await.pop().unwrap().json()["target"], "/a");
+    stack.remember(&halfway);
     for _ in 0..100 {
         assert_eq!(colleague.get(&stack.url("/")).await.status, 200);
     }
@@ -762,4 +799,140 @@ async fn too_many_logins_from_one_office_lock_out_nobody_who_is_logged_in_and_no
     let mut elsewhere = Browser::wechat();
     elsewhere.from = "127.0.0.2".parse().unwrap();
     stack.log_in(&mut elsewhere, "/").await;
+}
+
+/// Three hundred browsers of one address, `step` apart, each with this way of logging in; all of them arrive.
+async fn all_arrive(stack: Stack, step: Duration, way: fn(usize) -> Way) -> Stack {
+    let stack = std::sync::Arc::new(stack);
+    let mut people = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let stack = std::sync::Arc::clone(&stack);
+        people.spawn(async move {
+            tokio::time::sleep(step * u32::try_from(number).unwrap()).await;
+            let (name, path) = (format!("guest{number}"), format!("/{number}"));
+            stack.simulator.add_user(wechat_simulator::User::plain(&name, &name));
+            let (browser, home) = way(number).log_in(&stack, &name, &path).await;
+            assert_eq!((home.status, home.location()), (200, ""), "person {number}: {home:?}");
+            assert_eq!(home.json()["target"], path);
+            stack.remember(&browser);
+        });
+    }
+    people.join_all().await;
+    assert_eq!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await, 0.0);
+    std::sync::Arc::into_inner(stack).unwrap()
+}
+
+/// How a person logs in.
+enum Way {
+    Silent,
+    Consent,
+    Code,
+}
+
+impl Way {
+    async fn log_in(self, stack: &Stack, name: &str, path: &str) -> (Browser, Answer) {
+        let thinks = || tokio::time::sleep(Duration::from_secs(2));
+        match self {
+            Self::Silent => {
+                let mut browser = Browser::wechat();
+                stack.hand_to(&mut browser, name);
+                let home = browser.follow(&stack.url(path)).await.pop().unwrap();
+                (browser, home)
+            }
+            Self::Consent => {
+                let mut browser = Browser::wechat();
+                stack.hand_to(&mut browser, name);
+                let asked = pressing(stack, &mut browser, path).await;
+                thinks().await;
+                let reply = format!(
+                    "{}/connect/oauth2/authorize_reply?allow=1&snsapi_userinfo=on&uuid={}",
+                    stack.simulator.base_url(),
+                    asked.uuid()
+                );
+                let home = browser.follow(&reply).await.pop().unwrap();
+                (browser, home)
+            }
+            Self::Code => {
+                let mut browser = Browser::desktop();
+                let page = browser.follow(&stack.url(path)).await.pop().unwrap();
+                thinks().await;
+                let confirmed = stack.phone(name, &page.uuid(), "confirm").await;
+                let home = browser.follow(confirmed.json()["location"].as_str().unwrap()).await.pop().unwrap();
+                (browser, home)
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_people_of_one_address_all_log_in_silently() {
+    // With the default limits, ten a second.
+    let stack = all_arrive(Stack::start().await, Duration::from_millis(100), |_| Way::Silent).await;
+    // What they leave behind is no free pass.
+    let mut statuses = Vec::new();
+    for _ in 0..120 {
+        statuses.push(Browser::wechat().get(&stack.url("/_wechat/login")).await.status);
+    }
+    let admitted = statuses.iter().filter(|status| **status == 302).count();
+    assert!((40..=70).contains(&admitted), "{admitted} aimless starts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_people_of_one_address_all_log_in_by_consent_or_code() {
+    let stack = Stack::planned(Plan { scope: "snsapi_userinfo", ..Plan::default() }).await;
+    let way = |number| if number % 2 == 0 { Way::Consent } else { Way::Code };
+    all_arrive(stack, Duration::from_millis(190), way).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_log_in_beside_a_neighbour_who_starts_and_never_finishes() {
+    let stack = std::sync::Arc::new(Stack::start().await);
+    let neighbour = std::sync::Arc::clone(&stack);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = std::sync::Arc::clone(&stop);
+    let aimless = tokio::spawn(async move {
+        let mut statuses = Vec::new();
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            statuses.push(Browser::wechat().get(&neighbour.url("/_wechat/login")).await.status);
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        statuses
+    });
+    for number in 0..60 {
+        let mut browser = Browser::wechat();
+        stack.log_in(&mut browser, &format!("/{number}")).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let statuses = aimless.await.unwrap();
+    assert!(statuses.iter().all(|status| [302, 429].contains(status)), "{statuses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_host_is_called_so_on_the_page_and_named_in_the_log() {
+    let stack = Stack::start().await;
+    for (address, status, event) in [(stack.pages, 400, "reject"), (stack.check.parse().unwrap(), 403, "deny")] {
+        let host = format!("{event}.example.com");
+        let asked = client::compose("GET", "/_wechat/login", &host, &[("accept", client::HTML)]);
+        let page = client::raw(address, &asked).await.unwrap();
+        assert_eq!(page.status, status, "{page:?}");
+        assert!(page.body.contains("没有对应的网站") && !page.body.contains("不完整"), "{page:?}");
+        stack.until_log_holds(&format!("\"host\":\"{host}\"")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_name_the_application_and_the_account_as_people_do() {
+    let image = "https://static.example.com/follow.png";
+    let scope = "snsapi_userinfo, require_subscription: true, name: 小明的号, follow_qr: \"https://static.example.com/follow.png\"";
+    let app = "  title: 小明的店\n".to_owned();
+    let (wechat, more) = (PATIENT.into(), UNLIMITED.into());
+    let stack = Stack::planned(Plan { scope, app, simulator: at_once, wechat, more, ..Plan::default() }).await;
+    let mut browser = Browser::wechat();
+    let asked = browser.follow(&stack.url("/")).await.pop().unwrap();
+    assert!(asked.body.contains("登录“小明的店”") && !asked.body.contains("“shop”"), "{asked:?}");
+    let page = browser.follow(&asked.button()).await.pop().unwrap();
+    assert!(page.status == 403 && page.body.contains("小明的号"), "{page:?}");
+    assert!(page.body.contains(&format!("src=\"{image}\"")), "{page:?}");
+    assert!(page.header("content-security-policy").ends_with("; img-src https://static.example.com"), "{page:?}");
 }

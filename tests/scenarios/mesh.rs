@@ -97,7 +97,6 @@ async fn who_is_not_logged_in_is_told_in_the_form_that_their_client_can_use_and_
                     "{said}"
                 );
                 assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{said}");
-                assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin", "{said}");
                 assert_eq!(answer.header("referrer-policy"), "no-referrer", "{said}");
                 assert_eq!(answer.header("x-content-type-options"), "nosniff", "{said}");
             }

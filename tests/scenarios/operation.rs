@@ -207,7 +207,7 @@ async fn a_drain_loses_no_request_and_finishes_the_login_under_way() {
     let answer = Browser::desktop().fetch(&ready).await;
     assert_eq!(answer.status, 503, "not ready while it drains");
     let entered = entering.await.unwrap();
-    assert_eq!((entered.status, entered.location()), (303, stack.url("/").as_str()), "{entered:?}");
+    assert_eq!((entered.status, entered.destination()), (303, stack.url("/").as_str()), "{entered:?}");
     assert_eq!(stack.authz_ended(Duration::from_secs(12)).await, Some(0));
 }
 

@@ -35,7 +35,12 @@ impl World {
         let metrics = Arc::clone(&parts.metrics);
         let limits = match before.filter(|before| before.limit_settings == settings.limits) {
             Some(before) => Arc::clone(&before.limits),
-            None => Arc::new(Limits::new(&settings.limits)),
+            None => {
+                // Half of the connections that the system's open files leave to the pages; few where pages are answered
+                // in band, whose places are few.
+                let places = if settings.pages_in_band { 64 } else { super::open_files() / 10 };
+                Arc::new(Limits::new(&settings.limits).with_waiting(places))
+            }
         };
         let client = match before.filter(|before| before.wechat_settings == settings.wechat) {
             Some(before) => Arc::clone(&before.client),
@@ -89,6 +94,7 @@ impl World {
             profile_max_age: settings.profile_max_age,
             memory: Arc::clone(&parts.memory),
             tasks: parts.tasks.clone(),
+            limits: Arc::clone(&limits),
             metrics: Arc::clone(&metrics),
         };
         let pages = Pages {
