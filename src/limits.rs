@@ -184,6 +184,7 @@ impl<C: Clock + Clone> Limits<C> {
             tokio::time::sleep(RETRY).await;
             match self.login(client) {
                 Ok(()) => return Ok(()),
+                Err(again) if again.budget != Budget::LoginsPerClient => return Err(again),
                 Err(again) => exceeded = again,
             }
         }

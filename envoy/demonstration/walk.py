@@ -101,7 +101,8 @@ class Walk:
 
     def enter(self, browser, site, url, path):
         """The callback, which makes the session; then the application."""
-        there = re.escape(self.stage.origin(site) + path)
+        # With a fragment of its own, so that browsers drop `#wechat_redirect`.
+        there = re.escape(self.stage.origin(site) + path + "#")
         answer = self.hop(browser, "GET", url, 303, there, sets=(SESSION, ATTEMPTS), ends=(FLOW,))
         self.hop(browser, "GET", self.step(answer), 200, page=("x-wechat-subject",))
 

@@ -2,7 +2,7 @@
   var hash = location.hash, encoded = encodeURIComponent(hash)
   var again = document.querySelector('a[href=""]')
   var copy = document.getElementById("copy"), address = document.getElementById("address")
-  if (again) again.onclick = function () { location.reload(); return false }
+  if (again && hash) again.onclick = function () { location.reload(); return false }
   if (copy && address) {
     copy.hidden = false
     copy.onclick = function () {
