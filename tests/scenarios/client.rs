@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each scenario file uses its part
 
+use http_body_util::BodyExt as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,6 +110,36 @@ pub async fn raw_from(from: IpAddr, address: SocketAddr, bytes: &[u8]) -> Option
                 Ok(count) => read.extend_from_slice(&chunk[..count]),
             }
         }
+    };
+    tokio::time::timeout(Duration::from_secs(40), exchange).await.expect("an answer within 40 s")
+}
+
+/// One request over HTTP/2 and its answer; none where the stream or the connection is reset. `host` may be a whole origin.
+pub async fn try_h2(
+    address: SocketAddr,
+    host: &str,
+    method: &str,
+    target: &str,
+    lines: &[(&str, &str)],
+) -> Option<Answer> {
+    let exchange = async {
+        let stream = tokio::net::TcpStream::connect(address).await.ok()?;
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.ok()?;
+        tokio::spawn(connection);
+        let origin = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+        let uri = if method == "CONNECT" { host.to_owned() } else { origin + target };
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Full::<hyper::body::Bytes>::default()).unwrap();
+        let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));
+        Some(Answer { status: parts.status.as_u16(), headers: headers.collect(), body: text(&body) })
     };
     tokio::time::timeout(Duration::from_secs(40), exchange).await.expect("an answer within 40 s")
 }

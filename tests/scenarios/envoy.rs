@@ -236,6 +236,85 @@ fn only_addresses_and_the_checks_protocol_change() {
     }
 }
 
+/// Each switch, and how many lines it adds and changes.
+const SWITCHES: &[(&[&str], usize, usize)] = &[
+    (&["--proxy-protocol"], 4, 0),
+    (&["--app-h2c"], 0, 1),
+    (&["--merge-slashes"], 0, 1),
+    (&["--max-stream-duration", "900s"], 0, 1),
+    (&["--max-stream-duration", "0s"], 0, 1),
+    (&["--keep-header", "x-forwarded-prefix"], 8, 0),
+    (&["--keep-header", "x-forwarded-host", "--keep-header", "remote-user"], 16, 0),
+    // The public port: `HOST:443` is `HOST`.
+    (&["--listen", "0.0.0.0:443"], 1, 1),
+    (&["--listen", "[::]:80"], 1, 1),
+];
+
+#[test]
+fn each_switch_changes_its_own_lines_and_no_others() {
+    for (file, way) in &*WAYS {
+        let shipped = std::fs::read_to_string(shipped(file)).unwrap();
+        for (switch, added, changed) in SWITCHES {
+            let text = rendered(&[way.as_slice(), switch].concat());
+            assert_eq!(validate(&text), (true, String::new()), "{file} {switch:?}");
+            assert_eq!(text.lines().count(), shipped.lines().count() + added, "{file} {switch:?}");
+            let mut rest = shipped.lines().collect::<Vec<_>>();
+            for line in text.lines() {
+                if let Some(at) = rest.iter().position(|other| *other == line) {
+                    rest.remove(at);
+                }
+            }
+            assert_eq!(rest.len(), *changed, "{file} {switch:?}: {rest:?}");
+        }
+        let all: Vec<&str> = SWITCHES.iter().take(7).flat_map(|(switch, ..)| switch.iter().copied()).collect();
+        let more = ["--ops", "0.0.0.0:15090", "--otlp", "127.0.0.1:4318", "--check", "unix:/a", "--h2c"];
+        assert_eq!(
+            validate(&rendered(&[way.as_slice(), &all, &more].concat())),
+            (true, String::new()),
+            "{file} {all:?}"
+        );
+    }
+}
+
+#[test]
+fn a_header_that_cannot_be_kept_is_refused_with_the_reason() {
+    for (name, reason) in [
+        ("x-wechat-openid", "is set by Envoy or wechat-authz"),
+        ("x_wechat_openid", "is set by Envoy or wechat-authz"),
+        ("x-envoy-retry-on", "is set by Envoy or wechat-authz"),
+        ("x-auth-client-ip", "is set by Envoy or wechat-authz"),
+        ("x-forwarded-for", "is set by Envoy or wechat-authz"),
+        ("x-forwarded-proto", "is set by Envoy or wechat-authz"),
+        ("x-auth-token", "is not removed"),
+        ("cookie", "is not removed"),
+    ] {
+        let output = render(&["--keep-header", name]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{name}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(name) && said.contains(reason), "{said}");
+    }
+}
+
+#[test]
+fn the_503_page_of_envoy_looks_like_our_own_pages() {
+    let ours = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/html/page.css")).unwrap();
+    for (file, _) in &*WAYS {
+        let text = std::fs::read_to_string(shipped(file)).unwrap();
+        let page = text.split("<!doctype html>").nth(1).unwrap().split("</html>").next().unwrap();
+        let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+        let lines: Vec<&str> = style.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert!(lines.len() > 10, "{file}: {lines:?}");
+        for line in lines {
+            assert!(ours.lines().any(|other| other == line.replace("%%", "%")), "{file}, not in page.css: {line}");
+        }
+        assert_eq!(page.matches('%').count(), 2 * page.matches("%%").count(), "Envoy reads a single % as a command");
+        for absent in ["<script", "<img", "<link", "url(", "src=", "http://", "https://"] {
+            assert!(!page.contains(absent), "{file}: {absent}");
+        }
+        assert!(page.contains("登录服务暂时不可用") && page.contains("The login service cannot be reached."), "{file}");
+    }
+}
+
 /// With several instances, a retry must not meet the dead one again.
 #[test]
 fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
@@ -323,6 +402,11 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
         &["--otlp", "collector-:4318"],
         &["--otlp", "collector:0"],
         &["--otlp", "127.0.0.300:4318"],
+        &["--keep-header", "X-Forwarded-Prefix"],
+        &["--keep-header", "x-forwarded-prefix, key: a"],
+        &["--keep-header", "x-forwarded%prefix"],
+        &["--max-stream-duration", "1h"],
+        &["--max-stream-duration", "3600"],
         &["--traces", "101"],
         &["--traces", "some"],
         &["--traces", "nan"],

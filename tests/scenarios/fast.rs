@@ -92,7 +92,7 @@ async fn who_brings_a_valid_token_in_its_plain_form_passes_unasked_and_nobody_el
         assert_eq!(answer.status, if *client == "websocket" { 101 } else { 200 }, "{client} {answer:?}");
         assert_eq!((asked, answer.header("grpc-status")), (0, ""), "{client}");
     }
-    for target in ["/", "/a/", "/~u/a,b=c@d+e:f!$&'()*/x.y", "/a//b", "/x/../y", "/%61"] {
+    for target in ["/", "/a/", "/~u/a,b=c@d+e:f!$&'()*/x.y", "/x/../y", "/%61"] {
         assert_eq!(asking(&stack, "GET", target, &[("cookie", &cookie)]).await.1, 0, "{target}");
     }
     let (head, rest) = token.rsplit_once('.').unwrap();

@@ -695,7 +695,8 @@ impl Upstream {
                         let seen = Arc::clone(&seen);
                         async move { Ok::<_, Infallible>(echo(request, &seen).await) }
                     });
-                    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    builder.http1().max_headers(200);
                     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
                 });
             }
@@ -731,6 +732,7 @@ async fn echo(request: http::Request<hyper::body::Incoming>, seen: &Mutex<Vec<St
         .collect();
     let said = serde_json::json!({
         "method": parts.method.as_str(), "target": parts.uri.to_string(), "headers": headers, "body": body,
+        "version": format!("{:?}", parts.version),
     });
     http::Response::builder()
         .header("content-type", "application/json")
