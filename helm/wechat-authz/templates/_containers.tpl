@@ -175,7 +175,8 @@ seccompProfile: { type: RuntimeDefault }
 {{- /* What Envoy adds to its file: the cluster with the application's port. */ -}}
 {{- define "wechat-authz.appCluster" -}}
 {{- $text := .chart.Files.Get "files/app.yaml" | required "the chart has no files/app.yaml" -}}
-{{- $text | replace "${app_port}" "\"@PORT@\"" | fromYaml | mustToRawJson | replace "\"@PORT@\"" .appPort -}}
+{{- $protocol := ternary "http2_protocol_options" "http_protocol_options" (.entry.h2c | default false) -}}
+{{- $text | replace "${app_protocol}" $protocol | replace "${app_port}" "\"@PORT@\"" | fromYaml | mustToRawJson | replace "\"@PORT@\"" .appPort -}}
 {{- end }}
 
 {{- /* 292 is 0444: readable for 65532, who has no group in a pod of somebody else: pod-level fields are not ours to set. */ -}}

@@ -132,6 +132,8 @@ annotations:
   "hops" (toString (int $hops))
   "prefix" (include "wechat-authz.prefix" .chart)
   "timeout" (.entry.timeout | default $envoy.timeout)
+  "max_stream_duration" $envoy.maxStreamDuration
+  "merge_slashes" (toString $envoy.mergeSlashes)
   "heap" (toString (mul (int64 $envoy.maxHeapMiB) 1048576))
   "connections" (toString (int64 $envoy.maxConnections)) -}}
 {{- $text := .chart.Files.Get "files/envoy.yaml" | required "the chart has no files/envoy.yaml" -}}
@@ -143,6 +145,18 @@ annotations:
 {{- $_ := set $fills "traces" (toString $envoy.traces.percent) -}}
 {{- else -}}
 {{- $text = regexReplaceAll "(?ms)^#<traces>\n.*?^#</traces>\n" $text "" -}}
+{{- end -}}
+{{- if $envoy.proxyProtocol -}}
+{{- $text = regexReplaceAll "(?m)^#</?proxy>\n" $text "" -}}
+{{- else -}}
+{{- $text = regexReplaceAll "(?ms)^#<proxy>\n.*?^#</proxy>\n" $text "" -}}
+{{- end -}}
+{{- range $block := regexFindAll "(?ms)^#<kept>\n.*?^#</kept>\n" $text -1 -}}
+{{- $lines := "" -}}
+{{- range $number, $header := $envoy.keepHeaders -}}
+{{- $lines = print $lines (regexReplaceAll "(?m)^#</?kept>\n" $block "" | replace "${header}" $header | replace "${number}" (toString $number)) -}}
+{{- end -}}
+{{- $text = replace $block $lines $text -}}
 {{- end -}}
 {{- range $name := keys $fills | sortAlpha -}}
 {{- $text = replace (printf "${%s}" $name) (get $fills $name) $text -}}
