@@ -1306,11 +1306,10 @@ async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names()
         let lines = [("user-agent", client::WECHAT), ("accept", HTML), (name, address)];
         ask(&stack, "GET", "/_wechat/login", &lines).await.status
     };
-    assert_eq!(
-        (start("x-a", "1").await, start("x-a", "1").await),
-        (302, 302),
-        "a login and its callback were two of four"
-    );
+    // A login that finished costs nothing; four that do not are the budget.
+    for _ in 0..4 {
+        assert_eq!(start("x-a", "1").await, 302);
+    }
     for name in [
         "x-auth-client-ip",
         "X-Auth-Client-Ip",
