@@ -43,9 +43,14 @@ impl std::str::FromStr for ClientAddress {
     }
 }
 
-impl ClientSource for ClientAddress {
-    /// The client's address; the peer's where the source says none, two, or none that can be read.
-    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+impl ClientAddress {
+    /// Whether the source names an address in these headers; the connection always does.
+    #[must_use]
+    pub fn is_named(&self, headers: &HeaderMap) -> bool {
+        *self == Self::Peer || self.named(headers).is_some()
+    }
+
+    fn named(&self, headers: &HeaderMap) -> Option<IpAddr> {
         match self {
             Self::Peer => None,
             Self::Header(name) => {
@@ -63,7 +68,24 @@ impl ClientSource for ClientAddress {
                 .nth(hops - 1)
                 .and_then(parse),
         }
-        .unwrap_or(peer)
+    }
+}
+
+impl ClientSource for ClientAddress {
+    /// The client's address; the peer's where the source says none, two, or none that can be read.
+    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        self.named(headers).unwrap_or(peer)
+    }
+}
+
+impl std::fmt::Display for ClientAddress {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Peer => f.write_str("peer"),
+            Self::ForwardedFor(hops) => write!(f, "x-forwarded-for:{hops}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod client_address;
 pub mod envoy;
 pub mod fast;
 pub mod in_band;
+pub mod probe;
 pub mod wants;
 
 pub use check::{Checked, check};

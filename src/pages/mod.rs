@@ -13,7 +13,7 @@ mod who;
 use crate::check::{ClientSource as _, Credential, Wants};
 use crate::clock::Timestamp;
 use crate::cookie;
-use crate::gateway::{self, ClientAddress, wants};
+use crate::gateway::{self, ClientAddress, probe, wants};
 use crate::html::{Language, Page};
 use crate::limits::Limits;
 use crate::login::Login;
@@ -170,6 +170,7 @@ impl Pages {
             "session" if look => self.who(&visit),
             "jwks.json" if look => self.keys(),
             "jssdk" if look => self.jssdk(&visit).await,
+            probe::PAGE if look => self.probe(&visit),
             "login" | "session" | "jwks.json" | "jssdk" => answer::method_not_allowed("GET, HEAD"),
             "callback" => answer::method_not_allowed("GET"),
             "logout" | "renew" => answer::method_not_allowed("GET, POST"),
@@ -184,6 +185,17 @@ impl Pages {
         match wanted {
             Some(proof) if matches!(visit.request.method, Method::GET | Method::HEAD) => answer::text(proof.content()),
             Some(_) => answer::method_not_allowed("GET, HEAD"),
+            None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
+        }
+    }
+
+    /// What reached this page, for a probe of `doctor`; for everybody else there is no such page.
+    fn probe(&self, visit: &Visit) -> Answer {
+        match probe::wish(visit.request.uri.query(), &self.sessions().keys, visit.now) {
+            Some(_) => {
+                let report = probe::report("application", visit.request, &self.client_address);
+                probe::answer(&report, http::StatusCode::OK)
+            }
             None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
         }
     }

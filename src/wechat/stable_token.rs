@@ -48,6 +48,14 @@ impl Client {
             Call { appid: &app.appid, endpoint, query: &[], json: Some(json.to_string()), time: *exchange_timeout };
         self.ask(call, |answer| Given::read(answer, "access_token")).await
     }
+
+    /// Whether WeChat gives this machine the application's own token: the one in force, which is dropped here.
+    ///
+    /// # Errors
+    /// WeChat's refusal, such as 40164 where the IP allow-list lacks this machine's address.
+    pub async fn is_trusted(&self, app: &Application) -> Result<(), Fault> {
+        self.stable_token(app, Endpoint::StableToken).await.map(drop)
+    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,9 @@ async fn where_all_is_well_it_says_so_of_every_part_and_changes_nothing() {
         "gateway: login",
         "gateway: callback",
         "gateway: cookies",
+        "gateway: check",
+        "gateway: identity",
+        "gateway: failure",
     ] {
         assert!(about.contains(&part), "{part}: {about:?}");
     }
@@ -131,10 +134,11 @@ async fn what_stands_behind_is_looked_at_part_by_part() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_live_gateway_loses_is_named_with_its_cure() {
-    const CHECK: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n";
-    const OPEN: &str = "              - match: { prefix: / }\n                route: { cluster: app, timeout: 60s }\n                typed_per_filter_config: *unchecked\n";
-    const OWN_LOGIN: &str = "              - match: { prefix: / }\n                redirect: { path_redirect: \"/login?next=/\", response_code: FOUND }\n                typed_per_filter_config: *unchecked\n";
+    const CHECK: &str = "              - match: { prefix: / }\n";
+    const OPEN: &str = "              - match: { prefix: / }\n                typed_per_filter_config: *unchecked\n";
+    const OWN_LOGIN: &str = "              - match: { prefix: / }\n                redirect: { path_redirect: \"/login?next=/\", response_code: FOUND }\n                typed_per_filter_config: *unchecked\n              - match: { prefix: / }\n";
     const OTHER_STATUS: &str = "            mappers:\n            - filter: { status_code_filter: { comparison: { op: EQ, value: { default_value: 302, runtime_key: none } } } }\n              status_code: 307\n";
+    const PASSED_ON: &str = "patterns: [ { prefix: x-wechat- }, { exact: cookie } ]";
     const PREFIX: &str = "              - match: { path_separated_prefix: /_wechat }\n";
     for (from, to, about, words) in [
         // Everybody is let through.
@@ -175,6 +179,31 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
             "gateway: cookies",
             "7 KiB of cookies get",
         ),
+        // What the check must receive.
+        ("                - exact: cookie\n", "", "gateway: check", "receives no Cookie"),
+        ("- { key: x-auth-client-ip, value:", "- { key: x-other, value:", "gateway: check", "no client address"),
+        // What the application must receive.
+        (
+            PASSED_ON,
+            "patterns: [ { exact: cookie } ]",
+            "gateway: identity",
+            "does not receive x-wechat-subject, x-wechat-openid",
+        ),
+        (
+            PASSED_ON,
+            "patterns: [ { exact: x-wechat-subject }, { exact: cookie } ]",
+            "gateway: identity",
+            "does not receive x-wechat-openid, ",
+        ),
+        (PASSED_ON, "patterns: [ { prefix: x-wechat- } ]", "gateway: identity", "receives the session's cookie"),
+        (
+            "regex: \"x-wechat-[a-z]+|cookie|authorization\"",
+            "regex: \"cookie\"",
+            "gateway: identity",
+            "does not receive x-wechat-subject",
+        ),
+        // Closed when the check fails.
+        ("failure_mode_allow: false", "failure_mode_allow: true", "gateway: failure", "passes while the check fails"),
     ] {
         let stack = stack(&[(from, to)]).await;
         let told = examined(&stack, &stack.configured(), Some(&stack.url("/")));
@@ -204,4 +233,83 @@ async fn a_gateway_that_is_not_there_or_not_ours_is_told_from_one_that_loses_thi
     let unwell = told.unwell();
     assert!(unwell.iter().any(|(about, _, found)| about == "gateway: pages" && found.contains("503")), "{unwell:?}");
     assert_eq!(told.code, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_probe_page_an_open_gateway_is_found_all_the_same() {
+    const PROBE: &str =
+        "              - match: { path: /_wechat/probe }\n                route: { cluster: wechat_pages }\n";
+    for (more, about, words) in [
+        (("failure_mode_allow: false", "failure_mode_allow: true"), "gateway: failure", "passes while the check fails"),
+        (("                - exact: cookie\n", ""), "gateway: check", "receives no Cookie"),
+    ] {
+        let stack = stack(&[(PROBE, ""), more]).await;
+        let told = examined(&stack, &stack.configured(), Some(&stack.url("/orders")));
+        let unwell = told.unwell();
+        let has = |about: &str, verdict: &str, words: &str| {
+            unwell.iter().any(|(which, what, found)| which == about && what == verdict && found.contains(words))
+        };
+        assert!(has(about, "fail", words) && has("gateway: identity", "warn", "is not checked"), "{unwell:?}");
+        assert_eq!(told.code, Some(1), "{unwell:?}");
+    }
+    let stack = stack(&[(PROBE, "")]).await;
+    let told = examined(&stack, &stack.configured(), Some(&stack.url("/orders")));
+    assert_eq!((told.code, told.unwell().len(), stack.upstream.count()), (Some(0), 1, 0), "{:?}", told.unwell());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_our_keys_did_not_make_is_nothing_to_anybody() {
+    let stack = stack(&[]).await;
+    let forged = "A".repeat(120);
+    for (path, status) in [
+        (format!("/orders?wechat-authz-probe={forged}"), 401),
+        (format!("/_wechat/probe?wechat-authz-probe={forged}"), 403),
+        ("/_wechat/probe".to_owned(), 403),
+    ] {
+        let answer = client::Browser::desktop().fetch(&stack.url(&path)).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(!answer.body.contains("received_by"), "{path}: {answer:?}");
+    }
+    assert_eq!(stack.upstream.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_another_configuration_in_a_fast_gateway_are_found() {
+    let handwritten = ("x-wechat-authz-policy", "x-other");
+    let policy = "policy:\n- { path_prefix: /staff, access: required, subjects: [\"wx:union:o1\"] }\n";
+    let plan = |envoy: &[(&str, &str)]| Plan {
+        fast: true,
+        envoy: envoy.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect(),
+        wechat: PATIENT.into(),
+        more: format!("{UNLIMITED}{policy}"),
+        ..Plan::default()
+    };
+    let stack = Stack::planned(plan(&[])).await;
+    let good = stack.configured();
+    let told = examined(&stack, &good, Some(&stack.url("/orders")));
+    assert_eq!((told.code, told.unwell(), stack.upstream.count()), (Some(0), Vec::new(), 0));
+    assert!(told.findings.iter().any(|finding| finding["about"] == "gateway: rules"));
+    for (from, to) in [("/staff", "/team"), ("access: required, subjects: [\"wx:union:o1\"]", "access: required")] {
+        assert!(good.contains(from));
+        let (about, found) = examined(&stack, &good.replace(from, to), Some(&stack.url("/orders"))).only();
+        assert!(about == "gateway: rules" && found.contains("of another configuration"), "{about}: {found}");
+    }
+    let stack = Stack::planned(plan(&[handwritten])).await;
+    let (about, found) = examined(&stack, &stack.configured(), Some(&stack.url("/orders"))).only();
+    assert!(about == "gateway: rules" && found.contains("rules of its own"), "{about}: {found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ip_allow_list_without_this_machine_is_found_before_it_hurts() {
+    let simulator = |options: &mut wechat_simulator::Options| options.apps[0].caller_allowed = false;
+    let stack =
+        Stack::planned(Plan { simulator, wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
+    let good = stack.configured();
+    assert_eq!(examined(&stack, &good, None).code, Some(0), "without jssdk nobody needs it");
+    for setting in ["jssdk: true", "require_subscription: true"] {
+        let needing = good.replacen("scope: snsapi_base }", &format!("scope: snsapi_base, {setting} }}"), 1);
+        assert_ne!(needing, good);
+        let (about, found) = examined(&stack, &needing, None).only();
+        assert!(about == "shop access_token" && found.contains("40164") && found.contains(OA), "{about}: {found}");
+    }
 }

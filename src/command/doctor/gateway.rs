@@ -28,10 +28,10 @@ const DESKTOP: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome
 const NO_STATE: &str = "00000000000000000000000000000000";
 
 /// What came.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
@@ -45,10 +45,10 @@ impl Answer {
 }
 
 /// The way to one application as browsers go it.
-struct Live<'a> {
+pub(super) struct Live<'a> {
     http: reqwest::Client,
-    settings: &'a Settings,
-    app: &'a App,
+    pub settings: &'a Settings,
+    pub app: &'a App,
 }
 
 /// Looks at the gateway in front of `url`, an address of one of the applications that requires a login.
@@ -80,11 +80,13 @@ pub async fn look(settings: &Settings, url: &Url) -> Vec<Finding> {
     findings.push(live.callback().await);
     findings.push(live.long_cookies().await);
     findings.extend(live.plain_http(url).await);
+    findings.extend(live.probes(url).await);
+    findings.extend(live.rules(url).await);
     findings
 }
 
 impl Live<'_> {
-    async fn ask(&self, method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
+    pub(super) async fn ask(&self, method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -100,7 +102,7 @@ impl Live<'_> {
         Ok(Answer { status, headers, body })
     }
 
-    fn ours(&self, page: &str) -> String {
+    pub(super) fn ours(&self, page: &str) -> String {
         self.app.origin.absolute(&format!("{}/{page}", self.settings.prefix))
     }
 

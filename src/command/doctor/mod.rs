@@ -3,6 +3,7 @@
 
 mod gateway;
 mod parts;
+mod probes;
 
 use super::ask::printable;
 use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};

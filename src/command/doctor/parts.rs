@@ -114,6 +114,9 @@ async fn applications(settings: &Settings) -> Vec<Finding> {
         for (application, kind) in account.into_iter().chain(website) {
             findings.push(known(&client, application, format!("{} {kind}", app.name)).await);
         }
+        if let Some(account) = app.official_account.as_ref().filter(|own| own.jssdk || own.require_subscription) {
+            findings.push(trusted(&client, &account.application, format!("{} access_token", app.name)).await);
+        }
     }
     findings
 }
@@ -140,6 +143,26 @@ async fn known(client: &Client, application: &Application, about: String) -> Fin
         Ok(_) => {
             Finding::warn(about, format!("{appid}: what answers takes any code"), "see that wechat.api is WeChat's")
         }
+    }
+}
+
+/// Whether WeChat gives out the account's own token, without which there is no JS-SDK and no look at followers.
+async fn trusted(client: &Client, application: &Application, about: String) -> Finding {
+    let appid = application.appid.as_str();
+    match client.is_trusted(application).await {
+        Ok(()) => Finding::ok(about, format!("WeChat gives {appid}'s token to this machine")),
+        Err(fault) if fault.label() == "40164" => Finding::fail(
+            about,
+            format!("{appid}: {fault}"),
+            "put the addresses from which wechat-authz calls WeChat on the account's IP 白名单 (设置与开发 → 基本配置): \
+             jssdk and require_subscription fail without it",
+        ),
+        Err(fault) if fault.class() == Class::Configuration => Finding::fail(
+            about,
+            format!("{appid}: {fault}"),
+            "see 设置与开发 → 基本配置 and 接口权限: jssdk and require_subscription need the account's access_token",
+        ),
+        Err(fault) => Finding::warn(about, format!("{appid}: {fault}"), "try again later: WeChat did not answer"),
     }
 }
 
