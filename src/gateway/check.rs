@@ -66,8 +66,8 @@ pub fn check(
 #[cold]
 fn probed(wish: Wish, request: &Parts, envoy: &Envoy, check: Check, decider: &Decider) -> Answer {
     // An allow leads to our own page alone, and in-band no route leads there.
-    let page = check.path.as_ref().ok().and_then(|path| path.as_str().strip_prefix(decider.prefix.as_str()));
-    let page = page.and_then(|rest| rest.strip_prefix('/')) == Some(probe::PAGE) && !decider.pages_in_band;
+    let page = request.uri.path().strip_prefix(decider.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let page = page == Some(probe::PAGE) && !decider.pages_in_band;
     match wish {
         Wish::Fail => probe::failure(),
         Wish::Allow if page => {

@@ -60,6 +60,8 @@ pub fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> 
         Some(last) if last.verdict == verdict && last.methods == methods => last.paths.push(path),
         _ => drafts.push(Draft { verdict, methods, paths: vec![path] }),
     };
+    // PHP serves the path behind the script, which may be a restricted one, or below our own prefix.
+    add(Verdict::Ask, None, ".*\\.php/.*".to_owned());
     for path in std::iter::once(&PathMatch::Prefix(prefix.to_owned())).chain(asked) {
         if let Some(path) = widest(path) {
             add(Verdict::Ask, None, path);
@@ -69,10 +71,6 @@ pub fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> 
         HostMatch::One(other) => other == host,
         HostMatch::Applications | HostMatch::Any => true,
     };
-    if !policy.rules().iter().filter(about_host).all(passes) {
-        // PHP serves the path behind the script, which may be a restricted one.
-        add(Verdict::Ask, None, ".*\\.php/.*".to_owned());
-    }
     // A path that two rules spell differently meets both, whatever their order. So nothing passes before the last rule.
     let in_order = !policy.has_respelled_names();
     for rule in policy.rules().iter().filter(about_host) {
@@ -347,6 +345,12 @@ mod tests {
             rule(prefix("/商品"), None, only_members()),
             rule(prefix("/static"), None, Public),
             rule(prefix("/wiki"), None, Optional),
+            rule(pattern("/assets/**/*.js"), None, Public),
+            Rule {
+                clients: Some(vec![crate::policy::network("10.0.0.0/8").unwrap()]),
+                ..rule(prefix("/office"), None, Required)
+            },
+            rule(prefix("/office"), None, only_members()),
         ]);
         let envoy = Envoy::new(&policy, &[prefix("/pay")]);
         for (method, path, passes) in [
@@ -377,6 +381,13 @@ mod tests {
             ("GET", "/SECRET.json", false),
             ("GET", "/static/a.css", false),
             ("GET", "/wiki/a", true),
+            ("GET", "/assets/a/b.JS", false),
+            ("GET", "/assets/b.js.map", false),
+            ("GET", "/assets/b.css", true),
+            ("GET", "/index.php/admin", false),
+            ("GET", "/index.PHP/a", false),
+            ("GET", "/index.php", true),
+            ("GET", "/office/a", false),
             ("GET", "/pay", false),
             ("POST", "/PAY/7", false),
         ] {
@@ -522,6 +533,7 @@ mod tests {
             let passes = Envoy::new(&Policy::default(), &[]).passes("GET", &path);
             let plain = path.starts_with('/') && path.is_ascii() && !path.contains("//")
                 && !path.contains(['%', ';', '#', '?', '\\', ' '])
+                && !path.contains(".php/")
                 && path.split('/').all(|segment| !segment.starts_with('.') && !segment.ends_with('.'));
             prop_assert_eq!(passes, plain, "{}", path);
         }

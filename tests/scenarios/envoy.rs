@@ -145,7 +145,7 @@ fn fast_knows_the_applications_of_a_configuration_and_no_other() {
         ("{ provider_name: shop }", 1),
         ("{ provider_name: blog-2 }", 1),
         ("path_separated_prefix: /sign-in }", 1),
-        ("(?i)(?:/sign-in(?:[./].*)?|/pay(?:[./].*)?|/static(?:[./].*)?|/admin(?:[./].*)?)", 1),
+        ("|/sign-in(?:[./].*)?|/pay(?:[./].*)?|/static(?:[./].*)?|/admin(?:[./].*)?)", 1),
         ("(?i)(?:/reports/[^/]+/secret(?:\\\\.[^/]*)?/?)", 1),
         ("\"/(?:MP_verify_AbCdEfGh12345678\\\\.txt)\"", 1),
     ] {
