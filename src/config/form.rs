@@ -160,9 +160,10 @@ forms! {
         |text| characters(text, 1..=64, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'), "letters, digits, dots, _ and -");
 
     /// A domain proof's file name.
-    DomainProof = "domain-proof", true, r"^MP_verify_[A-Za-z0-9]{16}\.txt$",
-        "the file's name as WeChat gave it, such as {}", "MP_verify_AbCdEfGh12345678.txt",
-        domain_proof;
+    DomainProof = "domain-proof", true,
+        r"^((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})$",
+        "the file's name as WeChat gave it, such as {}; or NAME.txt=CONTENT", "MP_verify_AbCdEfGh12345678.txt",
+        |text| crate::pages::DomainProof::parse(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An application's host.
     Host = "host", true, r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?)$",
@@ -303,15 +304,6 @@ fn client_address(text: &str) -> Result<(), String> {
     Err("which is none of the sources there are".to_owned())
 }
 
-fn domain_proof(text: &str) -> Result<(), String> {
-    let word = text.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt"));
-    match word {
-        Some(word) if word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(()),
-        Some(_) => Err("whose middle is not 16 letters or digits".to_owned()),
-        None => Err("which is not named MP_verify_….txt".to_owned()),
-    }
-}
-
 fn host(text: &str) -> Result<(), String> {
     if text == "*" {
         return Ok(());
@@ -367,7 +359,10 @@ mod tests {
             ("redis-url", vec!["redis://127.0.0.1:6379", "rediss://redis.example.com:6380/0"]),
             ("host-and-port", vec!["127.0.0.1:26379", "[::1]:7000", "redis-0.redis:7000"]),
             ("word", vec!["wechat-authz", "my_master.1"]),
-            ("domain-proof", vec!["MP_verify_AbCdEfGh12345678.txt"]),
+            (
+                "domain-proof",
+                vec!["MP_verify_AbCdEfGh12345678.txt", "WW_verify_AbCdEfGh12345678.txt", "6ynZPDvfTF.txt=0a1b2c"],
+            ),
             ("host", vec!["shop.example.com", "127.0.0.1:8080", "[::1]:8080", "shop.example.com:80", "*"]),
             (
                 "path-prefix",
@@ -422,6 +417,13 @@ mod tests {
             ("host", "https://shop.example.com", "which is more than a host"),
             ("host", "*.example.com", "which holds a wildcard; name each host, or leave `host` out for all"),
             ("host", "shop.example.com:443", "whose port is that of https, which browsers leave out"),
+            (
+                "domain-proof",
+                "6ynZPDvfTF.txt",
+                "which is neither MP_verify_….txt nor WW_verify_….txt with 16 letters or digits; write other files as NAME.txt=CONTENT",
+            ),
+            ("domain-proof", "a/b.txt=1", "which has a name that is not letters, digits, _ and -, and then .txt"),
+            ("domain-proof", "a.txt=<b>", "which has a content that is not 1 to 256 letters, digits and ._-="),
             ("network", "10.0.0.1/8", "which has bits beyond its prefix: write 10.0.0.0/8"),
             ("network", "10.0.0", "which is no network or address"),
             ("method", "get", "which holds more than capital letters"),
@@ -453,7 +455,7 @@ mod tests {
         fn what_the_pattern_makes_the_judge_accepts(
             name in "[a-z0-9-]{1,32}", appid in "wx[0-9a-f]{16}", prefix in "(/[A-Za-z0-9_-]{1,64}){1,8}",
             source in "(peer|header:[A-Za-z0-9-]{1,64}|x-forwarded-for:[1-9][0-9]?)",
-            proof in r"MP_verify_[A-Za-z0-9]{16}\.txt", method in "[A-Z]{1,20}",
+            proof in r"((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})", method in "[A-Z]{1,20}",
             subject in "wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}",
         ) {
             for (form, text) in [

@@ -343,7 +343,8 @@ pub struct App {
     #[serde(default)]
     #[schemars(with = "Vec<form::OriginForm>")]
     pub return_to: Vec<String>,
-    /// The files by which WeChat proves that the domain is yours, by name; served at the site's root. Default none.
+    /// The files by which WeChat sees that the domain is yours, served at the site's root: `MP_verify_….txt` and
+    /// `WW_verify_….txt` by name, others such as `6ynZPDvfTF.txt` as `NAME.txt=CONTENT`. Default none.
     #[serde(default)]
     #[schemars(with = "Vec<form::DomainProof>")]
     pub domain_proofs: Vec<String>,

@@ -241,6 +241,24 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
     }
 }
 
+/// Paths as GitHub, npm, S3, GitLab, Wikipedia and others have them, in UTF-8 and other encodings.
+#[test]
+fn ordinary_paths_pass_and_others_do_not() {
+    let mut fixture = fixture();
+    let all = Rule::new(PathMatch::pattern("/**").unwrap(), Requirement::Public);
+    fixture.decider.policy = Policy::new(vec![all]);
+    for line in include_str!("../../tests/paths/ordinary.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (mark, path) = line.split_once(' ').unwrap();
+        for allow_encoded_slashes in [false, true] {
+            fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = allow_encoded_slashes;
+            let decision = fixture.decider.decide(&check(SHOP, path, Credential::Absent), NOW);
+            let passes = mark == "+" || mark == "s" && allow_encoded_slashes;
+            let reason = if passes { Reason::PublicPath } else { Reason::AmbiguousPath };
+            assert_eq!(decision.reason(), reason, "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
     let mut fixture = fixture();

@@ -4,6 +4,7 @@
 use super::settings::App;
 use crate::check::Flow;
 use http::HeaderMap;
+use std::borrow::Cow;
 
 /// What a User-Agent says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +126,11 @@ impl Family {
     }
 }
 
-/// What a browser says it is; empty where it says nothing that can be read.
+/// What a browser says it is; empty where it says nothing. Some WeChat builds write a phone's name in raw UTF-8 or GBK.
 #[must_use]
-pub fn user_agent(headers: &HeaderMap) -> &str {
-    headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+pub fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
+    let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.unwrap_or_default())
 }
 
 /// The flow for this browser among those that `app` has. `by_code`: a person chose the QR code.
@@ -208,6 +210,18 @@ mod tests {
             "",
         ] {
             assert_eq!([&both, &website].map(|app| choose(app, screen, false)), [code, code], "{screen}");
+        }
+    }
+
+    #[test]
+    fn a_user_agent_with_raw_bytes_is_read() {
+        for raw in [
+            &b"Mozilla/5.0 (Linux; \xe5\xb0\x8f\xe7\xb1\xb3) MicroMessenger/8.0.47"[..],
+            b"Mozilla/5.0 (\xd0\xa1\xc3\xd7) MicroMessenger/8",
+        ] {
+            let headers =
+                HeaderMap::from_iter([(http::header::USER_AGENT, http::HeaderValue::from_bytes(raw).unwrap())]);
+            assert_eq!(Browser::of(&user_agent(&headers)), Browser::WeChat);
         }
     }
 

@@ -89,7 +89,7 @@ impl Login {
             return Returned::Limited(exceeded);
         }
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
-        let browser = Family::of(choice::user_agent(headers));
+        let browser = Family::of(&choice::user_agent(headers));
         let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
         let spend = async move {
             let step = traces::step("spend code");

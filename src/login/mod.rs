@@ -268,7 +268,7 @@ impl Login {
             return Started::Back { location, cookies: cookies.into_iter().collect() };
         }
         let user_agent = choice::user_agent(start.headers);
-        let flow = match choice::choose(start.app, user_agent, start.by_code) {
+        let flow = match choice::choose(start.app, &user_agent, start.by_code) {
             Choice::Flow(flow) => flow,
             Choice::NeedsWechat { or_code } => return Started::NeedsWechat { or_code },
             Choice::NeedsBrowser => return Started::NeedsBrowser,

@@ -18,6 +18,13 @@ pub fn redirect(status: StatusCode, location: &str, cookies: impl IntoIterator<I
     with_cookies(answer, cookies)
 }
 
+/// Nothing but the headers of every page: for a HEAD whose GET would change something.
+pub fn empty() -> Answer {
+    let mut answer = Answer::default();
+    html::security_headers(answer.headers_mut());
+    answer
+}
+
 /// `answer` with these `Set-Cookie` lines.
 pub fn with_cookies(mut answer: Answer, cookies: impl IntoIterator<Item = HeaderValue>) -> Answer {
     for cookie in cookies {

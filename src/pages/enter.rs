@@ -75,7 +75,7 @@ impl Pages {
     /// The page on which a loop ends.
     fn too_many_attempts(&self, visit: &Visit, login_url: &str, cookies: Vec<HeaderValue>) -> Answer {
         self.record_rejection(visit, Rejection::LoopStopped);
-        let browser = Browser::of(choice::user_agent(&visit.request.headers));
+        let browser = Browser::of(&choice::user_agent(&visit.request.headers));
         let page = Page::TooManyAttempts { login_url, in_wechat: browser != Browser::Ordinary };
         answer::with_cookies(answer::page(&page, visit.language), cookies)
     }

@@ -56,7 +56,7 @@ pub struct Pages {
     pub limits: Arc<Limits>,
     /// Where the client's address comes from.
     pub client_address: ClientAddress,
-    /// `MP_verify_*.txt` by authority (protocol §1.7).
+    /// Proof files by authority (protocol §1.7).
     pub domain_proofs: HashMap<String, Vec<DomainProof>>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
@@ -64,37 +64,60 @@ pub struct Pages {
     pub traces: Traces,
 }
 
-/// A file by which WeChat sees that a domain is the operator's: its name holds its content.
+/// A file by which WeChat sees that a domain is the operator's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainProof {
     name: String,
+    content: String,
 }
 
 /// Why a text is no domain proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be called MP_verify_ and 16 letters or digits, then .txt, as WeChat's console gives it")]
-pub struct DomainProofFault;
+pub enum DomainProofError {
+    /// A name that does not hold its content, alone.
+    #[error(
+        "is neither MP_verify_….txt nor WW_verify_….txt with 16 letters or digits; write other files as NAME.txt=CONTENT"
+    )]
+    NoContent,
+    /// Not a file's name.
+    #[error("has a name that is not letters, digits, _ and -, and then .txt")]
+    Name,
+    /// Not what WeChat's files hold.
+    #[error("has a content that is not 1 to 256 letters, digits and ._-=")]
+    Content,
+}
 
 impl DomainProof {
-    /// A proof from its file's name.
+    /// A proof by its name, if that holds its content, such as `MP_verify_AbCdEfGh12345678.txt` (an Official Account) and
+    /// `WW_verify_….txt` (WeCom); else `NAME.txt=CONTENT` (mini programs and others).
     ///
     /// # Errors
-    /// [`DomainProofFault`].
-    pub fn parse(name: &str) -> Result<Self, DomainProofFault> {
-        let content = name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt"));
-        let is_proof =
-            content.is_some_and(|text| text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        if is_proof { Ok(Self { name: name.to_owned() }) } else { Err(DomainProofFault) }
+    /// [`DomainProofError`].
+    pub fn parse(text: &str) -> Result<Self, DomainProofError> {
+        let is_word = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        let (name, content) = match text.split_once('=') {
+            Some(parts) => parts,
+            None => {
+                let word = text.strip_suffix(".txt").unwrap_or_default();
+                let word = word.strip_prefix("MP_verify_").or_else(|| word.strip_prefix("WW_verify_"));
+                let word = word.filter(|word| word.len() == 16 && is_word(word, ""));
+                (text, word.ok_or(DomainProofError::NoContent)?)
+            }
+        };
+        let stem = name.strip_suffix(".txt").unwrap_or_default();
+        if !(1..=64).contains(&stem.len()) || !is_word(stem, "_-") {
+            return Err(DomainProofError::Name);
+        }
+        if !(1..=256).contains(&content.len()) || !is_word(content, "._-=") {
+            return Err(DomainProofError::Content);
+        }
+        Ok(Self { name: name.to_owned(), content: content.to_owned() })
     }
 
     /// The file's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    fn content(&self) -> &str {
-        self.name.strip_prefix("MP_verify_").and_then(|rest| rest.strip_suffix(".txt")).unwrap_or_default()
     }
 }
 
@@ -151,6 +174,7 @@ impl Pages {
         let get = request.method == Method::GET;
         let look = get || request.method == Method::HEAD;
         let post = request.method == Method::POST;
+        let head = request.method == Method::HEAD;
         if get && CHANGE_STATE.contains(&name) {
             if visit.is_speculative() {
                 return answer::not_in_advance();
@@ -161,9 +185,10 @@ impl Pages {
                 return answer::forbidden("open this address as a page");
             }
         }
-        // What a HEAD may ask for changes nothing: it spends no code and ends no session.
+        // A HEAD changes nothing: it spends no code, ends no session and renews none.
         match name {
             "login" if look => self.begin(&visit).await,
+            "callback" | "logout" | "renew" if head => answer::empty(),
             "callback" if get => self.complete(&visit).await,
             "logout" if get || post => self.leave(&visit).await,
             "renew" if get || post => self.renew(&visit),
@@ -172,8 +197,8 @@ impl Pages {
             "jssdk" if look => self.jssdk(&visit).await,
             probe::PAGE if look => self.probe(&visit),
             "login" | "session" | "jwks.json" | "jssdk" => answer::method_not_allowed("GET, HEAD"),
-            "callback" => answer::method_not_allowed("GET"),
-            "logout" | "renew" => answer::method_not_allowed("GET, POST"),
+            "callback" => answer::method_not_allowed("GET, HEAD"),
+            "logout" | "renew" => answer::method_not_allowed("GET, HEAD, POST"),
             _ => answer::page(&Page::NotFound { home_url: "/" }, language),
         }
     }
@@ -183,7 +208,7 @@ impl Pages {
         let proofs = self.domain_proofs.get(host).map(Vec::as_slice).unwrap_or_default();
         let wanted = path.strip_prefix('/').and_then(|name| proofs.iter().find(|proof| proof.name == name));
         match wanted {
-            Some(proof) if matches!(visit.request.method, Method::GET | Method::HEAD) => answer::text(proof.content()),
+            Some(proof) if matches!(visit.request.method, Method::GET | Method::HEAD) => answer::text(&proof.content),
             Some(_) => answer::method_not_allowed("GET, HEAD"),
             None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
         }

@@ -1205,10 +1205,12 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else() {
 
     for (method, name, status, allow) in [
         ("POST", "login", 405, "GET, HEAD"),
-        ("POST", "callback", 405, "GET"),
-        ("HEAD", "callback", 405, "GET"),
-        ("PUT", "logout", 405, "GET, POST"),
-        ("DELETE", "renew", 405, "GET, POST"),
+        ("POST", "callback", 405, "GET, HEAD"),
+        ("HEAD", "callback", 200, ""),
+        ("HEAD", "logout", 200, ""),
+        ("HEAD", "renew", 200, ""),
+        ("PUT", "logout", 405, "GET, HEAD, POST"),
+        ("DELETE", "renew", 405, "GET, HEAD, POST"),
         ("POST", "session", 405, "GET, HEAD"),
         ("POST", "jwks.json", 405, "GET, HEAD"),
         ("HEAD", "session", 200, ""),
