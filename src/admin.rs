@@ -8,9 +8,8 @@ use crate::clock::{self, Timestamp};
 use crate::gateway::answer::envelope;
 use crate::secret::Secret;
 use crate::session::Sessions;
-use crate::session::revocations::Target;
+use crate::session::revocations::{SessionId, Target};
 use crate::session::sharing::Sharing;
-use crate::session::token::Claims;
 use crate::store::Registry;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
@@ -112,9 +111,6 @@ const MOST_BODY: usize = 4_096;
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The largest id there is: `wx:union:` and 64 characters.
-const MOST_ID: usize = 128;
-
 impl Admin {
     /// Answers one request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
     /// and `app`.
@@ -158,21 +154,18 @@ impl Admin {
             Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         };
         match asked(&body) {
-            Some(Asked::App(app)) if !self.apps.load().contains(&app) => {
+            Ok(Asked::App(app)) if !self.apps.load().contains(&app) => {
                 told(StatusCode::NOT_FOUND, "no application of this name is configured; nothing was revoked")
             }
-            Some(asked) => self.revoke(asked).await,
-            None => told(
-                StatusCode::BAD_REQUEST,
-                "send JSON with exactly one of: {\"session\": \"…\"}, {\"subject\": \"wx:…\"}, {\"app\": \"…\"}",
-            ),
+            Ok(asked) => self.revoke(asked).await,
+            Err(message) => told(StatusCode::BAD_REQUEST, message),
         }
     }
 
     async fn revoke(&self, asked: Asked) -> Answer {
         let now = clock::now();
         let (kind, id, target) = match &asked {
-            Asked::Session(id) => ("session", id, Target::Session(id.clone())),
+            Asked::Session(id) => ("session", id, Target::session(id)),
             // Asked for by its name, known by its digest.
             Asked::Subject(id) => ("subject", id, Target::subject(id)),
             Asked::App(id) => ("app", id, Target::App(id.clone())),
@@ -222,10 +215,12 @@ impl Admin {
     async fn list(&self, query: &str) -> Answer {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let (subject, more) = (pairs.next(), pairs.next());
-        let Some(subject) = subject.filter(|(name, value)| name == "subject" && is_subject(value) && more.is_none())
-        else {
+        let Some(subject) = subject.filter(|(name, _)| name == "subject" && more.is_none()) else {
             return told(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
         };
+        if !is_subject(&subject.1) {
+            return told(StatusCode::BAD_REQUEST, NO_SUBJECT);
+        }
         let (subject, now) = (subject.1, clock::now());
         let who = telemetry::redact(&subject);
         tracing::info!(target: "audit", event = "list", subject = who, "listed by the admin door");
@@ -256,23 +251,7 @@ impl Admin {
     }
 
     fn is_revoked(&self, record: &SessionRecord) -> bool {
-        let claims = Claims {
-            iss: String::new(),
-            aud: record.app.clone(),
-            sub: record.subject.clone(),
-            sid: record.session.clone(),
-            auth_time: record.created.0,
-            iat: record.created.0,
-            exp: record.ends.0,
-            session_exp: record.ends.0,
-            flow: record.flow,
-            appid: String::new(),
-            openid: String::new(),
-            unionid: String::new(),
-            nickname: String::new(),
-            avatar: String::new(),
-        };
-        self.sessions.revocations.covers(&claims, &AtomicU64::new(0))
+        self.sessions.revocations.covers(record, &AtomicU64::new(0))
     }
 
     fn knows(&self, parts: &Parts) -> bool {
@@ -295,15 +274,32 @@ enum Asked {
     App(String),
 }
 
-fn asked(body: &[u8]) -> Option<Asked> {
-    let asked: Asked = serde_json::from_slice(body).ok()?;
-    let (Asked::Session(id) | Asked::Subject(id) | Asked::App(id)) = &asked;
-    let fits = !id.is_empty() && id.len() <= MOST_ID;
-    (fits && (!matches!(asked, Asked::Subject(_)) || is_subject(id))).then_some(asked)
+/// The shape of the JSON that `revoke` takes.
+const BODY: &str = "send JSON with exactly one of: {\"session\": \"…\"}, {\"subject\": \"wx:…\"}, {\"app\": \"…\"}";
+
+const NO_SESSION_ID: &str = "this is not a session id; nothing was revoked. A session id has 22 letters, digits, hyphens \
+     and underscores, as in the x-wechat-session header and in `sessions list`";
+
+const NO_SUBJECT: &str = "this is not a subject; nothing was done. A subject is wx:<appid>:<openid> or wx:union:<unionid>, \
+     as in the x-wechat-subject header: before an openid stand wx:, its AppID and a colon";
+
+/// Reads a body, or says what is wrong with it.
+fn asked(body: &[u8]) -> Result<Asked, &'static str> {
+    let asked: Asked = serde_json::from_slice(body).map_err(|_| BODY)?;
+    match &asked {
+        Asked::Session(id) if SessionId::parse(id).is_none() => Err(NO_SESSION_ID),
+        Asked::Subject(id) if !is_subject(id) => Err(NO_SUBJECT),
+        _ => Ok(asked),
+    }
 }
 
 fn is_subject(id: &str) -> bool {
-    id.starts_with("wx:") && id.len() <= MOST_ID
+    let Some((space, person)) = id.strip_prefix("wx:").and_then(|id| id.split_once(':')) else { return false };
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_appid = |text: &str| text.len() == 16 && text.bytes().all(hex);
+    (space == "union" || space.strip_prefix("wx").is_some_and(is_appid))
+        && (1..=64).contains(&person.len())
+        && person.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Whether the request names this machine by address or as localhost, as a socket's client does.
@@ -385,7 +381,7 @@ mod tests {
         let (admin, _) = admin();
         let good = format!("Bearer {TOKEN}");
         let host = ("host", "127.0.0.1:9103");
-        let session = r#"{"session":"abc"}"#;
+        let session = r#"{"session":"AAAAAAAAAAAAAAAAAAAAAA"}"#;
         for (lines, status) in [
             (&[host, ("authorization", good.as_str())][..], 200),
             (&[host], 401),
@@ -446,7 +442,15 @@ mod tests {
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
         for (body, status) in [
-            (r#"{"session":"abc"}"#, 200),
+            (r#"{"session":"AAAAAAAAAAAAAAAAAAAAAA"}"#, 200),
+            (r#"{"session":"nonsense"}"#, 400),
+            (r#"{"session":"AAAAAAAAAAAAAAAAAAAAA+"}"#, 400),
+            (r#"{"session":"AAAAAAAAAAAAAAAAAAAAAAA"}"#, 400),
+            (r#"{"subject":"wx:"}"#, 400),
+            (r#"{"subject":"wx:union:"}"#, 400),
+            (r#"{"subject":"wx:wx123:oAlice"}"#, 400),
+            (r#"{"subject":"wx:union:o\u0000"}"#, 400),
+            (r#"{"subject":"wx:wx0123456789abcdef:o-_1"}"#, 200),
             (r#"{"subject":"wx:union:o1"}"#, 200),
             (r#"{"app":"shop"}"#, 200),
             (r#"{"app":"shoop"}"#, 404),
@@ -463,7 +467,7 @@ mod tests {
         }
         assert_eq!(ask(&admin, "GET", "/sessions/revoke", &lines, "").await, 405);
         assert_eq!(ask(&admin, "POST", "/", &lines, "").await, 404);
-        assert_eq!(sessions.revocations.len(), 3);
+        assert_eq!(sessions.revocations.len(), 4);
     }
 
     #[tokio::test]
@@ -480,7 +484,7 @@ mod tests {
             browser: Some("chrome".into()),
         };
         ["one", "two"].into_iter().for_each(|session| admin.registry.began(record(session, 100)));
-        sessions.revocations.revoke(Target::Session("one".into()), clock::now());
+        sessions.revocations.revoke(Target::session("one"), clock::now());
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
         let request = http::Request::get("/sessions?subject=wx%3Aunion%3Ao1").header("host", "localhost");
@@ -498,14 +502,15 @@ mod tests {
         for (path, status) in [
             ("/sessions", 400),
             ("/sessions?subject=o1", 400),
-            ("/sessions?subject=wx:a&subject=wx:b", 400),
+            ("/sessions?subject=wx:union:a&subject=wx:union:b", 400),
             ("/sessions?app=shop", 400),
-            ("/sessions?subject=wx:a", 200),
+            ("/sessions?subject=wx:a", 400),
+            ("/sessions?subject=wx:union:a", 200),
         ] {
             assert_eq!(ask(&admin, "GET", path, &lines, "").await, status, "{path}");
         }
-        assert_eq!(ask(&admin, "POST", "/sessions?subject=wx:a", &lines, "").await, 405);
-        assert_eq!(ask(&admin, "GET", "/sessions?subject=wx:a", &lines[..1], "").await, 401);
+        assert_eq!(ask(&admin, "POST", "/sessions?subject=wx:union:a", &lines, "").await, 405);
+        assert_eq!(ask(&admin, "GET", "/sessions?subject=wx:union:a", &lines[..1], "").await, 401);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn revocation(text: &str) {
         })
     });
     let [alice, revoked] = &*KNOWN;
-    let _ = revocations.revoke(revocation::Target::Session(revoked.sid.clone()), NOW);
+    let _ = revocations.revoke(revocation::Target::session(&revoked.sid), NOW);
     revocations.merge([read.clone(), read]);
     assert!(revocations.covers(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
     let covered = revocations.covers(alice, &AtomicU64::new(0));

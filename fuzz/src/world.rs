@@ -106,7 +106,7 @@ impl World {
         let (alice, ending, other) =
             (begin(&sessions, shop, NOW), begin(&sessions, shop, ago(800)), begin(&sessions, blog, NOW));
         let revoked = begin(&sessions, shop, ago(100));
-        let _ = sessions.revocations.revoke(Target::Session(revoked.sid), NOW);
+        let _ = sessions.revocations.revoke(Target::session(&revoked.sid), NOW);
         let mut values: HashMap<&str, Vec<u8>> = HashMap::new();
         let mut name = |name, value: &str| drop(values.insert(name, value.as_bytes().to_vec()));
         name("alice", &alice.token);

@@ -30,6 +30,9 @@ pub enum AskFault {
     /// The door said no.
     #[error("the admin door refused ({0}): {1}")]
     Refused(StatusCode, String),
+    /// What was asked is not possible; the message says why.
+    #[error("{0}")]
+    Rejected(String),
     /// The answer could not be printed.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
@@ -52,7 +55,7 @@ impl AskFault {
         ExitCode::from(match self {
             Self::Configuration(_) | Self::NoDoor => CONFIGURATION_FAULT,
             Self::Output(_) => OUTPUT_FAULT,
-            Self::Call(_) | Self::Refused(..) => 1,
+            Self::Call(_) | Self::Refused(..) | Self::Rejected(_) => 1,
         })
     }
 }
@@ -79,7 +82,11 @@ pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value,
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
     let (status, body) = call(&address, request, body, PATIENCE)?;
     let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| CallFault::NotUnderstood(address))?;
-    if status == StatusCode::OK { Ok(data) } else { Err(AskFault::Refused(status, printable(&message))) }
+    match status {
+        StatusCode::OK => Ok(data),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Err(AskFault::Rejected(printable(&message))),
+        _ => Err(AskFault::Refused(status, printable(&message))),
+    }
 }
 
 /// A text without what could steer a terminal: people choose their nicknames.

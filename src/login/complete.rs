@@ -12,6 +12,7 @@ use crate::check::{Flow, Profile};
 use crate::clock::{self, Timestamp};
 use crate::session::Grant;
 use crate::session::ending::{EndError, SessionToEnd};
+use crate::store::Away;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
 use crate::telemetry;
@@ -21,6 +22,7 @@ use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 use tracing::Instrument as _;
 
@@ -338,6 +340,7 @@ impl Login {
                     // What breaks off has been logged; the login stands.
                     let _ = ending.await;
                     self.left(&session, "new_login", now);
+                    self.collapse_ended(&session.claims().sub, now).await;
                 }
                 Err(EndError::NoSession) => {}
                 Err(EndError::Busy(_) | EndError::UnknownKey(_)) => {
@@ -345,6 +348,21 @@ impl Login {
                 }
             }
         }
+    }
+
+    /// Makes the many ended sessions of `subject` one revocation, so that nobody fills the table by logging in again and
+    /// again. Its sessions that live on, as far as they are known, stay alive.
+    pub async fn collapse_ended(&self, subject: &str, now: Timestamp) {
+        if !self.sessions.revocations.wants_collapse(subject) {
+            return;
+        }
+        let (live, alone) = self.registry.sessions(subject, now).await;
+        if matches!(alone, None | Some(Away::NotConfigured)) {
+            let live = live.into_iter().filter(|record| !self.sessions.revocations.covers(record, &AtomicU64::new(0)));
+            let live = live.map(|record| record.created.0).collect();
+            self.sharing.collapse(subject, live, now).await;
+        }
+        // Otherwise Redis may know more sessions; a few dozen entries more can wait for it.
     }
 
     /// Ends what goes with a session that its person leaves.

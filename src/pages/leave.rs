@@ -122,6 +122,7 @@ impl Pages {
         );
         // Last: a browser that hangs up ends this here. The revocation goes on, and what belongs to it is done.
         self.login.sharing.end(session, visit.now).await?;
+        self.login.collapse_ended(&claims.sub, visit.now).await;
         Ok(())
     }
 }

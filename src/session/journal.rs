@@ -169,7 +169,7 @@ mod tests {
     use crate::session::revocation::Target;
 
     fn revocation(sid: &str, until: u64) -> Revocation {
-        Revocation { target: Target::Session(sid.into()), at: 10, until }
+        Revocation::new(Target::session(sid), 10, until)
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         let (_, brought) = Journal::open(directory.path(), Timestamp(60)).unwrap();
         assert_eq!(brought, [revocation("a", 100)]);
         let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
-        assert_eq!(text, "{\"v\":1,\"session\":\"a\",\"at\":10,\"until\":100}\n");
+        assert_eq!(text, render(&revocation("a", 100)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod revocation;
 pub mod revocations;
 pub mod settings;
 pub mod sharing;
+mod table;
 pub mod token;
 
 use crate::check::Flow;

@@ -3,24 +3,26 @@
 //! By session id, by subject and by application ("nothing from before this moment"), never by a token's bytes. Held in
 //! memory, each no longer than a session can live. Where there is a journal, what it holds comes back at start.
 //!
-//! Bounded without ever forgetting: a table full of entries that still matter is replaced by one entry for everyone,
-//! which ends every session from before now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
+//! Bounded without ever forgetting. One subject's many ended sessions become spans of login times, in one entry. A table
+//! full of other entries that still matter is replaced by one entry for everyone, which ends every session from before
+//! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
 use super::journal::{Journal, JournalFault};
-pub use super::revocation::{Revocation, Target};
+pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
+use super::table::{Table, Taken};
 use super::token::Claims;
 use crate::clock::Timestamp;
-use std::collections::HashMap;
+use crate::store::registry::SessionRecord;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// Entries held at most: about 100 bytes each.
-pub(super) const MOST: usize = 200_000;
+/// Entries held at most. Each costs 260 bytes at most, whoever wrote it: 50 MiB for all.
+pub const MAX_ENTRIES: usize = 200_000;
 
 /// The revocations in force.
 pub struct Revocations {
-    held: RwLock<Held>,
+    held: RwLock<Table>,
     /// Grows with each change; a session that was looked up at this version need not be again.
     version: AtomicU64,
     journal: Option<Mutex<Journal>>,
@@ -32,7 +34,16 @@ pub struct Revocations {
     picture: Picture,
 }
 
-type Held = HashMap<Target, Revocation>;
+/// Many ended sessions of a subject that have become one entry.
+#[derive(Debug)]
+pub struct Collapsed {
+    /// The entry.
+    pub in_force: Revocation,
+    /// What it replaces.
+    pub replaced: Vec<Revocation>,
+    /// What the disk said, if there is a journal.
+    pub on_disk: Option<Result<(), JournalFault>>,
+}
 
 /// What of a session revocations go by.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +61,12 @@ pub struct Concerned<'a> {
 impl<'a> From<&'a Claims> for Concerned<'a> {
     fn from(claims: &'a Claims) -> Self {
         Self { sid: &claims.sid, sub: &claims.sub, aud: &claims.aud, auth_time: claims.auth_time }
+    }
+}
+
+impl<'a> From<&'a SessionRecord> for Concerned<'a> {
+    fn from(record: &'a SessionRecord) -> Self {
+        Self { sid: &record.session, sub: &record.subject, aud: &record.app, auth_time: record.created.0 }
     }
 }
 
@@ -85,7 +102,26 @@ impl Revocations {
 
     /// Ends the session of `claims`, to be remembered as long as it could live.
     pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
-        self.revoke_until(Target::Session(claims.sid.clone()), Timestamp(claims.session_exp), now)
+        let (id, subject) = (SessionId::of(&claims.sid), SubjectDigest::of(&claims.sub));
+        self.record(Revocation::of_session(id, subject, claims.auth_time, now.0, claims.session_exp), now)
+    }
+
+    /// Whether so many sessions of `subject` have ended that they should become one entry.
+    #[must_use]
+    pub fn wants_collapse(&self, subject: &str) -> bool {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).wants_collapse(SubjectDigest::of(subject))
+    }
+
+    /// Makes the ended sessions of `subject`, but for the newest, one entry that ends whatever began at their login times
+    /// and between them. `live` are the login times of its sessions that live on: the entry has gaps there. Blocks for
+    /// the disk where there is a journal.
+    pub fn collapse(&self, subject: &str, live: &[u64], now: Timestamp) -> Option<Collapsed> {
+        let collapsed =
+            self.held.write().unwrap_or_else(PoisonError::into_inner).collapse(SubjectDigest::of(subject), live);
+        let (in_force, replaced) = collapsed?;
+        self.version.fetch_add(1, Ordering::Release);
+        let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
+        Some(Collapsed { in_force, replaced, on_disk })
     }
 
     /// Revokes in memory at once, then in the journal, to be remembered until `until`: from then on nothing it concerns is
@@ -97,7 +133,11 @@ impl Revocations {
         until: Timestamp,
         now: Timestamp,
     ) -> (Revocation, Option<Result<(), JournalFault>>) {
-        let in_force = self.insert(Revocation { target, at: now.0, until: until.0 });
+        self.record(Revocation::new(target, now.0, until.0), now)
+    }
+
+    fn record(&self, revocation: Revocation, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+        let in_force = self.insert(revocation);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
         (in_force, on_disk)
     }
@@ -114,14 +154,26 @@ impl Revocations {
     /// Takes what other instances have revoked. What is known already changes nothing.
     pub fn merge(&self, others: impl IntoIterator<Item = Revocation>) {
         for other in others {
-            let known = {
-                let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-                held.get(&other.target).is_some_and(|entry| entry.at >= other.at && entry.until >= other.until)
-            };
+            let known = self.held.read().unwrap_or_else(PoisonError::into_inner).has(&other);
             if !known {
                 let _ = self.insert(other);
             }
         }
+    }
+
+    /// Takes `listed`, which the shared list holds, and notes that in `round`. Says whether what is in force here is just
+    /// that; if not, it is more, and the list needs `listed` no longer.
+    pub(super) fn take(&self, listed: Revocation, round: u32) -> bool {
+        if !self.held.read().unwrap_or_else(PoisonError::into_inner).has(&listed) {
+            let _ = self.insert(listed.clone());
+        }
+        self.held.write().unwrap_or_else(PoisonError::into_inner).note(&listed, round)
+    }
+
+    /// At most `count` of those that matter at `now` and were not noted in `round`. They are, from now on.
+    pub(super) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
+        let now = self.surely(now);
+        self.held.write().unwrap_or_else(PoisonError::into_inner).take_unlisted(round, count, now.0)
     }
 
     /// Whether `session` is revoked. `seen` is the session's own note of when it was last looked up.
@@ -137,12 +189,7 @@ impl Revocations {
             seen.store(version, Ordering::Relaxed);
             return false;
         }
-        let Concerned { sid, sub, aud, auth_time } = session.into();
-        let before = |target: Target| held.get(&target).is_some_and(|entry| auth_time <= entry.at);
-        let covered = before(Target::Everyone(()))
-            || held.contains_key(&Target::Session(sid.to_owned()))
-            || before(Target::subject(sub))
-            || before(Target::App(aud.to_owned()));
+        let covered = held.covers(session.into());
         if !covered {
             seen.store(version, Ordering::Relaxed);
         }
@@ -153,9 +200,7 @@ impl Revocations {
     pub fn sweep(&self, now: Timestamp) {
         self.mend(now);
         let now = self.surely(now);
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, entry| entry.until > now.0);
-        held.shrink_to_fit();
+        self.held.write().unwrap_or_else(PoisonError::into_inner).drop_dead(now.0);
     }
 
     /// How many are held.
@@ -190,39 +235,33 @@ impl Revocations {
     pub(super) fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.values().filter(|entry| entry.until > now.0).cloned().collect()
+        held.live(now.0).collect()
     }
 
     /// How many matter at `now`.
     pub(super) fn count_live(&self, now: Timestamp) -> usize {
         let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.values().filter(|entry| entry.until > now.0).count()
+        held.count_live(now.0)
     }
 
     /// Puts `revocation` in force, and gives what is in force now: itself, or one for everyone.
     fn insert(&self, revocation: Revocation) -> Revocation {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let mut in_force = revocation;
-        if held.len() >= MOST && !held.contains_key(&in_force.target) {
-            let now = self.surely(Timestamp(in_force.at));
-            held.retain(|_, entry| entry.until > now.0);
-            if held.len() >= MOST {
-                tracing::error!(held = MOST, "the table of revocations is full: every session from before now ends");
-                // Those that were revoked while a clock ran ahead are covered too.
-                in_force.at = held.values().map(|entry| entry.at).fold(in_force.at, u64::max);
-                in_force.until = held.values().map(|entry| entry.until).fold(in_force.until, u64::max);
-                held.clear();
-                in_force.target = Target::Everyone(());
+        if held.len() >= MAX_ENTRIES && !held.knows(&in_force) {
+            held.drop_dead(self.surely(Timestamp(in_force.at)).0);
+            if held.len() >= MAX_ENTRIES {
+                tracing::error!(
+                    held = MAX_ENTRIES,
+                    "the table of revocations is full: every session from before now ends"
+                );
+                in_force = held.end_everyone(&in_force);
             }
         }
-        held.entry(in_force.target.clone())
-            // An older record never takes back what a newer one said.
-            .and_modify(|entry| {
-                entry.at = entry.at.max(in_force.at);
-                entry.until = entry.until.max(in_force.until);
-            })
-            .or_insert_with(|| in_force.clone());
+        if held.put(&in_force) == Taken::Nothing {
+            return in_force;
+        }
         drop(held);
         self.version.fetch_add(1, Ordering::Release);
         in_force
@@ -289,7 +328,7 @@ mod tests {
 
     fn target(kind: usize) -> Target {
         match kind {
-            0 => Target::Session("sid".into()),
+            0 => Target::session("sid"),
             1 => Target::subject("wx:wx0123456789abcdef:oAlice"),
             _ => Target::App("shop".into()),
         }
@@ -347,10 +386,11 @@ mod tests {
     fn a_full_table_ends_everybody_rather_than_forget_one() {
         let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
         revocations.revoke(target(0), Timestamp(100));
-        for number in 0..MOST {
-            revocations.revoke(Target::Session(number.to_string()), Timestamp(200));
+        for number in 0..MAX_ENTRIES {
+            let claims = Claims { sub: number.to_string(), ..claims(Timestamp(100)) };
+            revocations.end(&claims, Timestamp(200));
         }
-        assert!(revocations.len() <= MOST);
+        assert!(revocations.len() <= MAX_ENTRIES);
         assert!(covers(&revocations, &claims(Timestamp(100))));
         assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(201)) }));
     }
@@ -365,5 +405,96 @@ mod tests {
         let journal = Journal::open(directory.path(), Timestamp(160)).unwrap();
         let revocations = Revocations::new(Duration::from_secs(1_000), Some(journal), Timestamp(0));
         assert!(covers(&revocations, &claims(Timestamp(150))) && !covers(&revocations, &claims(Timestamp(151))));
+    }
+
+    /// Ends `count` sessions of Alice's, one a second from `first` on.
+    fn end_many(revocations: &Revocations, first: u64, count: u64) -> Vec<Claims> {
+        let ended: Vec<Claims> = (first..first + count)
+            .map(|at| Claims { sid: crate::random::session_id(), ..claims(Timestamp(at)) })
+            .collect();
+        ended.iter().for_each(|claims| drop(revocations.end(claims, Timestamp(claims.auth_time + 1))));
+        ended
+    }
+
+    #[test]
+    fn one_subject_fills_no_table_and_logs_out_nobody_else() {
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
+        let bob = Claims { sub: "wx:wx0123456789abcdef:oBob".into(), ..claims(Timestamp(1_000)) };
+        let ended: Vec<Claims> =
+            (0..3_000).flat_map(|round| end_many(&revocations, 1_000 + 100 * round, 100)).collect();
+        assert!(ended.len() > MAX_ENTRIES && revocations.len() <= 130, "{}", revocations.len());
+        assert!(ended.iter().all(|claims| covers(&revocations, claims)));
+        assert!(!covers(&revocations, &bob));
+        assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(400_000)) }));
+        assert!(!covers(&revocations, &Claims { sid: "old".into(), ..claims(Timestamp(999)) }), "before all of them");
+    }
+
+    #[test]
+    fn sessions_that_live_on_are_gaps_in_the_one_entry() {
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
+        let alice = claims(Timestamp(1)).sub;
+        let live: Vec<Claims> = [500, 1_010, 1_030, 1_031, 2_000]
+            .map(|at| Claims { sid: crate::random::session_id(), ..claims(Timestamp(at)) })
+            .into();
+        let times: Vec<u64> = live.iter().map(|claims| claims.auth_time).collect();
+        let mut ended = Vec::new();
+        for round in 0..40 {
+            ended.extend(end_many(&revocations, 1_000 + 25 * round, 25));
+            if revocations.wants_collapse(&alice) {
+                let collapsed = revocations.collapse(&alice, &times, Timestamp(3_000)).unwrap();
+                assert!(collapsed.replaced.len() >= 20, "{collapsed:?}");
+            }
+            assert!(live.iter().all(|claims| !covers(&revocations, claims)), "round {round}");
+        }
+        assert!(ended.iter().all(|claims| covers(&revocations, claims)));
+        assert!(revocations.len() < 50, "{}", revocations.len());
+    }
+
+    #[test]
+    fn with_more_gaps_than_an_entry_holds_the_oldest_sessions_end() {
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
+        let alice = claims(Timestamp(1)).sub;
+        let live: Vec<u64> = (0..30).map(|number| 1_005 + 10 * number).collect();
+        let ended: Vec<Claims> = (0..30).flat_map(|number| end_many(&revocations, 1_000 + 10 * number, 2)).collect();
+        revocations.collapse(&alice, &live, Timestamp(3_000)).unwrap();
+        assert!(ended.iter().all(|claims| covers(&revocations, claims)));
+        let alive = |at: &u64| !covers(&revocations, &Claims { sid: "live".into(), ..claims(Timestamp(*at)) });
+        let living: Vec<u64> = live.iter().copied().filter(alive).collect();
+        assert_eq!(living, live[live.len() - living.len()..], "the newest live on");
+        assert!(living.len() >= super::super::revocation::MAX_SPANS - 1, "{living:?}");
+    }
+
+    #[test]
+    fn the_order_in_which_revocations_come_does_not_matter() {
+        let (all, alice) =
+            (Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0)), claims(Timestamp(1)).sub);
+        let ended = end_many(&all, 1_000, 40);
+        let single = all.live(Timestamp(2_000));
+        let entry = all.collapse(&alice, &[1_015], Timestamp(2_000)).unwrap().in_force;
+        let one = |before: &[Revocation], after: &[Revocation]| {
+            let other = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
+            other.merge(before.iter().cloned());
+            other.merge(after.iter().cloned());
+            (ended.iter().all(|claims| covers(&other, claims)), other.len())
+        };
+        let entry = std::slice::from_ref(&entry);
+        assert_eq!(one(&single, entry), one(entry, &single));
+        assert_eq!(one(entry, &single), (true, all.len()));
+    }
+
+    #[test]
+    fn a_restart_brings_back_the_one_entry_and_its_gaps() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Journal::open(directory.path(), Timestamp(0)).unwrap();
+        let revocations = Revocations::new(Duration::from_secs(1_000_000), Some(open()), Timestamp(0));
+        let live = Claims { sid: "live".into(), ..claims(Timestamp(1_025)) };
+        let ended = [end_many(&revocations, 1_000, 20), end_many(&revocations, 1_030, 20)].concat();
+        revocations.collapse(&live.sub, &[1_025], Timestamp(2_000)).unwrap().on_disk.unwrap().unwrap();
+        let count = revocations.len();
+        drop(revocations);
+        let again = Revocations::new(Duration::from_secs(1_000_000), Some(open()), Timestamp(0));
+        assert!(ended.iter().all(|claims| covers(&again, claims)));
+        assert_eq!(again.len(), count);
+        assert!(!covers(&again, &live));
     }
 }

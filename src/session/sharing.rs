@@ -10,14 +10,13 @@
 use super::ending::SessionToEnd;
 use super::journal::JournalFault;
 use super::revocation::{Revocation, Target};
-use super::revocations::Revocations;
+use super::revocations::{Collapsed, Revocations};
 use super::token::{LEEWAY, MOST_LIFETIME};
 use super::{Sessions, revocation};
 use crate::clock::{self, Timestamp};
 use crate::random;
 use crate::store::{Away, Hearing, Store};
 use redis::Script;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Duration;
@@ -42,6 +41,13 @@ impl Default for Settings {
 /// Revocations fetched or written in one go.
 const PAGE: usize = 2_000;
 
+/// Revocations of one moment at most: more than [`PAGE`], because several instances may write in the same millisecond.
+/// With the longest text, a page has 6 MB at most.
+const MAX_OF_ONE_MOMENT: usize = 10_000;
+
+/// Members that are taken out of the list after one fetch at most: 2 MB of text. The others go after a later one.
+const MAX_REMOVED: usize = 4_000;
+
 /// Every so many fetches, the whole list: what somebody else lost comes back, what is dead goes.
 const WHOLE_EVERY: u32 = 20;
 
@@ -55,25 +61,30 @@ const HEAR_AGAIN: Duration = Duration::from_secs(1);
 /// does not begin at a place but behind a score, and holds all that share its last one.
 ///
 /// KEYS: list, mark. ARGV: from which score on, a mark in case there is none, about how many, the most of one score, the
-/// mark's life (ms). Gives Redis's time (ms), the mark, how many the list holds, from which score on there may be more or
-/// nothing, and the members.
+/// mark's life (ms), the longest member. Gives Redis's time (ms), the mark, how many the list holds, from which score on
+/// there may be more or nothing, whether all of the last score fitted, and the members. What is longer than a revocation
+/// of ours, or than a mark, stays in Redis: whoever wrote it, it costs no memory here.
 static PULL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local t = redis.call('TIME')
         local mark = redis.call('GET', KEYS[2])
-        if mark then redis.call('PEXPIRE', KEYS[2], ARGV[5])
+        if mark and #mark <= 64 then redis.call('PEXPIRE', KEYS[2], ARGV[5])
         else mark = ARGV[2]; redis.call('SET', KEYS[2], mark, 'PX', ARGV[5]) end
         local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-        local members, more = {}, ''
-        for i = 1, #found, 2 do members[#members + 1] = found[i] end
-        if #members >= tonumber(ARGV[3]) then
+        local members, more, whole, longest = {}, '', 1, tonumber(ARGV[6])
+        for i = 1, #found, 2 do
+            if #found[i] <= longest then members[#members + 1] = found[i] end
+        end
+        if #found >= 2 * tonumber(ARGV[3]) then
             local last = found[#found]
-            for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], last, last, 'LIMIT', 0, ARGV[4])) do
-                members[#members + 1] = member
+            local same = redis.call('ZRANGEBYSCORE', KEYS[1], last, last, 'LIMIT', 0, ARGV[4])
+            for _, member in ipairs(same) do
+                if #member <= longest then members[#members + 1] = member end
             end
             more = '(' .. last
+            if #same >= tonumber(ARGV[4]) then whole = 0 end
         end
-        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, redis.call('ZCARD', KEYS[1]), more, members}",
+        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, redis.call('ZCARD', KEYS[1]), more, whole, members}",
     )
 });
 
@@ -139,6 +150,7 @@ impl Owing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().take(PAGE / 10).cloned().collect()
     }
 
+    /// Drops what another entry has replaced.
     fn paid(&self, these: &[Revocation]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !these.contains(one));
     }
@@ -151,19 +163,25 @@ struct Pulled {
     /// Redis's time, in ms.
     until_ms: u64,
     count: u32,
+    round: u32,
 }
 
-/// The list, or what of it was asked for.
-struct Listed {
+/// A page of the list: Redis's time (ms), the mark, how many the whole list holds, from which score on there may be more,
+/// whether all of the last score are in it, and the members.
+type Page = (u64, String, usize, String, u8, Vec<String>);
+
+/// A fetch of the list.
+struct Fetched {
     /// Redis's time, in ms.
     now_ms: u64,
     mark: String,
     /// How many the whole list holds.
     count: usize,
-    members: Vec<String>,
+    /// Whether the fetch came to the end of the list.
+    whole: bool,
+    /// Members whose revocation is over, or part of another one that is in force here.
+    superseded: Vec<String>,
 }
-
-type Page = (u64, String, usize, String, Vec<String>);
 
 impl Sharing {
     /// Keeps the revocations of `sessions` in step by `store`.
@@ -198,6 +216,31 @@ impl Sharing {
     pub async fn end(&self, session: &SessionToEnd, now: Timestamp) -> Result<Revoked, InterruptedError> {
         let claims = session.claims().clone();
         self.spread(move |revocations| revocations.end(&claims, now)).await
+    }
+
+    /// Makes the many ended sessions of `subject` one entry, everywhere, if there are too many. `live` are the login times
+    /// of the subject's sessions that live on.
+    pub async fn collapse(&self, subject: &str, live: Vec<u64>, now: Timestamp) {
+        let (sessions, subject) = (Arc::clone(&self.sessions), subject.to_owned());
+        // The disk may be slow; an async thread must not wait for it.
+        let collapsing = tokio::task::spawn_blocking(move || sessions.revocations.collapse(&subject, &live, now));
+        let Ok(Some(Collapsed { in_force, replaced, on_disk })) = collapsing.await else { return };
+        if let Some(Err(fault)) = on_disk {
+            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        }
+        if !self.store.is_configured() {
+            return;
+        }
+        self.owing.add(&in_force);
+        self.owing.paid(&replaced);
+        if self.push("revoke", std::slice::from_ref(&in_force), true).await.is_err() {
+            self.owed.store(true, Ordering::Release);
+            return;
+        }
+        self.owing.paid(std::slice::from_ref(&in_force));
+        let replaced: Vec<String> = replaced.iter().map(revocation::render).collect();
+        // What stays in the list goes after the next fetch of the whole.
+        let _ = self.remove(&replaced).await;
     }
 
     async fn spread(
@@ -250,72 +293,100 @@ impl Sharing {
         let overlap = 2 * self.settings.reconcile + Duration::from_secs(10);
         let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
         let from = if due { 0 } else { pulled.until_ms.saturating_sub(overlap) };
-        let Listed { now_ms, mark, count, members } = self.pull(from).await.inspect_err(|_| {
+        pulled.round = pulled.round.wrapping_add(1).max(1);
+        let fetched = self.pull(from, due.then_some(pulled.round), now).await.inspect_err(|_| {
             self.owed.fetch_or(owed, Ordering::AcqRel);
         })?;
-        let emptied = pulled.mark.as_ref().is_some_and(|known| *known != mark);
+        let emptied = pulled.mark.as_ref().is_some_and(|known| *known != fetched.mark);
         // A full Redis may evict the list and leave the mark.
-        let lost = count < self.sessions.revocations.count_live(now);
+        let lost = fetched.count < self.sessions.revocations.count_live(now);
         if (emptied || lost) && !due {
             tracing::warn!("redis was emptied: what this instance knows of revocations is put back");
             pulled.mark = None;
             drop(pulled);
             return Box::pin(self.reconcile(now, true)).await;
         }
-        self.sessions.revocations.merge(members.iter().filter_map(|member| read(member, now)));
-        if due && self.put_back(&members, now, Timestamp(now_ms / 1_000)).await.is_err() {
+        if due && self.put_back(&fetched, pulled.round, now).await.is_err() {
             // What others know is known here; what they lack is offered again next time.
             self.owed.store(true, Ordering::Release);
         }
-        *pulled = Pulled { mark: Some(mark), until_ms: now_ms, count: pulled.count.wrapping_add(1) };
-        self.sessions.revocations.picture().completed();
+        pulled.mark = Some(fetched.mark);
+        pulled.until_ms = fetched.now_ms;
+        pulled.count = pulled.count.wrapping_add(1);
+        if fetched.whole {
+            self.sessions.revocations.picture().completed();
+        } else {
+            tracing::error!("the list of revocations in redis is too long to be read whole: the picture grows old");
+        }
         Ok(())
     }
 
-    /// The list from `from` (ms) on, page by page.
-    async fn pull(&self, from: u64) -> Result<Listed, Away> {
-        // More than a table can hold says nothing more: it ends everybody.
-        const MOST: usize = 2 * super::revocations::MOST;
+    /// Takes the list from `from` (ms) on, page by page. Of a whole list, notes in `round` what it holds.
+    async fn pull(&self, from: u64, round: Option<u32>, now: Timestamp) -> Result<Fetched, Away> {
+        /// Beyond, a list is not read on: twice what a table holds.
+        const MAX_PAGES: usize = 2 * super::revocations::MAX_ENTRIES / PAGE;
         let names = self.store.names();
         let fresh_mark = random::session_id();
-        let (mut from, mut all) = (from.to_string(), Vec::new());
-        loop {
+        let (mut from, mut superseded, mut whole) = (from.to_string(), Vec::new(), true);
+        for page in 1.. {
             let mut script = PULL.prepare_invoke();
             script.key(names.revoked()).key(names.mark());
-            script.arg(&from).arg(&fresh_mark).arg(PAGE).arg(MOST).arg(MARK_LIVES_MS);
-            let (now_ms, mark, count, more, page): Page = self.store.run("pull_revocations", &script).await?;
-            all.extend(page);
-            if more.is_empty() || all.len() > MOST {
-                return Ok(Listed { now_ms, mark, count, members: all });
+            script
+                .arg(&from)
+                .arg(&fresh_mark)
+                .arg(PAGE)
+                .arg(MAX_OF_ONE_MOMENT)
+                .arg(MARK_LIVES_MS)
+                .arg(revocation::MAX_TEXT);
+            let (now_ms, mark, count, more, fits, members): Page = self.store.run("pull_revocations", &script).await?;
+            for member in members {
+                let needed = self.take(&member, round, now, Timestamp(now_ms / 1_000));
+                if !needed && superseded.len() < MAX_REMOVED {
+                    superseded.push(member);
+                }
+            }
+            whole &= fits == 1;
+            if more.is_empty() || page >= MAX_PAGES {
+                whole &= more.is_empty();
+                return Ok(Fetched { now_ms, mark, count, whole, superseded });
             }
             from = more;
         }
+        Err(Away::Broken)
     }
 
-    /// Writes what the list of `members` lacks, and takes what is dead out of it, by this clock and by Redis's: one that
-    /// runs ahead must not take from all what still matters.
-    async fn put_back(&self, members: &[String], now: Timestamp, redis_now: Timestamp) -> Result<(), Away> {
-        let listed: HashMap<Target, u64> = members
-            .iter()
-            .filter_map(|member| revocation::read(member))
-            .map(|listed| (listed.target, listed.at))
-            .collect();
-        let lacking: Vec<Revocation> = self
-            .sessions
-            .revocations
-            .live(now)
-            .into_iter()
-            .filter(|known| listed.get(&known.target).is_none_or(|at| *at < known.at))
-            .collect();
-        for page in lacking.chunks(PAGE) {
-            self.push("put_back_revocations", page, false).await?;
+    /// Puts a member of the list in force. Says whether the list still needs it.
+    fn take(&self, member: &str, round: Option<u32>, now: Timestamp, redis_now: Timestamp) -> bool {
+        // Another version's, perhaps.
+        let Some(listed) = revocation::read(member) else { return true };
+        // A day's grace: clocks differ, and what is dropped too early lets somebody in. By this clock and by Redis's: one
+        // that runs ahead must not take from all what still matters.
+        let over = listed.until.saturating_add(86_400) < now.min(redis_now).0;
+        let Some(listed) = bounded(listed, now) else { return !over };
+        match round {
+            Some(round) => self.sessions.revocations.take(listed, round),
+            None => {
+                self.sessions.revocations.merge([listed]);
+                true
+            }
         }
-        // A day's grace: clocks differ, and what is dropped too early lets somebody in.
-        let dead = |member: &&String| {
-            revocation::read(member).is_some_and(|listed| listed.until.saturating_add(86_400) < now.min(redis_now).0)
-        };
-        let dead: Vec<&String> = members.iter().filter(dead).collect();
-        for page in dead.chunks(PAGE) {
+    }
+
+    /// Writes what the list lacks after a whole fetch in `round`, and takes out what it needs no longer.
+    async fn put_back(&self, fetched: &Fetched, round: u32, now: Timestamp) -> Result<(), Away> {
+        loop {
+            let lacking = self.sessions.revocations.take_unlisted(round, PAGE, now);
+            if lacking.is_empty() {
+                break;
+            }
+            self.push("put_back_revocations", &lacking, false).await?;
+        }
+        self.remove(&fetched.superseded).await
+    }
+
+    /// Takes `members` out of the list.
+    async fn remove(&self, members: &[String]) -> Result<(), Away> {
+        for page in members.chunks(PAGE) {
             let mut command = redis::cmd("ZREM");
             command.arg(self.store.names().revoked()).arg(page);
             self.store.ask::<u64>("drop_revocations", &command).await?;
@@ -412,8 +483,19 @@ impl Sharing {
 /// sessions for years to come.
 #[must_use]
 pub fn read(text: &str, now: Timestamp) -> Option<Revocation> {
-    let mut revocation = revocation::read(text)?;
-    revocation.at = revocation.at.min(now.plus(LEEWAY).0);
+    bounded(revocation::read(text)?, now)
+}
+
+fn bounded(mut revocation: Revocation, now: Timestamp) -> Option<Revocation> {
+    let latest = now.plus(LEEWAY).0;
+    let of_spans = !revocation.spans.is_empty();
+    revocation.at = revocation.at.min(latest);
+    revocation.spans.retain_mut(|span| {
+        span.1 = span.1.min(latest);
+        span.0 <= span.1
+    });
     revocation.until = revocation.until.min(now.plus(MOST_LIFETIME + LEEWAY).0);
-    (revocation.until > now.0).then_some(revocation)
+    // Without spans it would end every session of its subject.
+    let ends_nothing = of_spans && revocation.spans.is_empty();
+    (revocation.until > now.0 && !ends_nothing).then_some(revocation)
 }

@@ -27,6 +27,9 @@ const VERSION: u32 = 1;
 /// Sessions that this instance remembers at most; about 400 bytes each.
 const MOST_REMEMBERED: u64 = 20_000;
 
+/// Sessions of one subject that are listed at most: the newest, twice as many as Redis keeps.
+const MAX_LISTED: usize = 128;
+
 /// The longest any session lives.
 const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 
@@ -290,8 +293,9 @@ impl Registry {
         self.outbox.measure_lag().await;
     }
 
-    /// What is known of `subject` at `now`, of every instance while Redis is well.
-    pub async fn list(&self, subject: &str, now: Timestamp) -> Listed {
+    /// The sessions of `subject` that are known at `now`, newest first, and why those of other instances are not among
+    /// them, if they are not.
+    pub async fn sessions(&self, subject: &str, now: Timestamp) -> (Vec<SessionRecord>, Option<Away>) {
         let mut sessions: HashMap<String, SessionRecord> = self
             .remembered
             .iter()
@@ -310,6 +314,13 @@ impl Registry {
         }
         let mut sessions: Vec<SessionRecord> = sessions.into_values().filter(|record| record.ends > now).collect();
         sessions.sort_by(|one, other| (other.created, &other.session).cmp(&(one.created, &one.session)));
+        sessions.truncate(MAX_LISTED);
+        (sessions, alone)
+    }
+
+    /// What is known of `subject` at `now`, of every instance while Redis is well.
+    pub async fn list(&self, subject: &str, now: Timestamp) -> Listed {
+        let (sessions, alone) = self.sessions(subject, now).await;
         let mut profiles = BTreeMap::new();
         for app in sessions.iter().map(|record| &record.app) {
             if alone.is_none()

@@ -47,6 +47,13 @@ enum Step {
         at: usize,
         back: usize,
     },
+    /// Somebody logs in over and over at an instance, each time over the session before.
+    LoginAgain {
+        at: usize,
+        who: usize,
+        app: usize,
+        count: usize,
+    },
     RevokeSubject {
         at: usize,
         who: usize,
@@ -79,6 +86,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (at.clone(), who.clone(), app.clone()).prop_map(|(at, who, app)| Step::Login { at, who, app }),
         4 => (at.clone(), 0..6usize).prop_map(|(at, back)| Step::RevokeSession { at, back }),
+        2 => (at.clone(), who.clone(), app.clone(), 10..50usize)
+            .prop_map(|(at, who, app, count)| Step::LoginAgain { at, who, app, count }),
         2 => (at.clone(), who).prop_map(|(at, who)| Step::RevokeSubject { at, who }),
         1 => (at.clone(), app).prop_map(|(at, app)| Step::RevokeApp { at, app }),
         5 => at.clone().prop_map(|at| Step::Hear { at }),
@@ -112,6 +121,11 @@ struct World {
     revoked: Vec<(Target, Timestamp)>,
     /// Which of them Redis has.
     listed: BTreeSet<usize>,
+}
+
+/// A session id that is this name.
+fn sid(name: &str) -> String {
+    format!("{name:A<22}")
 }
 
 fn settings(app: usize) -> Settings {
@@ -172,29 +186,16 @@ impl World {
     async fn take(&mut self, step: Step) {
         self.now = self.now.plus(Duration::from_secs(1));
         match step {
-            Step::Login { at, who, app } => {
-                let grant = Grant {
-                    subject: SUBJECTS[who].into(),
-                    flow: Flow::Website,
-                    appid: "wx0123456789abcdef".into(),
-                    openid: "oAlice".into(),
-                    unionid: String::new(),
-                    profile: Profile::default(),
-                };
-                let issued = self.instances[at].sessions.begin(grant, &settings(app), self.now).unwrap();
-                let sessions = &self.instances[at].sessions;
-                let live = sessions.verify(&issued.token, &settings(app), self.now, || Ok(()));
-                let claims = live.unwrap_or_else(|refusal| panic!("a new session: {refusal:?}")).claims();
-                self.sessions.push((issued.token, claims));
+            Step::Login { at, who, app } => self.log_in(at, who, app),
+            Step::LoginAgain { at, who, app, count } => {
+                for _ in 0..count {
+                    self.now = self.now.plus(Duration::from_secs(1));
+                    self.log_in(at, who, app);
+                    self.end(at, 0).await;
+                    self.collapse(at, who).await;
+                }
             }
-            Step::RevokeSession { at, back } => {
-                let Some((token, claims)) = self.sessions.iter().rev().nth(back) else { return };
-                let target = Target::Session(claims.sid.clone());
-                let session = self.instances[at].sessions.to_end(token, self.now, || Ok(())).unwrap();
-                let revoked = self.instances[at].sharing.end(&session, self.now).await;
-                revoked.unwrap().shared.unwrap();
-                self.note(at, target);
-            }
+            Step::RevokeSession { at, back } => self.end(at, back).await,
             Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(SUBJECTS[who])).await,
             Step::RevokeApp { at, app } => self.revoke(at, Target::App(APPS[app].into())).await,
             Step::Hear { at } => {
@@ -226,6 +227,44 @@ impl World {
                 self.instances.iter_mut().for_each(|instance| instance.flushed = true);
             }
         }
+    }
+
+    fn log_in(&mut self, at: usize, who: usize, app: usize) {
+        let grant = Grant {
+            subject: SUBJECTS[who].into(),
+            flow: Flow::Website,
+            appid: "wx0123456789abcdef".into(),
+            openid: "oAlice".into(),
+            unionid: String::new(),
+            profile: Profile::default(),
+        };
+        let sessions = &self.instances[at].sessions;
+        let issued = sessions.begin(grant, &settings(app), self.now).unwrap();
+        let live = sessions.verify(&issued.token, &settings(app), self.now, || Ok(()));
+        let claims = live.unwrap_or_else(|refusal| panic!("a new session: {refusal:?}")).claims();
+        self.sessions.push((issued.token, claims));
+    }
+
+    /// What an instance does after each session that it ends: it knows from the registry which ones live.
+    async fn collapse(&self, at: usize, who: usize) {
+        let instance = &self.instances[at];
+        if !instance.sessions.revocations.wants_collapse(SUBJECTS[who]) {
+            return;
+        }
+        let lives = |claims: &Claims| !(0..self.revoked.len()).any(|number| self.concerns(number, claims));
+        let own = self.sessions.iter().map(|(_, claims)| claims).filter(|claims| claims.sub == SUBJECTS[who]);
+        let live = own.filter(|claims| lives(claims)).map(|claims| claims.auth_time).collect();
+        instance.sharing.collapse(SUBJECTS[who], live, self.now).await;
+    }
+
+    /// Ends the nth session from the back at an instance.
+    async fn end(&mut self, at: usize, back: usize) {
+        let Some((token, claims)) = self.sessions.iter().rev().nth(back) else { return };
+        let target = Target::session(&claims.sid);
+        let session = self.instances[at].sessions.to_end(token, self.now, || Ok(())).unwrap();
+        let revoked = self.instances[at].sharing.end(&session, self.now).await;
+        revoked.unwrap().shared.unwrap();
+        self.note(at, target);
     }
 
     async fn revoke(&mut self, at: usize, target: Target) {
@@ -263,7 +302,7 @@ impl World {
     fn concerns(&self, number: usize, claims: &Claims) -> bool {
         let (target, at) = &self.revoked[number];
         match target {
-            Target::Session(sid) => *sid == claims.sid,
+            Target::Session(_) => *target == Target::session(&claims.sid),
             Target::Subject(_) => *target == Target::subject(&claims.sub) && claims.auth_time <= at.0,
             Target::App(app) => *app == claims.aud && claims.auth_time <= at.0,
             Target::Everyone(()) => claims.auth_time <= at.0,
@@ -311,6 +350,7 @@ fn no_order_of_events_lets_a_revoked_session_in_after_the_bound() {
             }
             for instance in &world.instances {
                 prop_assert_eq!(&instance.known, &world.listed);
+                prop_assert!(instance.sessions.revocations.len() <= SUBJECTS.len() * 130 + 60);
             }
             world.judge()
         })
@@ -389,6 +429,7 @@ fn what_can_concern_no_session_any_more_is_taken_out_of_the_list_a_day_later_and
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let (now, day) = (world.now.0, 86_400);
         let listed = |session: &str, until: u64| {
+            let session = sid(session);
             format!(r#"{{"v":1,"session":"{session}","at":{},"until":{until}}}"#, now - 9 * day)
         };
         // By Redis's clock too, which the model's runs ahead of.
@@ -481,7 +522,8 @@ fn a_list_that_others_tidy_meanwhile_is_read_whole() {
         for number in 0..LIVE {
             let until = world.now.plus(DAY).0;
             let at = world.now.0;
-            let text = format!(r#"{{"v":1,"session":"s{number}","at":{at},"until":{until}}}"#);
+            let sid = sid(&number.to_string());
+            let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
             fill.zadd(name.as_str(), text, 20_000 + number / 10).ignore();
         }
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
@@ -521,7 +563,8 @@ fn an_instance_whose_clock_runs_days_ahead_takes_nothing_from_the_list() {
         let redis = Redis::start().await;
         let mut world = World::new(redis.port).await;
         let (at, until) = (world.now.0, world.now.plus(HOUR).0);
-        let text = format!(r#"{{"v":1,"session":"s","at":{at},"until":{until}}}"#);
+        let sid = sid("one");
+        let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
         world.ask(&["ZADD", world.store.names().revoked().as_str(), "1", &text]).await;
         world.now = world.now.plus(3 * DAY);
         world.instances[0].sharing.reconcile(world.now, true).await.unwrap();
