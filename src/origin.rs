@@ -137,12 +137,20 @@ pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
 /// A client's `Host` as a log line may hold it: no host name is longer than 253 bytes.
 #[must_use]
 pub fn bounded(host: &str) -> &str {
-    host.get(..host.floor_char_boundary(260)).unwrap_or_default()
+    host.get(..host.len().min(260)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_logged_host_is_bounded() {
+        let (long, wide) = ("a".repeat(300), "商".repeat(100));
+        for (host, bytes) in [("shop.example.com", 16), (&long, 260), ("", 0), (&wide, 0)] {
+            assert_eq!(bounded(host).len(), bytes);
+        }
+    }
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
