@@ -90,8 +90,8 @@ const REFUND: u32 = 5;
 /// The longest that a login start waits for a token. The people in front of it are at WeChat, and their tokens return.
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// Login starts that wait for a token at a time, at most: an eighth of the pages' connections.
-const MAX_WAITING: usize = 256;
+/// Login starts that wait for a token at a time, at most: half of the pages' places for requests that wait.
+const MAX_WAITING: usize = 64;
 
 /// How often a waiting start tries again.
 const RETRY: Duration = Duration::from_millis(100);

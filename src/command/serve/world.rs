@@ -36,9 +36,9 @@ impl World {
         let limits = match before.filter(|before| before.limit_settings == settings.limits) {
             Some(before) => Arc::clone(&before.limits),
             None => {
-                // Half of the connections that the system's open files leave to the pages; few where pages are answered
-                // in band, whose places are few.
-                let places = if settings.pages_in_band { 64 } else { super::open_files() / 10 };
+                // Half of the connections that the system's open files leave to the pages; fewer where pages are answered
+                // in band, whose places are fewer.
+                let places = if settings.pages_in_band { 32 } else { super::open_files() / 10 };
                 Arc::new(Limits::new(&settings.limits).with_waiting(places))
             }
         };
