@@ -109,10 +109,12 @@ impl Login {
                 let entered = Entered { location: return_to, ..entered };
                 Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) }
             }
-            Err(LoginFault::CodeSpent { .. }) => {
+            Err(LoginFault::CodeSpent(_)) => {
                 self.restart(app, &matched, headers, attempts.failed(now), client, now).await
             }
-            Err(fault) => Returned::Failed { fault, return_to, cookies: ends(attempts.failed(now)) },
+            Err(fault) => {
+                Returned::Failed { fault, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
+            }
         }
     }
 
@@ -412,7 +414,9 @@ impl Login {
                 cookies.push(forget);
                 Returned::Restart { location, cookies }
             }
-            None => Returned::Failed { fault: LoginFault::FlowGone, return_to, cookies: vec![forget] },
+            None => {
+                Returned::Failed { fault: LoginFault::FlowGone, flow: matched.flow(), return_to, cookies: vec![forget] }
+            }
         }
     }
 }

@@ -1,35 +1,40 @@
 //! How a login can fail, by whose fault it is. What a person sees for each is decided in one place, in the pages.
 
 use crate::wechat::central::CentralFault;
-use crate::wechat::{self, Class};
+use crate::wechat::{self, Class, Rid};
+
+/// What WeChat, or the way to it, said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The metric's label.
+    pub label: &'static str,
+    /// WeChat's id of the request, if its answer held one.
+    pub rid: Option<Rid>,
+}
+
+impl Cause {
+    /// A cause without an id.
+    #[must_use]
+    pub const fn of(label: &'static str) -> Self {
+        Self { label, rid: None }
+    }
+}
 
 /// Why a login did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
     /// The code was no good, or may have been spent: a fresh login may go better.
     #[error("the code is of no use any more")]
-    CodeSpent {
-        /// The metric's label.
-        label: &'static str,
-    },
+    CodeSpent(Cause),
     /// WeChat is away, slow, or asks us to come later.
     #[error("WeChat is not reachable or is busy")]
-    Unreachable {
-        /// The metric's label.
-        label: &'static str,
-    },
+    Unreachable(Cause),
     /// AppID, AppSecret, domain or right: the operator's.
     #[error("the application is not set up rightly at WeChat or here")]
-    Configuration {
-        /// The metric's label.
-        label: &'static str,
-    },
+    Configuration(Cause),
     /// WeChat refuses this person, or the request; nothing helps now.
     #[error("WeChat refuses this login for good")]
-    Refused {
-        /// The metric's label.
-        label: &'static str,
-    },
+    Refused(Cause),
     /// A snapshot page's virtual account (快照页).
     #[error("a snapshot visitor is nobody")]
     Snapshot,
@@ -52,10 +57,9 @@ impl LoginFault {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::CodeSpent { label }
-            | Self::Unreachable { label }
-            | Self::Configuration { label }
-            | Self::Refused { label } => label,
+            Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
+                cause.label
+            }
             Self::Snapshot => "snapshot",
             Self::NotSubscribed => "not_subscribed",
             Self::NoUnionid => "no_unionid",
@@ -64,14 +68,25 @@ impl LoginFault {
         }
     }
 
+    /// WeChat's id of the request, to ask Tencent with.
+    #[must_use]
+    pub fn rid(self) -> Option<Rid> {
+        match self {
+            Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
+                cause.rid
+            }
+            Self::Snapshot | Self::NotSubscribed | Self::NoUnionid | Self::FlowGone | Self::Ours => None,
+        }
+    }
+
     /// The metric's `class` label.
     #[must_use]
     pub fn class(self) -> &'static str {
         match self {
-            Self::CodeSpent { .. } => "restart_login",
-            Self::Unreachable { .. } => "unreachable",
-            Self::Configuration { .. } | Self::NoUnionid | Self::FlowGone => "configuration",
-            Self::Refused { .. } => "refused",
+            Self::CodeSpent(_) => "restart_login",
+            Self::Unreachable(_) => "unreachable",
+            Self::Configuration(_) | Self::NoUnionid | Self::FlowGone => "configuration",
+            Self::Refused(_) => "refused",
             Self::Snapshot => "snapshot",
             Self::NotSubscribed => "not_subscribed",
             Self::Ours => "ours",
@@ -81,13 +96,13 @@ impl LoginFault {
 
 impl From<&wechat::Fault> for LoginFault {
     fn from(fault: &wechat::Fault) -> Self {
-        let label = fault.label();
+        let cause = Cause { label: fault.label(), rid: fault.rid() };
         match fault.class() {
-            Class::RestartLogin => Self::CodeSpent { label },
+            Class::RestartLogin => Self::CodeSpent(cause),
             // The last of them is said of no login call; of the application's own token when a new one is refused too.
-            Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable { label },
-            Class::Configuration => Self::Configuration { label },
-            Class::Fatal => Self::Refused { label },
+            Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable(cause),
+            Class::Configuration => Self::Configuration(cause),
+            Class::Fatal => Self::Refused(cause),
         }
     }
 }
@@ -97,7 +112,7 @@ impl From<&CentralFault> for LoginFault {
         match fault {
             CentralFault::Wechat(fault) => Self::from(fault),
             CentralFault::Resting { .. } | CentralFault::Spent | CentralFault::Waited => {
-                Self::Unreachable { label: fault.label() }
+                Self::Unreachable(Cause::of(fault.label()))
             }
         }
     }

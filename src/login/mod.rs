@@ -229,6 +229,8 @@ pub enum Returned {
     Failed {
         /// How.
         fault: LoginFault,
+        /// The login method.
+        flow: Flow,
         /// Where the person was going.
         return_to: String,
         /// To set.

@@ -5,7 +5,7 @@
 //! While Redis is away an instance goes on alone: the sealed cookie still logs people in, and only a callback that comes
 //! to two instances at once may need a second, silent login.
 
-use super::fault::LoginFault;
+use super::fault::{Cause, LoginFault};
 use super::flow::{self, SetAside};
 use super::outcomes::{Entered, Next, Progress};
 use crate::random;
@@ -204,10 +204,10 @@ enum FaultRecord {
 impl From<LoginFault> for FaultRecord {
     fn from(fault: LoginFault) -> Self {
         match fault {
-            LoginFault::CodeSpent { .. } => Self::CodeSpent,
-            LoginFault::Unreachable { .. } => Self::Unreachable,
-            LoginFault::Configuration { .. } => Self::Configuration,
-            LoginFault::Refused { .. } => Self::Refused,
+            LoginFault::CodeSpent(_) => Self::CodeSpent,
+            LoginFault::Unreachable(_) => Self::Unreachable,
+            LoginFault::Configuration(_) => Self::Configuration,
+            LoginFault::Refused(_) => Self::Refused,
             LoginFault::Snapshot => Self::Snapshot,
             LoginFault::NotSubscribed => Self::NotSubscribed,
             LoginFault::NoUnionid => Self::NoUnionid,
@@ -219,12 +219,12 @@ impl From<LoginFault> for FaultRecord {
 
 impl From<FaultRecord> for LoginFault {
     fn from(fault: FaultRecord) -> Self {
-        let label = "elsewhere";
+        let cause = Cause::of("elsewhere");
         match fault {
-            FaultRecord::CodeSpent => Self::CodeSpent { label },
-            FaultRecord::Unreachable => Self::Unreachable { label },
-            FaultRecord::Configuration => Self::Configuration { label },
-            FaultRecord::Refused => Self::Refused { label },
+            FaultRecord::CodeSpent => Self::CodeSpent(cause),
+            FaultRecord::Unreachable => Self::Unreachable(cause),
+            FaultRecord::Configuration => Self::Configuration(cause),
+            FaultRecord::Refused => Self::Refused(cause),
             FaultRecord::Snapshot => Self::Snapshot,
             FaultRecord::NotSubscribed => Self::NotSubscribed,
             FaultRecord::NoUnionid => Self::NoUnionid,
@@ -264,12 +264,12 @@ mod tests {
 
     #[test]
     fn every_way_to_fail_comes_back_as_it_went_but_for_its_label() {
-        let label = "40163";
+        let cause = Cause::of("40163");
         for fault in [
-            LoginFault::CodeSpent { label },
-            LoginFault::Unreachable { label },
-            LoginFault::Configuration { label },
-            LoginFault::Refused { label },
+            LoginFault::CodeSpent(cause),
+            LoginFault::Unreachable(cause),
+            LoginFault::Configuration(cause),
+            LoginFault::Refused(cause),
             LoginFault::Snapshot,
             LoginFault::NotSubscribed,
             LoginFault::NoUnionid,

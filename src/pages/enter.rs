@@ -3,6 +3,7 @@
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{Pages, Visit};
+use crate::check::Flow;
 use crate::cookie;
 use crate::html::{Code, Page};
 use crate::limits::Exceeded;
@@ -60,7 +61,7 @@ impl Pages {
             }
             Started::TooManyAttempts => self.too_many_attempts(visit, &again(), Vec::new()),
             Started::Limited(exceeded) => self.limited(visit, exceeded),
-            Started::Fault(fault) => self.failed(visit, fault, return_to.as_deref()),
+            Started::Fault(fault) => self.failed(visit, fault, None, return_to.as_deref()),
         }
     }
 
@@ -132,20 +133,20 @@ impl Pages {
             Returned::TooManyAttempts { return_to, cookies } => {
                 self.too_many_attempts(visit, &self.login_url(visit, Some(&return_to)), cookies)
             }
-            Returned::Failed { fault, return_to, cookies } => {
-                answer::with_cookies(self.failed(visit, fault, Some(&return_to)), cookies)
+            Returned::Failed { fault, flow, return_to, cookies } => {
+                answer::with_cookies(self.failed(visit, fault, Some(flow), Some(&return_to)), cookies)
             }
         }
     }
 
     /// What a person sees of each fault, and the one log line with the same incident.
-    fn failed(&self, visit: &Visit, fault: LoginFault, return_to: Option<&str>) -> Answer {
+    fn failed(&self, visit: &Visit, fault: LoginFault, flow: Option<Flow>, return_to: Option<&str>) -> Answer {
         let incident = random::incident_id();
         let login_url = self.login_url(visit, return_to);
         let page = match fault {
-            LoginFault::CodeSpent { .. } => Page::Expired { login_url: &login_url },
-            LoginFault::Unreachable { .. } => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
-            LoginFault::Refused { .. } => Page::UserRefused { incident: &incident, retry_url: &login_url },
+            LoginFault::CodeSpent(_) => Page::Expired { login_url: &login_url },
+            LoginFault::Unreachable(_) => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
+            LoginFault::Refused(_) => Page::UserRefused { incident: &incident, retry_url: &login_url },
             LoginFault::Snapshot => Page::Snapshot { login_url: &login_url },
             LoginFault::NotSubscribed => {
                 let account = visit.app.official_account.as_ref();
@@ -156,16 +157,19 @@ impl Pages {
                 }
             }
             LoginFault::NoUnionid => Page::NoUnionid { incident: &incident, retry_url: &login_url },
-            LoginFault::Configuration { .. } | LoginFault::FlowGone | LoginFault::Ours => {
+            LoginFault::Configuration(_) | LoginFault::FlowGone | LoginFault::Ours => {
                 Page::Misconfigured { incident: &incident, retry_url: &login_url }
             }
         };
         let (app, class, errcode) = (&visit.app.name, fault.class(), fault.label());
+        // What the operator compares with WeChat's console, and what Tencent's support asks for.
+        let appid = flow.and_then(|flow| visit.app.application(flow)).map(|application| application.appid.as_str());
+        let rid = fault.rid().map(tracing::field::display);
         match fault {
-            LoginFault::Configuration { .. } | LoginFault::NoUnionid | LoginFault::FlowGone | LoginFault::Ours => {
-                tracing::error!(incident, app, class, errcode, %fault, "a login failed: this needs the operator");
+            LoginFault::Configuration(_) | LoginFault::NoUnionid | LoginFault::FlowGone | LoginFault::Ours => {
+                tracing::error!(incident, app, appid, class, errcode, rid, %fault, "a login failed: this needs the operator");
             }
-            _ => tracing::warn!(incident, app, class, errcode, %fault, "a login failed"),
+            _ => tracing::warn!(incident, app, appid, class, errcode, rid, %fault, "a login failed"),
         }
         answer::page(&page, visit.language)
     }

@@ -3,6 +3,7 @@
 //! A byte order mark, broken UTF-8, raw control characters, numbers as strings, nulls and unknown keys are forgiven. What
 //! decides about a person is not guessed: an `errcode` that is no number is no success.
 
+use super::fault::Rid;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
@@ -32,18 +33,11 @@ impl Answer {
         }
     }
 
-    /// WeChat's id of the request, out of `errmsg`: three groups of eight hex digits, or it is not looked at. Nothing else
-    /// of that text is kept: it repeats what we sent.
-    pub(crate) fn rid(&self) -> Option<String> {
+    /// WeChat's id of the request, out of `errmsg`. Nothing else of that text is kept: it repeats what we sent.
+    pub(crate) fn rid(&self) -> Option<Rid> {
         let (_, after) = self.text("errmsg")?.split_once("rid: ")?;
-        let rid = after.get(..26).filter(|rid| {
-            rid.bytes().enumerate().all(|(at, byte)| match at {
-                8 | 17 => byte == b'-',
-                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            })
-        })?;
         let ends = after.as_bytes().get(26).is_none_or(|next| !super::person::is_word(*next));
-        ends.then(|| rid.to_owned())
+        Rid::parse(after.get(..26)?).filter(|_| ends)
     }
 
     /// A text that is there and not empty.
@@ -188,7 +182,11 @@ mod tests {
             ("rid: 小小小小小小小小小小", None),
             ("invalid code, hints: [ req_id: AbCd0123456789 ]", None),
         ] {
-            assert_eq!(answer(&format!(r#"{{"errmsg":"{errmsg}"}}"#)).rid().as_deref(), found, "{errmsg}");
+            assert_eq!(
+                answer(&format!(r#"{{"errmsg":"{errmsg}"}}"#)).rid().map(|rid| rid.to_string()).as_deref(),
+                found,
+                "{errmsg}"
+            );
         }
         assert_eq!(answer(r#"{"errmsg":7}"#).rid(), None);
     }
@@ -243,7 +241,7 @@ mod tests {
         #[test]
         fn no_errmsg_makes_a_rid_of_other_characters(errmsg in "(rid: )?[0-9a-f小-]{0,30}.{0,5}") {
             let body = serde_json::json!({ "errmsg": errmsg }).to_string();
-            if let Some(rid) = answer(&body).rid() {
+            if let Some(rid) = answer(&body).rid().map(|rid| rid.to_string()) {
                 prop_assert_eq!(rid.len(), 26);
                 prop_assert!(rid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
             }

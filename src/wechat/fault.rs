@@ -59,14 +59,14 @@ pub enum Fault {
         endpoint: Endpoint,
     },
     /// WeChat's own refusal.
-    #[error("WeChat answers {code} to {}{}", .endpoint.as_str(), Rid(.rid.as_deref()))]
+    #[error("WeChat answers {code} to {}{}", .endpoint.as_str(), Suffix(*.rid))]
     Errcode {
         /// Which call.
         endpoint: Endpoint,
         /// The number.
         code: i64,
         /// WeChat's id of the request, to ask Tencent with: three groups of eight hex digits.
-        rid: Option<String>,
+        rid: Option<Rid>,
     },
     /// Not asked: the calls before this one failed.
     #[error("{} is not asked for another {retry_after:?}: it failed repeatedly", .endpoint.as_str())]
@@ -90,10 +90,34 @@ pub enum Fault {
     },
 }
 
-/// ` (rid …)`, where there is one.
-struct Rid<'a>(Option<&'a str>);
+/// WeChat's id of a request: three groups of eight hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rid([u32; 3]);
 
-impl std::fmt::Display for Rid<'_> {
+impl Rid {
+    /// Reads `6741a0c2-11aa22bb-33cc44dd`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut groups = text.split('-').map(|group| {
+            let is_hex = group.len() == 8 && group.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            is_hex.then(|| u32::from_str_radix(group, 16).ok()).flatten()
+        });
+        let rid = Self([groups.next()??, groups.next()??, groups.next()??]);
+        groups.next().is_none().then_some(rid)
+    }
+}
+
+impl std::fmt::Display for Rid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [first, second, third] = self.0;
+        write!(f, "{first:08x}-{second:08x}-{third:08x}")
+    }
+}
+
+/// ` (rid …)`, where there is one.
+struct Suffix(Option<Rid>);
+
+impl std::fmt::Display for Suffix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.map_or(Ok(()), |rid| write!(f, " (rid {rid})"))
     }
@@ -115,6 +139,15 @@ impl Fault {
             | Self::BreakerOpen { endpoint, .. }
             | Self::Mismatch { endpoint }
             | Self::TooManyCalls { endpoint } => *endpoint,
+        }
+    }
+
+    /// WeChat's id of the request.
+    #[must_use]
+    pub fn rid(&self) -> Option<Rid> {
+        match self {
+            Self::Errcode { rid, .. } => *rid,
+            _ => None,
         }
     }
 
@@ -232,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_well_with_and_without_its_id() {
-        let fault = |rid: Option<&str>| Fault::Errcode { endpoint: EXCHANGE, code: 40029, rid: rid.map(str::to_owned) };
+        let fault =
+            |rid: Option<&str>| Fault::Errcode { endpoint: EXCHANGE, code: 40029, rid: rid.and_then(Rid::parse) };
         assert_eq!(fault(None).to_string(), "WeChat answers 40029 to access_token");
         assert_eq!(
             fault(Some("6741a0c2-11aa22bb-33cc44dd")).to_string(),

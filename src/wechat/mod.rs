@@ -41,7 +41,7 @@ pub use central::Central;
 pub use client::{BuildFault, Client};
 pub use errcode::{Class, classify, label};
 pub use exchange::{Code, CodeFault, Exchanged};
-pub use fault::Fault;
+pub use fault::{Fault, Rid};
 pub use person::{OpenId, UnionId};
 pub use settings::{AddressFault, Settings};
 pub use userinfo::Profiled;

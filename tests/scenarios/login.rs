@@ -737,6 +737,12 @@ async fn a_wrong_setting_is_one_page_one_error_line_and_one_request_each() {
         assert!(page.button().contains("/_wechat/login?go=1"), "no dead end");
         stack.until_log_holds(&incident(&page)).await;
         assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (logins, logins), "{why}");
+        // What the runbook has the operator look at.
+        let log = stack.logged();
+        let line = log.lines().rfind(|line| line.contains(r#""level":"ERROR""#)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| line[name].as_str().or(line["fields"][name].as_str()).unwrap_or_default().to_owned();
+        assert_eq!((field("appid").as_str(), field("rid").len()), (OA, 26), "{line}");
     };
     for code in [40013, 41004, 48004, 40001] {
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::Errcode(code)));

@@ -3,7 +3,7 @@
 use super::stub::{says, status, with_head};
 use super::*;
 use crate::wechat::breaker::State;
-use crate::wechat::{Class, Endpoint, Fault};
+use crate::wechat::{Class, Endpoint, Fault, Rid};
 
 const RID: &str = "6741a0c2-11aa22bb-33cc44dd";
 
@@ -133,7 +133,7 @@ async fn a_refusal_of_an_exchange_is_final_at_once() {
     ] {
         let (stub, client, _) = stage([refusal(errcode)]).await;
         let fault = client.exchange(&app(), &code()).await.unwrap_err();
-        let expected = Fault::Errcode { endpoint: Endpoint::AccessToken, code: errcode, rid: Some(RID.to_owned()) };
+        let expected = Fault::Errcode { endpoint: Endpoint::AccessToken, code: errcode, rid: Rid::parse(RID) };
         assert_eq!((&fault, fault.class(), stub.calls()), (&expected, class, 1), "{errcode}");
     }
 }
