@@ -1,4 +1,4 @@
-//! An answer's body, which has a place until its client has read it.
+//! An answer's body, which counts as held until its client has read it.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,22 +9,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A whole body and its place.
+/// A whole body, and the memory it is counted with.
 pub(super) struct Body {
     bytes: Full<Bytes>,
-    _place: Option<OwnedSemaphorePermit>,
+    _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
-    /// With its request's place, or one of its own. Without a place it is left out: status and headers remain.
-    pub fn new(bytes: Full<Bytes>, place: Option<OwnedSemaphorePermit>, places: &Arc<Semaphore>) -> Self {
+    /// Counts it with its request, or by itself; none if there is no memory left for it.
+    pub fn new(bytes: Full<Bytes>, held: Option<OwnedSemaphorePermit>, memory: &Arc<Semaphore>) -> Option<Self> {
         if bytes.is_end_stream() {
-            return Self { bytes, _place: None };
+            return Some(Self::empty());
         }
-        match place.or_else(|| Arc::clone(places).try_acquire_owned().ok()) {
-            Some(place) => Self { bytes, _place: Some(place) },
-            None => Self { bytes: Full::default(), _place: None },
-        }
+        let kib = bytes.size_hint().lower() / 1_024 + 1;
+        let alone = || Arc::clone(memory).try_acquire_many_owned(u32::try_from(kib).ok()?).ok();
+        Some(Self { bytes, _held: Some(held.or_else(alone)?) })
+    }
+
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self { bytes: Full::default(), _held: None }
     }
 }
 

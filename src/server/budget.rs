@@ -9,27 +9,26 @@ use std::time::Duration;
 // Everything that connections may hold at once, in one place: it has to fit into the memory limit that the Helm chart sets
 // (256 MiB), beside 110 MiB for the process with 100,000 sessions and 34 MiB for the limits' tables of addresses.
 
-/// Connections at once: check, pages, and ops and admin each.
-const CONNECTIONS: [usize; 3] = [1_536, 384, 32];
-/// Connections at once with a head of more than 8 KiB, in the same order. Envoy's arrive whole and leave at once.
-const LARGE_HEADS: [usize; 3] = [80, 24, 4];
-/// Requests at once that wait for Redis or WeChat, or whose answer has a body that its client has not read.
-const PLACES: [usize; 3] = [128, 128, 8];
+/// Connections at once: check, pages, and ops and admin each. More than the 1,024 that Envoy opens to a cluster.
+const CONNECTIONS: [usize; 3] = [1_536, 1_024, 32];
+/// Connections at once with a head of 8 KiB and more, in the same order. Envoy's arrive whole and leave at once.
+const LARGE_HEADS: [usize; 3] = [64, 24, 2];
+/// KiB at once of requests that wait for Redis or WeChat, and of answers that their clients have not read.
+const HELD_KIB: [usize; 3] = [12 * 1_024, 8 * 1_024, 1_024];
 
-/// A connection: its task, buffers of 8 KiB for either direction, and the state of HTTP/2.
+/// A connection: its task, a buffer of 16 KiB for what comes and one of 8 KiB for what goes.
 const CONNECTION_KIB: usize = 24;
 /// What a large head adds: 72 KiB of bytes in a buffer that doubles. Over HTTP/2, 72 KiB by the protocol's own count can
 /// be two thousand empty headers, which take three times as much.
 const LARGE_HEAD_KIB: usize = 256;
-/// A request that waits: a head of 72 KiB in at most [`MAX_FIELDS`] headers.
-const PLACE_KIB: usize = 128;
+/// The largest request that waits: a head of 72 KiB in [`MAX_FIELDS`] headers.
+pub(super) const MAX_HELD_KIB: u32 = 128;
 
 /// Headers of an HTTP/2 request, where each cookie may be one of its own. Browsers keep 180 cookies for a site.
 pub(super) const MAX_FIELDS: usize = 400;
 
 /// The sum, in KiB.
-const ALL_KIB: usize =
-    in_all(CONNECTIONS) * CONNECTION_KIB + in_all(LARGE_HEADS) * LARGE_HEAD_KIB + in_all(PLACES) * PLACE_KIB;
+const ALL_KIB: usize = in_all(CONNECTIONS) * CONNECTION_KIB + in_all(LARGE_HEADS) * LARGE_HEAD_KIB + in_all(HELD_KIB);
 
 const _: () = assert!(ALL_KIB / 1_024 <= 256 - 110 - 34);
 
@@ -42,11 +41,13 @@ const fn in_all([check, pages, small]: [usize; 3]) -> usize {
 pub struct Budget {
     /// Connections at once; further ones wait to be accepted.
     pub connections: usize,
-    /// Connections at once whose head has more than 8 KiB; further ones wait to be read.
+    /// Connections at once whose head has 8 KiB and more; further ones wait to be read.
     pub large_heads: usize,
-    /// Requests at once that wait, or whose answer is not read; further ones are answered without a body.
-    pub places: usize,
-    /// What a request is answered that waits and finds no place.
+    /// KiB at once of requests that wait and of answers that are not read; what exceeds them is refused without a body.
+    pub held_kib: usize,
+    /// Whether each request is measured; otherwise one that waits counts as the largest. Of the checks few wait.
+    pub measured: bool,
+    /// What those are answered.
     pub busy: StatusCode,
     /// From the connection to its first whole request head. The protocol is guessed from the first bytes, and a client
     /// that sends none would be held for ever.
@@ -93,7 +94,14 @@ impl Budget {
     pub const fn check() -> Self {
         // Envoy throws a 5xx away.
         let busy = StatusCode::TOO_MANY_REQUESTS;
-        Self { header_lines: HeaderLines::Hundred, vectored: false, date: false, busy, ..Self::of(0, 100) }
+        Self {
+            header_lines: HeaderLines::Hundred,
+            vectored: false,
+            date: false,
+            busy,
+            measured: false,
+            ..Self::of(0, 100)
+        }
     }
 
     /// For the browser's pages.
@@ -118,7 +126,8 @@ impl Budget {
         Self {
             connections: CONNECTIONS[listener],
             large_heads: LARGE_HEADS[listener],
-            places: PLACES[listener],
+            held_kib: HELD_KIB[listener],
+            measured: true,
             busy: StatusCode::SERVICE_UNAVAILABLE,
             first_request: Duration::from_secs(10),
             idle: Duration::from_secs(75),

@@ -2,7 +2,7 @@
 
 use super::at_once::{self, AtOnce};
 use super::body::Body;
-use super::budget::{Budget, MAX_FIELDS};
+use super::budget::{Budget, MAX_FIELDS, MAX_HELD_KIB};
 use super::drain::Drain;
 use super::guarded::{Guarded, Large};
 use super::pulse::Pulse;
@@ -39,8 +39,8 @@ pub(super) struct Shared<H> {
     pub drain: Drain,
     /// What a request gets whose handler panicked.
     pub panicked: Box<dyn Fn() -> Answer + Send + Sync>,
-    /// For requests that wait and bodies that are not read.
-    pub places: Arc<Semaphore>,
+    /// In KiB, for requests that wait and bodies that are not read.
+    pub memory: Arc<Semaphore>,
     /// For large heads.
     pub large_heads: Arc<Semaphore>,
 }
@@ -76,6 +76,7 @@ where
             served.pulse.begins();
             let (version, head) = (request.version(), request.method() == Method::HEAD);
             let chunked = version < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING);
+            let kib = if served.shared.budget.measured { size_kib(&request) } else { MAX_HELD_KIB };
             let handled = match refused(&request) {
                 Some(status) => Handled::Refused(status),
                 // At once, not when hyper first asks for the answer: a check's request is gone by then, and with it what
@@ -83,7 +84,7 @@ where
                 None => catch_unwind(AssertUnwindSafe(|| (served.shared.handler)(request, peer)))
                     .map_or(Handled::Panicked, Handled::By),
             };
-            Answering { handled, version, head, close: chunked, place: None, served: Arc::clone(&served) }
+            Answering { handled, version, head, close: chunked, kib, held: None, served: Arc::clone(&served) }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
@@ -189,6 +190,14 @@ fn refused<B>(request: &Request<B>) -> Option<StatusCode> {
     (second.is_some() || missing || other).then_some(StatusCode::BAD_REQUEST)
 }
 
+/// What a request occupies, in KiB: its bytes, and what a map of headers takes for each of them.
+fn size_kib<B>(request: &Request<B>) -> u32 {
+    let headers = request.headers();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 128).sum();
+    u32::try_from((target + bytes) / 1_024 + 2).unwrap_or(MAX_HELD_KIB).min(MAX_HELD_KIB)
+}
+
 /// What became of a request.
 enum Handled<F> {
     By(F),
@@ -204,8 +213,9 @@ struct Answering<H, F> {
     head: bool,
     /// The connection must not be used again: where its next request begins is not certain.
     close: bool,
-    /// Taken by those who wait.
-    place: Option<OwnedSemaphorePermit>,
+    /// What it takes while it waits.
+    kib: u32,
+    held: Option<OwnedSemaphorePermit>,
     served: Arc<Served<H>>,
 }
 
@@ -225,10 +235,10 @@ impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
             Handled::By(handled) => match catch_unwind(AssertUnwindSafe(|| Pin::new(handled).poll(context))) {
                 Ok(Poll::Ready(answer)) => answer,
                 Ok(Poll::Pending) => {
-                    if this.place.is_none() {
-                        this.place = Arc::clone(&shared.places).try_acquire_owned().ok();
+                    if this.held.is_none() {
+                        this.held = Arc::clone(&shared.memory).try_acquire_many_owned(this.kib).ok();
                     }
-                    if this.place.is_some() {
+                    if this.held.is_some() {
                         return Poll::Pending;
                     }
                     bare(shared.budget.busy)
@@ -248,8 +258,16 @@ impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
         if closes && this.version < Version::HTTP_2 {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let place = this.place.take();
-        Poll::Ready(Ok(answer.map(|body| Body::new(body, place, &shared.places))))
+        let (mut parts, body) = answer.into_parts();
+        let body = Body::new(body, this.held.take(), &shared.memory).unwrap_or_else(|| {
+            // A refusal is one without its body, too; anything else would be half an answer.
+            if parts.status.is_success() {
+                parts.status = shared.budget.busy;
+            }
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Body::empty()
+        });
+        Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }
 

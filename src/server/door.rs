@@ -111,7 +111,7 @@ impl Door {
             handler,
             drain: drain.clone(),
             panicked: Box::new(panicked),
-            places: Arc::new(Semaphore::new(budget.places)),
+            memory: Arc::new(Semaphore::new(budget.held_kib)),
             large_heads: Arc::new(Semaphore::new(budget.large_heads)),
         });
         let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {

@@ -4,7 +4,7 @@
 //! `Transfer-Encoding`. A proxy in front that reads them otherwise is open to request smuggling (RFC 9112 §11.2), so
 //! these heads are refused. Over HTTP/2, where frames say their length, only an unfinished header block is noticed.
 
-/// More than this of an unfinished head needs a share of the listener's reserve.
+/// An unfinished head of this size needs a share of the listener's reserve: hyper's buffer holds so much at first.
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
 
 /// The longest framing header line that can be valid, with room for padding.
@@ -42,10 +42,10 @@ impl Framing {
         Self { state: State::Head(Head::default()), first: true }
     }
 
-    /// Whether an unfinished head or header block occupies more than [`HEAD_BYTES`].
+    /// Whether an unfinished head or header block has reached [`HEAD_BYTES`].
     pub fn is_large(&self) -> bool {
         match &self.state {
-            State::Head(head) => head.bytes > HEAD_BYTES,
+            State::Head(head) => head.bytes >= HEAD_BYTES,
             State::Http2(frames) => frames.unfinished,
             State::Body(_) | State::Chunked => false,
         }

@@ -3,7 +3,7 @@
 //! - A head that two readers could divide differently never reaches hyper whole: it becomes one that hyper answers with
 //!   400 and closes.
 //! - A client that does not read its answers is not read from: otherwise answers pile up.
-//! - A head of more than 8 KiB, or an HTTP/2 header block in several frames, needs a share of the listener's reserve and
+//! - A head of 8 KiB and more, or an HTTP/2 header block in several frames, needs a share of the listener's reserve and
 //!   has to come whole in time.
 
 use super::framing::{Found, Framing};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Pages under way at once, at most: fewer than the listener has places for requests that wait (`server::budget`), and
+/// Pages under way at once, at most: as many as the check listener holds while they wait (`server::budget`), and
 /// less than a tenth of what Envoy sends to a cluster at once by default. With many instances behind one cluster its
 /// circuit breaker has to be wider; the README says how wide.
 const MOST: usize = 96;

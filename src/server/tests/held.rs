@@ -53,6 +53,62 @@ async fn who_asks_and_does_not_read_is_let_go() {
 }
 
 #[tokio::test]
+async fn waiting_requests_are_bounded_and_others_refused() {
+    for (budget, held_kib, busy) in [(Budget::check(), 256, 429), (Budget::pages(), 4, 503)] {
+        let door = open("127.0.0.1:0", Budget { held_kib, ..budget }, Duration::from_secs(2)).await;
+        let (mut sender, _connection) = http2(&door).await;
+        let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(sender.send_request(request("GET", "/slow")))).collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Beyond the bound: neither one that waits nor one with a body, over either version.
+        assert_eq!(sender.send_request(request("GET", "/slow")).await.unwrap().status(), busy);
+        let answer = exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(2)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {busy}")) && answer.ends_with("\r\n\r\n"), "{answer}");
+        for waiting in waiting {
+            assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+        }
+        let freed = sender.send_request(request("GET", "/a")).await.unwrap();
+        assert_eq!(freed.collect().await.unwrap().to_bytes(), "/a HTTP/2.0");
+        // What an answer took is free when it is read.
+        assert_eq!(sender.send_request(request("GET", "/slow")).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn large_heads_wait_for_each_other_and_slow_ones_are_let_go() {
+    let budget = Budget { large_heads: 1, ..short() };
+    let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+    let head = |size: usize| format!("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: {}", "a".repeat(size));
+    let mut slow = connect(&door).await;
+    slow.write_all(head(20_000).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    let whole = format!("{}\r\n\r\n", head(20_000));
+    // It waits in line, and small ones do not.
+    let mut next = connect(&door).await;
+    next.write_all(&whole.as_bytes()[..12_000]).await.unwrap();
+    assert!(exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(2)).await.contains("200 OK"));
+    assert!(begun.elapsed() < Duration::from_millis(200));
+    let mut read = Vec::new();
+    tokio::time::timeout(Duration::from_secs(2), slow.read_to_end(&mut read)).await.unwrap().ok();
+    assert!(read.is_empty(), "no head came whole");
+    assert!(exchange(&mut connect(&door).await, whole.as_bytes(), Duration::from_secs(2)).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_not_read_from() {
+    let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
+    let mut stream = connect(&door).await;
+    // Answers of 4 MiB each: the second is not begun before the first is taken.
+    let sending = async {
+        loop {
+            stream.write_all(&b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1_000)).await?;
+        }
+    };
+    let ended: Result<std::io::Result<()>, _> = tokio::time::timeout(Duration::from_secs(1), sending).await;
+    assert!(ended.is_err(), "it is read from without end: {ended:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_its_time_is_waited_for() {
     let budget = Budget { first_request: Duration::from_millis(50), idle: Duration::from_millis(100), ..short() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
