@@ -14,6 +14,16 @@ pub fn configured() -> ClientBuilder {
         .retry(retry::never())
 }
 
+/// A client of this configuration that trusts the roots in `pem`, or the usual ones where there are none.
+///
+/// # Errors
+/// TLS cannot be set up, or `pem` cannot be read. The error holds no address.
+pub fn client_trusting(pem: Option<&[u8]>, configured: impl Fn() -> ClientBuilder) -> Result<Client, Error> {
+    let Some(pem) = pem else { return client(configured) };
+    let roots = Certificate::from_pem_bundle(pem)?;
+    configured().tls_certs_only(roots).build().map_err(Error::without_url)
+}
+
 /// A client of this configuration that trusts them.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use super::fault::shown;
 use crate::origin::Origin;
 use crate::policy::PathMatch;
 use crate::store;
+use crate::wechat;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -148,6 +149,11 @@ forms! {
     RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
         "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0",
         |text| store::settings::read_url(text).map(drop).map_err(|fault| format!("which {fault}"));
+
+    /// An outgoing proxy. Never quoted: people paste the password with it.
+    ProxyUrl = "proxy-url", false, "^https?://[^@/?#]+/?$",
+        "the proxy's URL without a password, such as {}", "http://proxy.example.com:3128",
+        |text| wechat::settings::read_proxy(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// A server's host and port.
     HostAndPort = "host-and-port", false, "^[^@/?#]+:[0-9]{1,5}$",
@@ -357,6 +363,7 @@ mod tests {
             ("client-address", vec!["peer", "header:x-auth-client-ip", "x-forwarded-for:1", "x-forwarded-for:99"]),
             ("secret-file", vec!["/etc/a", "./a", "secrets/a"]),
             ("redis-url", vec!["redis://127.0.0.1:6379", "rediss://redis.example.com:6380/0"]),
+            ("proxy-url", vec!["http://127.0.0.1:3128", "https://proxy.example.com/"]),
             ("host-and-port", vec!["127.0.0.1:26379", "[::1]:7000", "redis-0.redis:7000"]),
             ("word", vec!["wechat-authz", "my_master.1"]),
             (
@@ -412,6 +419,12 @@ mod tests {
                 "redis://:hunter2@a:6379",
                 "which holds a user or a password, which belong into user and password_file",
             ),
+            (
+                "proxy-url",
+                "http://me:hunter2@proxy.example.com:3128",
+                "which holds a user or a password, which belong into proxy_credentials_file",
+            ),
+            ("proxy-url", "socks5://proxy.example.com", "which is not a URL that starts with http:// or https://"),
             ("host-and-port", "redis.example.com", "which has no port from 1 to 65535"),
             ("word", "a{b}", "which holds more than letters, digits, dots, _ and -"),
             ("host", "https://shop.example.com", "which is more than a host"),

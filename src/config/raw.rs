@@ -135,6 +135,14 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::FilePath>")]
     pub ca_file: Option<String>,
+    /// The certificate that the server asks of its clients, as PEM; default none. Needs TLS and `client_key_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::FilePath>")]
+    pub client_certificate_file: Option<String>,
+    /// The file that holds the private key of the client certificate, as PEM; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::SecretFile>")]
+    pub client_key_file: Option<String>,
     /// What every key begins with; default `wechat-authz`. Two installations on one Redis need different ones.
     #[serde(default = "default_redis_prefix")]
     #[schemars(with = "form::Word")]
@@ -204,6 +212,10 @@ pub struct Sentinel {
     #[serde(default)]
     #[schemars(range(min = 0, max = 999))]
     pub database: i64,
+    /// The Sentinels' ACL user; default their default user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::Word>")]
+    pub user: Option<String>,
     /// The file that holds the Sentinels' own password; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::SecretFile>")]
@@ -259,6 +271,19 @@ pub struct Wechat {
     /// Where codes are exchanged; default `https://api.weixin.qq.com`. http is for a simulator on this machine.
     #[schemars(with = "form::OriginForm")]
     pub api: String,
+    /// The proxy that calls to WeChat go through, as `http://HOST:PORT` or `https://HOST:PORT`; default none. The
+    /// environment's proxy is never used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::ProxyUrl>")]
+    pub proxy: Option<String>,
+    /// The file that holds the proxy's `USER:PASSWORD`; default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::SecretFile>")]
+    pub proxy_credentials_file: Option<String>,
+    /// The certificates to trust in calls to WeChat and to an https proxy, as PEM; default those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<form::FilePath>")]
+    pub ca_file: Option<String>,
     /// Longest wait for a connection; default 2s.
     #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
     pub connect_timeout: Period,
@@ -281,6 +306,9 @@ impl Default for Wechat {
         Self {
             open: "https://open.weixin.qq.com".into(),
             api: "https://api.weixin.qq.com".into(),
+            proxy: None,
+            proxy_credentials_file: None,
+            ca_file: None,
             connect_timeout: Period::seconds(2),
             exchange_timeout: Period::seconds(5),
             userinfo_timeout: Period::seconds(2),

@@ -8,7 +8,7 @@ use crate::check::Requirement;
 use crate::gateway::ClientAddress;
 use crate::limits::{self, Rate};
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
-use crate::origin::{Origin, authority};
+use crate::origin::{Origin, authority, is_loopback};
 use crate::pages::DomainProof;
 use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};
 use crate::secret::{Secret, SecretFault};
@@ -25,7 +25,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use url::Url;
+use url::{Host, Url};
 
 /// An AppSecret has 32 hex digits; fewer than this is not one.
 const LEAST_APP_SECRET: usize = 16;
@@ -246,6 +246,23 @@ impl Reader {
         Some(secret)
     }
 
+    /// Certificates as PEM.
+    fn certificates(&mut self, path: &str, file: &str) -> Option<Vec<u8>> {
+        let pem = self.meaning.certificates(path, file)?;
+        self.fingerprint.update(path.as_bytes());
+        self.fingerprint.update(&pem);
+        Some(pem)
+    }
+
+    /// A private key as PEM.
+    fn private_key(&mut self, path: &str, file: &str) -> Option<Secret> {
+        let key = self.secret(path, file, 1)?;
+        if !key.expose().contains("PRIVATE KEY-----") {
+            self.meaning.add(path, "found a file without a private key", "name a file that holds a private key as PEM");
+        }
+        Some(key)
+    }
+
     /// A directory that this process can write to. `serve` makes none: in a wrong place it would lose its revocations.
     fn state_directory(&mut self, directory: &str) -> Option<PathBuf> {
         let whole = self.meaning.resolve(directory);
@@ -302,7 +319,26 @@ impl Reader {
     fn wechat(&mut self, raw: &raw::Wechat) -> Option<wechat::Settings> {
         let open = self.base("wechat.open", &raw.open);
         let api = self.base("wechat.api", &raw.api);
+        let roots = raw.ca_file.as_ref().map(|file| self.certificates("wechat.ca_file", file));
+        let proxy = raw.proxy.as_ref().map(|text| {
+            let wanted = "write the proxy's URL, such as http://proxy.example.com:3128";
+            self.meaning.take("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
+        });
+        let credentials = raw.proxy_credentials_file.as_ref().map(|file| {
+            let at = "wechat.proxy_credentials_file";
+            let secret = self.secret(at, file, 1)?;
+            if raw.proxy.is_none() {
+                self.meaning.add(at, "found credentials without a proxy", "write wechat.proxy as well");
+            }
+            if !secret.expose().contains(':') {
+                self.meaning.add(at, "found a file without a colon", "write USER:PASSWORD into the file");
+            }
+            Some(secret)
+        });
+        let (proxy, credentials) = (flat(proxy)?, flat(credentials)?);
         Some(wechat::Settings {
+            proxy: proxy.map(|url| wechat::settings::Proxy { url, credentials }),
+            roots: flat(roots)?,
             open: open?,
             api: api?,
             connect_timeout: raw.connect_timeout.into(),
@@ -322,7 +358,10 @@ impl Reader {
             self.meaning.add("redis", format!("found {found}"), "write exactly one of url, sentinel and cluster");
         }
         let password = raw.password_file.as_ref().map(|file| self.secret("redis.password_file", file, 1));
-        let roots = raw.ca_file.as_ref().map(|file| self.meaning.certificates("redis.ca_file", file));
+        let roots = raw.ca_file.as_ref().map(|file| self.certificates("redis.ca_file", file));
+        let certificate =
+            raw.client_certificate_file.as_ref().map(|file| self.certificates("redis.client_certificate_file", file));
+        let key = raw.client_key_file.as_ref().map(|file| self.private_key("redis.client_key_file", file));
         let mut tls = raw.tls;
         let form = if let Some(url) = &raw.url {
             let (secure, address, database) =
@@ -336,13 +375,35 @@ impl Reader {
                 master: sentinel.master.clone(),
                 addresses: self.addresses("redis.sentinel.addresses", &sentinel.addresses)?,
                 database: sentinel.database,
+                user: sentinel.user.clone(),
                 password: flat(password)?,
             }
         } else {
             store::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
         };
+        let client = match (flat(certificate)?, flat(key)?) {
+            (None, None) => None,
+            (Some(chain), Some(key)) => {
+                if !tls {
+                    let found = "found a client certificate without TLS";
+                    self.meaning.add("redis.client_certificate_file", found, "write tls: true, or a rediss:// URL");
+                }
+                Some(store::settings::ClientCertificate { chain, key })
+            }
+            (Some(_), None) => {
+                let wanted = "write client_key_file as well";
+                self.meaning.add("redis.client_certificate_file", "found a certificate without its key", wanted);
+                None
+            }
+            (None, Some(_)) => {
+                let wanted = "write client_certificate_file as well";
+                self.meaning.add("redis.client_key_file", "found a key without its certificate", wanted);
+                None
+            }
+        };
         Some(Redis {
             store: store::Settings {
+                client,
                 form,
                 user: raw.user.clone(),
                 password: flat(password)?,
@@ -414,6 +475,10 @@ impl Reader {
 
     fn app(&mut self, at: &str, raw: &raw::App) -> Option<App> {
         let origin = self.meaning.take(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
+        if let Some(found) = origin.as_ref().and_then(wechat_does_not_return) {
+            let wanted = "use a domain name and https without a port";
+            self.meaning.warn(&format!("{at}.origin"), found, wanted);
+        }
         let official_account = raw.official_account.as_ref().map(|account| {
             let at = format!("{at}.official_account");
             let application = self.application(&at, &account.appid, &account.secret_file);
@@ -691,6 +756,21 @@ const LISTENER: &str =
 const CLIENT_ADDRESS: &str = "write header:NAME, peer, or x-forwarded-for:N";
 const ORIGIN: &str = "write an origin such as https://shop.example.com";
 
+/// Why WeChat does not send a browser back to `origin`: it accepts domain names on the ports 80 and 443. A simulator on
+/// this machine accepts more.
+fn wechat_does_not_return(origin: &Origin) -> Option<&'static str> {
+    let url = Url::parse(origin.as_str()).ok()?;
+    let host = url.host()?;
+    if is_loopback(&host) {
+        return None;
+    }
+    match (host, url.port_or_known_default()) {
+        (Host::Ipv4(_) | Host::Ipv6(_), _) => Some("found an IP address, to which WeChat does not return"),
+        (_, Some(80 | 443)) => None,
+        _ => Some("found a port to which WeChat does not return"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -718,6 +798,8 @@ policy:
             ("oa.secret", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
             ("web.secret", "9f8e7d6c5b4a39281706f5e4d3c2b1a0"),
             ("admin.token", "a-token-of-more-than-thirty-two-characters"),
+            ("proxy.secret", "alice:proxy-password"),
+            ("pair.pem", "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----"),
         ] {
             std::fs::write(directory.path().join(name), secret).unwrap();
         }
@@ -827,6 +909,59 @@ policy:
             "{:?}",
             settings.warnings
         );
+    }
+
+    #[test]
+    fn credentials_and_certificates_come_with_what_they_are_for() {
+        let redis = "redis: { url: rediss://127.0.0.1:6379, client_certificate_file: ./pair.pem, client_key_file: ./pair.pem }\n";
+        let wechat =
+            "wechat: { proxy: http://127.0.0.1:3128, proxy_credentials_file: ./proxy.secret, ca_file: ./pair.pem }\n";
+        let settings = understood(&format!("{redis}{wechat}{GOOD}")).unwrap();
+        assert!(settings.redis.unwrap().store.client.is_some());
+        let proxy = settings.wechat.proxy.unwrap();
+        assert_eq!(proxy.credentials.as_ref().unwrap().expose(), "alice:proxy-password");
+        assert!(settings.wechat.roots.is_some() && !format!("{proxy:?}").contains("proxy-password"));
+        for (from, to, says) in [
+            ("rediss:", "redis:", "redis.client_certificate_file: found a client certificate without TLS"),
+            (", client_key_file: ./pair.pem", "", "redis.client_certificate_file: found a certificate without its key"),
+            ("client_certificate_file: ./pair.pem, ", "", "redis.client_key_file: found a key without its certificate"),
+            (
+                "key_file: ./pair.pem",
+                "key_file: ./oa.secret",
+                "redis.client_key_file: found a file without a private key",
+            ),
+            ("certificate_file: ./pair.pem", "certificate_file: ./oa.secret", "found a file without a certificate"),
+            ("proxy: http://127.0.0.1:3128, ", "", "wechat.proxy_credentials_file: found credentials without a proxy"),
+            ("./proxy.secret", "./oa.secret", "wechat.proxy_credentials_file: found a file without a colon"),
+            (
+                "http://127.0.0.1:3128",
+                "http://me:hunter2@127.0.0.1:3128",
+                "wechat.proxy: found a text of 32 characters (not shown)",
+            ),
+            ("ca_file: ./pair.pem", "ca_file: ./none.pem", "wechat.ca_file: found no such file"),
+        ] {
+            let text = format!("{redis}{wechat}{GOOD}");
+            assert!(text.contains(from), "{from}");
+            let faults = understood(&text.replace(from, to)).err().unwrap_or_default();
+            assert!(faults.contains(says) && !faults.contains("hunter2"), "{to}: {faults:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_to_which_wechat_does_not_return_is_a_warning() {
+        for (origin, warned) in [
+            ("https://blog.example.com", None),
+            ("http://127.0.0.1:8080", None),
+            ("http://shop.localhost:8080", None),
+            ("https://shop.example.com:8443", Some("found a port to which WeChat does not return")),
+            ("https://203.0.113.9", Some("found an IP address, to which WeChat does not return")),
+            ("https://[2001:db8::1]:8443", Some("found an IP address, to which WeChat does not return")),
+        ] {
+            let settings = understood(&GOOD.replace("https://blog.example.com\n", &format!("{origin}\n"))).unwrap();
+            let found = settings.warnings.iter().find(|warning| warning.contains("WeChat does not return"));
+            assert_eq!(found.is_some(), warned.is_some(), "{origin}: {found:?}");
+            assert!(found.is_none_or(|found| found.contains("apps[1].origin") && found.contains(warned.unwrap())));
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, Pipeline,
-    RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates,
+    TlsMode, Value,
 };
 use std::time::Duration;
 
@@ -94,8 +95,9 @@ pub(super) async fn connect(settings: &Settings) -> RedisResult<Wire> {
 pub(super) async fn server(settings: &Settings) -> RedisResult<Client> {
     match &settings.form {
         Form::One { address, database } => client(settings, address, *database, own(settings)),
-        Form::Sentinel { master, addresses, database, password } => {
-            let address = master_of(settings, master, addresses, password.as_ref()).await?;
+        Form::Sentinel { master, addresses, database, user, password } => {
+            let login = (user.as_deref(), password.as_ref());
+            let address = master_of(settings, master, addresses, login).await?;
             client(settings, &address, *database, own(settings))
         }
         Form::Cluster { addresses } => {
@@ -114,10 +116,7 @@ fn own(settings: &Settings) -> Login<'_> {
 
 fn client(settings: &Settings, address: &Address, database: i64, login: Login<'_>) -> RedisResult<Client> {
     let info = info(settings, address, database, login)?;
-    match &settings.roots {
-        Some(_) => Client::build_with_tls(info, certificates(settings)),
-        None => Client::open(info),
-    }
+    if has_certificates(settings) { Client::build_with_tls(info, certificates(settings)) } else { Client::open(info) }
 }
 
 fn info(
@@ -142,23 +141,26 @@ fn info(
     Ok(address.into_connection_info()?.set_redis_settings(redis))
 }
 
+fn has_certificates(settings: &Settings) -> bool {
+    settings.roots.is_some() || settings.client.is_some()
+}
+
 fn certificates(settings: &Settings) -> TlsCertificates {
-    TlsCertificates { client_tls: None, root_cert: settings.roots.clone() }
+    let client_tls = settings.client.as_ref().map(|client| ClientTlsConfig {
+        client_cert: client.chain.clone(),
+        client_key: client.key.expose().as_bytes().to_vec(),
+    });
+    TlsCertificates { client_tls, root_cert: settings.roots.clone() }
 }
 
 /// Asks the Sentinels, in an order of chance, until one knows the master.
-async fn master_of(
-    settings: &Settings,
-    master: &str,
-    sentinels: &[Address],
-    password: Option<&Secret>,
-) -> RedisResult<Address> {
+async fn master_of(settings: &Settings, master: &str, sentinels: &[Address], login: Login<'_>) -> RedisResult<Address> {
     let mut order: Vec<&Address> = sentinels.iter().collect();
     fastrand::shuffle(&mut order);
     let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is named"));
     for sentinel in order {
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
-            let client = client(settings, sentinel, 0, (None, password))?;
+            let client = client(settings, sentinel, 0, login)?;
             let mut wire = client.get_multiplexed_async_connection().await?;
             let mut question = redis::cmd("SENTINEL");
             question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
@@ -188,7 +190,7 @@ async fn cluster(settings: &Settings, addresses: &[Address]) -> RedisResult<Clus
     if settings.tls {
         builder = builder.tls(TlsMode::Secure);
     }
-    if settings.roots.is_some() {
+    if has_certificates(settings) {
         builder = builder.certs(certificates(settings));
     }
     builder.build()?.get_async_connection().await

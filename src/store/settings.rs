@@ -21,6 +21,8 @@ pub enum Form {
         addresses: Vec<Address>,
         /// The number of the database.
         database: i64,
+        /// The Sentinels' ACL user; none for the default one.
+        user: Option<String>,
         /// The Sentinels' own password, where they have one.
         password: Option<Secret>,
     },
@@ -40,6 +42,15 @@ pub struct Address {
     pub port: u16,
 }
 
+/// A certificate and its private key, both as PEM.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its root.
+    pub chain: Vec<u8>,
+    /// The key.
+    pub key: Secret,
+}
+
 /// The Redis of this instance.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -53,6 +64,8 @@ pub struct Settings {
     pub tls: bool,
     /// Roots to trust instead of the system's, as PEM.
     pub roots: Option<Vec<u8>>,
+    /// The certificate to show to a server that asks for one.
+    pub client: Option<ClientCertificate>,
     /// What every key begins with.
     pub prefix: String,
     /// The longest one call may take.

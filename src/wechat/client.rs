@@ -10,7 +10,7 @@ use super::breakers::Breakers;
 use super::decode::{Answer, Unreadable};
 use super::fault::Fault;
 use super::retry::{Jitter, Retries, full_jitter};
-use super::settings::{AddressFault, Settings, check};
+use super::settings::{AddressFault, Proxy, Settings, check};
 use super::transport;
 use crate::roots;
 use crate::telemetry::traces::{self, Said, Span};
@@ -89,7 +89,7 @@ impl Client {
         for (which, address) in [("open", &settings.open), ("api", &settings.api)] {
             check(address).map_err(|fault| BuildFault::Address { which, fault })?;
         }
-        let http = roots::client(|| configured(settings)).map_err(BuildFault::Http)?;
+        let http = http(settings).map_err(BuildFault::Http)?;
         Ok(Self {
             http,
             settings: settings.clone(),
@@ -220,6 +220,30 @@ pub(super) fn understand<T>(
         0 => read(&answer).map_err(unusable),
         code => Err(Fault::Errcode { endpoint, code, rid: answer.rid() }),
     }
+}
+
+/// The HTTP client by which WeChat is reached: proxy and trusted roots as `settings` say, never as the environment says.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
+    let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
+    roots::client_trusting(settings.roots.as_deref(), || {
+        let builder = configured(settings);
+        match &proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        }
+    })
+}
+
+fn proxy(proxy: &Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
+    let all = reqwest::Proxy::all(proxy.url.as_str()).map_err(reqwest::Error::without_url)?;
+    let credentials = proxy.credentials.as_ref().and_then(|credentials| credentials.expose().split_once(':'));
+    Ok(match credentials {
+        Some((user, password)) => all.basic_auth(user, password),
+        None => all,
+    })
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {

@@ -38,7 +38,7 @@ pub mod userinfo;
 pub use application::{AppId, AppIdFault, Application, Scope};
 pub use authorize::authorize_url;
 pub use central::Central;
-pub use client::{BuildFault, Client};
+pub use client::{BuildFault, Client, http};
 pub use errcode::{Class, classify, label};
 pub use exchange::{Code, CodeFault, Exchanged};
 pub use fault::{Fault, Rid};

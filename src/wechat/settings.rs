@@ -2,6 +2,7 @@
 
 use super::breaker;
 use crate::origin::is_loopback;
+use crate::secret::Secret;
 use std::time::Duration;
 use url::Url;
 
@@ -22,6 +23,64 @@ pub struct Settings {
     pub breaker: breaker::Settings,
     /// Calls under way at once, at least one.
     pub max_calls: usize,
+    /// The proxy that calls go through.
+    pub proxy: Option<Proxy>,
+    /// Roots to trust instead of the system's, as PEM.
+    pub roots: Option<Vec<u8>>,
+}
+
+/// An outgoing proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Scheme, host and port.
+    pub url: Url,
+    /// `USER:PASSWORD`.
+    pub credentials: Option<Secret>,
+}
+
+impl PartialEq for Proxy {
+    fn eq(&self, other: &Self) -> bool {
+        let credentials = match (&self.credentials, &other.credentials) {
+            (Some(ours), Some(theirs)) => ours.matches(theirs.expose()),
+            (None, None) => true,
+            _ => false,
+        };
+        self.url == other.url && credentials
+    }
+}
+
+impl Eq for Proxy {}
+
+/// Why a text is not a proxy's URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// Another scheme, or no URL.
+    #[error("is not a URL that starts with http:// or https://")]
+    Scheme,
+    /// A user or a password.
+    #[error("holds a user or a password, which belong into proxy_credentials_file")]
+    Credentials,
+    /// A path, query or fragment.
+    #[error("holds more than scheme, host and port")]
+    Rest,
+}
+
+/// Reads a proxy's URL.
+///
+/// # Errors
+/// [`ProxyError`].
+pub fn read_proxy(text: &str) -> Result<Url, ProxyError> {
+    let url = Url::parse(text).map_err(|_| ProxyError::Scheme)?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(ProxyError::Scheme);
+    }
+    if text.contains('@') {
+        return Err(ProxyError::Credentials);
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(ProxyError::Rest);
+    }
+    Ok(url)
 }
 
 impl Settings {
@@ -49,6 +108,8 @@ impl Default for Settings {
             userinfo_timeout: Duration::from_secs(2),
             breaker: breaker::Settings::default(),
             max_calls: 100,
+            proxy: None,
+            roots: None,
         }
     }
 }
@@ -99,6 +160,25 @@ mod tests {
         assert_eq!(below(&settings.open, "/a"), "https://open.weixin.qq.com/a");
         assert_eq!(below(&settings.api, "/a"), "https://api.weixin.qq.com/a");
         assert_eq!((check(&settings.open), check(&settings.api)), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_without_credentials() {
+        for (text, read) in [
+            ("http://proxy.example.com:3128", Ok(())),
+            ("https://proxy.example.com/", Ok(())),
+            ("http://[::1]:3128", Ok(())),
+            ("proxy.example.com:3128", Err(ProxyError::Scheme)),
+            ("socks5://proxy.example.com:1080", Err(ProxyError::Scheme)),
+            ("http://", Err(ProxyError::Scheme)),
+            ("http://me:hunter2@proxy.example.com", Err(ProxyError::Credentials)),
+            ("http://@proxy.example.com", Err(ProxyError::Credentials)),
+            ("http://proxy.example.com/path", Err(ProxyError::Rest)),
+            ("http://proxy.example.com/?a", Err(ProxyError::Rest)),
+            ("http://proxy.example.com#a", Err(ProxyError::Rest)),
+        ] {
+            assert_eq!(read_proxy(text).map(drop), read, "{text}");
+        }
     }
 
     #[test]

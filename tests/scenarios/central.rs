@@ -62,6 +62,7 @@ fn store(port: u16) -> Store {
         password: None,
         tls: false,
         roots: None,
+        client: None,
         prefix: "test".into(),
         timeout: Duration::from_millis(500),
     };

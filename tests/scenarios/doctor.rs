@@ -9,7 +9,9 @@ mod stack;
 use crate::redis::Redis;
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, faketime, free_port, program};
 use serde_json::Value;
+use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Told {
     code: Option<i32>,
@@ -311,5 +313,114 @@ async fn an_ip_allow_list_without_this_machine_is_found_before_it_hurts() {
         assert_ne!(needing, good);
         let (about, found) = examined(&stack, &needing, None).only();
         assert!(about == "shop access_token" && found.contains("40164") && found.contains(OA), "{about}: {found}");
+    }
+}
+
+/// A proxy that takes `CONNECT` to any host, with these credentials alone, and a TLS server behind it that passes
+/// requests on to the simulator. Counts the tunnels.
+fn proxy(simulator: std::net::SocketAddr, identity: (Vec<u8>, Vec<u8>)) -> (u16, std::sync::Arc<AtomicUsize>) {
+    let tunnels = std::sync::Arc::<AtomicUsize>::default();
+    let (certificate, key) = identity;
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(vec![certificate.into()], key).unwrap();
+    let tls = std::sync::Arc::new(tls);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let counted = std::sync::Arc::clone(&tunnels);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (tls, counted) = (std::sync::Arc::clone(&tls), std::sync::Arc::clone(&counted));
+            std::thread::spawn(move || tunnel(client?, tls, simulator, &counted));
+        }
+    });
+    (port, tunnels)
+}
+
+fn tunnel(
+    mut client: std::net::TcpStream,
+    tls: std::sync::Arc<rustls::ServerConfig>,
+    simulator: std::net::SocketAddr,
+    counted: &AtomicUsize,
+) -> std::io::Result<()> {
+    let asked = head(&mut client)?;
+    // `alice:a:b` in base64.
+    if !asked.to_ascii_lowercase().contains("proxy-authorization: basic ") || !asked.contains("YWxpY2U6YTpi") {
+        return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n");
+    }
+    assert!(asked.starts_with("CONNECT api.weixin.test:443 HTTP/1.1"), "{asked}");
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    counted.fetch_add(1, Ordering::Relaxed);
+    let connection = rustls::ServerConnection::new(tls).map_err(std::io::Error::other)?;
+    let mut inside = rustls::StreamOwned::new(connection, client);
+    let asked = head(&mut inside)?;
+    let length = asked.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    inside.read_exact(&mut body)?;
+    let mut server = std::net::TcpStream::connect(simulator)?;
+    server.write_all(asked.replacen("\r\n", "\r\nconnection: close\r\n", 1).as_bytes())?;
+    server.write_all(&body)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    inside.write_all(&answer)?;
+    inside.conn.send_close_notify();
+    inside.flush()
+}
+
+/// A head of HTTP/1, up to its empty line.
+fn head(stream: &mut impl std::io::Read) -> std::io::Result<String> {
+    let (mut read, mut byte) = (Vec::new(), [0]);
+    while !read.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        read.push(byte[0]);
+    }
+    Ok(String::from_utf8(read).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wechat_is_reached_through_the_configured_proxy_alone() {
+    // The environment's proxy, where nobody is.
+    let nobody = "http://127.0.0.1:9".to_owned();
+    let environment = vec![("HTTPS_PROXY", nobody.clone()), ("ALL_PROXY", nobody.clone())];
+    let mut stack = Stack::planned(Plan { wechat: PATIENT.into(), environment, ..Plan::default() }).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["api.weixin.test".into()]).unwrap().self_signed(&key).unwrap();
+    let simulator = stack.simulator.base_url();
+    let address = simulator.strip_prefix("http://").unwrap().parse().unwrap();
+    let (port, tunnels) = proxy(address, (certificate.der().to_vec(), key.serialize_der()));
+    std::fs::write(stack.directory.path().join("ca.pem"), certificate.pem()).unwrap();
+    std::fs::write(stack.directory.path().join("proxy.secret"), "alice:a:b\n").unwrap();
+    let api = format!("  api: {simulator}\n");
+    let through = format!(
+        "  api: https://api.weixin.test\n  proxy: http://127.0.0.1:{port}\n  ca_file: ./ca.pem\n\
+         \x20 proxy_credentials_file: ./proxy.secret\n"
+    );
+    stack.reconfigured(&api, &through).await;
+    let mut browser = client::Browser::wechat();
+    stack.log_in(&mut browser, "/").await;
+    let logged_in = tunnels.load(Ordering::Relaxed);
+    assert!(logged_in > 0);
+
+    let configuration = stack.configured().replace(&api, &through);
+    let mut doctor = Command::new(program());
+    doctor.envs([("HTTPS_PROXY", &nobody), ("ALL_PROXY", &nobody), ("HTTP_PROXY", &nobody)]);
+    let told = examined_by(doctor, &stack, &configuration, Some(&stack.url("/orders")));
+    assert!(tunnels.load(Ordering::Relaxed) > logged_in);
+    assert!(told.findings.iter().any(|one| one["about"] == "WeChat" && one["verdict"] == "ok"), "{:?}", told.findings);
+    assert_eq!(
+        told.unwell().iter().filter(|one| one.1 == "fail").collect::<Vec<_>>(),
+        Vec::<&(String, String, String)>::new()
+    );
+
+    // Other credentials and other roots reach nobody.
+    let other = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["api.weixin.test".into()]).unwrap();
+    let other = params.self_signed(&other).unwrap().pem();
+    for (credentials, roots) in [("alice:a", certificate.pem()), ("alice:a:b", other)] {
+        std::fs::write(stack.directory.path().join("proxy.secret"), credentials).unwrap();
+        std::fs::write(stack.directory.path().join("ca.pem"), roots).unwrap();
+        let told = examined(&stack, &configuration, None);
+        assert!(told.unwell().iter().any(|one| one.0 == "WeChat" && one.1 == "fail"), "{:?}", told.findings);
     }
 }

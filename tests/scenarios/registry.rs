@@ -881,6 +881,7 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
             password: None,
             tls: false,
             roots: None,
+            client: None,
             prefix: "wechat-authz".into(),
             timeout: Duration::from_millis(300),
         },

@@ -146,6 +146,7 @@ impl World {
             password: None,
             tls: false,
             roots: None,
+            client: None,
             prefix: random::incident_id(),
             timeout: Duration::from_millis(500),
         };

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wechat_authz::secret::Secret;
+use wechat_authz::store::settings::ClientCertificate;
 use wechat_authz::store::{Away, Form, Settings, Store};
 use wechat_authz::telemetry::StoreMeter;
 
@@ -24,6 +25,7 @@ fn settings(port: u16) -> Settings {
         password: None,
         tls: false,
         roots: None,
+        client: None,
         prefix: "wechat-authz".into(),
         timeout: TIMEOUT,
     }
@@ -92,6 +94,68 @@ async fn tls_trusts_the_named_roots_and_nobody_else() {
     let plain = kept(settings(tls_port));
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(!wary.is_up() && !plain.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_a_certificate_gets_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap().self_signed(&key).unwrap();
+    let (certificate_file, key_file) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let tls_port = stack::free_port();
+    let (port, file, key_file) = (tls_port.to_string(), certificate_file.to_str().unwrap(), key_file.to_str().unwrap());
+    let files = ["--tls-cert-file", file, "--tls-key-file", key_file, "--tls-ca-cert-file", file];
+    let arguments: Vec<&str> = ["--tls-port", &port, "--tls-auth-clients", "yes"].into_iter().chain(files).collect();
+    let _redis = Redis::with(&arguments).await;
+    let roots = Some(certificate.pem().into_bytes());
+    let ours = ClientCertificate {
+        chain: certificate.pem().into_bytes(),
+        key: Secret::parse(&key.serialize_pem(), 1).unwrap(),
+    };
+    let known = kept(Settings { tls: true, roots: roots.clone(), client: Some(ours), ..settings(tls_port) });
+    until_up(&known).await;
+    assert_eq!(set(&known).await, Ok(()));
+    assert!(known.hear().await.is_ok());
+    let unknown = kept(Settings { tls: true, roots, ..settings(tls_port) });
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(!unknown.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_are_asked_as_their_own_user() {
+    let redis = Redis::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (port, file) = (stack::free_port(), directory.path().join("sentinel.conf"));
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor it 127.0.0.1 {} 1\nuser default off\n\
+         user asker on >of-the-sentinels -@all +auth +hello +ping +client +sentinel|get-master-addr-by-name\n",
+        directory.path().display(),
+        redis.port
+    );
+    std::fs::write(&file, text).unwrap();
+    let null = std::process::Stdio::null;
+    let mut sentinel = std::process::Command::new("redis-sentinel");
+    let mut sentinel =
+        sentinel.arg(&file).stdin(null()).stdout(null()).spawn().expect("Debian's package redis-sentinel");
+    let named = |user: Option<&str>, password: &str| {
+        let password = Some(Secret::parse(password, 1).unwrap());
+        let addresses = vec![format!("127.0.0.1:{port}").parse().unwrap()];
+        let user = user.map(str::to_owned);
+        kept(Settings {
+            form: Form::Sentinel { master: "it".into(), addresses, database: 0, user, password },
+            ..settings(1)
+        })
+    };
+    let asker = named(Some("asker"), "of-the-sentinels");
+    let others = [named(None, "of-the-sentinels"), named(Some("asker"), "of-somebody-else")];
+    until_up(&asker).await;
+    assert_eq!(set(&asker).await, Ok(()));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(others.iter().all(|other| !other.is_up()));
+    sentinel.kill().unwrap();
+    sentinel.wait().unwrap();
 }
 
 /// Makes the user `wechat-authz` by the command that both READMEs show.

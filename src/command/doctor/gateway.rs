@@ -11,7 +11,6 @@ use crate::path::NormalPath;
 use crate::roots;
 use crate::session::keys::KeySet;
 use http::{HeaderMap, Method, StatusCode, header};
-use reqwest::redirect;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use url::Url;
@@ -59,7 +58,7 @@ pub async fn look(settings: &Settings, url: &Url) -> Vec<Finding> {
         let cure = format!("name an address below one of: {}; or correct apps[].origin", known.join(", "));
         return vec![Finding::fail("gateway", format!("no application lives at {origin}"), cure)];
     };
-    let built = roots::client(|| reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()));
+    let built = roots::client(|| roots::configured().timeout(PATIENCE));
     let http = match built {
         Ok(http) => http,
         Err(error) => return vec![Finding::fail("gateway", error.to_string(), "report this")],

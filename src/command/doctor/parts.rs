@@ -3,12 +3,10 @@
 use super::{Finding, PATIENCE};
 use crate::clock::{self, Timestamp};
 use crate::config::settings::Settings;
-use crate::roots;
 use crate::session::keys::KeySet;
 use crate::store::Store;
 use crate::telemetry::StoreMeter;
-use crate::wechat::{Application, Class, Client, Code};
-use reqwest::redirect;
+use crate::wechat::{self, Application, Class, Client, Code};
 use std::time::UNIX_EPOCH;
 use tokio::time::timeout;
 
@@ -50,14 +48,8 @@ fn keys(settings: &Settings) -> Finding {
 async fn wechat_itself(settings: &Settings) -> Vec<Finding> {
     let (about, api) = ("WeChat", settings.wechat.api.clone());
     let host = api.host_str().unwrap_or_default().to_owned();
-    let client = roots::client(|| {
-        reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .redirect(redirect::Policy::none())
-            .https_only(api.scheme() == "https")
-    });
-    let answer = match client {
-        Ok(client) => client.get(api.clone()).send().await.map_err(reqwest::Error::without_url),
+    let answer = match wechat::http(&settings.wechat) {
+        Ok(client) => client.get(api.clone()).timeout(PATIENCE).send().await.map_err(reqwest::Error::without_url),
         Err(error) => Err(error),
     };
     match answer {
