@@ -352,7 +352,7 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
             other => panic!("{other:?}"),
         }
     }
-    let long = format!("/{}", "a".repeat(3_000));
+    let long = format!("/{}", "a".repeat(crate::origin::MAX_RETURN_BYTES));
     let fixture = self::fixture();
     let asked = check(SHOP, &long, Credential::Absent);
     assert!(matches!(fixture.decider.decide(&asked, NOW), Decision::Login { location, .. } if location.len() < 100));
