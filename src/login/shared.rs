@@ -23,11 +23,14 @@ const MOST_RECORD: usize = 16_384;
 /// How often to look whether another instance is done: from the one to the other, by chance.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
 
-/// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms).
+/// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms), the
+/// longest record; a longer one is none of ours, and stays in Redis.
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local took = redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
-        return {redis.call('GET', KEYS[1]), took and 1 or 0}",
+        local progress = redis.call('GET', KEYS[1])
+        if progress and #progress > tonumber(ARGV[3]) then progress = false end
+        return {progress, took and 1 or 0}",
     )
 });
 
@@ -120,9 +123,7 @@ impl Shared {
     /// How the flow of `state` ended, if it ended well.
     pub async fn entered(&self, state: &str) -> Option<Entered> {
         let name = self.store.names().flow(state);
-        let mut command = redis::cmd("GET");
-        command.arg(&name);
-        let sealed: Option<String> = self.store.ask("read_login", &command).await.ok()?;
+        let sealed = self.store.get("read_login", &name, MOST_RECORD).await.ok()?;
         self.open(name.as_str(), &sealed?)?.entered().cloned()
     }
 
@@ -138,9 +139,7 @@ impl Shared {
     /// The return address of `state` that an instance has set aside.
     pub async fn return_to(&self, state: &str) -> Option<String> {
         let name = self.store.names().return_to(state);
-        let mut command = redis::cmd("GET");
-        command.arg(&name);
-        let sealed: Option<String> = self.store.ask("read_set_aside", &command).await.ok()?;
+        let sealed = self.store.get("read_set_aside", &name, MOST_RECORD).await.ok()?;
         String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MOST_RECORD)?).ok()
     }
 
@@ -149,7 +148,7 @@ impl Shared {
         let name = names.flow(state);
         let mut script = TAKE.prepare_invoke();
         script.key(&name).key(names.turn(state));
-        script.arg(&turn.owner).arg(milliseconds(self.patience));
+        script.arg(&turn.owner).arg(milliseconds(self.patience)).arg(MOST_RECORD);
         let (sealed, took): (Option<String>, u8) = self.store.run("take_login", &script).await?;
         Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
     }

@@ -75,6 +75,18 @@ static PUT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// A sealed token is far shorter.
+const MAX_VALUE: usize = 16_384;
+
+/// value · its length at most. A longer one is none of ours, and stays in Redis.
+static GET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local value = redis.call('GET', KEYS[1])
+         if value and #value > tonumber(ARGV[1]) then value = false end
+         return {value, redis.call('PTTL', KEYS[1])}",
+    )
+});
+
 impl Store {
     /// Takes the lease for `time`; none where another holds it.
     ///
@@ -123,9 +135,9 @@ impl Store {
     /// # Errors
     /// [`Away`].
     pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, Away> {
-        let mut both = redis::pipe();
-        both.cmd("GET").arg(&keys.value).cmd("PTTL").arg(&keys.value);
-        let (value, left): (Option<String>, i64) = self.pipe("get_fenced", &both).await?;
+        let mut call = GET.key(&keys.value);
+        call.arg(MAX_VALUE);
+        let (value, left): (Option<String>, i64) = self.run("get_fenced", &call).await?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let value = value.and_then(|value| value.split_once(':').map(|(_, value)| value.to_owned()));
         Ok(value.zip(left))

@@ -23,8 +23,8 @@ pub use settings::{Form, Settings};
 
 use crate::telemetry::StoreMeter;
 use link::Link;
-use redis::{Cmd, FromRedisValue, Pipeline, ScriptInvocation};
-use std::sync::Arc;
+use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation};
+use std::sync::{Arc, LazyLock};
 
 /// Redis did not do it. Whoever called goes on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,15 @@ impl Away {
         }
     }
 }
+
+/// KEYS: a string. ARGV: its length at most.
+static GET: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local value = redis.call('GET', KEYS[1])
+        if value and #value > tonumber(ARGV[1]) then return false end
+        return value",
+    )
+});
 
 /// The way to what all instances share.
 #[derive(Clone)]
@@ -139,6 +148,17 @@ impl Store {
     pub async fn ask<T: FromRedisValue>(&self, kind: &'static str, command: &Cmd) -> Result<T, Away> {
         let link = self.link()?;
         link.call(kind, async |wire| command.query_async(wire).await).await
+    }
+
+    /// The string under `name`. One longer than `max` bytes is none of ours, and stays in Redis: whoever wrote it, it costs
+    /// no memory here.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn get(&self, kind: &'static str, name: &Name, max: usize) -> Result<Option<String>, Away> {
+        let mut script = GET.prepare_invoke();
+        script.key(name).arg(max);
+        self.run(kind, &script).await
     }
 
     /// Several commands in one go; all keys of one hash slot.

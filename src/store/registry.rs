@@ -16,9 +16,10 @@ use crate::random;
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::telemetry::OutboxMeter;
+use redis::Script;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// The version of every record.
@@ -44,6 +45,23 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// How long to wait for a few things to come together.
 const GATHER: Duration = Duration::from_millis(10);
+
+/// A session's text in Redis is far shorter.
+const MAX_SESSION_TEXT: usize = 2_048;
+
+/// KEYS: a subject's sessions. ARGV: how many at most, the longest text. What is longer is none of ours.
+static SESSIONS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local all, listed = redis.call('HGETALL', KEYS[1]), {}
+        for i = 1, #all, 2 do
+            if #listed < 2 * tonumber(ARGV[1]) and #all[i] <= 64 and #all[i + 1] <= tonumber(ARGV[2]) then
+                listed[#listed + 1] = all[i]
+                listed[#listed + 1] = all[i + 1]
+            end
+        end
+        return listed",
+    )
+});
 
 /// What is kept, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -394,9 +412,9 @@ impl Registry {
 
     async fn stored_sessions(&self, subject: &str) -> Result<Vec<SessionRecord>, Away> {
         let digest = digest_of(subject);
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.store.names().of_subject(&digest, "sessions"));
-        let fields: HashMap<String, String> = self.store.ask("list_sessions", &command).await?;
+        let mut script = SESSIONS.prepare_invoke();
+        script.key(self.store.names().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
+        let fields: HashMap<String, String> = self.store.run("list_sessions", &script).await?;
         let records = fields.into_iter().map(|(sid, value)| self.session(subject, sid, &value));
         Ok(records.filter_map(|record| self.readable(record)).collect())
     }
@@ -425,9 +443,7 @@ impl Registry {
 
     async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &str, what: &str) -> Result<Option<T>, Away> {
         let name = self.store.names().of_subject(&digest_of(subject), what);
-        let mut command = redis::cmd("GET");
-        command.arg(&name);
-        let sealed: Option<String> = self.store.ask("read_record", &command).await?;
+        let sealed = self.store.get("read_record", &name, MOST_SEALED).await?;
         Ok(sealed.and_then(|sealed| self.readable(self.open(name.as_str(), &sealed))))
     }
 

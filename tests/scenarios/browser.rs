@@ -191,6 +191,49 @@ async fn a_person_in_wechat_logs_in_goes_back_and_logs_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_page_loads_by_itself_logs_nobody_out() {
+    let stack = Stack::start().await;
+    let chrome = Chrome::start(WECHAT, "zh-CN").await;
+    chrome.open(&stack.url("/welcome")).await;
+    chrome.until("\"/welcome\"").await;
+    // Scripts of the page: each way in which a browser loads an address without its user.
+    chrome
+        .run(
+            "const add = (tag, more) => Object.assign(document.body.appendChild(document.createElement(tag)), more);
+            const out = '/_wechat/logout';
+            add('img', { src: out });
+            add('script', { src: out });
+            add('iframe', { src: out });
+            add('embed', { src: out });
+            add('object', { data: out });
+            add('link', { rel: 'stylesheet', href: out });
+            add('link', { rel: 'prefetch', href: out });
+            add('link', { rel: 'preload', as: 'image', href: out });
+            add('video', { src: out });
+            for (const eagerness of ['prefetch', 'prerender'])
+                add('script', { type: 'speculationrules',
+                    textContent: JSON.stringify({ [eagerness]: [{ urls: [out], eagerness: 'immediate' }] }) });
+            fetch(out).catch(() => 0);
+            return true",
+        )
+        .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    chrome.open(&stack.url("/still-here")).await;
+    chrome.until("\"/still-here\"").await;
+    assert_eq!(stack.exchanges().len(), 1, "nobody was logged out and silently in again");
+    // A link of the application's page does, and so does a script that says so.
+    chrome.run("location.href = '/_wechat/logout'; return true").await;
+    chrome.until("已退出").await;
+    chrome.open(&stack.url("/again")).await;
+    chrome.until("\"/again\"").await;
+    assert_eq!(stack.exchanges().len(), 2);
+    let sent = "return fetch('/_wechat/logout', { method: 'POST' }).then((answer) => answer.json())";
+    assert_eq!(chrome.run(sent).await["message"], "logged out");
+    chrome.open(&stack.url("/_wechat/session")).await;
+    chrome.until("log in first").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_tabs_opened_at_once_both_arrive() {
     let stack = Stack::start().await;
     let chrome = Chrome::start(WECHAT, "zh-CN").await;

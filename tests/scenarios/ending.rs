@@ -215,6 +215,71 @@ async fn every_token_that_a_program_shows_is_ended() {
     }
 }
 
+/// The most memory that a process has had, in MiB.
+fn highest(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() / 1_024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_into_redis_costs_a_bounded_memory() {
+    /// The table of revocations has 50 MiB at most; a page of the list and what the allocator keeps come on top.
+    const BOUND: u64 = 80;
+    let redis = Redis::start().await;
+    let more = redis.configuration() + "  reconcile: 1s\n";
+    let stack = stack(Plan { more, ..Plan::default() }).await;
+    let mut browser = logged_in(&stack).await;
+    let idle = highest(stack.authz_pid());
+    let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let list = "wechat-authz:1:{revoked}:list";
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let times = format!(r#""at":{now},"until":{}"#, now + 86_400);
+    let id = |number: u32| format!("{number:A>21}A");
+    let long = "s".repeat(4_000);
+    for (count, text) in [
+        // Of no shape of ours, and too long even as one.
+        (20_000, &(|number| format!(r#"{{"v":1,"session":"{number}{long}",{times}}}"#)) as &dyn Fn(u32) -> String),
+        (20_000, &|number| format!(r#"{{"v":1,"app":"{number}{}",{times}}}"#, &long[..300])),
+        // Of one subject, and of a subject each, with all that an entry can hold.
+        (20_000, &|number| {
+            let of = "0".repeat(32);
+            format!(r#"{{"v":1,"session":"{}",{times},"of":"{of}","issued":{number}}}"#, id(number))
+        }),
+        (190_000, &|number| {
+            format!(r#"{{"v":1,"session":"{}",{times},"of":"{number:032x}","issued":{number}}}"#, id(number))
+        }),
+    ] {
+        for first in (1..=count).step_by(2_000) {
+            let mut fill = ::redis::pipe();
+            (first..first + 2_000).for_each(|number| {
+                fill.zadd(list, text(number), now * 1_000 + u64::from(first)).ignore();
+            });
+            fill.query_async::<()>(&mut connection).await.unwrap();
+        }
+    }
+    // Records of other kinds: whatever stands under our keys, and is far too long.
+    let huge = vec![b'x'; 32 << 20];
+    for key in ["wechat-authz:1:{revoked}:mark"] {
+        let _: () = ::redis::cmd("SET").arg(key).arg(&huge).query_async(&mut connection).await.unwrap();
+    }
+    let started = std::time::Instant::now();
+    while stack.metric("wechat_authz_revocations_held").await < 190_000.0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "{}",
+            stack.metric("wechat_authz_revocations_held").await
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let highest = highest(stack.authz_pid());
+    println!("idle {idle} MiB, highest {highest} MiB");
+    assert!(highest <= idle + BOUND, "idle {idle} MiB, highest {highest} MiB");
+    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "and nobody is logged out");
+}
+
 /// What a browser says of a request: `Sec-Fetch-Mode`, `-Dest`, `-Site`, and more.
 type Said = &'static [(&'static str, &'static str)];
 
