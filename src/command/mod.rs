@@ -20,23 +20,27 @@ use std::time::Duration;
 use url::Url;
 
 /// WeChat login for anything behind a gateway, without changing the application.
-///
-/// wechat-authz sits beside Envoy, answers its ext_authz checks from memory, runs WeChat's login for those it does not
-/// know, and hands the application verified identity headers (x-wechat-subject, -openid, -unionid, -appid, -flow,
-/// -session, -nickname, -avatar).
-///
-/// First steps:
-///
-///   wechat-authz keygen keys/                    make a signing key
-///   wechat-authz check-config wechat-authz.yaml  see what is wrong, or what it amounts to
-///   wechat-authz serve --config wechat-authz.yaml
 #[derive(Debug, Parser)]
-#[command(name = "wechat-authz", version, after_long_help = EXIT_CODES, max_term_width = 110, verbatim_doc_comment)]
+#[command(name = "wechat-authz", version, long_about = ABOUT, after_long_help = EXIT_CODES, max_term_width = 110)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// A paragraph is one line, which clap wraps at the terminal's width.
+const ABOUT: &str = "\
+WeChat login for anything behind a gateway, without changing the application.
+
+wechat-authz sits beside Envoy, answers its ext_authz checks from memory, runs WeChat's login for those it does not \
+know, and hands the application verified identity headers (x-wechat-subject, -openid, -unionid, -appid, -flow, \
+-session, -nickname, -avatar).
+
+First steps:
+
+  wechat-authz keygen keys/                      make a signing key
+  wechat-authz check-config wechat-authz.yaml    see everything that is wrong
+  wechat-authz serve --config wechat-authz.yaml  run it";
 
 const EXIT_CODES: &str = "\
 A minimal configuration:
@@ -57,7 +61,7 @@ Signals:
 
 Exit codes:
    0  ended as asked
-   1  failed while running, for example a door could not be opened, or nobody answers at it
+   1  failed while running: a listener could not be opened, nobody answers
    2  the command line is wrong
   74  the answer could not be printed
   78  the configuration, a secret or a key is wrong; every fault is named";
@@ -113,6 +117,8 @@ pub enum Command {
     /// End sessions: one, those of a person, or those of an application. At every instance, where there is Redis.
     ///
     /// Asks the admin door of the instance that runs with the same configuration.
+    #[command(override_usage = "wechat-authz revoke [OPTIONS] --config <FILE>\n           \
+        (--session <ID> | --subject <SUBJECT> | --app <NAME>)")]
     Revoke {
         /// The running instance's configuration file: it says where the door is and what opens it.
         #[arg(long, value_name = "FILE")]
@@ -222,5 +228,27 @@ mod tests {
             }
         }
         assert!(help.contains("Exit codes"), "{help}");
+    }
+
+    #[test]
+    fn the_help_is_readable_at_eighty_columns() {
+        // A line that starts with a blank is set by hand and must fit; a paragraph is one line, which clap wraps.
+        for (line, next) in [ABOUT, EXIT_CODES].iter().flat_map(|text| text.lines().zip(text.lines().skip(1))) {
+            assert!(
+                if line.starts_with(' ') { line.len() <= 80 } else { line.len() < 60 || !starts_low(next) },
+                "{line}"
+            );
+        }
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            let help = command.clone().term_width(80).render_long_help().to_string();
+            assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    /// Whether a line goes on with the sentence of the line before.
+    fn starts_low(line: &str) -> bool {
+        line.starts_with(|first: char| first.is_lowercase() || first == '-')
     }
 }
