@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn forged(token: &str) -> String {
-        format!("{}.{}", token.rsplit_once('.').unwrap().0, format!("{}A", "q7Zk5".repeat(17)))
+        format!("{}.{}A", token.rsplit_once('.').unwrap().0, "q7Zk5".repeat(17))
     }
 
     #[test]

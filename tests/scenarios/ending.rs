@@ -77,7 +77,7 @@ async fn a_flood_of_logouts_keeps_nobody_logged_in_unawares() {
     stack.kill_authz();
     stack.restart_authz().await;
     let statuses = flood(&stack, &browser, 260, "POST", "/_wechat/logout").await;
-    assert!(statuses.iter().any(|status| *status == 429), "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
 
     let mut elsewhere = Browser { from: [127, 0, 0, 7].into(), ..neighbour };
     let mut copy = elsewhere.clone();
@@ -234,7 +234,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
     let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let list = "wechat-authz:1:{revoked}:list";
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = wechat_authz::clock::now().0;
     let times = format!(r#""at":{now},"until":{}"#, now + 86_400);
     let id = |number: u32| format!("{number:A>21}A");
     let long = "s".repeat(4_000);
