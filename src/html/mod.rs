@@ -194,12 +194,12 @@ impl<'a> Page<'a> {
             image: None,
         };
         // A page about another device: the address to copy there, or to scan.
-        let elsewhere = |words, url, code| Plan {
+        let elsewhere = |words, words_with_code, url, code: Option<&'a Code>| Plan {
             code,
             ..plan(
                 StatusCode::FORBIDDEN,
                 Mark::Elsewhere,
-                words,
+                if code.is_some() { words_with_code } else { words },
                 Action::Copy { label: text::COPY, done: text::COPIED },
             )
             .showing(text::ADDRESS, url)
@@ -232,7 +232,12 @@ impl<'a> Page<'a> {
                 quietly(text::NO_SUCH_BUTTON, login_url),
             ),
             Self::NotSubscribed { login_url, account, code } => {
-                let words = if account.is_some() { &text::NOT_SUBSCRIBED_TO } else { &text::NOT_SUBSCRIBED };
+                let words = match (account, code) {
+                    (Some(_), Some(_)) => &text::NOT_SUBSCRIBED_TO_BY_CODE,
+                    (Some(_), None) => &text::NOT_SUBSCRIBED_TO,
+                    (None, Some(_)) => &text::NOT_SUBSCRIBED_BY_CODE,
+                    (None, None) => &text::NOT_SUBSCRIBED,
+                };
                 let page = plan(StatusCode::FORBIDDEN, Mark::Person, words, again(login_url));
                 Plan { image: code, term: Some(text::FOLLOW_CODE), ..page }
             }
@@ -280,15 +285,18 @@ impl<'a> Page<'a> {
                     .showing(text::REFERENCE, incident)
             }
             Self::NeedsWechat { url, code, code_url } => {
-                let page = elsewhere(&text::NEEDS_WECHAT, url, code);
+                let page = elsewhere(&text::NEEDS_WECHAT, &text::NEEDS_WECHAT_WITH_CODE, url, code);
                 match code_url {
                     Some(code_url) => page.or(text::LOG_IN_BY_CODE, code_url),
                     None => page,
                 }
             }
-            Self::NeedsBrowser { url, code } => elsewhere(&text::NEEDS_BROWSER, url, code),
+            Self::NeedsBrowser { url, code } => {
+                elsewhere(&text::NEEDS_BROWSER, &text::NEEDS_BROWSER_WITH_CODE, url, code)
+            }
             Self::NeedsComputer { url, code, code_url } => {
-                elsewhere(&text::NEEDS_COMPUTER, url, code).or(text::LOG_IN_BY_CODE, code_url)
+                elsewhere(&text::NEEDS_COMPUTER, &text::NEEDS_COMPUTER_WITH_CODE, url, code)
+                    .or(text::LOG_IN_BY_CODE, code_url)
             }
             Self::FormNotSent { login_url } => {
                 plan(StatusCode::UNAUTHORIZED, Mark::Notice, &text::FORM_NOT_SENT, again(login_url))

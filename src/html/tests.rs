@@ -258,6 +258,25 @@ fn the_account_to_follow_is_named_and_shown() {
 }
 
 #[test]
+fn a_page_speaks_of_a_code_below_where_there_is_one() {
+    let drawn = Code::draw(HERE).unwrap();
+    let (account, image) = (Some("小明的店"), Some("https://static.example.com/follow.png"));
+    for code in [None, Some(&drawn)] {
+        let image = code.and(image);
+        for page in [
+            Page::NeedsWechat { url: HERE, code, code_url: None },
+            Page::NeedsBrowser { url: HERE, code },
+            Page::NeedsComputer { url: HERE, code, code_url: LOGIN },
+            Page::NotSubscribed { login_url: LOGIN, account, code: image },
+            Page::NotSubscribed { login_url: LOGIN, account: None, code: image },
+        ] {
+            let text = String::from_utf8(render(&page, Language::Chinese).body.to_vec()).unwrap();
+            assert_eq!(text.contains("下面的二维码"), code.is_some(), "{page:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_in_wechat_speaks_of_private_browsing() {
     for (name, _, text) in rendered("Shop", HERE, "0badcafe") {
         let speaks = text.contains("无痕") || text.contains("private browsing");
@@ -265,7 +284,7 @@ fn nothing_in_wechat_speaks_of_private_browsing() {
     }
 }
 
-/// To look at: `WECHAT_AUTHZ_PAGES_DIR=/some/where cargo test --lib pages::html` writes every page there.
+/// To look at: `WECHAT_AUTHZ_PAGES_DIR=/some/where cargo test --lib html` writes every page there.
 #[test]
 fn the_pages_can_be_written_out_to_look_at() {
     let Some(directory) = std::env::var_os("WECHAT_AUTHZ_PAGES_DIR") else { return };
@@ -276,6 +295,7 @@ fn the_pages_can_be_written_out_to_look_at() {
     for (name, page) in [
         ("with-code", Page::NeedsWechat { url: HERE, code: code.as_ref(), code_url: Some(LOGIN) }),
         ("computer-with-code", Page::NeedsComputer { url: HERE, code: code.as_ref(), code_url: LOGIN }),
+        ("browser-with-code", Page::NeedsBrowser { url: HERE, code: code.as_ref() }),
     ] {
         for language in Language::ALL {
             let file = Path::new(&directory).join(format!("{name}.{}.html", language.tag()));

@@ -99,7 +99,7 @@ pub const NOT_LOGGED_OUT: Words = Words {
 pub const DENIED: Words = Words {
     heading: Both::new("登录没有完成", "Login was not completed"),
     cause: Both::new(
-        "微信没有同意这次登录，可能是你选择了“拒绝”。",
+        "微信没有授权这次登录，可能是你选择了“拒绝”。",
         "WeChat did not approve this login. Perhaps you chose “Reject”.",
     ),
     next: Both::new(
@@ -127,11 +127,21 @@ pub const NOT_SUBSCRIBED_TO: Words = Words {
         "This is open to people who follow the WeChat Official Account {account}, and you do not follow it yet.",
     ),
     next: Both::new(
-        "请在微信里搜索“{account}”并关注；如果下面有二维码，长按识别即可关注。然后回到这里重新登录。",
-        "Search for {account} in WeChat and follow it, or press and hold the QR code if there is one below. Then come \
-         back here and log in again.",
+        "请在微信里搜索公众号“{account}”并关注，然后回到这里重新登录。",
+        "Search for {account} in WeChat and follow it, then come back here and log in again.",
     ),
 };
+
+pub const NOT_SUBSCRIBED_BY_CODE: Words = Words {
+    next: Both::new(
+        "请长按（或用微信扫）下面的二维码，关注公众号，然后回到这里重新登录。",
+        "Press and hold the QR code below, or scan it with WeChat, and follow the account. Then come back here and log in \
+         again.",
+    ),
+    ..NOT_SUBSCRIBED
+};
+
+pub const NOT_SUBSCRIBED_TO_BY_CODE: Words = Words { next: NOT_SUBSCRIBED_BY_CODE.next, ..NOT_SUBSCRIBED_TO };
 
 pub const SNAPSHOT: Words = Words {
     heading: Both::new("请打开完整页面", "Please open the full page"),
@@ -238,7 +248,7 @@ pub const MISCONFIGURED: Words = Words {
 
 pub const USER_REFUSED: Words = Words {
     heading: Both::new("微信拒绝了这次登录", "WeChat refused this login"),
-    cause: Both::new("微信说你的账号目前受到限制。", "WeChat says that your account is restricted at present."),
+    cause: Both::new("微信提示，你的账号目前受到限制。", "WeChat says that your account is restricted at present."),
     next: Both::new(
         "请在微信里查看账号状态。如果账号正常，请把下面的编号告诉网站的客服。",
         "Please check your account in WeChat. If all is well there, give the site’s support the reference below.",
@@ -264,10 +274,18 @@ pub const NEEDS_WECHAT: Words = Words {
         "This site logs people in inside WeChat, and you are using another browser.",
     ),
     next: Both::new(
-        "请复制地址，在微信里发给“文件传输助手”，再点开它；也可以用另一部手机的微信扫下面的二维码。",
-        "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
-         another phone.",
+        "请复制地址，在微信里发给“文件传输助手”，再点开它。",
+        "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there.",
     ),
+};
+
+pub const NEEDS_WECHAT_WITH_CODE: Words = Words {
+    next: Both::new(
+        "请复制地址，在微信里发给“文件传输助手”，再点开它；也可以用另一台设备上的微信扫下面的二维码。",
+        "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
+         another device.",
+    ),
+    ..NEEDS_WECHAT
 };
 
 pub const NEEDS_BROWSER: Words = Words {
@@ -282,6 +300,15 @@ pub const NEEDS_BROWSER: Words = Words {
     ),
 };
 
+pub const NEEDS_BROWSER_WITH_CODE: Words = Words {
+    next: Both::new(
+        "请复制地址，在电脑的浏览器里打开，再用微信扫码。下面的二维码只是这个地址，不能用来登录。",
+        "Copy the address, open it in a browser on a computer, and scan the code there with WeChat. The code below is only \
+         this address and cannot log you in.",
+    ),
+    ..NEEDS_BROWSER
+};
+
 pub const NEEDS_COMPUTER: Words = Words {
     heading: Both::new("请在电脑上打开", "Please open this on a computer"),
     cause: Both::new(
@@ -289,10 +316,20 @@ pub const NEEDS_COMPUTER: Words = Words {
         "This site logs people in by a QR code, and a phone cannot scan its own screen.",
     ),
     next: Both::new(
-        "请复制地址，在电脑的浏览器里打开，再用微信扫码。身边有另一部手机的话，也可以直接扫码登录。",
+        "请复制地址，在电脑的浏览器里打开，再用微信扫码。身边有另一部手机的话，可以点“用另一部手机扫码登录”。",
         "Copy the address, open it in a browser on a computer, and scan the code there with WeChat. With another phone at \
-         hand you can scan the login code right here.",
+         hand, press “Scan a code with another phone”.",
     ),
+};
+
+pub const NEEDS_COMPUTER_WITH_CODE: Words = Words {
+    next: Both::new(
+        "请复制地址，在电脑的浏览器里打开，再用微信扫码。身边有另一部手机的话，可以点“用另一部手机扫码登录”。\
+         下面的二维码只是这个地址，不能用来登录。",
+        "Copy the address, open it in a browser on a computer, and scan the code there with WeChat. With another phone at \
+         hand, press “Scan a code with another phone”. The code below is only this address and cannot log you in.",
+    ),
+    ..NEEDS_COMPUTER
 };
 
 pub const FORM_NOT_SENT: Words = Words {
