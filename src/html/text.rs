@@ -258,11 +258,11 @@ pub const USER_REFUSED: Words = Words {
 pub const NO_UNIONID: Words = Words {
     heading: Both::new("无法确认你的账号", "Your account could not be confirmed"),
     cause: Both::new(
-        "微信没有给出识别账号的信息（UnionID）。",
-        "WeChat did not send what this site knows accounts by (a UnionID).",
+        "微信没有提供识别你账号所需的信息。",
+        "WeChat did not send what this site needs to recognise your account.",
     ),
     next: Both::new(
-        "再试一次通常没有用。请把下面的编号告诉网站的客服。",
+        "重试通常没有用。请把下面的编号告诉网站的客服。",
         "Trying again will hardly help. Please give the site’s support the reference below.",
     ),
 };
@@ -281,7 +281,7 @@ pub const NEEDS_WECHAT: Words = Words {
 
 pub const NEEDS_WECHAT_WITH_CODE: Words = Words {
     next: Both::new(
-        "请复制地址，在微信里发给“文件传输助手”，再点开它；也可以用另一台设备上的微信扫下面的二维码。",
+        "请复制地址，在微信里发给“文件传输助手”，再点开它；也可以用另一台设备的微信，扫下面的二维码。",
         "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
          another device.",
     ),

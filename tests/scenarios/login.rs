@@ -463,7 +463,7 @@ async fn where_the_unionid_is_the_subject_both_flows_name_the_same_person_and_no
     let mut without = Browser::wechat();
     stack.hand_to(&mut without, "no-unionid");
     let page = pressing(&stack, &mut without, "/").await;
-    assert!(page.status == 403 && page.body.contains("UnionID") && is_nobody(&without, &page), "{page:?}");
+    assert!(page.status == 403 && page.body.contains("无法确认你的账号") && is_nobody(&without, &page), "{page:?}");
     stack.until_log_holds(&incident(&page)).await;
     assert_eq!(stack.upstream.count(), reached);
     assert!(!stack.logged().contains(&stack.simulator.openid(OA, "no-unionid")));
