@@ -10,6 +10,9 @@ pub(super) const HEAD_BYTES: usize = 8 * 1024;
 /// The longest framing header line that can be valid, with room for padding.
 const LINE_BYTES: usize = 64;
 
+/// The first line of HTTP/2's preface (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
 /// What [`Framing::advance`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -76,6 +79,17 @@ impl Framing {
                     return self.end(at + here);
                 }
                 State::Head(head) => {
+                    if head.bytes == 0
+                        && let Some((end, body)) = whole_head(rest)
+                    {
+                        match body {
+                            Body::None | Body::Length(0) => return self.end_whole(at + end),
+                            Body::Length(length) => self.state = State::Body(length),
+                            Body::Chunked => self.state = State::Chunked,
+                        }
+                        at += end;
+                        continue;
+                    }
                     let Some(end) = memchr::memchr(b'\n', rest) else {
                         head.keep(rest);
                         return Found::All;
@@ -97,6 +111,12 @@ impl Framing {
                 }
             }
         }
+    }
+
+    /// The end of a message whose head left the state as it was.
+    fn end_whole(&mut self, at: usize) -> Found {
+        self.first = false;
+        Found::End(at)
     }
 
     fn end(&mut self, at: usize) -> Found {
@@ -176,32 +196,60 @@ impl Head {
 
     /// Judges a line of `length` bytes by its start.
     fn judge(&mut self, line: &[u8], length: usize) -> Result<bool, Ambiguous> {
-        let Some(first) = line.first() else {
+        if line.is_empty() {
             // An empty line before the request line is allowed (RFC 9112 §2.2).
             return Ok(!self.request_line);
-        };
+        }
         if self.request_line {
             self.request_line = false;
-            self.preface = line == b"PRI * HTTP/2.0";
+            self.preface = line == PREFACE;
             let fragment = self.fragment || memchr::memchr(b'#', line).is_some();
             return if fragment { Err(Ambiguous) } else { Ok(false) };
         }
-        let value = match first | 0x20 {
-            b'c' => value_of(line, b"content-length:"),
-            b't' => value_of(line, b"transfer-encoding:"),
-            _ => return Ok(false),
-        };
-        let Some(value) = value else { return Ok(false) };
-        // One of the two, once, and short enough to be read whole.
-        if length > LINE_BYTES || !matches!(self.body, Body::None) {
-            return Err(Ambiguous);
-        }
-        self.body = if first | 0x20 == b't' {
-            value.eq_ignore_ascii_case(b"chunked").then_some(Body::Chunked).ok_or(Ambiguous)?
-        } else {
-            Body::Length(length_in(value).ok_or(Ambiguous)?)
-        };
+        self.body = body_after(self.body, line, length)?;
         Ok(false)
+    }
+}
+
+/// Where a head that came whole ends, and its body, if nothing about it is unusual: what nearly every check is. Everything
+/// else is left to [`Head`], line by line.
+fn whole_head(bytes: &[u8]) -> Option<(usize, Body)> {
+    let mut body = Body::None;
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let (line, cr) = bytes.get(start..end)?.split_at_checked((end - start).checked_sub(1)?)?;
+        if cr != b"\r" {
+            return None;
+        }
+        if start == 0 {
+            let is_usual = !line.is_empty() && line != PREFACE && memchr::memchr(b'#', line).is_none();
+            is_usual.then_some(())?;
+        } else if line.is_empty() {
+            return Some((end + 1, body));
+        } else if let [b'c' | b'C', b'o' | b'O', b'n' | b'N', ..] | [b't' | b'T', b'r' | b'R', ..] = line {
+            body = body_after(body, line, line.len()).ok()?;
+        }
+        start = end + 1;
+    }
+    None
+}
+
+/// The body of a message whose head has had `body` so far and goes on with `line`, of `length` bytes.
+fn body_after(body: Body, line: &[u8], length: usize) -> Result<Body, Ambiguous> {
+    let (value, is_length) = match line.first().map(|first| first | 0x20) {
+        Some(b'c') => (value_of(line, b"content-length:"), true),
+        Some(b't') => (value_of(line, b"transfer-encoding:"), false),
+        _ => return Ok(body),
+    };
+    let Some(value) = value else { return Ok(body) };
+    // One of the two, once, and short enough to be read whole.
+    if length > LINE_BYTES || !matches!(body, Body::None) {
+        return Err(Ambiguous);
+    }
+    if is_length {
+        length_in(value).map(Body::Length).ok_or(Ambiguous)
+    } else {
+        value.eq_ignore_ascii_case(b"chunked").then_some(Body::Chunked).ok_or(Ambiguous)
     }
 }
 
