@@ -89,10 +89,14 @@ impl Pages {
                     Err(NotEnded { status: StatusCode::TOO_MANY_REQUESTS, retry_after })
                 }
                 Err(EndError::UnknownKey(retry_after)) => {
-                    tracing::warn!(
-                        app = visit.app.name,
-                        "a logout could not end a session: this instance lacks its key"
-                    );
+                    // Anybody can make up a key's name.
+                    if let Some(left_out) = self.metrics.reject_lines.admit(visit.now) {
+                        tracing::warn!(
+                            app = visit.app.name,
+                            left_out,
+                            "a logout could not end a session: this instance lacks its key"
+                        );
+                    }
                     Err(NotEnded { status: StatusCode::SERVICE_UNAVAILABLE, retry_after })
                 }
             };

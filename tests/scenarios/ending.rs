@@ -6,6 +6,8 @@ mod client;
 mod redis;
 mod stack;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use client::{Answer, Browser, HTML};
 use redis::Redis;
 use stack::{Plan, Stack, UNLIMITED};
@@ -107,6 +109,35 @@ async fn a_flood_of_logouts_keeps_nobody_logged_in_unawares() {
     assert_eq!((told.status, &told.json()["message"]), (200, &"logged out".into()));
     assert_eq!(here.cookie(SESSION), None);
     assert_eq!(copy.fetch(&stack.url("/")).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logouts_under_made_up_keys_do_not_flood_the_log() {
+    const FLOOD: usize = 600;
+    let stack = stack(Plan::default()).await;
+    let browser = logged_in(&stack).await;
+    let began = std::time::Instant::now();
+    let senders = (0..20).map(|sender| {
+        let (mut browser, url) = (browser.clone(), stack.url("/_wechat/logout"));
+        let header = format!(r#"{{"alg":"ES256","typ":"wechat-session+jwt","kid":"made up {sender}"}}"#);
+        let cookie = browser.jar.iter_mut().find(|cookie| cookie.name == SESSION).unwrap();
+        let (_, rest) = cookie.value.split_once('.').unwrap();
+        cookie.value = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
+        tokio::spawn(async move {
+            for _ in 0..FLOOD / 20 {
+                let lines = [("accept", "application/json"), ("sec-fetch-site", "same-origin")];
+                let answer = browser.ask("POST", &url, &lines, "").await;
+                assert_eq!(answer.status, 503, "another instance may have the key: {answer:?}");
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    let seconds = began.elapsed().as_secs() as usize + 2;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let lines = stack.logged().matches("this instance lacks its key").count();
+    assert!(lines >= 1 && lines <= 100 * seconds && lines < FLOOD, "{lines} lines in {seconds} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
