@@ -193,12 +193,15 @@ impl Policy {
     /// The paths that a server could read `path` as and that count only where a rule is about them and not about `path`:
     /// nobody who opens `/favicon.ico` means to say something of `/favicon`.
     fn named_otherwise<'p>(&self, path: &'p [u8]) -> Vec<Cow<'p, [u8]>> {
-        let mut others: Vec<Cow<[u8]>> = self.names.without_extension(path).into_iter().map(Cow::Borrowed).collect();
-        if let Some((script, info)) = script(path) {
-            others.extend([Cow::Borrowed(script), Cow::Borrowed(info)]);
-        }
-        if self.names.end_with_slash && !path.ends_with(b"/") {
-            others.push(Cow::Owned([path, b"/"].concat()));
+        let mut others: Vec<&[u8]> = script(path).map(|(script, info)| vec![script, info]).unwrap_or_default();
+        let shorter = |path: &&'p [u8]| self.names.without_extension(path);
+        let shorter: Vec<_> = std::iter::once(&path).chain(&others).flat_map(shorter).collect();
+        others.extend(shorter);
+        let mut others: Vec<Cow<[u8]>> = others.into_iter().map(Cow::Borrowed).collect();
+        if self.names.end_with_slash {
+            let open = others.iter().map(AsRef::as_ref).chain([path]).filter(|path| !path.ends_with(b"/"));
+            let closed: Vec<_> = open.map(|path| Cow::Owned([path, b"/"].concat())).collect();
+            others.extend(closed);
         }
         others
     }
