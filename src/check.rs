@@ -52,7 +52,7 @@ pub enum Wanted<'a> {
     Read(fn(&Method, &HeaderMap) -> Wants, &'a HeaderMap),
 }
 
-/// Who is asking. Only budgets and the log of denials go by it: for an allow it is not read.
+/// Who is asking. Budgets, the log of denials and rules with client networks go by it; for other allows it is not read.
 #[derive(Clone, Copy, Debug)]
 pub enum Client<'a> {
     /// This address.
@@ -70,12 +70,24 @@ impl Client<'_> {
             Self::Read(source, headers, peer) => source.read(headers, *peer),
         }
     }
+
+    /// The address, unless its source names none: the connection's other end is a gateway then, and no client.
+    #[must_use]
+    pub fn named_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Known(address) => Some(*address),
+            Self::Read(source, headers, peer) => source.is_named(headers).then(|| source.read(headers, *peer)),
+        }
+    }
 }
 
 /// Where a client's address comes from.
 pub trait ClientSource: std::fmt::Debug {
     /// The client's address, from a request's headers and the connection's other end.
     fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr;
+
+    /// Whether the source names an address in these headers; the connection always does.
+    fn is_named(&self, headers: &HeaderMap) -> bool;
 }
 
 /// What the request brought to prove a session.

@@ -483,7 +483,8 @@ impl Default for Session {
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The application's host, with its port where the origin has one; default all applications. `*` is any host, also one
-    /// that no application has, for health checks by address: with `access: public` and a path.
+    /// that no application has, for health checks by address: with `access: public` and a path. There it opens
+    /// only what no rule of an application restricts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::Host>")]
     pub host: Option<String>,
@@ -501,7 +502,7 @@ pub struct Rule {
     #[schemars(with = "Option<Vec<form::Method>>", length(min = 1))]
     pub methods: Option<Vec<String>>,
     /// The networks that the client's address is in, such as `10.0.0.0/8`; default all. The address is the one that
-    /// `gateway.client_address` names.
+    /// `gateway.client_address` names; where it names none, the strictest of what these rules may mean is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<form::Network>>", length(min = 1))]
     pub clients: Option<Vec<String>>,

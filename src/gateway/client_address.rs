@@ -44,12 +44,6 @@ impl std::str::FromStr for ClientAddress {
 }
 
 impl ClientAddress {
-    /// Whether the source names an address in these headers; the connection always does.
-    #[must_use]
-    pub fn is_named(&self, headers: &HeaderMap) -> bool {
-        *self == Self::Peer || self.named(headers).is_some()
-    }
-
     fn named(&self, headers: &HeaderMap) -> Option<IpAddr> {
         match self {
             Self::Peer => None,
@@ -75,6 +69,10 @@ impl ClientSource for ClientAddress {
     /// The client's address; the peer's where the source says none, two, or none that can be read.
     fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         self.named(headers).unwrap_or(peer)
+    }
+
+    fn is_named(&self, headers: &HeaderMap) -> bool {
+        *self == Self::Peer || self.named(headers).is_some()
     }
 }
 

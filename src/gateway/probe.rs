@@ -8,6 +8,7 @@
 
 use super::answer::{Answer, IDENTITY};
 use super::client_address::ClientAddress;
+use crate::check::ClientSource as _;
 use crate::clock::Timestamp;
 use crate::identity::{IdentityHeaders, Said};
 use crate::session::keys::KeyRing;

@@ -36,6 +36,8 @@ pub struct Policy {
     /// Rules for one host.
     hosts: HashMap<String, Place, FixedState>,
     names: Names,
+    /// Rules about client networks.
+    with_clients: Vec<usize>,
 }
 
 /// One rule. Parts that are absent match everything.
@@ -63,13 +65,10 @@ impl Rule {
         Self { host, path, methods: None, clients: None, allow_encoded_slashes: false, requirement }
     }
 
-    fn is_about(&self, method: &Method, client: Client) -> bool {
+    fn is_about(&self, method: &Method, is_from: impl FnOnce(&[IpNet]) -> bool) -> bool {
         self.methods.as_ref().is_none_or(|methods| {
             methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
-        }) && self.clients.as_ref().is_none_or(|networks| {
-            let address = client.address().to_canonical();
-            networks.iter().any(|network| network.contains(&address))
-        })
+        }) && self.clients.as_deref().is_none_or(is_from)
     }
 }
 
@@ -96,6 +95,7 @@ impl Policy {
             };
             start.take(&rule.path, number);
             policy.names.take(&rule.path);
+            policy.with_clients.extend(rule.clients.is_some().then_some(number));
         }
         Self { rules, ..policy }
     }
@@ -139,36 +139,65 @@ impl Policy {
         method: &Method,
         client: Client,
     ) -> Result<Cow<'_, Requirement>, PathFault> {
-        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
         let at_host = self.hosts.get(host);
-        if readings.others().len() == 0 && !self.may_be_named_otherwise(path) {
+        let may_match = self.may_match(client);
+        if readings.others().len() == 0 && may_match.is_empty() && !self.may_be_named_otherwise(path) {
+            let allows = self.allows(method, client, None);
             return Ok(Cow::Borrowed(self.exact(at_host, path.as_bytes(), &allows).map_or(DEFAULT, of)));
         }
         let mut strictest: Option<Cow<Requirement>> = None;
         let roots: Vec<&Place> = [&self.anywhere].into_iter().chain(at_host).collect();
-        self.each(&roots, readings, &allows, |rule| {
-            let next = rule.map_or(DEFAULT, of);
-            strictest = Some(strictest.take().map_or(Cow::Borrowed(next), |so_far| stricter(so_far, next)));
-        })?;
+        for matches in one_or_none(may_match) {
+            self.each(&roots, readings, &self.allows(method, client, matches), |rule| {
+                let next = rule.map_or(DEFAULT, of);
+                strictest = Some(strictest.take().map_or(Cow::Borrowed(next), |so_far| stricter(so_far, next)));
+            })?;
+        }
         Ok(strictest.unwrap_or(Cow::Borrowed(DEFAULT)))
     }
 
-    /// Whether rules for any host make the request public in each reading of its path.
+    /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
+    /// more: which application serves an unknown host is the gateway's to say.
     #[must_use]
     pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Client) -> bool {
-        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
-        let mut is_public = self.rules.iter().any(|rule| rule.host == HostMatch::Any);
-        let is_open = |rule: &Rule| rule.host == HostMatch::Any && rule.requirement == Requirement::Public;
-        is_public
-            && self.each(&[&self.anywhere], readings, &allows, |rule| is_public &= rule.is_some_and(is_open)).is_ok()
-            && is_public
+        if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
+            return false;
+        }
+        let is_public = |rule: &Rule| rule.requirement == Requirement::Public;
+        let is_open = |rule: &Rule| rule.host == HostMatch::Any && is_public(rule);
+        let all_are = |roots: &[&Place], is_open: &dyn Fn(&Rule) -> bool| {
+            one_or_none(self.may_match(client)).all(|matches| {
+                let mut all = true;
+                let allows = self.allows(method, client, matches);
+                self.each(roots, readings, &allows, |rule| all &= rule.is_some_and(is_open)).is_ok() && all
+            })
+        };
+        all_are(&[&self.anywhere], &is_open)
+            && self.hosts.values().all(|at_host| all_are(&[&self.anywhere, at_host], &is_public))
     }
 
     /// Whether the rule that decides the very path allows encoded slashes.
     #[must_use]
     pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: Client) -> bool {
-        let allows = |number: usize| self.rules.get(number).is_some_and(|rule| rule.is_about(method, client));
+        let allows = self.allows(method, client, None);
         self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)
+    }
+
+    /// The rules that match or do not, by their networks: none where the client's address is known.
+    fn may_match(&self, client: Client) -> &[usize] {
+        if self.with_clients.is_empty() || client.named_address().is_some() { &[] } else { &self.with_clients }
+    }
+
+    /// Which rules are about a request. Where the client's address is not known, of those with networks only `matches`:
+    /// the gateway's own address says nothing of its clients.
+    fn allows(&self, method: &Method, client: Client, matches: Option<usize>) -> impl Fn(usize) -> bool {
+        move |number| {
+            let is_from = |networks: &[IpNet]| match client.named_address() {
+                Some(address) => networks.iter().any(|network| network.contains(&address.to_canonical())),
+                None => matches == Some(number),
+            };
+            self.rules.get(number).is_some_and(|rule| rule.is_about(method, is_from))
+        }
     }
 
     /// The first rule for the very path.
@@ -229,6 +258,11 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// None of `rules`, and then each of them alone: together these show every rule that may be the first to match.
+fn one_or_none(rules: &[usize]) -> impl Iterator<Item = Option<usize>> {
+    std::iter::once(None).chain(rules.iter().copied().map(Some))
 }
 
 fn of(rule: &Rule) -> &Requirement {

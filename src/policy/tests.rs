@@ -265,6 +265,83 @@ fn a_rule_about_networks_is_for_clients_in_them() {
 }
 
 #[test]
+fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
+    let from = |network: &str, requirement| Rule {
+        clients: Some(vec![super::network(network).unwrap()]),
+        ..Rule::new(PathMatch::prefix("/a").unwrap(), requirement)
+    };
+    let plain = |requirement| Rule::new(PathMatch::prefix("/a").unwrap(), requirement);
+    let alice = || Requirement::Subjects(["alice".to_owned()].into());
+    let path = NormalPath::parse("/a/b").unwrap();
+    let source: crate::gateway::ClientAddress = "x-forwarded-for:1".parse().unwrap();
+    // The gateway's own address is in the network of every rule.
+    let gateway = std::net::IpAddr::from([10, 0, 0, 1]);
+    for (rules, unnamed, named) in [
+        (vec![from("10.0.0.0/8", Public)], Required, Public),
+        (vec![from("10.0.0.0/8", Public), plain(Optional)], Optional, Public),
+        (vec![from("10.0.0.0/8", Public), from("10.2.0.0/16", alice()), plain(Optional)], alice(), Public),
+        (vec![from("10.2.0.0/16", alice()), plain(Public)], alice(), Public),
+        (vec![plain(Public), from("10.0.0.0/8", alice())], Public, Public),
+        (vec![from("10.0.0.0/8", Public), plain(Public)], Public, Public),
+    ] {
+        let policy = Policy::new(rules);
+        for (lines, expected) in [
+            (&[][..], &unnamed),
+            (&["10.1.1.1:80"], &unnamed),
+            (&["unknown"], &unnamed),
+            (&["10.1.1.1, "], &unnamed),
+            (&["198.51.100.7, 10.1.1.1"], &named),
+        ] {
+            let headers =
+                lines.iter().map(|line| (http::HeaderName::from_static("x-forwarded-for"), line.parse().unwrap()));
+            let headers: http::HeaderMap = headers.collect();
+            let client = Client::Read(&source, &headers, gateway);
+            let asked = policy.requirement("shop.example.com", &path, &Method::GET, client).unwrap();
+            assert_eq!(&*asked, expected, "{lines:?}");
+        }
+    }
+    let health = Rule { host: HostMatch::Any, ..from("10.0.0.0/8", Public) };
+    let policy = Policy::new(vec![health]);
+    let readings = path.readings().unwrap();
+    let headers = http::HeaderMap::new();
+    let unnamed = Client::Read(&source, &headers, gateway);
+    assert!(!policy.is_public_at_any_host(&readings, &Method::GET, unnamed));
+    assert!(policy.is_public_at_any_host(&readings, &Method::GET, Client::Known(gateway)));
+}
+
+#[test]
+fn an_unknown_host_opens_nothing_that_an_application_restricts() {
+    let at_shop = |path: &str, requirement| Rule {
+        host: HostMatch::One("shop.example.com".to_owned()),
+        ..Rule::new(PathMatch::prefix(path).unwrap(), requirement)
+    };
+    let anywhere = |path: &str| Rule { host: HostMatch::Any, ..Rule::new(PathMatch::prefix(path).unwrap(), Public) };
+    let policy = Policy::new(vec![
+        at_shop("/health/admin", Requirement::Subjects(["alice".to_owned()].into())),
+        at_shop("/health/me", Optional),
+        at_shop("/health/open", Public),
+        anywhere("/health"),
+        at_shop("/health/late", Required),
+    ]);
+    for (path, is_public) in [
+        ("/health", true),
+        ("/health/x", true),
+        ("/health/open", true),
+        ("/health/late", true),
+        ("/health/me", false),
+        ("/health/admin", false),
+        ("/health/ADMIN", false),
+        ("/health/admin/x/", false),
+        ("/health//admin", false),
+        ("/health/admin;a", false),
+    ] {
+        let path = NormalPath::parse(path).unwrap();
+        let readings = path.readings().unwrap();
+        assert_eq!(policy.is_public_at_any_host(&readings, &Method::GET, client()), is_public, "{path:?}");
+    }
+}
+
+#[test]
 fn a_rule_for_any_host_opens_its_path_and_no_reading_of_another() {
     let health = Rule { host: HostMatch::Any, ..Rule::new(PathMatch::pattern("/healthz").unwrap(), Public) };
     let policy = Policy::new([rules(&["/private = alice", "/open/** = public"]), vec![health]].concat());
@@ -322,6 +399,10 @@ fn a_policy_of_many_spellings_is_still_bounded() {
     assert_eq!(asked.unwrap_err(), PathFault::TooManyReadings);
 }
 
+fn is_from_client(networks: &[IpNet]) -> bool {
+    networks.iter().any(|network| network.contains(&client().address()))
+}
+
 /// The first rule in the order, found without the tree.
 fn plainly<'p>(policy: &'p Policy, host: &str, path: &[u8], method: &Method) -> Option<&'p Rule> {
     let matches = |rule: &&Rule| {
@@ -329,7 +410,7 @@ fn plainly<'p>(policy: &'p Policy, host: &str, path: &[u8], method: &Method) -> 
             HostMatch::One(wanted) => wanted == host,
             HostMatch::Applications | HostMatch::Any => true,
         };
-        is_at_host && rule.is_about(method, client()) && rule.path.matches(path)
+        is_at_host && rule.is_about(method, is_from_client) && rule.path.matches(path)
     };
     policy.rules.iter().find(matches)
 }
@@ -381,7 +462,7 @@ proptest! {
         let policy = Policy::new(rules);
         let number = |rule: Option<&Rule>| policy.rules.iter().position(|other| rule.is_some_and(|rule| std::ptr::eq(rule, other)));
         for (host, path, method) in requests {
-            let allows = |number: usize| policy.rules[number].is_about(&method, client());
+            let allows = policy.allows(&method, client(), None);
             let arranged = policy.exact(policy.hosts.get(&host), path.as_bytes(), &allows);
             prop_assert_eq!(number(arranged), number(plainly(&policy, &host, path.as_bytes(), &method)), "{}", path);
         }
@@ -394,7 +475,7 @@ proptest! {
     ) {
         let policy = Policy::new(rules);
         for (host, path, method) in requests {
-            let allows = |number: usize| policy.rules[number].is_about(&method, client());
+            let allows = policy.allows(&method, client(), None);
             let at_host = policy.hosts.get(&host);
             let roots: Vec<&Place> = [&policy.anywhere].into_iter().chain(at_host).collect();
             let mut walk = Walk::new(&policy.names, &allows, path.as_bytes());
