@@ -407,8 +407,8 @@ mod tests {
         let host = ("host", "127.0.0.1:9103");
         let known = [host, ("authorization", good.as_str())];
         for (method, path, lines, body, status) in [
-            ("POST", "/sessions/revoke", &known[..], r#"{"session":"abc"}"#, 200),
-            ("GET", "/sessions?subject=wx:a", &known, "", 200),
+            ("POST", "/sessions/revoke", &known[..], r#"{"session":"AAAAAAAAAAAAAAAAAAAAAA"}"#, 200),
+            ("GET", "/sessions?subject=wx:union:oAlice", &known, "", 200),
             ("GET", "/sessions", &known, "", 400),
             ("POST", "/sessions/revoke", &known, "", 400),
             ("POST", "/sessions/revoke", &[host], "", 401),
