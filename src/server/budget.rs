@@ -92,6 +92,7 @@ impl Budget {
     /// For the gateway's checks.
     #[must_use]
     pub const fn check() -> Self {
+        let ([connections, ..], [large_heads, ..], [held_kib, ..]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         // Envoy throws a 5xx away.
         let busy = StatusCode::TOO_MANY_REQUESTS;
         Self {
@@ -100,20 +101,22 @@ impl Budget {
             date: false,
             busy,
             measured: false,
-            ..Self::of(0, 100)
+            ..Self::of(connections, large_heads, held_kib, 100)
         }
     }
 
     /// For the browser's pages.
     #[must_use]
     pub const fn pages() -> Self {
-        Self::of(1, 32)
+        let ([_, connections, _], [_, large_heads, _], [_, held_kib, _]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
+        Self::of(connections, large_heads, held_kib, 32)
     }
 
     /// For probes and operators.
     #[must_use]
     pub const fn small() -> Self {
-        Self::of(2, 8)
+        let ([.., connections], [.., large_heads], [.., held_kib]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
+        Self::of(connections, large_heads, held_kib, 8)
     }
 
     /// At most so many connections: what the open files that the system grants have room for.
@@ -122,11 +125,11 @@ impl Budget {
         Self { connections: self.connections.min(connections.max(16)), ..self }
     }
 
-    const fn of(listener: usize, streams: u32) -> Self {
+    const fn of(connections: usize, large_heads: usize, held_kib: usize, streams: u32) -> Self {
         Self {
-            connections: CONNECTIONS[listener],
-            large_heads: LARGE_HEADS[listener],
-            held_kib: HELD_KIB[listener],
+            connections,
+            large_heads,
+            held_kib,
             measured: true,
             busy: StatusCode::SERVICE_UNAVAILABLE,
             first_request: Duration::from_secs(10),
