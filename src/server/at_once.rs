@@ -27,9 +27,17 @@ where
     }
 }
 
-/// Polls `connection`, and answers what it found.
+/// Whether the look under way has found requests. Until they are answered no more are read: their heads would pile up.
+pub(super) fn has_found() -> bool {
+    FOUND.with_borrow(|found| !found.is_empty())
+}
+
+/// Rounds of a look. Usually there are two: one that finds requests and one that writes their answers.
+const ROUNDS: usize = 4;
+
+/// Polls `connection`, and answers what it found. Other connections have their turn before one that keeps on asking.
 pub(super) fn look<C: Future>(mut connection: Pin<&mut C>, context: &mut Context<'_>) -> Poll<C::Output> {
-    loop {
+    for _ in 0..ROUNDS {
         let polled = connection.as_mut().poll(context);
         let mut found = FOUND.take();
         if found.is_empty() {
@@ -51,4 +59,6 @@ pub(super) fn look<C: Future>(mut connection: Pin<&mut C>, context: &mut Context
             return polled;
         }
     }
+    context.waker().wake_by_ref();
+    Poll::Pending
 }

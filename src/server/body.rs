@@ -21,7 +21,8 @@ impl Body {
         if bytes.is_end_stream() {
             return Some(Self::empty());
         }
-        let kib = bytes.size_hint().lower() / 1_024 + 1;
+        // Its task and stream count as well.
+        let kib = bytes.size_hint().lower() / 1_024 + 4;
         let alone = || Arc::clone(memory).try_acquire_many_owned(u32::try_from(kib).ok()?).ok();
         Some(Self { bytes, _held: Some(held.or_else(alone)?) })
     }

@@ -39,7 +39,7 @@ const fn in_all([check, pages, small]: [usize; 3]) -> usize {
 /// The limits of one door and each of its connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once. A further one takes the place of one that rests, or waits.
     pub connections: usize,
     /// Connections at once whose head has 8 KiB and more; further ones wait to be read.
     pub large_heads: usize,

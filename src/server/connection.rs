@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 /// A whole answer.
@@ -43,6 +43,8 @@ pub(super) struct Shared<H> {
     pub memory: Arc<Semaphore>,
     /// For large heads.
     pub large_heads: Arc<Semaphore>,
+    /// Wakes the connection that has waited longest for it: a new one needs its place.
+    pub crowded: Arc<Notify>,
 }
 
 /// What one connection's requests share.
@@ -55,6 +57,12 @@ struct Served<H> {
 
 /// A connection made just before the doors close has this long to send what it was made for.
 const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// A connection keeps its place for so long, and for as long again whenever it was of use.
+const SPARED: Duration = Duration::from_millis(200);
+
+/// A connection that rests and makes way for a new one has this long to say goodbye.
+const MAKE_WAY: Duration = Duration::from_millis(100);
 
 /// Serves one connection to its end.
 ///
@@ -90,8 +98,9 @@ where
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut calls = Calls::of(&shared.drain);
+    calls.listen(&shared.crowded);
     calls.look_after(shared.budget.first_request);
-    let (mut closing, mut told, mut seen) = (false, false, 0);
+    let (mut closing, mut told, mut seen, mut spared) = (false, false, 0, 0);
     loop {
         let call = tokio::select! {
             biased;
@@ -123,6 +132,21 @@ where
                 seen = asked;
                 calls.look_after(shared.budget.idle);
             }
+            Call::Crowded => {
+                let asked = served.pulse.asked();
+                if asked != spared || !served.pulse.rests() {
+                    // Of use since it was last spared: the next one makes way.
+                    spared = asked;
+                    calls.listen(&shared.crowded);
+                    shared.crowded.notify_one();
+                } else if asked == 0 || told {
+                    return;
+                } else {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                    calls.look_after(MAKE_WAY);
+                }
+            }
             Call::Cut => return,
         }
     }
@@ -134,6 +158,8 @@ enum Call {
     Closing,
     /// It is time to look whether the connection is of use.
     Look,
+    /// A new connection needs a place.
+    Crowded,
     /// It is over.
     Cut,
 }
@@ -153,6 +179,17 @@ impl Calls {
         to_come.push(closing.map(|()| (Call::Closing, 0)).boxed());
         to_come.push(cut.map(|()| (Call::Cut, 0)).boxed());
         Self { to_come, look: 0 }
+    }
+
+    /// Stands in line to make way, after a while: a new connection has not asked yet, and one just spared is of use.
+    fn listen(&mut self, crowded: &Arc<Notify>) {
+        let crowded = Arc::clone(crowded);
+        let call = async move {
+            tokio::time::sleep(SPARED).await;
+            crowded.notified().await;
+            (Call::Crowded, 0)
+        };
+        self.to_come.push(call.boxed());
     }
 
     /// The next look is after this, and none before.

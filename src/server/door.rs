@@ -113,6 +113,7 @@ impl Door {
             panicked: Box::new(panicked),
             memory: Arc::new(Semaphore::new(budget.held_kib)),
             large_heads: Arc::new(Semaphore::new(budget.large_heads)),
+            crowded: Arc::default(),
         });
         let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {
             let (shared, open) = (Arc::clone(&shared), Open::count(&open));
@@ -124,23 +125,33 @@ impl Door {
         // Until the door is closed the drain has not finished, even if no connection is open.
         let _serving = drain.connections.token();
         loop {
-            // The place comes before the connection: who does not fit waits in the system's queue.
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place,
-                () = drain.closing.cancelled() => break,
-            };
-            let Ok(place) = place else { return };
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = drain.closing.cancelled() => break,
             };
-            match accepted {
-                Ok(accepted) => welcome(accepted, place),
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     failed(&error);
                     tokio::time::sleep(AFTER_FAILURE).await;
+                    continue;
                 }
-            }
+            };
+            // Further ones wait in the system's queue until this one has a place.
+            let place = match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => place,
+                Err(_) => {
+                    shared.crowded.notify_one();
+                    tokio::select! {
+                        place = Arc::clone(&places).acquire_owned() => match place {
+                            Ok(place) => place,
+                            Err(_) => return,
+                        },
+                        () = drain.closing.cancelled() => break,
+                    }
+                }
+            };
+            welcome(accepted, place);
         }
         // The system has promised these an answer: closing the listener would reset them.
         let last_comers = async {

@@ -18,7 +18,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 pub(super) enum Found {
     /// All bytes belong to the message under way.
     All,
-    /// The message ends before this byte; the next one starts there.
+    /// What begins with this byte is to be read later: the next message, or the rest of an unfinished header block.
     End(usize),
     /// The line that ends with this byte makes the head ambiguous.
     Malformed(usize),
@@ -67,8 +67,8 @@ impl Framing {
             match &mut self.state {
                 State::Chunked => return Found::All,
                 State::Http2(frames) => {
-                    frames.advance(rest);
-                    return Found::All;
+                    let end = frames.advance(rest);
+                    return end.map_or(Found::All, |end| Found::End(at + end));
                 }
                 State::Body(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
@@ -281,16 +281,18 @@ impl Frames {
         Self { header: [0; 9], have: 0, skip: b"SM\r\n\r\n".len(), unfinished: false, ends_block: false }
     }
 
-    fn advance(&mut self, mut bytes: &[u8]) {
+    /// Reads on; returns where the payload of a frame begins that starts a block and does not end it.
+    fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
         loop {
-            let skipped = self.skip.min(bytes.len());
+            let skipped = self.skip.min(bytes.len() - at);
             self.skip -= skipped;
-            bytes = bytes.get(skipped..).unwrap_or_default();
+            at += skipped;
             if self.skip == 0 && self.ends_block {
                 (self.unfinished, self.ends_block) = (false, false);
             }
-            let Some((byte, rest)) = bytes.split_first() else { return };
-            bytes = rest;
+            let byte = bytes.get(at)?;
+            at += 1;
             if let Some(place) = self.header.get_mut(self.have) {
                 *place = *byte;
             }
@@ -301,8 +303,12 @@ impl Frames {
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 // HEADERS and CONTINUATION; the flag is END_HEADERS.
                 if matches!(kind, 1 | 9) {
+                    let begun = self.unfinished;
                     self.ends_block = flags & 4 != 0;
                     self.unfinished |= !self.ends_block;
+                    if self.unfinished && !begun {
+                        return Some(at);
+                    }
                 }
             }
         }
@@ -413,16 +419,27 @@ mod tests {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         for size in 1..40 {
             let mut framing = Framing::new();
-            let mut pass = |bytes: &[u8]| {
-                for piece in bytes.chunks(size) {
-                    assert_eq!(framing.advance(piece), Found::All);
+            let mut pass = |bytes: &[u8], begins: Option<usize>| {
+                let (mut at, mut seen) = (0, None);
+                while at < bytes.len() {
+                    let piece = &bytes[at..bytes.len().min(at + size)];
+                    match framing.advance(piece) {
+                        Found::All => at += piece.len(),
+                        Found::End(end) => {
+                            at += end;
+                            seen = Some(at);
+                        }
+                        Found::Malformed(_) => panic!("frames are not judged"),
+                    }
                 }
+                assert_eq!(seen, begins, "pieces of {size}");
                 framing.is_large()
             };
-            assert!(!pass(&[&preface[..], &frame(4, 0, 18), &frame(1, 4 | 1, 30)].concat()), "pieces of {size}");
-            assert!(pass(&frame(1, 1, 30)));
-            assert!(pass(&frame(9, 0, 30)));
-            assert!(!pass(&frame(9, 4, 30)));
+            assert!(!pass(&[&preface[..], &frame(4, 0, 18), &frame(1, 4 | 1, 30)].concat(), None), "pieces of {size}");
+            // Nothing of its payload is passed on before the block has a share.
+            assert!(pass(&frame(1, 1, 30), Some(9)));
+            assert!(pass(&frame(9, 0, 30), None));
+            assert!(!pass(&frame(9, 4, 30), None));
             assert!(framing.is_http2());
         }
     }

