@@ -2,9 +2,9 @@
 
 use crate::clock;
 use crate::session::keys;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,16 +46,25 @@ fn make(directory: &Path) -> io::Result<PathBuf> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "there are keys for each of the next seconds"))
 }
 
-/// Writes `pem` to `file`, whole or not at all, and never over another file.
+/// Writes `pem` to `file`, whole or not at all, and never over another file. What root writes belongs to the owner of the
+/// directory: that user runs `serve`, and could not read a key of root's.
 fn write(pem: &str, file: PathBuf) -> io::Result<PathBuf> {
     // A process that reads the directory meanwhile must not see half a key, so the file is named when it is whole.
     let fresh = file.with_extension("new");
     let mut half = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    let written = half.write_all(pem.as_bytes()).and_then(|()| half.sync_all());
+    let written =
+        give_to_owner(&half, &file).and_then(|()| half.write_all(pem.as_bytes())).and_then(|()| half.sync_all());
     // `hard_link` refuses to replace a file; `rename` would not.
     let named = written.and_then(|()| std::fs::hard_link(&fresh, &file));
     std::fs::remove_file(&fresh)?;
     named.map(|()| file)
+}
+
+/// Gives root's `fresh` key to the owner of the directory of `file`.
+fn give_to_owner(fresh: &File, file: &Path) -> io::Result<()> {
+    let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
+    let (own, owner) = (fresh.metadata()?, std::fs::metadata(directory)?);
+    if own.uid() != 0 || owner.uid() == 0 { Ok(()) } else { fchown(fresh, Some(owner.uid()), Some(owner.gid())) }
 }
 
 #[cfg(test)]
@@ -72,6 +81,16 @@ mod tests {
         let settings = keys::KeySettings { directory: keys_directory.clone(), sign_after: std::time::Duration::ZERO };
         assert_eq!(keys::KeySet::load(&settings).ok().unwrap().keys().len(), 1);
         assert_eq!(std::fs::read_dir(&keys_directory).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_key_made_by_root_belongs_to_the_owner_of_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        // Allowed to root alone; every other user makes keys in a directory of its own.
+        let _ = std::os::unix::fs::chown(directory.path(), Some(65_534), Some(65_534));
+        let owner = |path: &Path| (std::fs::metadata(path).unwrap().uid(), std::fs::metadata(path).unwrap().gid());
+        let file = make(directory.path()).unwrap();
+        assert_eq!(owner(&file), owner(directory.path()));
     }
 
     #[test]

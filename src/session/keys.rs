@@ -45,7 +45,7 @@ const WELL_KNOWN: [&str; 3] = [
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFault {
     /// The directory cannot be read.
-    #[error("keys.directory {0}: cannot be read: {1}")]
+    #[error("keys.directory {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
     Directory(PathBuf, std::io::Error),
     /// No key in it.
     #[error("keys.directory {0}: holds no *.pem file; `wechat-authz keygen {0}` makes the first key")]
@@ -54,7 +54,7 @@ pub enum KeyFault {
     #[error("keys.directory {0}: holds more than {MOST_KEYS} keys; remove those whose tokens are dead")]
     TooMany(PathBuf),
     /// A file cannot be read or is too large.
-    #[error("key {0}: cannot be read: {1}")]
+    #[error("key {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
     File(PathBuf, std::io::Error),
     /// Not a P-256 private key in PKCS#8 PEM.
     #[error("key {0}: is not a P-256 private key in PKCS#8 PEM (BEGIN PRIVATE KEY)")]
@@ -65,6 +65,17 @@ pub enum KeyFault {
     /// The same key twice.
     #[error("key {0}: is the same key as {1}")]
     Twice(PathBuf, PathBuf),
+}
+
+/// What an operator does about a directory or file that cannot be read.
+fn next_step(path: &Path, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!("`wechat-authz keygen {}` makes it", path.display()),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("give it to the user that runs `serve`: chown -R USER {}", path.display())
+        }
+        _ => "name a directory of PEM files that this process can read".to_owned(),
+    }
 }
 
 /// One key with both halves and what is derived from it.

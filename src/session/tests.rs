@@ -490,6 +490,10 @@ fn a_directory_without_real_keys_is_refused_with_every_fault() {
     let write =
         |directory: &std::path::Path, name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
     assert!(matches!(fault(&|_| ())[..], [KeyFault::Empty(_)]));
+    let gone = fault(&|directory| std::fs::remove_dir(directory).unwrap());
+    assert!(gone[0].to_string().contains("`wechat-authz keygen "), "{gone:?}");
+    let denied = KeyFault::File("a.pem".into(), std::io::ErrorKind::PermissionDenied.into()).to_string();
+    assert!(denied.ends_with("; give it to the user that runs `serve`: chown -R USER a.pem"), "{denied}");
     assert!(matches!(fault(&|d| write(d, "a.pem", ""))[..], [KeyFault::NotP256(_)]));
     let p384 =
         "-----BEGIN PRIVATE KEY-----\nMIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDA=\n-----END PRIVATE KEY-----\n";
