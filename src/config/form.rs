@@ -111,7 +111,7 @@ forms! {
         "the AppID from WeChat's console: wx and 16 hex digits, such as {}", "wx0123456789abcdef", app_id;
 
     /// Scheme, host and port.
-    OriginForm = "origin", true, "^https?://[^/?#@]+/?$",
+    OriginForm = "origin", true, r"^https?://[^/?#@*{}\s]+/?$",
         "an origin such as {}", "https://shop.example.com",
         |text| Origin::parse(text).map(drop).map_err(|fault| format!("which {fault}"));
 
@@ -451,6 +451,26 @@ mod tests {
         for form in FORMS.iter().filter(|form| form.asks.contains("{}")) {
             assert_eq!(form.judge(form.example), Ok(()), "{}", form.name);
             assert!(form.wanted(None).contains(form.example));
+        }
+    }
+
+    #[test]
+    fn the_pattern_of_an_origin_refuses_hosts_that_match_nothing() {
+        let pattern = regex::Regex::new(Form::named("origin").unwrap().pattern).unwrap();
+        for (text, right) in [
+            ("https://shop.example.com", true),
+            ("https://shop.example.com:8443/", true),
+            ("http://[::1]:8080", true),
+            ("https://*.example.com", false),
+            ("https://shop.*", false),
+            ("https://{tenant}.example.com", false),
+            ("https://shop .example.com", false),
+        ] {
+            assert_eq!(
+                (pattern.is_match(text), Form::named("origin").unwrap().judge(text).is_ok()),
+                (right, right),
+                "{text}"
+            );
         }
     }
 
