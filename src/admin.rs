@@ -10,9 +10,9 @@ use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::session::revocations::{SessionId, Target};
 use crate::session::sharing::Sharing;
-use crate::store::Registry;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
+use crate::store::{Away, Registry};
 use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -179,7 +179,10 @@ impl Admin {
         let known = self.knows_of(&asked, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
         let shared = revoked.shared;
-        let answer = json!({ "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok() });
+        let reason = shared.err().map(Away::as_str);
+        let answer = json!({
+            "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok(), "reason": reason,
+        });
         let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
         self.registry.tell(match asked {
             Asked::Session(session) => Event { session, ..event },

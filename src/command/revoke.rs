@@ -63,7 +63,10 @@ fn said(answer: &Value) -> Vec<&'static str> {
         None => lines.push("note: this instance has not seen it; look whether the id is right"),
     }
     if says("shared") == Some(false) {
-        lines.push("note: at this instance alone; with redis configured, the others hear of it when redis is back");
+        lines.push(match answer.get("reason").and_then(Value::as_str) {
+            Some("not_configured") => "note: at this instance alone: no Redis is configured",
+            _ => "note: at this instance alone until Redis answers; then the others hear of it",
+        });
     }
     if says("kept") == Some(false) {
         lines.push("warning: in memory only; a restart of the instance forgets it");
@@ -96,6 +99,9 @@ mod tests {
         assert!(told(json!(false), true, true).iter().any(|line| line.contains("the name is right")));
         assert!(told(json!(null), true, true).iter().any(|line| line.contains("has not seen it")));
         assert!(told(json!(true), true, false).iter().any(|line| line.contains("this instance alone")));
+        let alone = |reason| said(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
+        assert!(alone("not_configured").iter().any(|line| line.contains("no Redis is configured")));
+        assert!(alone("down").iter().any(|line| line.contains("until Redis answers")));
         assert!(told(json!(true), false, false).iter().any(|line| line.contains("a restart")));
     }
 }
