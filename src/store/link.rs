@@ -209,17 +209,17 @@ impl Link {
                     let why = self.watch_over(Arc::new(wire)).await;
                     self.wire.store(None);
                     self.meter.up(false);
-                    tracing::warn!(why, "{AWAY}");
+                    tracing::warn!(why, at = settings.form.to_string(), "{AWAY}");
                     told_away = true;
                 }
                 Ok(Err(error)) if !told_away => {
                     told_away = true;
                     let why = reason(&error);
-                    tracing::warn!(why, "{AWAY}");
+                    tracing::warn!(why, at = settings.form.to_string(), "{AWAY}");
                 }
                 Err(_) if !told_away => {
                     told_away = true;
-                    tracing::warn!(why = "no connection in time", AWAY);
+                    tracing::warn!(why = "no connection in time", at = settings.form.to_string(), "{AWAY}");
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -267,6 +267,20 @@ impl Link {
 fn reason(error: &RedisError) -> String {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()),
+        None if error.is_connection_refusal() => "connection refused".to_owned(),
         None => error.category().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_is_told_from_other_failures() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(reason(&RedisError::from(refused)), "connection refused");
+        let secret = RedisError::from((ErrorKind::Client, "no", "hunter2".to_owned()));
+        assert!(!reason(&secret).contains("hunter2"));
     }
 }

@@ -33,6 +33,18 @@ pub enum Form {
     },
 }
 
+impl std::fmt::Display for Form {
+    /// The addresses of the configuration, for the log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let addresses = match self {
+            Self::One { address, .. } => std::slice::from_ref(address),
+            Self::Sentinel { addresses, .. } | Self::Cluster { addresses } => addresses,
+        };
+        let text: Vec<_> = addresses.iter().map(|address| format!("{}:{}", address.host, address.port)).collect();
+        f.write_str(&text.join(", "))
+    }
+}
+
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -137,6 +149,13 @@ pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_names_every_configured_address() {
+        let address = |host: &str| Address { host: host.to_owned(), port: 6379 };
+        assert_eq!(Form::One { address: address("a"), database: 0 }.to_string(), "a:6379");
+        assert_eq!(Form::Cluster { addresses: vec![address("a"), address("b")] }.to_string(), "a:6379, b:6379");
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port_and_never_a_password() {
