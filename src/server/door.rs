@@ -23,7 +23,7 @@ pub enum BindFault {
     #[error("cannot listen on {0}: {1}")]
     Refused(Address, io::Error),
     /// Another process answers there.
-    #[error("cannot listen on {0}: another process does")]
+    #[error("cannot listen on {0}: another process does; end it, or configure another address")]
     Taken(Address),
     /// Something that is no socket lies there.
     #[error("cannot listen on {0}: there is a file that is no socket")]
@@ -60,7 +60,10 @@ impl Door {
     /// # Errors
     /// [`BindFault`] names the address.
     pub async fn bind(address: &Address, budget: Budget) -> Result<Self, BindFault> {
-        let refused = |error| BindFault::Refused(address.clone(), error);
+        let refused = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindFault::Taken(address.clone()),
+            _ => BindFault::Refused(address.clone(), error),
+        };
         let (listener, local) = match address {
             Address::Tcp(at) => {
                 let listener = TcpListener::bind(at).await.map_err(refused)?;

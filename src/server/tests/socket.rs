@@ -82,3 +82,12 @@ async fn a_place_that_is_not_there_is_named() {
     let fault = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
     assert!(fault.starts_with(&format!("cannot listen on {address}: ")), "{fault}");
 }
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_next_step() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address: Address = other.local_addr().unwrap().to_string().parse().unwrap();
+    let fault = Door::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
+    assert!(fault.to_string().ends_with("another process does; end it, or configure another address"), "{fault}");
+}
