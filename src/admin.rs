@@ -54,7 +54,7 @@ impl Readiness {
     }
 }
 
-/// The ops door's handler.
+/// The ops listener's handler.
 pub struct Ops {
     /// What `/readyz` says.
     pub readiness: Arc<Readiness>,
@@ -89,7 +89,7 @@ impl Ops {
     }
 }
 
-/// The admin door's handler.
+/// The admin listener's handler.
 pub struct Admin {
     /// Who knows this may revoke. None: nobody may.
     pub token: ArcSwapOption<Secret>,
@@ -170,7 +170,7 @@ impl Admin {
             Asked::Subject(id) => ("subject", id, Target::subject(id)),
             Asked::App(id) => ("app", id, Target::App(id.clone())),
         };
-        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin door");
+        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin listener");
         self.metrics.session_revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
             return told(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
@@ -226,7 +226,7 @@ impl Admin {
         }
         let (subject, now) = (subject.1, clock::now());
         let who = telemetry::redact(&subject);
-        tracing::info!(target: "audit", event = "list", subject = who, "listed by the admin door");
+        tracing::info!(target: "audit", event = "list", subject = who, "listed by the admin listener");
         let listed = self.registry.list(&subject, now).await;
         let alive = listed.sessions.iter().filter(|record| !self.is_revoked(record));
         let sessions: Vec<_> = alive
@@ -284,7 +284,7 @@ const NO_SESSION_ID: &str = "this is not a session id; nothing was revoked. A se
      and underscores, as in the x-wechat-session header and in `sessions list`";
 
 const NO_SUBJECT: &str = "this is not a subject; nothing was done. A subject is wx:<appid>:<openid> or wx:union:<unionid>, \
-     as in the x-wechat-subject header: before an openid stand wx:, its AppID and a colon";
+     as in the x-wechat-subject header: write wx:, the AppID and a colon before an openid";
 
 /// Reads a body, or says what is wrong with it.
 fn asked(body: &[u8]) -> Result<Asked, &'static str> {

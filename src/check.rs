@@ -265,9 +265,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The policy asks nothing here.
+    /// The policy requires nothing for this path.
     PublicPath = "public_path",
-    /// Nobody known, and the policy lets nobody pass.
+    /// No valid session, and the policy allows anonymous users.
     AnonymousAllowed = "anonymous_allowed",
     /// A live session.
     SessionValid = "session_valid",
@@ -295,11 +295,11 @@ reasons! {
     SessionRevoked = "session_revoked",
     /// Logged in, but not on the rule's list.
     SubjectNotAllowed = "subject_not_allowed",
-    /// The path holds what no sound client sends, or encoded slashes that nothing allows.
+    /// The path contains what no valid client sends, or encoded slashes without `allow_encoded_slashes`.
     AmbiguousPath = "ambiguous_path",
     /// No application lives at this host.
     UnknownHost = "unknown_host",
-    /// The method holds a lower-case letter: applications differ in whether it is another method.
+    /// The method contains a lower-case letter: applications differ in whether it is another method.
     MethodNotUpperCase = "method_not_upper_case",
     /// CONNECT asks for a tunnel, which no session buys.
     ConnectRefused = "connect_refused",
@@ -307,7 +307,7 @@ reasons! {
     PreflightRefused = "preflight_refused",
     /// The pages' own prefix reached the check: its route must have the check disabled.
     PagesNotRouted = "pages_not_routed",
-    /// A page of ours, which the check door answers itself (`gateway.pages_in_band`).
+    /// A page of ours, which the check listener answers itself (`gateway.pages_in_band`).
     PageInBand = "page_in_band",
     /// More checks than the limit from this address.
     TooManyChecks = "too_many_checks",

@@ -22,15 +22,15 @@ pub enum AskFault {
     #[error("{0}")]
     Configuration(String),
     /// It has no such door.
-    #[error("the configuration has no admin door: write admin: {{ token_file: … }} and start the instance again")]
+    #[error("the configuration has no admin listener: write admin: {{ token_file: … }} and start the instance again")]
     NoDoor,
     /// No answer came.
     #[error("{0}. Is the instance running, and with this configuration?")]
     Call(CallFault),
     /// The door said no.
-    #[error("the admin door refused ({0}): {1}")]
+    #[error("the admin listener refused ({0}): {1}")]
     Refused(StatusCode, String),
-    /// What was asked is not possible; the message says why.
+    /// The request is not possible; the message gives the reason.
     #[error("{0}")]
     Rejected(String),
     /// The answer could not be printed.
@@ -67,7 +67,7 @@ struct Envelope {
     data: Value,
 }
 
-/// One question to the admin door that the configuration `file` describes. Returns the answer's `data`.
+/// Sends one request to the admin listener that the configuration `file` describes. Returns the answer's `data`.
 ///
 /// # Errors
 /// [`AskFault`].

@@ -32,14 +32,14 @@ pub struct Arguments {
 const ABOUT: &str = "\
 WeChat login for anything behind a gateway, without changing the application.
 
-wechat-authz sits beside Envoy, answers its ext_authz checks from memory, runs WeChat's login for those it does not \
-know, and hands the application verified identity headers (x-wechat-subject, -openid, -unionid, -appid, -flow, \
--session, -nickname, -avatar).
+wechat-authz runs beside Envoy, answers its ext_authz checks from memory, sends unknown users through WeChat's login, \
+and passes verified identity headers to the application (x-wechat-subject, -openid, -unionid, -appid, -flow, -session, \
+-nickname, -avatar).
 
 First steps:
 
-  wechat-authz keygen keys/                      make a signing key
-  wechat-authz check-config wechat-authz.yaml    see everything that is wrong
+  wechat-authz keygen keys/                      create a signing key
+  wechat-authz check-config wechat-authz.yaml    report every error
   wechat-authz serve --config wechat-authz.yaml  run it";
 
 const EXIT_CODES: &str = "\
@@ -56,32 +56,33 @@ Any setting can be overridden by an environment variable, its path in capitals w
 Secrets come from files (secret_file, token_file), never from the command line or the environment.
 
 Signals:
-  SIGTERM, SIGINT  stop taking connections, finish what is under way, exit
-  SIGHUP           look at the configuration, the secrets and the keys now
+  SIGTERM, SIGINT  stop accepting connections, finish the requests in progress, exit
+  SIGHUP           reload the configuration, the secrets and the keys now
 
 Exit codes:
-   0  ended as asked
-   1  failed while running: a listener could not be opened, nobody answers
+   0  success
+   1  failed while running: a listener did not open or did not answer
    2  the command line is wrong
-  74  the answer could not be printed
-  78  the configuration, a secret or a key is wrong; every fault is named";
+  74  the output could not be printed
+  78  the configuration, a secret or a key is wrong; every error is named";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Answer the gateway's checks and show the login's pages.
+    /// Answer the gateway's checks and serve the login pages.
     ///
-    /// Logs are JSON lines on standard output. Changes of the configuration, the secrets and the keys are picked up
-    /// without a restart (all but where it listens, the state directory and Redis); a bad change is refused with one log line
-    /// and the old one stays.
+    /// Logs are JSON lines on standard output. Changes of the configuration, the secrets and the keys are loaded without a
+    /// restart, except the listeners, the state directory and Redis. An invalid change is rejected with one log line, and
+    /// the old configuration stays.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say everything that is wrong with a configuration, or show what it amounts to, every secret masked.
+    /// Report every error in a configuration, or print the effective configuration with all secrets masked.
     ///
-    /// Starts nothing and calls nobody. Reads the secrets and keys that the file names, to see that they are usable.
+    /// Starts nothing and makes no network calls. Reads the secrets and keys that the file names, to check that they are
+    /// usable.
     CheckConfig {
         /// The configuration file.
         #[arg(value_name = "FILE", required_unless_present = "print_schema")]
@@ -90,37 +91,37 @@ pub enum Command {
         #[arg(long)]
         print_schema: bool,
     },
-    /// Make a new signing key in a directory, as <UTC time>.pem.
+    /// Create a new signing key in a directory, as <UTC time>.pem.
     ///
     /// Run it again to rotate: the new key verifies at once and signs after keys.sign_after, so nobody is logged out.
-    /// Remove an old key's file when its tokens are dead (after the longest session lifetime), or at once to end them.
+    /// Remove an old key's file when its sessions have ended (after the longest session lifetime), or at once to end them.
     Keygen {
-        /// The directory; made if there is none.
+        /// The directory; created if absent.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
-    /// Show which requests with a valid token envoy/fast.yaml passes without asking.
+    /// Print which requests with a valid token envoy/fast.yaml passes without a check.
     ///
-    /// Made from the policy: envoy/render --fast --config FILE writes its file from the JSON.
+    /// The rules come from the policy. envoy/render --fast --config FILE generates its file from the JSON output.
     Policy {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Ask about this path and all below it, or about a pattern such as /users/*/pay, whatever the policy says; may be
-        /// given several times.
+        /// Always check this path and all below it, or a pattern such as /users/*/pay, whatever the policy says; may be
+        /// repeated.
         #[arg(long, value_name = "PATH")]
         ask: Vec<String>,
         /// Print JSON for a program.
         #[arg(long)]
         json: bool,
     },
-    /// End sessions: one, those of a person, or those of an application. At every instance, where there is Redis.
+    /// End one session, those of a user, or those of an application; with Redis at every instance.
     ///
-    /// Asks the admin door of the instance that runs with the same configuration.
+    /// Calls the admin listener of the instance that runs with the same configuration.
     #[command(override_usage = "wechat-authz revoke [OPTIONS] --config <FILE>\n           \
         (--session <ID> | --subject <SUBJECT> | --app <NAME>)")]
     Revoke {
-        /// The running instance's configuration file: it says where the door is and what opens it.
+        /// The running instance's configuration file, which holds the listener's address and token file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         #[command(flatten)]
@@ -129,14 +130,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Who is logged in.
+    /// List sessions.
     #[command(subcommand)]
     Sessions(Sessions),
-    /// Look at everything a login needs: keys, WeChat, AppIDs and AppSecrets, the clock, Redis, and the live gateway.
+    /// Examine everything that a login needs: keys, WeChat, AppIDs and AppSecrets, the clock, Redis, and the live gateway.
     ///
-    /// Changes nothing and logs nobody in; asks WeChat one question for each AppID, with a code that never was one. With
-    /// --url it goes to the application as a stranger's browser would, and says which statuses, headers and cookies are
-    /// lost on the way, each with its cure.
+    /// Changes nothing and logs nobody in. Sends WeChat one request for each AppID, with an invalid code, and one for the
+    /// account's own token if jssdk or require_subscription is on. With --url it calls the application as an unknown
+    /// browser, and with probes sealed by the signing keys, and reports the statuses, headers and cookies that the gateway
+    /// loses and the checks that it skips, each with its remedy.
     Doctor {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -148,21 +150,21 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Whether the instance beside this lives: exit code 0 or 1, for probes in an image without a shell.
+    /// Report by exit code 0 or 1 whether the local instance is alive, for probes in an image without a shell.
     ///
-    /// Asks the ops door, within a second. Reads no configuration, so that a bad change of it ends no instance.
+    /// Calls the ops listener, within a second. Reads no configuration, so that an invalid change ends no instance.
     Healthcheck {
-        /// Where the ops door is [default: $WECHAT_AUTHZ__LISTEN__OPS or 127.0.0.1:9102].
+        /// The ops listener's address [default: $WECHAT_AUTHZ__LISTEN__OPS or 127.0.0.1:9102].
         #[arg(long, value_name = "IP:PORT")]
         ops: Option<Address>,
-        /// Ask whether it takes requests instead: not yet while it starts, no more while it drains.
+        /// Report whether it accepts requests instead: not while it starts or drains.
         #[arg(long)]
         ready: bool,
     },
-    /// Have the Envoy beside this one end politely: not ready any more, and `connection: close` in each answer. Then wait.
+    /// Drain the local Envoy: make it not ready, with `connection: close` in each answer. Then wait.
     ///
-    /// A pod's preStop hook. Envoy's admin port must allow POST /healthcheck/fail and /drain_listeners; without an answer
-    /// it is said, the wait is kept, and the exit code is 1.
+    /// A pod's preStop hook. Envoy's admin port must allow POST /healthcheck/fail and /drain_listeners. If Envoy does not
+    /// answer, the command says so, waits all the same, and exits with code 1.
     Drain {
         /// Envoy's admin port.
         #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
@@ -176,14 +178,15 @@ pub enum Command {
 /// About sessions.
 #[derive(Debug, Subcommand)]
 pub enum Sessions {
-    /// The sessions of a person: those of every instance, where there is Redis.
+    /// List the sessions of a user; with Redis those of every instance.
     ///
-    /// Asks the admin door of the instance that runs with the same configuration. Last seen is told to a few minutes.
+    /// Calls the admin listener of the instance that runs with the same configuration. The time of last use is accurate to
+    /// a few minutes.
     List {
-        /// The running instance's configuration file: it says where the door is and what opens it.
+        /// The running instance's configuration file, which holds the listener's address and token file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The person (x-wechat-subject), such as wx:union:oAbc.
+        /// The user (x-wechat-subject), such as wx:union:oAbc.
         #[arg(long, value_name = "SUBJECT")]
         subject: String,
         /// Print JSON for a program.

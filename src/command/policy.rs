@@ -1,6 +1,6 @@
-//! `policy`: which requests `envoy/fast.yaml` passes without asking, made from the configuration.
+//! `policy`: prints which requests `envoy/fast.yaml` passes without a check.
 //!
-//! `envoy/render --fast` writes its file from this, so that no list of paths is kept by hand.
+//! `envoy/render --fast` generates its file from this, so that nobody maintains a list of paths by hand.
 
 use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};
 use crate::config::settings::Settings;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// A new key is published for at least this long before it signs: Envoy fetches the keys once a minute.
 const MIN_SIGN_AFTER: Duration = Duration::from_secs(120);
 
-/// All that a fast gateway knows of the configuration.
+/// What a fast gateway needs of the configuration.
 #[derive(Debug, Serialize)]
 pub struct Rules {
     /// Names this content, without the paths that an operator adds; `doctor` compares it with the live gateway.
@@ -43,21 +43,21 @@ pub struct App {
     pub steps: Vec<Step>,
 }
 
-/// Why a configuration cannot be expressed in a fast gateway.
+/// Why a fast gateway cannot implement a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
-    /// Nothing would be faster.
+    /// Every request would be checked.
     #[error(
-        "the policy restricts or opens every path of every application, so that Envoy has to ask about every request: use envoy/strict.yaml"
+        "the policy restricts or opens every path of every application, so Envoy has to ask about every request: use envoy/strict.yaml"
     )]
     NothingPasses,
     /// A new key signs before Envoy knows it.
     #[error(
-        "keys.sign_after is below 2m, so that new keys sign before Envoy has fetched them: raise it, or use envoy/strict.yaml"
+        "keys.sign_after is below 2m, so new keys sign before Envoy has fetched them: raise it, or use envoy/strict.yaml"
     )]
     SignsTooSoon,
-    /// The path to ask about is none.
-    #[error("`{0}` is not a path to ask about: {1}")]
+    /// The path to ask about is invalid.
+    #[error("`{0}` is not a path to ask about: it {1}")]
     Path(String, String),
 }
 
@@ -134,7 +134,7 @@ fn print(rules: &Rules, as_json: bool, out: &mut impl Write) -> io::Result<()> {
     if as_json {
         return writeln!(out, "{}", serde_json::json!(rules));
     }
-    writeln!(out, "# Digest {}. With a valid token, the first line that matches decides.", rules.digest)?;
+    writeln!(out, "# Digest {}. For a request with a valid token, the first line that matches decides.", rules.digest)?;
     for app in &rules.apps {
         writeln!(out, "{} at {}", app.name, app.origin)?;
         for step in &app.steps {

@@ -16,10 +16,10 @@ pub struct Target {
     // Every 64th id begins with a hyphen: base64url has it among its letters.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
-    /// Every session of a person (x-wechat-subject) from before now.
+    /// Every session of a user (x-wechat-subject) that began before now.
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
-    /// Every session of an application from before now.
+    /// Every session of an application that began before now.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
 }

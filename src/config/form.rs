@@ -325,8 +325,10 @@ fn host(text: &str) -> Result<(), String> {
     }
     Err(match text.rsplit_once(':') {
         Some((_, "443")) => "whose port is that of https, which browsers leave out".to_owned(),
-        _ => "which is no host as browsers send it: lower-case letters, digits, dots and hyphens, and perhaps a port"
-            .to_owned(),
+        _ => {
+            "which is not a host as browsers send it: lower-case letters, digits, dots and hyphens, and perhaps a port"
+                .to_owned()
+        }
     })
 }
 
@@ -438,7 +440,7 @@ mod tests {
             ("domain-proof", "a/b.txt=1", "which has a name that is not letters, digits, _ and -, and then .txt"),
             ("domain-proof", "a.txt=<b>", "which has a content that is not 1 to 256 letters, digits and ._-="),
             ("network", "10.0.0.1/8", "which has bits beyond its prefix: write 10.0.0.0/8"),
-            ("network", "10.0.0", "which is no network or address"),
+            ("network", "10.0.0", "which is not a network or an address"),
             ("method", "get", "which holds more than capital letters"),
             ("subject", "oAbCdEf", "which does not start with wx:"),
         ] {

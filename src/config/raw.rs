@@ -135,7 +135,7 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::FilePath>")]
     pub ca_file: Option<String>,
-    /// The certificate that the server asks of its clients, as PEM; default none. Needs TLS and `client_key_file`.
+    /// The client certificate to present, as PEM; default none. Requires TLS and `client_key_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::FilePath>")]
     pub client_certificate_file: Option<String>,
@@ -174,7 +174,8 @@ pub struct Redis {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
-    /// How many are kept, about; the oldest are removed first, read or not. Default 200000, about 42 MB in Redis.
+    /// About how many events the stream keeps; the oldest are removed first, read or not. Default 200000, about 42 MB in
+    /// Redis.
     #[schemars(range(min = 100, max = 10_000_000))]
     pub max: u64,
     /// How they name who it was: `plain`, as the application does, or `digest`, as keys in Redis do; default plain.
@@ -249,7 +250,7 @@ pub struct Gateway {
     /// Whether a `Set-Cookie` on our 200 reaches the browser; default true. With false, sessions are renewed by a
     /// redirect.
     pub delivers_set_cookie: bool,
-    /// Whether the check door answers the pages, too, for a gateway that cannot route the prefix to `listen.pages`;
+    /// Whether the check listener answers the pages, too, for a gateway that cannot route the prefix to `listen.pages`;
     /// default false. No such answer is a 200, and the gateway must wait for a check as long as WeChat may take: 15
     /// seconds.
     pub pages_in_band: bool,
@@ -271,8 +272,8 @@ pub struct Wechat {
     /// Where codes are exchanged; default `https://api.weixin.qq.com`. http is for a simulator on this machine.
     #[schemars(with = "form::OriginForm")]
     pub api: String,
-    /// The proxy that calls to WeChat go through, as `http://HOST:PORT` or `https://HOST:PORT`; default none. The
-    /// environment's proxy is never used.
+    /// The proxy for calls to WeChat, as `http://HOST:PORT` or `https://HOST:PORT`; default none. Proxy variables of the
+    /// environment are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::ProxyUrl>")]
     pub proxy: Option<String>,
@@ -343,7 +344,7 @@ pub struct App {
     /// Its name: the audience of its tokens, and its label in logs and metrics. No two have the same.
     #[schemars(with = "form::AppName")]
     pub name: String,
-    /// What the pages call it; default its name.
+    /// The application's name on the pages; default `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::Title>")]
     pub title: Option<String>,
@@ -363,15 +364,15 @@ pub struct App {
     /// How long sessions live.
     #[serde(default)]
     pub session: Session,
-    /// Whether paths may hold `%2F`, `%5C` and what is encoded twice, which are refused otherwise; default false. A rule may
-    /// allow it for its own paths.
+    /// Whether paths may contain `%2F`, `%5C` and double encoding, which are denied otherwise; default false. A rule can
+    /// allow them for its own paths.
     #[serde(default)]
     pub allow_encoded_slashes: bool,
     /// Other origins a login may return to, each exactly; default none.
     #[serde(default)]
     #[schemars(with = "Vec<form::OriginForm>")]
     pub return_to: Vec<String>,
-    /// The files by which WeChat sees that the domain is yours, served at the site's root: `MP_verify_….txt` and
+    /// The files that prove to WeChat that the domain is yours, served at the site's root: `MP_verify_….txt` and
     /// `WW_verify_….txt` by name, others such as `6ynZPDvfTF.txt` as `NAME.txt=CONTENT`. Default none.
     #[serde(default)]
     #[schemars(with = "Vec<form::DomainProof>")]
@@ -415,11 +416,11 @@ pub struct OfficialAccount {
     /// account's own access_token: needs this machine's address on the account's IP allow-list.
     #[serde(default)]
     pub require_subscription: bool,
-    /// What people know the account by, for the page that asks them to follow it; default none.
+    /// The account's name on the page that asks users to follow it; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::Title>")]
     pub name: Option<String>,
-    /// The https address of an image of the account's QR code, for the same page; default none.
+    /// The https address of an image of the account's QR code, shown on the same page; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::ImageUrl>")]
     pub follow_qr: Option<String>,
@@ -482,9 +483,9 @@ impl Default for Session {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// The application's host, with its port where the origin has one; default all applications. `*` is any host, also one
-    /// that no application has, for health checks by address: with `access: public` and a path. There it opens
-    /// only what no rule of an application restricts.
+    /// The application's host, with its port if the origin has one; default all applications. `*` is any host, even one
+    /// that no application has, for health checks by address; it requires `access: public` and a path, and opens only what
+    /// no rule of an application restricts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::Host>")]
     pub host: Option<String>,
@@ -492,8 +493,8 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::PathPrefix>")]
     pub path_prefix: Option<String>,
-    /// A path by segments: `*` is any one, `**` at the end any number, `*.js` at the end any one that ends so, also after
-    /// `**`. Not together with `path_prefix`.
+    /// A path by segments: `*` matches one segment; `**`, at the end, any number; `*.js`, at the end and also after `**`, a
+    /// segment with that extension. Not together with `path_prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<form::PathPattern>")]
     pub path_pattern: Option<String>,
@@ -506,7 +507,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<form::Network>>", length(min = 1))]
     pub clients: Option<Vec<String>>,
-    /// Whether the path may hold `%2F`, `%5C` and what is encoded twice, which are refused otherwise; default false.
+    /// Whether the path may contain `%2F`, `%5C` and double encoding, which are denied otherwise; default false.
     #[serde(default)]
     pub allow_encoded_slashes: bool,
     /// What is required then.
@@ -534,10 +535,10 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Logins from one address that are started and not finished, and forged callbacks; default 10 a minute and a burst of
-    /// 50. A login that succeeds returns its token, so people who share an address do not use it up.
+    /// Unfinished logins and forged callbacks of one client address; default 10 a minute and a burst of 50. A login that
+    /// succeeds returns its token, so that users who share an address do not use it up.
     pub logins_per_client: Rate,
-    /// Login starts and forged callbacks of all clients, a second; default 1000.
+    /// Login starts and forged callbacks of all clients, per second; default 1000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub logins_per_second: u32,
     /// Checks from one address; default null, no limit.

@@ -273,7 +273,7 @@ impl Reader {
             }
             Ok(_) => return Some(whole),
             Err(error) if error.kind() == ErrorKind::NotFound => "found no such directory",
-            Err(_) => "found a directory that this user may not look at",
+            Err(_) => "found a directory that this user may not read",
         };
         let wanted = format!("make it for the user that runs `serve`: install -d -m 700 -o USER {}", shown(directory));
         self.meaning.add("state_directory", found, wanted);
@@ -310,7 +310,7 @@ impl Reader {
         if let Some(Address::Tcp(address)) = &admin
             && !address.ip().is_loopback()
         {
-            let wanted = "listen on 127.0.0.1, [::1] or a socket; what is revoked is decided beside the process";
+            let wanted = "listen on 127.0.0.1, [::1] or a socket: other machines must not reach this listener";
             self.meaning.add("admin.listen", format!("found {address}, which others can reach"), wanted);
         }
         Some(Listen { check: check?, pages: pages?, ops: ops?, admin })
@@ -635,16 +635,16 @@ impl Reader {
         use policy::Warning::{LastSlash, OnlyConnect, Respelled, Shadowed};
         let (found, wanted) = match warning {
             Shadowed { by } => (
-                format!("found a rule that never decides, because policy[{by}] matches first wherever it would"),
+                format!("found a rule that never decides, because policy[{by}] matches first"),
                 format!("move it before policy[{by}], or remove it"),
             ),
             Respelled { of } => (
                 format!("found the path of policy[{of}] in another spelling, with another requirement"),
-                "write one rule: many servers read both alike, so a request meets the stricter requirement".to_owned(),
+                "write one rule: many servers treat both alike, so a request must meet the stricter requirement".to_owned(),
             ),
             LastSlash => (
-                "found a last slash, without which the same path requires more".to_owned(),
-                "write the path without the slash, or path_prefix: many servers read both alike, so a request meets the \
+                "found a last slash; the same path without it requires more".to_owned(),
+                "write the path without the slash, or path_prefix: many servers treat both alike, so a request must meet the \
                  stricter requirement"
                     .to_owned(),
             ),
@@ -663,7 +663,11 @@ impl Reader {
             && !hosts.contains(host)
         {
             let wanted = format!("write the host of an application: {}", hosts.join(", "));
-            self.meaning.add(&format!("{at}.host"), format!("found `{host}`, where no application lives"), wanted);
+            self.meaning.add(
+                &format!("{at}.host"),
+                format!("found `{host}`, which is the host of no application"),
+                wanted,
+            );
         }
         let path = match (&raw.path_prefix, &raw.path_pattern) {
             (Some(_), Some(_)) => {
@@ -686,7 +690,7 @@ impl Reader {
             && PathMatch::Prefix(prefix.to_owned()).folded().covers(&path.folded())
         {
             let key = if raw.path_prefix.is_some() { "path_prefix" } else { "path_pattern" };
-            let wanted = "remove this rule: no rule is about the pages";
+            let wanted = "remove this rule: the policy does not apply to the pages";
             self.meaning.add(
                 &format!("{at}.{key}"),
                 format!("found `{path}`, which is below the pages' prefix"),
@@ -698,7 +702,7 @@ impl Reader {
             methods.push(self.parse(&format!("{at}.methods[{number}]"), text, "write a method such as GET")?);
         }
         if raw.subjects.is_some() && raw.access != raw::Access::Required {
-            let wanted = "write access: required, or remove subjects: a list that is not asked for has no effect";
+            let wanted = "write access: required, or remove subjects, which has no effect with other access";
             self.meaning.add(&format!("{at}.subjects"), "found subjects without access: required", wanted);
         }
         let mut clients = Vec::new();
@@ -716,7 +720,7 @@ impl Reader {
             && raw.methods.is_none()
             && raw.clients.is_none()
         {
-            let wanted = "say for which path, host or methods; for everything, write path_pattern: /**";
+            let wanted = "write a path, host or methods; to open everything, write path_pattern: /**";
             self.meaning.add(&format!("{at}.access"), "found a rule that opens everything", wanted);
         }
         let requirement = match (raw.access, &raw.subjects) {
@@ -842,7 +846,12 @@ policy:
             ("idle: 24h", "idle: 5m", "apps[0].session.idle", "shorter than a token's"),
             ("127.0.0.1:9103", "127.0.0.1:9100", "admin.listen", "the same address as listen.check"),
             ("127.0.0.1:9103", "0.0.0.0:9103", "admin.listen", "which others can reach"),
-            ("host: shop.example.com", "host: shop.example.org", "policy[0].host", "where no application lives"),
+            (
+                "host: shop.example.com",
+                "host: shop.example.org",
+                "policy[0].host",
+                "which is the host of no application",
+            ),
             ("path_prefix: /static", "path_prefix: /_wechat/login", "policy[0].path_prefix", "below the pages' prefix"),
             (
                 "path_prefix: /static",

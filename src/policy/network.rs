@@ -7,7 +7,7 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// Neither `ADDRESS/LENGTH` nor an address.
-    #[error("is no network or address")]
+    #[error("is not a network or an address")]
     NotANetwork,
     /// An address inside the network instead of its first.
     #[error("has bits beyond its prefix: write {0}")]

@@ -35,29 +35,29 @@ pub enum PatternFault {
     #[error("does not start with `/`; the host belongs in `host`")]
     NotAbsolute,
     /// A query or a fragment.
-    #[error("holds a `?` or `#`: rules are about the path alone")]
+    #[error("contains a `?` or `#`: rules match the path only")]
     Query,
     /// Percent-encoding.
-    #[error("holds a `%`; write the character itself")]
+    #[error("contains a `%`; write the character itself")]
     Encoded,
     /// Dot segments, empty segments, parameters, control characters.
-    #[error("holds a dot segment, `//`, `;`, a control character, or a name that ends with a dot or blank")]
+    #[error("contains a dot segment, `//`, `;`, a control character, or a name that ends with a dot or a space")]
     NotNormal,
     /// `{id}`, `:id`, `<id>`, `[0-9]+`, `(a|b)`, `.+`, `^` and `$`.
     #[error(
-        "holds a variable or a regular expression; write path_pattern with `*` for one segment and `**` for the rest"
+        "contains a variable or a regular expression; write path_pattern with `*` for one segment and `**` for the rest"
     )]
     NotLiteral,
     /// A star in a prefix.
-    #[error("holds a `*`, which path_prefix takes for itself; a prefix covers all below it without one")]
+    #[error("contains a `*`, which path_prefix reads literally; a prefix covers everything below it without a `*`")]
     StarInPrefix,
     /// A star that is not a whole segment.
     #[error(
-        "holds a `*` that is neither a whole segment nor, in the last one, followed by an extension, such as `*.js`"
+        "contains a `*` that is neither a whole segment nor, in the last segment, followed by an extension, such as `*.js`"
     )]
     PartialStar,
     /// `**` in the middle.
-    #[error("holds a `**` that is not last; only `**/*.js` may be")]
+    #[error("contains a `**` that is not last; only a last segment such as `*.js` may follow it")]
     RestNotLast,
 }
 

@@ -316,7 +316,7 @@ impl Sharing {
         if fetched.whole {
             self.sessions.revocations.picture().completed();
         } else {
-            tracing::error!("the list of revocations in redis is too long to be read whole: the picture grows old");
+            tracing::error!("the list of revocations in redis is too long to read: this instance may miss revocations");
         }
         Ok(())
     }

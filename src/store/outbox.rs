@@ -392,7 +392,7 @@ impl Outbox {
         let trimmed = self.store.run::<(u64, u64, Vec<(Vec<u8>, u64)>)>("trim_events", &script).await;
         let refused = matches!(trimmed, Err(Away::Refused | Away::Broken));
         if refused != self.trim_refused.swap(refused, Ordering::Relaxed) && refused {
-            tracing::warn!("redis refuses to count the events that are removed unread: does its user lack a right?");
+            tracing::warn!("redis refuses to count the events that are removed unread: its user may lack a right");
         }
         // The next append tries again.
         let Ok((removed, groups, lost)) = trimmed else { return };

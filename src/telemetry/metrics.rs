@@ -352,7 +352,7 @@ impl Metrics {
             "events_appended", self.outbox.events, "Events in the stream, by type";
             "events_trimmed", self.outbox.trimmed, "Events removed from the stream to keep it within redis.events.max";
             "events_lost", self.outbox.lost, "Events removed from the stream before a consumer group had read them, by group";
-            "events_lag", self.outbox.lag, "Events that a consumer group has not read yet, by group; at most, where Redis does not know";
+            "events_lag", self.outbox.lag, "Events that a consumer group has not read yet, by group; an upper bound if Redis does not know";
             "registry_unreadable", self.outbox.unreadable, "Records of Redis that were passed over: another version's or another key's";
             "profile_refreshes", self.profile_refreshes, "Old profiles looked after in the background, by outcome";
             "central_tokens", self.central.got, "Central tokens and tickets that came, by kind and from where";
@@ -362,7 +362,7 @@ impl Metrics {
             "logins_finished", self.logins_finished, "Logins that ended in a session";
             "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";
             "logins_unshared", self.logins_unshared, "Logins that no other instance was told of: on their sealed cookie alone";
-            "pages_rejected", self.pages_rejected, "Requests that a page rejected: forged or expired callbacks, loops, other sites, by reason";
+            "pages_rejected", self.pages_rejected, "Requests that a page rejected, by reason: forged or expired callbacks, loops, requests of other sites";
             "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session";
             "wechat_call_duration_seconds", self.wechat_seconds, "Calls to WeChat, by endpoint and outcome";
             "wechat_breaker_state", self.breakers, "Circuit breakers: 0 closed, 1 half-open, 2 open";

@@ -224,10 +224,15 @@ async fn the_command_line_says_what_is_wrong_and_ends_with_its_code() {
         ("good.yaml", &["revoke"], 2, "--session"),
         ("good.yaml", &["revoke", "--app", "shop", "--session", "a"], 2, "cannot be used with"),
         ("good.yaml", &["sessions", "list"], 2, "--subject"),
-        ("good.yaml", &["sessions", "list", "--subject", "oAlice"], 1, "before an openid stand wx:"),
+        (
+            "good.yaml",
+            &["sessions", "list", "--subject", "oAlice"],
+            1,
+            "write wx:, the AppID and a colon before an openid",
+        ),
         ("wrong.yaml", &["revoke", "--app", "shop"], 1, "401"),
         ("elsewhere.yaml", &["revoke", "--app", "shop"], 1, "nobody answers at 127.0.0.1:9"),
-        ("closed.yaml", &["revoke", "--app", "shop"], 78, "no admin door"),
+        ("closed.yaml", &["revoke", "--app", "shop"], 78, "no admin listener"),
         ("broken.yaml", &["revoke", "--app", "shop"], 78, "keys"),
         ("none.yaml", &["revoke", "--app", "shop"], 78, "none.yaml"),
     ] {

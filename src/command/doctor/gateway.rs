@@ -144,7 +144,7 @@ impl Live<'_> {
             findings.push(Finding::fail(about, format!("a stranger gets {status}"), cure));
         } else if status.is_server_error() {
             let cure =
-                "the gateway does not reach the check door, or not in time: compare its address with listen.check";
+                "the gateway does not reach the check listener, or not in time: compare its address with listen.check";
             findings.push(Finding::fail(about, format!("a stranger gets {status}"), cure));
         } else {
             let cure = "the gateway must pass a denial's status and Location on as they are";
@@ -204,11 +204,11 @@ impl Live<'_> {
         match self.ask(Method::GET, &self.ours("jwks.json"), &[]).await {
             Err(why) => Finding::fail(about, format!("no answer: {why}"), cure),
             Ok(answer) if Self::is_in_band(&answer) => {
-                Finding::ok(about, "leads to the check door, which has the pages")
+                Finding::ok(about, "leads to the check listener, which has the pages")
             }
             Ok(answer) => {
                 let found =
-                    format!("{}/jwks.json gets {}, not from the check door", self.settings.prefix, answer.status);
+                    format!("{}/jwks.json gets {}, not from the check listener", self.settings.prefix, answer.status);
                 Finding::fail(about, found, cure)
             }
         }
@@ -264,7 +264,8 @@ impl Live<'_> {
         if location.origin() != self.settings.wechat.open.origin()
             || callback.as_deref() != Some(&self.ours("callback"))
         {
-            let cure = "something between here and the pages door rewrites Location: switch that off for the prefix";
+            let cure =
+                "something between here and the pages listener rewrites Location: switch that off for the prefix";
             return Finding::fail(about, "the redirect does not lead to WeChat and back to our callback", cure);
         }
         let cookies: Vec<&str> =
@@ -295,7 +296,7 @@ impl Live<'_> {
                 let cure = "let content-security-policy of the pages through";
                 Finding::fail(about, "Content-Security-Policy is lost on our pages", cure)
             }
-            Ok(_) => Finding::ok(about, "reaches the pages door"),
+            Ok(_) => Finding::ok(about, "reaches the pages listener"),
         }
     }
 

@@ -1,7 +1,8 @@
-//! What a live gateway hands to the check and to the application, and whether its rules are those of the configuration.
+//! Finds out what a live gateway sends to the check and to the application, and whether its rules match the
+//! configuration.
 //!
-//! By probes, which only who has the signing keys can make. None of them reaches the application, unless the gateway
-//! lets requests through that it must not.
+//! It uses probes, which only an operator with the signing keys can make. No probe reaches the application unless the
+//! gateway passes requests that it must not pass.
 
 use super::Finding;
 use super::gateway::Live;
@@ -27,12 +28,12 @@ struct Answered {
 }
 
 impl Answered {
-    /// Whether this side answered.
+    /// Whether `side` answered.
     fn is_by(&self, side: &str) -> bool {
         self.report.as_ref().is_some_and(|report| report.received_by == side)
     }
 
-    /// Whether a gateway says this that could not ask the check.
+    /// Whether this is the answer of a gateway that fails closed.
     fn is_closed(&self) -> bool {
         self.status == StatusCode::FORBIDDEN || self.status.is_server_error()
     }
@@ -50,7 +51,7 @@ impl Live<'_> {
             findings.push(self.application(&page, &keys).await);
         } else if !self.settings.pages_in_band {
             let cure = format!("route {page} to listen.pages with the check on, as envoy/strict.yaml does");
-            let found = format!("{page} is not checked, so that it cannot tell what the application receives");
+            let found = format!("{page} is not checked, so doctor cannot see what the application receives");
             findings.push(Finding::warn("gateway: identity", found, cure));
         }
         findings.push(self.failure(if checked { &page } else { url.path() }, &keys).await);
@@ -77,9 +78,9 @@ impl Live<'_> {
             Err(why) => return Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
         };
         let Some(report) = answered.report.as_ref().filter(|_| answered.is_by("check")) else {
-            let cure = "have the gateway ask the check about this path and pass a refusal's body on; the instance behind \
-                        it needs the same keys.directory and the same version";
-            let found = format!("a probe gets {} and no report of the check", answered.status);
+            let cure = "let the gateway call the check for this path and pass on the body of a denial; the instance needs \
+                        the same keys.directory and the same version";
+            let found = format!("a probe gets {} without a report of the check", answered.status);
             return Finding::warn(about, found, cure);
         };
         let source = &self.settings.client_address;
@@ -106,7 +107,7 @@ impl Live<'_> {
             Err(why) => return Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
         };
         let Some(report) = answered.report.as_ref().filter(|_| answered.is_by("application")) else {
-            let cure = format!("route {page} to listen.pages, and let requests pass that the check allows");
+            let cure = format!("route {page} to listen.pages, and pass requests that the check allows");
             return Finding::fail(about, format!("a request that the check allows gets {}", answered.status), cure);
         };
         let wanted = probe::identity().values();
@@ -120,25 +121,28 @@ impl Live<'_> {
             })
             .map(|(name, _)| name.as_str())
             .collect();
-        let cure = "pass the x-wechat-* headers of an allow on: Envoy's allowed_upstream_headers and \
+        let cure = "pass on the x-wechat-* headers of an allowed check: Envoy's allowed_upstream_headers and \
                     decoder_header_mutation_rules";
         if report.identity.iter().any(|(_, value)| value == "forged") {
-            let cure =
-                "remove x-wechat-* from what clients send, before everything else, and pass on those of the check";
-            Finding::fail(about, "the application believes a client's own x-wechat-subject", cure)
+            let cure = "remove x-wechat-* from client requests, before everything else, and pass on those of the check";
+            Finding::fail(about, "the application receives a client's own x-wechat-subject", cure)
         } else if !lost.is_empty() {
             Finding::fail(about, format!("the application does not receive {}", lost.join(", ")), cure)
         } else if report.cookies.iter().any(|name| name == cookie::SESSION) {
-            let cure = "pass the cookie header of an allow on, too: it holds the cookies without ours";
+            let cure = "pass on the cookie header of an allowed check too: it holds the cookies without ours";
             Finding::fail(about, "the application receives the session's cookie", cure)
         } else if !report.cookies.iter().any(|name| name == "wechat_probe") {
-            Finding::fail(about, "the application receives no cookies of its own", "see what removes them")
+            Finding::fail(
+                about,
+                "the application receives no cookies of its own",
+                "find what removes them between the gateway and the application",
+            )
         } else {
             Finding::ok(about, "the application receives every identity header, and no cookie of ours")
         }
     }
 
-    /// Whether requests pass while the check fails. Only this probe meets the failure.
+    /// Whether requests pass while the check fails. The check fails for this probe only.
     async fn failure(&self, path: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: failure";
         match self.probe(Wish::Fail, path, keys).await {
@@ -147,14 +151,14 @@ impl Live<'_> {
                 Finding::ok(about, format!("a request gets {} while the check fails", answered.status))
             }
             Ok(answered) => {
-                let cure = "let nothing pass unchecked: Envoy's failure_mode_allow: false";
+                let cure = "deny requests while the check fails: Envoy's failure_mode_allow: false";
                 let found = format!("a request passes while the check fails (status {})", answered.status);
                 Finding::fail(about, found, cure)
             }
         }
     }
 
-    /// Whether a gateway that verifies tokens itself does so by the rules of this configuration.
+    /// Whether a gateway that verifies tokens itself uses the rules of this configuration.
     pub(super) async fn rules(&self, url: &Url) -> Option<Finding> {
         let about = "gateway: rules";
         let cure = "generate it again: envoy/render --fast --config FILE, and have Envoy load it";
@@ -168,7 +172,7 @@ impl Live<'_> {
         })
     }
 
-    /// Whether the gateway takes a token at its word that the check refuses: its signature is ours, and it names nobody.
+    /// Whether the gateway passes a token that the check rejects: one with a valid signature that names no user.
     async fn unasked(&self, url: &Url) -> Option<Finding> {
         let about = "gateway: rules";
         let token = nobody(self.app, &self.settings.keys)?;
@@ -177,20 +181,20 @@ impl Live<'_> {
         Some(match self.ask(Method::GET, &plain, &[("accept", DATA), ("cookie", &cookie)]).await {
             Err(why) => Finding::warn(about, format!("no answer: {why}"), "see the gateway's log"),
             Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
-                Finding::ok(about, "every token is checked, whoever signed it")
+                Finding::ok(about, "the gateway asks the check about every token")
             }
             Ok(answer) if answer.status.is_server_error() => {
                 Finding::warn(about, format!("a token gets {}", answer.status), "see the gateway's log")
             }
             Ok(_) => {
                 let cure = "generate fast.yaml from this configuration: envoy/render --fast --config FILE";
-                Finding::fail(about, "the gateway passes tokens without asking, by rules of its own", cure)
+                Finding::fail(about, "the gateway passes tokens without a check, by rules of its own", cure)
             }
         })
     }
 }
 
-/// A token that names nobody, for a minute.
+/// A token that names no user and expires after a minute.
 fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
     let keys = KeySet::load(keys).ok()?;
     let now = clock::now();
