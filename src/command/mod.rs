@@ -56,7 +56,7 @@ Any setting can be overridden by an environment variable, its path in capitals w
 Secrets come from files (secret_file, token_file), never from the command line or the environment.
 
 Signals:
-  SIGTERM, SIGINT  stop accepting connections, finish the requests in progress, exit
+  SIGTERM, SIGINT  stop accepting connections, finish open requests, exit
   SIGHUP           reload the configuration, the secrets and the keys now
 
 Exit codes:
