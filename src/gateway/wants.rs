@@ -68,10 +68,10 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     html > data && (html > other || is_xhtml && html == other)
 }
 
-/// Thousandths of a quality value, such as `0.8`; what is none counts as nothing.
+/// Thousandths of a quality value, such as `0.8`; what is none is ignored, as if it were not there.
 fn weight(text: &[u8]) -> u16 {
     let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f32>().ok());
-    let value = value.filter(|value| (0.0..=1.0).contains(value)).unwrap_or_default();
+    let value = value.filter(|value| (0.0..=1.0).contains(value)).unwrap_or(1.0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Between 0 and 1000.
     {
         (value * 1_000.0).round() as u16
@@ -111,7 +111,7 @@ mod tests {
             ("application/rss+xml, application/xml;q=0.9, text/html;q=0.8", Wants::Data),
             ("*/*, text/html;q=0", Wants::Data),
             ("text/event-stream, text/html", Wants::Data),
-            ("text/html;q=nan, text/html;q=7", Wants::Data),
+            ("text/html;q=nan, text/html;q=7", Wants::Page),
             ("*/*", Wants::Data),
             ("", Wants::Data),
         ] {

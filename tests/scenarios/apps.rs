@@ -67,6 +67,7 @@ async fn a_session_a_bearer_token_and_a_flow_of_one_application_are_nothing_at_a
         assert_eq!(public.seen("x-wechat-subject").as_deref(), Some(""), "public is nameless");
     }
     // A flow that was started at the shop, with its cookie carried over to the blog by hand.
+    let mut browser = Browser::wechat();
     let login = browser.get(&stack.url("/_wechat/login?go=1")).await;
     let state = login.location().split("state=").nth(1).unwrap().split('#').next().unwrap().to_owned();
     let flow = browser.jar.iter().find(|cookie| cookie.name.starts_with("__Host-wechat_flow")).unwrap();
