@@ -103,10 +103,11 @@ pub fn views(raw: &[u8]) -> Vec<View> {
     add("nginx", resolved(&once), false, false);
     // Werkzeug: decoded by the server, slashes merged by a redirect, which asks again.
     add("flask", Some(split(&once)), false, false);
-    // Rails: slashes squeezed, the last one dropped, `(.:format)` behind each route.
-    for path in [raw, &once] {
-        add("rails", Some(squeezed(path)), false, false);
-        add("rails", Some(squeezed(path)), false, true);
+    // Rails: slashes squeezed, the last one dropped, `(.:format)` behind each route; decoded after, or before.
+    let segments = squeezed(raw).iter().map(|segment| decoded(segment)).collect();
+    for segments in [segments, squeezed(&once)] {
+        add("rails", Some(segments.clone()), false, false);
+        add("rails", Some(segments), false, true);
     }
     // Spring: parameters dropped, slashes merged, suffix patterns.
     for path in [decoded(&without_parameters(raw)), without_parameters(&once)] {

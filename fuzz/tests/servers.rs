@@ -44,7 +44,7 @@ impl Plain {
         let mut rest = path;
         for (at, segment) in self.segments.iter().enumerate() {
             if segment == "**" {
-                let suffix = self.segments.get(at + 1).map(|text| text[1..].as_bytes());
+                let suffix = self.segments.get(at + 1).map(|text| &text.as_bytes()[1..]);
                 return suffix.is_none_or(|suffix| {
                     rest.last().is_some_and(|last| last.len() > suffix.len() && last.ends_with(suffix))
                 });

@@ -127,10 +127,13 @@ impl<'p> Iterator for Segments<'p> {
     }
 }
 
+/// A name as a rule writes it.
+type Text = Box<[u8]>;
+
 /// The names that rules write, by what they fold to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    literals: HashMap<Box<[u8]>, Vec<Box<[u8]>>, FixedState>,
+    literals: HashMap<Box<[u8]>, Vec<Text>, FixedState>,
     /// As written, and folded.
     suffixes: Vec<(String, String)>,
     longest: usize,
