@@ -105,6 +105,13 @@ impl Walk {
                 // A slip in the key hides neither a fault in its value nor makes the key missing.
                 None => self.unknown_key(entry, entries, schema, path),
             };
+            // A full-width colon: the key is there, and its value cannot be told.
+            if let Some((word, _)) = entry.key.split_once('：')
+                && schema::keys(schema).any(|key| key == word.trim())
+            {
+                tried.insert(word.trim().to_owned());
+                continue;
+            }
             let Some((key, key_schema)) = meant.and_then(|key| Some((key, schema.get("properties")?.get(key)?))) else {
                 continue;
             };

@@ -475,6 +475,8 @@ fn a_full_width_colon_is_reported_on_its_own_line() {
         let says = |fault: &str| fault.starts_with(&format!("config.yaml:{line}:")) && fault.contains("ASCII colon");
         assert!(faults.lines().any(says), "{to:?}:\n{faults}");
     }
+    let text = good.replacen("keys: {", "keys： {", 1);
+    assert_eq!(shape(&text, &[]).unwrap_err().iter().count(), 1, "the key is not missing");
 }
 
 #[test]

@@ -23,7 +23,7 @@ const LOCK_NAME: &str = "revocations.lock";
 #[derive(Debug, thiserror::Error)]
 pub enum JournalFault {
     /// The file system refused.
-    #[error("{0}: {1}")]
+    #[error("{path}: {error}{}", next_step(.1), path = .0.display(), error = .1)]
     Io(PathBuf, std::io::Error),
     /// Another process writes it: two would lose each other's lines.
     #[error("{0}: another process uses this directory; give each its own")]
@@ -31,6 +31,18 @@ pub enum JournalFault {
     /// A line in the middle is not one of ours.
     #[error("{0}: line {1} is not a revocation; mend or remove that line: guessing could let a revoked session in")]
     Line(PathBuf, usize),
+}
+
+/// What helps against an error of the file system, to follow it.
+fn next_step(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        // `serve` ran as another user before, often as root.
+        std::io::ErrorKind::PermissionDenied => {
+            "; give the directory and its files to the user that runs `serve`: chown -R"
+        }
+        std::io::ErrorKind::StorageFull => "; make room on the disk",
+        _ => "",
+    }
 }
 
 /// The open file.
@@ -166,6 +178,14 @@ fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalFault
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_the_file_system_names_the_next_step() {
+        let error =
+            |kind: std::io::ErrorKind| JournalFault::Io("/state/revocations.lock".into(), kind.into()).to_string();
+        assert!(error(std::io::ErrorKind::PermissionDenied).ends_with("chown -R"));
+        assert!(error(std::io::ErrorKind::NotFound).ends_with("entity not found"));
+    }
     use crate::session::revocation::Target;
 
     fn revocation(sid: &str, until: u64) -> Revocation {

@@ -34,7 +34,10 @@ fn configuration(settings: &Settings) -> Finding {
 fn keys(settings: &Settings) -> Finding {
     match KeySet::load(&settings.keys) {
         Ok(keys) => match keys.signing(clock::now()) {
-            Some(key) => Finding::ok("keys", format!("{} keys, {} signs", keys.keys().len(), key.kid())),
+            Some(key) => {
+                let count = keys.keys().len();
+                Finding::ok("keys", format!("{count} {}, {} signs", if count == 1 { "key" } else { "keys" }, key.kid()))
+            }
             None => Finding::fail("keys", "no key signs now", "make one: wechat-authz keygen DIR"),
         },
         Err(faults) => {
