@@ -102,7 +102,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
     let stack = on().await;
     let (host, port) = ("127.0.0.1", stack.edge.port());
     let own = &stack.origin;
-    let long = format!("{own}/{}", "a".repeat(2_048));
+    let long = format!("{own}/{}", "a".repeat(8_192));
     let series = "wechat_authz_pages_rejected_total{app=\"shop\",reason=\"url_foreign\"}";
     let mut foreign = 0.0;
     for page in [
