@@ -9,15 +9,15 @@ use std::time::Duration;
 // Everything that connections may hold at once, in one place: it has to fit into the memory limit that the Helm chart sets
 // (256 MiB), beside 110 MiB for the process with 100,000 sessions and 34 MiB for the limits' tables of addresses.
 
-/// Connections at once: check, pages, and ops and admin each. More than the 1,024 that Envoy opens to a cluster.
-const CONNECTIONS: [usize; 3] = [1_536, 1_024, 32];
+/// Connections at once: check, pages, and ops and admin each. Envoy opens at most 1,024 for checks (`envoy/strict.yaml`).
+const CONNECTIONS: [usize; 3] = [1_024, 512, 32];
 /// Connections at once with a head of 8 KiB and more, in the same order. Envoy's arrive whole and leave at once.
 const LARGE_HEADS: [usize; 3] = [64, 24, 2];
 /// KiB at once of requests that wait for Redis or WeChat, and of answers that their clients have not read.
 const HELD_KIB: [usize; 3] = [12 * 1_024, 8 * 1_024, 1_024];
 
-/// A connection: its task, a buffer of 16 KiB for what comes and one of 8 KiB for what goes.
-const CONNECTION_KIB: usize = 24;
+/// A connection: a buffer of 24 KiB for what comes and one of 8 KiB for what goes, its task, and over HTTP/2 its streams.
+const CONNECTION_KIB: usize = 40;
 /// What a large head adds: 72 KiB of bytes in a buffer that doubles. Over HTTP/2, 72 KiB by the protocol's own count can
 /// be two thousand empty headers, which take three times as much.
 const LARGE_HEAD_KIB: usize = 256;
@@ -101,7 +101,7 @@ impl Budget {
             date: false,
             busy,
             measured: false,
-            ..Self::of(connections, large_heads, held_kib, 100)
+            ..Self::of(connections, large_heads, held_kib, 32)
         }
     }
 
@@ -109,7 +109,7 @@ impl Budget {
     #[must_use]
     pub const fn pages() -> Self {
         let ([_, connections, _], [_, large_heads, _], [_, held_kib, _]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
-        Self::of(connections, large_heads, held_kib, 32)
+        Self::of(connections, large_heads, held_kib, 16)
     }
 
     /// For probes and operators.

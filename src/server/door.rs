@@ -33,6 +33,9 @@ pub enum BindFault {
 /// After a failed accept (too many open files) it pays to wait for some to close.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
+/// While all places are taken, so long passes between one connection that makes way and the next.
+const BETWEEN_EXCHANGES: Duration = Duration::from_millis(2);
+
 /// When the door closes, those who wait to be accepted are taken until none has come for this long.
 const LAST_COMER: Duration = Duration::from_millis(10);
 
@@ -145,6 +148,8 @@ impl Door {
                 Ok(place) => place,
                 Err(_) => {
                     shared.crowded.notify_one();
+                    // Clients that are sent away and come back at once must not keep the processor busy.
+                    tokio::time::sleep(BETWEEN_EXCHANGES).await;
                     tokio::select! {
                         place = Arc::clone(&places).acquire_owned() => match place {
                             Ok(place) => place,
