@@ -172,7 +172,7 @@ async fn whoever_comes_from_outside_neither_names_our_traces_nor_decides_on_them
         let spans = collector.until(|spans| all(spans) && named(spans, "page callback") == 1).await;
         assert!(spans.iter().all(|span| span.trace != OUTSIDE));
         // Two traces then, because a browser takes none along to WeChat and back; the second names the first.
-        let (begun, ended) = (one(&spans, "page login"), one(&spans, "page callback"));
+        let (begun, ended) = (one(&spans, "begin login"), one(&spans, "page callback"));
         assert_ne!(begun.trace, ended.trace);
         assert_eq!(ended.links, [(begun.trace.clone(), begun.id.clone())]);
         assert!(!collector.holds("of-a-state") && !stack.logged().contains(OUTSIDE));
