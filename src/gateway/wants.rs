@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// Reads it from the request's headers (protocol §8.2, contract §1.7). Bytes, because one that is not ASCII says nothing of
+/// Reads it from the request's headers. Bytes, because one that is not ASCII says nothing of
 /// the rest.
 #[must_use]
 pub fn classify(method: &Method, headers: &HeaderMap) -> Wants {

@@ -54,7 +54,7 @@ fn accepted(wanted: &str, app: &App, prefix: &str, query: fn(&str) -> Option<&st
     Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, query)?) + fragment)
 }
 
-/// A query without what WeChat appends to the address of a page that is shared (protocol §8.3): known names with known
+/// A query without what WeChat appends to the address of a page that is shared: known names with known
 /// values, at the end. The same words elsewhere are the page's own.
 fn without_sharing(query: &str) -> Option<&str> {
     let (before, last) = query.rsplit_once('&').map_or((None, query), |(before, last)| (Some(before), last));

@@ -56,7 +56,7 @@ pub struct Pages {
     pub limits: Arc<Limits>,
     /// Where the client's address comes from.
     pub client_address: ClientAddress,
-    /// Proof files by authority (protocol §1.7).
+    /// Proof files by authority.
     pub domain_proofs: HashMap<String, Vec<DomainProof>>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,

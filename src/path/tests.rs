@@ -78,7 +78,7 @@ fn text_that_is_not_utf8_is_one_path() {
     }
 }
 
-/// The paths of contract §1.6, as a gateway that normalises nothing passes them on.
+/// Paths as a gateway that normalises nothing passes them on.
 #[test]
 fn what_no_sound_client_sends_is_refused() {
     use PathFault::*;
