@@ -11,7 +11,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
+#[path = "scenarios/client.rs"]
 mod client;
+#[path = "scenarios/stack.rs"]
 mod stack;
 
 use client::Browser;
