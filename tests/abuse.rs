@@ -11,8 +11,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
+#[allow(dead_code)] // the scenarios use all of it
 #[path = "scenarios/client.rs"]
 mod client;
+#[allow(dead_code)]
 #[path = "scenarios/stack.rs"]
 mod stack;
 

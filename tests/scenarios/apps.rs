@@ -1,13 +1,8 @@
 //! Several applications in one instance: each has its host, its AppIDs and its sessions, and nothing of one is worth
 //! anything at another (R9).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
-use client::Browser;
-use stack::{OA, OA_SECRET, Plan, Stack};
+use crate::client::Browser;
+use crate::stack::{OA, OA_SECRET, Plan, Stack};
 use wechat_simulator::App;
 
 const BLOG: &str = "wx00000000000000c3";

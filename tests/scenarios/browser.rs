@@ -1,13 +1,8 @@
 //! What a person sees, in a real browser: Debian's Chromium, headless, driven over WebDriver.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
-use client::{Browser, DESKTOP, WECHAT};
+use crate::client::{Browser, DESKTOP, WECHAT};
+use crate::stack::{self, OA, Plan, Stack};
 use serde_json::{Value, json};
-use stack::{OA, Plan, Stack};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

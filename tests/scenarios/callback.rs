@@ -1,11 +1,6 @@
 //! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (protocol §8.1, §10.7; T7, T8,
 //! T11, T17). And the way out.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
 use crate::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
 use std::collections::BTreeMap;

@@ -2,14 +2,8 @@
 //!
 //! The instances are of this process, each with a client and a connection of its own; Redis and the simulator are real.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
-use redis::Redis;
-use stack::{OA, OA_SECRET};
+use crate::redis::Redis;
+use crate::stack::{OA, OA_SECRET};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

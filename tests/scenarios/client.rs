@@ -1,7 +1,5 @@
 //! A client that sends exactly the bytes it is told to, and keeps cookies as browsers do.
 
-#![allow(dead_code)] // each scenario file uses its part
-
 use http_body_util::BodyExt as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -244,7 +242,7 @@ impl Browser {
 
     /// Opens a page.
     pub async fn get(&mut self, url: &str) -> Answer {
-        self.ask("GET", url, &[("accept", HTML)], "").await
+        self.try_get(url).await.unwrap_or_else(|| panic!("no answer: GET {url}"))
     }
 
     /// Asks as a script does.
@@ -252,7 +250,7 @@ impl Browser {
         self.ask("GET", url, &[("accept", "application/json")], "").await
     }
 
-    /// Asks as for a page; none where no answer comes.
+    /// Opens a page; none where no answer comes.
     pub async fn try_get(&mut self, url: &str) -> Option<Answer> {
         self.try_ask("GET", url, &[("accept", HTML)], "").await
     }

@@ -1,13 +1,8 @@
 //! Sessions in time: renewal, idleness, the end, and a clock that jumps (design §4, R24). The program's wall clock is
 //! the test's; its durations stay on the true monotonic clock.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
-use client::Browser;
-use stack::{Plan, Stack};
+use crate::client::{self, Browser};
+use crate::stack::{self, Plan, Stack};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;

@@ -5,9 +5,7 @@
 //! does not expose (several `Cookie` lines joined by commas, no retry, no rules about what an answer may change). A field
 //! that is not known here is an error: nobody can say what a control plane would make of it.
 
-#![allow(dead_code)] // each scenario file uses its part
-
-use super::stack::{Doors, Plan, root};
+use crate::stack::{Doors, Plan, root};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::process::Command;

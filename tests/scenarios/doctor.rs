@@ -1,13 +1,8 @@
 //! `wechat-authz doctor`: what it finds where all is well, and its words for each thing that is not.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
+use crate::client;
 use crate::redis::Redis;
-use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, faketime, free_port, program};
+use crate::stack::{self, OA, PATIENT, Plan, Stack, UNLIMITED, faketime, free_port, program};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::process::Command;

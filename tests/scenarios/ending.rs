@@ -1,16 +1,10 @@
 //! The end of a session: "logged out" is said only where the session is dead, and only a user ends it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
+use crate::client::{Answer, Browser, HTML};
+use crate::redis::Redis;
+use crate::stack::{self, Plan, Stack, UNLIMITED};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use client::{Answer, Browser, HTML};
-use redis::Redis;
-use stack::{Plan, Stack, UNLIMITED};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! The files under `envoy/`: what is shipped is what Envoy 1.40 loads without a murmur, in each of its variants.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;

@@ -1,16 +1,11 @@
 //! Envoy with `fast.yaml`: every scenario of `gateway`, and what is another there. Who is asked about, how long goes on
 //! what has ended, and whose keys count (design §6).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-#[path = "gateway.rs"]
-mod gateway;
-
+use crate::client::{self, Answer, Browser, HTML, compose, raw};
+use crate::gateway::{CLIENTS, HANDSHAKE, SESSION, ask, reason, session_cookie};
+use crate::stack::{self, IDENTITY, Plan, Stack, UNLIMITED, program};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gateway::client::{self, Answer, Browser, HTML, compose, raw};
-use gateway::stack::{self, Plan, Stack, UNLIMITED, program};
-use gateway::{CLIENTS, HANDSHAKE, IDENTITY, SESSION, ask, reason, session_cookie};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -80,7 +75,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_brings_a_valid_token_in_its_plain_form_passes_unasked_and_nobody_else() {
-    let stack = Stack::start().await;
+    let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let token = browser.cookie(SESSION).unwrap();
@@ -177,7 +172,7 @@ async fn who_brings_a_valid_token_in_its_plain_form_passes_unasked_and_nobody_el
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_ours_of_another_kind_audience_or_issuer_is_asked_about_and_refused() {
-    let stack = Stack::start().await;
+    let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let token = browser.cookie(SESSION).unwrap();
@@ -202,7 +197,7 @@ async fn a_token_of_ours_of_another_kind_audience_or_issuer_is_asked_about_and_r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nickname_that_is_too_long_to_stand_encoded_in_the_token_is_asked_about() {
-    let stack = Stack::start().await;
+    let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let mut claims: Claims = serde_json::from_value(part(&browser.cookie(SESSION).unwrap(), 1)).unwrap();
@@ -235,7 +230,7 @@ fn seen(answer: &Answer) -> (serde_json::Value, Vec<(String, String)>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_application_sees_the_same_bytes_behind_either_configuration() {
-    let mut stack = Stack::planned(Plan { scope: "snsapi_userinfo", more: UNLIMITED.into(), ..Plan::default() }).await;
+    let mut stack = Stack::planned(Plan { scope: "snsapi_userinfo", more: UNLIMITED.into(), ..Plan::fast() }).await;
     let strict = stack.another_envoy(false).await;
     let through = |edge: SocketAddr, lines: Vec<(String, String)>| {
         let lines: Vec<(&str, &str)> = lines.iter().map(|(name, line)| (name.as_str(), line.as_str())).collect();
@@ -287,7 +282,7 @@ async fn the_application_sees_the_same_bytes_behind_either_configuration() {
 
 /// A stack whose tokens, given out by [`leaving`], have so many seconds to go: wechat-authz's clock went after by the rest.
 async fn short_of_time() -> Stack {
-    Stack::planned(Plan { clock: true, more: UNLIMITED.into(), ..Plan::default() }).await
+    Stack::planned(Plan { clock: true, more: UNLIMITED.into(), ..Plan::fast() }).await
 }
 
 async fn leaving(stack: &Stack, user: &str, seconds: i64) -> Browser {
@@ -373,7 +368,7 @@ fn often() -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_key_is_known_before_it_signs_and_a_removed_ones_tokens_end() {
-    let stack = Stack::planned(Plan { envoy: often(), more: UNLIMITED.into(), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { envoy: often(), more: UNLIMITED.into(), ..Plan::fast() }).await;
     let configured = std::fs::read_to_string(stack.config()).unwrap();
     let soon = configured.replace("directory: keys }", "directory: keys, sign_after: 5s }");
     std::fs::write(stack.config(), soon).unwrap();
@@ -420,7 +415,7 @@ async fn a_new_key_is_known_before_it_signs_and_a_removed_ones_tokens_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_our_keys_envoy_asks_and_without_us_it_lets_nobody_pass_whom_it_does_not_know() {
-    let mut stack = Stack::planned(Plan { envoy: often(), ..Plan::default() }).await;
+    let mut stack = Stack::planned(Plan { envoy: often(), ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let cookie = session_cookie(&browser);
@@ -450,7 +445,7 @@ async fn without_our_keys_envoy_asks_and_without_us_it_lets_nobody_pass_whom_it_
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_keys_cannot_be_had_everybody_is_asked_about_as_ever() {
     let wrong = vec![("/_wechat/jwks.json\"".to_owned(), "/_wechat/nothing.json\"".to_owned())];
-    let stack = Stack::planned(Plan { envoy: wrong, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { envoy: wrong, ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     for _ in 0..3 {
@@ -468,7 +463,7 @@ async fn two_applications_each_with_a_provider_and_a_rule_know_their_own_session
     let simulator = |options: &mut wechat_simulator::Options| {
         options.apps.push(App::official_account(BLOG, stack::OA_SECRET, "blog.localhost").with_any_port());
     };
-    let stack = Stack::planned(Plan { app, simulator, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { app, simulator, ..Plan::fast() }).await;
     let blog = |path: &str| format!("http://blog.localhost:{}{path}", stack.edge.port());
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -502,7 +497,7 @@ async fn a_restricted_path_is_asked_about_however_it_is_spelled() {
         - { path_prefix: /api, methods: [POST, DELETE], access: required, subjects: [\"wx:union:somebody-else\"] }\n\
         - { path_prefix: /static, access: public }\n\
         - { path_prefix: /wiki, access: optional }\n";
-    let stack = Stack::planned(Plan { more: format!("{UNLIMITED}{POLICY}"), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: format!("{UNLIMITED}{POLICY}"), ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let cookie = session_cookie(&browser);
@@ -543,7 +538,7 @@ async fn unseen_by_envoy(stack: &Stack) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_spellings_of_a_valid_token_cost_envoy_no_signature() {
-    let stack = Stack::planned(Plan { more: UNLIMITED.into(), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: UNLIMITED.into(), ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let token = browser.cookie(SESSION).unwrap();

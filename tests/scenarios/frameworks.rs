@@ -2,15 +2,10 @@
 //! spelling of a request, none of them serves a protected resource to a client that may not have it, and an ordinary
 //! request arrives as it was sent. `tests/frameworks/get` installs them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
+use crate::client::{Answer, Browser, compose, raw, try_h2};
+use crate::stack::{Plan, Stack, free_port, root};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client::{Answer, Browser, compose, raw, try_h2};
-use stack::{Plan, Stack, free_port, root};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,15 +1,10 @@
 //! What the gateway lets through, what it stops, and what nobody can make it believe (ext-authz contract §1–§4).
 //!
-//! Runs twice: with `envoy/strict.yaml`, and in the target `fast` with `envoy/fast.yaml`.
+//! Each scenario runs twice, behind `envoy/strict.yaml` and behind `envoy/fast.yaml`: see `scenarios!`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-pub mod client;
-pub mod stack;
-
-use client::{Answer, Browser, HTML, compose, raw, try_h2};
-pub use stack::IDENTITY;
-use stack::{Plan, Stack};
+use crate::client::{self, Answer, Browser, HTML, compose, raw, try_h2};
+pub use crate::stack::IDENTITY;
+use crate::stack::{self, Plan, Stack};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,8 +20,8 @@ const POLICY: &str = "policy:\n\
     - { path_prefix: /maybe, access: optional }\n\
     - { path_prefix: /staff, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
 
-async fn with_rules() -> (Stack, Browser) {
-    let stack = Stack::planned(Plan { more: POLICY.to_owned(), ..Plan::default() }).await;
+async fn with_rules(plan: fn() -> Plan) -> (Stack, Browser) {
+    let stack = Stack::planned(Plan { more: POLICY.to_owned(), ..plan() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     (stack, browser)
@@ -139,9 +134,60 @@ fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use() {
-    let stack = Stack::start().await;
+/// A module with each of these scenarios behind one of the shipped configurations.
+macro_rules! behind {
+    ($configuration:ident, $($scenario:ident)*) => {
+        mod $configuration {
+            use crate::stack::Plan;
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $scenario() {
+                super::$scenario(Plan::$configuration).await;
+            })*
+        }
+    };
+}
+
+macro_rules! scenarios {
+    ($($scenario:ident)*) => {
+        behind!(strict, $($scenario)*);
+        behind!(fast, $($scenario)*);
+    };
+}
+
+scenarios! {
+    who_is_not_logged_in_is_told_in_the_form_their_client_can_use
+    who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again
+    who_asks_too_often_without_a_session_gets_429_and_who_has_one_never
+    who_is_logged_in_passes_whatever_the_client
+    a_bearer_token_is_a_session_and_the_applications_own_is_not_touched
+    the_application_sees_each_identity_header_once_and_from_us_alone
+    a_claimed_identity_opens_nothing
+    no_header_tells_the_application_another_request
+    headers_of_the_application_arrive_as_they_were_sent
+    a_hundred_header_lines_pass_and_too_many_are_431
+    streams_and_websockets_end_at_the_bound_and_not_before
+    a_header_that_is_kept_arrives_and_no_other_with_it
+    behind_a_load_balancer_its_own_word_counts
+    the_proxy_protocol_names_the_client_and_is_required
+    no_other_header_changes_what_is_decided_about_a_request
+    no_spelling_of_a_path_gets_past_the_rules
+    a_host_that_is_not_ours_is_served_nothing
+    a_port_in_the_host_never_leads_to_another_application
+    the_scheme_is_that_of_the_connection_whatever_a_client_says
+    the_session_is_found_among_cookies_however_they_arrive_and_taken_out
+    a_session_of_one_application_is_nothing_at_another
+    every_way_to_reach_the_check_decides_the_same
+    each_of_our_pages_answers_its_methods_and_nothing_else
+    without_us_nothing_passes_and_envoy_says_so_in_the_clients_form
+    while_we_hang_nothing_passes_and_afterwards_everything_does
+    the_check_itself_believes_no_other_header_either
+    logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names
+    an_http_2_client_is_served_as_any_other
+    with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial
+}
+
+async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use(plan: fn() -> Plan) {
+    let stack = Stack::planned(plan()).await;
     let login = stack.url("/_wechat/login");
     for (client, method, lines) in CLIENTS {
         let answer = ask(&stack, method, "/orders?page=2", lines).await;
@@ -163,9 +209,8 @@ async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use() {
     assert_eq!(stack.upstream.count(), 0, "nothing reached the application");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again() {
-    let (stack, browser) = with_rules().await;
+async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let before = stack.upstream.count();
     for (client, method, lines) in CLIENTS.iter().filter(|(client, ..)| *client != "preflight") {
         let cookie = session_cookie(&browser);
@@ -177,10 +222,9 @@ async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_aga
     assert_eq!(stack.upstream.count(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never() {
+async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never(plan: fn() -> Plan) {
     let more = "limits: { checks_per_client: { per_minute: 1, burst: 1 } }\n";
-    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..plan() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     for (client, method, lines) in CLIENTS {
@@ -207,9 +251,8 @@ async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never() {
     assert!(!stack.logged().contains("198.51.100.7"), "an address that a client claims is believed nowhere");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_logged_in_passes_whatever_the_client() {
-    let (stack, browser) = with_rules().await;
+async fn who_is_logged_in_passes_whatever_the_client(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     for (client, method, lines) in CLIENTS.iter().filter(|(client, ..)| *client != "preflight") {
         let before = stack.upstream.count();
@@ -226,9 +269,8 @@ async fn who_is_logged_in_passes_whatever_the_client() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched() {
-    let (stack, browser) = with_rules().await;
+async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let token = browser.cookie(SESSION).unwrap();
     let ours = format!("Bearer {token}");
     let cookie = session_cookie(&browser);
@@ -308,9 +350,8 @@ fn identity_seen(answer: &Answer) -> Vec<(String, String)> {
     ours
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_application_sees_each_identity_header_once_and_from_us_alone() {
-    let (stack, browser) = with_rules().await;
+async fn the_application_sees_each_identity_header_once_and_from_us_alone(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let names = spoofed_names();
     for target in ["/orders", "/public/a", "/maybe"] {
@@ -351,9 +392,8 @@ async fn the_application_sees_each_identity_header_once_and_from_us_alone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claimed_identity_opens_nothing() {
-    let (stack, browser) = with_rules().await;
+async fn a_claimed_identity_opens_nothing(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let before = stack.upstream.count();
     let names = spoofed_names();
@@ -473,9 +513,8 @@ const OWN: &[&str] = &[
     "grpc-timeout",
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_header_tells_the_application_another_request() {
-    let (stack, browser) = with_rules().await;
+async fn no_header_tells_the_application_another_request(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let folded = |name: &str| name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
     let aliases = "-_.!~+".chars().flat_map(|separator| {
@@ -524,9 +563,8 @@ async fn no_header_tells_the_application_another_request() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn headers_of_the_application_arrive_as_they_were_sent() {
-    let (stack, browser) = with_rules().await;
+async fn headers_of_the_application_arrive_as_they_were_sent(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     for lines in [&[][..], &[("cookie", cookie.as_str())]] {
         let target = if lines.is_empty() { "/public/a" } else { "/orders" };
@@ -541,9 +579,8 @@ async fn headers_of_the_application_arrive_as_they_were_sent() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_header_lines_pass_and_too_many_are_431() {
-    let (stack, browser) = with_rules().await;
+async fn a_hundred_header_lines_pass_and_too_many_are_431(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let names: Vec<String> = (0..140).map(|number| format!("x-line-{number}")).collect();
     for lines in [&[][..], &[("cookie", cookie.as_str())]] {
@@ -605,12 +642,11 @@ async fn endless_application() -> SocketAddr {
     address
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn streams_and_websockets_end_at_the_bound_and_not_before() {
+async fn streams_and_websockets_end_at_the_bound_and_not_before(plan: fn() -> Plan) {
     let app = endless_application().await.to_string();
     let render = ["--app", &app, "--max-stream-duration", "3s"].map(str::to_owned).to_vec();
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
-    let stack = Stack::planned(Plan { render, more, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { render, more, ..plan() }).await;
     let last = async |lines: Lines| {
         let mut stream = tokio::net::TcpStream::connect(stack.edge).await.unwrap();
         let bytes = compose("GET", "/open/events", &stack.edge.to_string(), lines);
@@ -635,12 +671,11 @@ async fn streams_and_websockets_end_at_the_bound_and_not_before() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_is_kept_arrives_and_no_other_with_it() {
+async fn a_header_that_is_kept_arrives_and_no_other_with_it(plan: fn() -> Plan) {
     let kept = ["--keep-header", "x-forwarded-prefix", "--keep-header", "x-http-method-override"];
     let render = kept.map(str::to_owned).to_vec();
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
-    let stack = Stack::planned(Plan { render, more, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { render, more, ..plan() }).await;
     let lines = [("x-forwarded-prefix", "/shop"), ("x-http-method-override", "PUT"), ("x-forwarded-host", "evil")];
     let answer = ask(&stack, "GET", "/open/a", &lines).await;
     assert_eq!(answer.seen("x-forwarded-prefix").as_deref(), Some("/shop"), "{answer:?}");
@@ -653,11 +688,10 @@ async fn a_header_that_is_kept_arrives_and_no_other_with_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn behind_a_load_balancer_its_own_word_counts() {
+async fn behind_a_load_balancer_its_own_word_counts(plan: fn() -> Plan) {
     let envoy = vec![("xff_num_trusted_hops: 0".to_owned(), "xff_num_trusted_hops: 1".to_owned())];
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
-    let stack = Stack::planned(Plan { envoy, more, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { envoy, more, ..plan() }).await;
     // The client wrote the first address, the load balancer the last one and how the client reached it.
     for chain in ["203.0.113.9", "198.51.100.7, 203.0.113.9", "127.0.0.1,10.0.0.1, 203.0.113.9"] {
         let lines = [("x-forwarded-for", chain), ("x-forwarded-proto", "https"), ("x_forwarded_for", "198.51.100.8")];
@@ -673,11 +707,10 @@ async fn behind_a_load_balancer_its_own_word_counts() {
     assert!(!stack.logged().contains("198.51.100"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_proxy_protocol_names_the_client_and_is_required() {
+async fn the_proxy_protocol_names_the_client_and_is_required(plan: fn() -> Plan) {
     let render = vec!["--proxy-protocol".to_owned(), "--app-h2c".to_owned()];
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
-    let stack = Stack::planned(Plan { render, more, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { render, more, ..plan() }).await;
     let request = compose("GET", "/open/a", &stack.edge.to_string(), &[("x-forwarded-for", "198.51.100.7")]);
     assert!(raw(stack.edge, &request).await.is_none(), "a connection without its line is closed");
     assert_eq!(stack.upstream.count(), 0);
@@ -743,9 +776,8 @@ const FORGEABLE: Lines = &[
     ("via", "1.1 envoy"),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_other_header_changes_what_is_decided_about_a_request() {
-    let (stack, browser) = with_rules().await;
+async fn no_other_header_changes_what_is_decided_about_a_request(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     // What was decided, and what of it the application saw.
     let outcome = |answer: Answer| {
@@ -845,11 +877,10 @@ const PATHS: &[(&str, u16)] = &[
     ("", 400),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_spelling_of_a_path_gets_past_the_rules() {
+async fn no_spelling_of_a_path_gets_past_the_rules(plan: fn() -> Plan) {
     let more = "policy:\n- { path_prefix: /public, access: public }\n\
         - { path_prefix: /admin, access: required, subjects: [\"wx:union:somebody-else\"] }\n";
-    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..plan() }).await;
     let mut faults = Vec::new();
     for (target, status) in PATHS {
         let before = stack.upstream.count();
@@ -886,9 +917,8 @@ async fn no_spelling_of_a_path_gets_past_the_rules() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_is_not_ours_is_served_nothing() {
-    let (stack, browser) = with_rules().await;
+async fn a_host_that_is_not_ours_is_served_nothing(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let before = stack.upstream.count();
     let port = stack.edge.port();
@@ -922,8 +952,7 @@ async fn a_host_that_is_not_ours_is_served_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_in_the_host_never_leads_to_another_application() {
+async fn a_port_in_the_host_never_leads_to_another_application(plan: fn() -> Plan) {
     const BLOG: &str = "blog.example.com";
     let blog = stack::Upstream::start().await;
     let app = format!(
@@ -946,7 +975,7 @@ async fn a_port_in_the_host_never_leads_to_another_application() {
         blog.address.port()
     );
     let envoy = vec![(hosts.to_owned(), virtual_host), (clusters.to_owned(), cluster)];
-    let stack = Stack::planned(Plan { app, more, envoy, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { app, more, envoy, ..plan() }).await;
     let own = stack.edge.to_string();
     for (host, served_by) in [
         (BLOG.to_owned(), "blog"),
@@ -982,18 +1011,16 @@ async fn a_port_in_the_host_never_leads_to_another_application() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_scheme_is_that_of_the_connection_whatever_a_client_says() {
+async fn the_scheme_is_that_of_the_connection_whatever_a_client_says(plan: fn() -> Plan) {
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
-    let stack = Stack::planned(Plan { render: vec!["--app-h2c".to_owned()], more, ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { render: vec!["--app-h2c".to_owned()], more, ..plan() }).await;
     let answer = try_h2(stack.edge, &format!("https://{}", stack.edge), "GET", "/open/a", &[]).await.unwrap();
     assert_eq!(answer.seen("x-forwarded-proto").as_deref(), Some("http"), "{answer:?}");
     assert_eq!(answer.json()["target"], format!("http://{}/open/a", stack.edge), "{answer:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out() {
-    let (stack, browser) = with_rules().await;
+async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let token = browser.cookie(SESSION).unwrap();
     let ours = format!("{SESSION}={token}");
     let two = format!("a=1; {ours}; b=\"2, 3\"; c=; d={{x,y}}; e==; flag");
@@ -1055,8 +1082,7 @@ async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out() 
     assert_eq!((conflict.status, reason(&conflict)), (401, "conflicting_credentials".to_owned()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_one_application_is_nothing_at_another() {
+async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) {
     const BLOG: &str = "wx00000000000000c3";
     let app = format!(
         "- name: blog\n  origin: https://blog.example.com\n\
@@ -1069,7 +1095,7 @@ async fn a_session_of_one_application_is_nothing_at_another() {
                 wechat_simulator::App::official_account("wx00000000000000c3", stack::OA_SECRET, "blog.example.com");
             options.apps.push(app.with_any_port());
         },
-        ..Plan::default()
+        ..plan()
     })
     .await;
     let mut shop = Browser::wechat();
@@ -1115,10 +1141,9 @@ async fn a_session_of_one_application_is_nothing_at_another() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_way_to_reach_the_check_decides_the_same() {
+async fn every_way_to_reach_the_check_decides_the_same(plan: fn() -> Plan) {
     for (h2c, unix) in [(true, false), (false, true), (true, true)] {
-        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..Plan::default() }).await;
+        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..plan() }).await;
         let way = format!("h2c {h2c}, unix {unix}");
         let mut browser = Browser::wechat();
         let home = stack.log_in(&mut browser, "/orders?a=b").await;
@@ -1152,9 +1177,8 @@ async fn every_way_to_reach_the_check_decides_the_same() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_of_our_pages_answers_its_methods_and_nothing_else() {
-    let (stack, mut browser) = with_rules().await;
+async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Plan) {
+    let (stack, mut browser) = with_rules(plan).await;
     let token = browser.cookie(SESSION).unwrap();
     let page = |name: &str| stack.url(&format!("/_wechat/{name}"));
 
@@ -1229,9 +1253,8 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form() {
-    let (mut stack, mut browser) = with_rules().await;
+async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form(plan: fn() -> Plan) {
+    let (mut stack, mut browser) = with_rules(plan).await;
     let before = stack.upstream.count();
     let mut visitor = to_be_asked_about(&stack, &browser);
     stack.kill_authz();
@@ -1252,9 +1275,8 @@ async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form() {
     assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "the session outlives the process");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
-    let (stack, mut browser) = with_rules().await;
+async fn while_we_hang_nothing_passes_and_afterwards_everything_does(plan: fn() -> Plan) {
+    let (stack, mut browser) = with_rules(plan).await;
     let before = stack.upstream.count();
     stack.stop_authz().await;
     let begun = Instant::now();
@@ -1272,9 +1294,8 @@ async fn while_we_hang_nothing_passes_and_afterwards_everything_does() {
     assert_eq!(browser.get(&stack.url("/orders")).await.status, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_check_itself_believes_no_other_header_either() {
-    let (stack, browser) = with_rules().await;
+async fn the_check_itself_believes_no_other_header_either(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let told = |answer: Answer| {
         let headers = answer.headers.into_iter().filter(|(name, _)| name != "date").collect::<Vec<_>>();
@@ -1298,10 +1319,9 @@ async fn the_check_itself_believes_no_other_header_either() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names() {
+async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names(plan: fn() -> Plan) {
     let more = "limits: { logins_per_client: { per_minute: 1, burst: 4 } }\n";
-    let stack = Stack::planned(Plan { more: more.to_owned(), ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { more: more.to_owned(), ..plan() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
     let start = async |name: &str, address: &str| {
@@ -1328,9 +1348,8 @@ async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names()
     assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "who is logged in needs no login");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_http_2_client_is_served_as_any_other() {
-    let (stack, browser) = with_rules().await;
+async fn an_http_2_client_is_served_as_any_other(plan: fn() -> Plan) {
+    let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let host = stack.edge.to_string();
     for (target, lines, status, seen) in [
@@ -1361,14 +1380,13 @@ async fn an_http_2_client_is_served_as_any_other() {
     assert_eq!(stack.upstream.count(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial() {
+async fn with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial(plan: fn() -> Plan) {
     let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/strict.yaml")).unwrap();
     let start = shipped.find("              # typed_per_filter_config:").unwrap();
     let end = start + shipped[start..].find("              routes:").unwrap();
     let commented = shipped[start..end].to_owned();
     let in_force = commented.replace("              # ", "              ");
-    let stack = Stack::planned(Plan { envoy: vec![(commented, in_force)], ..Plan::default() }).await;
+    let stack = Stack::planned(Plan { envoy: vec![(commented, in_force)], ..plan() }).await;
     for (origin, allowed) in [("https://www.example.com", "https://www.example.com"), ("https://evil.example", "")] {
         let preflight = [("origin", origin), ("access-control-request-method", "PUT")];
         let answer = ask(&stack, "OPTIONS", "/api", &preflight).await;

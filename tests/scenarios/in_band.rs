@@ -2,15 +2,9 @@
 //! chart's objects with `pages_in_band`, everything goes through the check, and the application never sees a page's
 //! request.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod derived;
-mod stack;
-
-use client::{Answer, Browser, HTML, compose, raw};
-use derived::{ENVOY_GATEWAY_IN_BAND, ISTIO_IN_BAND, behind};
-use stack::{PATIENT, Plan, Stack, UNLIMITED};
+use crate::client::{Answer, Browser, HTML, compose, raw};
+use crate::derived::{ENVOY_GATEWAY_IN_BAND, ISTIO_IN_BAND, behind};
+use crate::stack::{self, PATIENT, Plan, Stack, UNLIMITED};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Times};

@@ -1,14 +1,8 @@
 //! `/_wechat/jssdk`: signed configurations of the JS-SDK for pages of ours, through Envoy, and for no other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
-use client::{Answer, Browser};
-use redis::Redis;
-use stack::{OA, OA_SECRET, PATIENT, Plan, Stack, UNLIMITED, program};
+use crate::client::{self, Answer, Browser};
+use crate::redis::Redis;
+use crate::stack::{OA, OA_SECRET, PATIENT, Plan, Stack, UNLIMITED, program};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

@@ -1,11 +1,6 @@
 //! Logging in: every way in, every way of not getting in, and a WeChat in trouble (protocol §10.7).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
-use crate::client::{Answer, Browser, DESKTOP, WECHAT};
+use crate::client::{self, Answer, Browser, DESKTOP, WECHAT};
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB, free_port};
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Options, Times};

@@ -1,15 +1,9 @@
 //! Behind what Istio and Envoy Gateway make of the chart's objects (contract §6): the lists of headers, the time-outs and
 //! the stripping are those that the chart renders.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod derived;
-mod stack;
-
-use client::{Answer, Browser, DESKTOP, HTML, compose, raw};
-use derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind, inside_the_mesh};
-use stack::{IDENTITY, Plan, Stack};
+use crate::client::{Answer, Browser, DESKTOP, HTML, compose, raw};
+use crate::derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind, inside_the_mesh};
+use crate::stack::{self, IDENTITY, Plan, Stack};
 use std::time::{Duration, Instant};
 
 const SESSION: &str = "__Host-wechat_session";

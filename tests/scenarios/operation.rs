@@ -1,12 +1,7 @@
 //! Running it: configuration, keys, revocation, doors, drain.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
-use client::{Answer, Browser};
-use stack::{ADMIN_TOKEN, Plan, Stack, program};
+use crate::client::{self, Answer, Browser};
+use crate::stack::{self, ADMIN_TOKEN, Plan, Stack, program};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Effect, Endpoint, Fault};

@@ -1,10 +1,5 @@
 //! In a pod: what kubelet and Prometheus reach, the probes' commands, and the end in Kubernetes' order.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod stack;
-
 use crate::client::{Browser, raw};
 use crate::stack::{Plan, Stack, free_port, program};
 use std::net::SocketAddr;

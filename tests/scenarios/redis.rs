@@ -1,7 +1,5 @@
 //! A real Redis server of a test's own, on a free port of this machine, with nothing on a disk that outlives it.
 
-#![allow(dead_code)] // each scenario file uses its part
-
 use crate::stack::free_port;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

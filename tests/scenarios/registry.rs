@@ -1,16 +1,10 @@
 //! Who is logged in and what happened, in a real Redis: the registry, the command line, the stream of events, and profiles
 //! that are kept fresh.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
-use client::{Answer, Browser};
-use redis::Redis;
+use crate::client::{Answer, Browser};
+use crate::redis::Redis;
+use crate::stack::{self, ADMIN_TOKEN, OA, Plan, Stack, program};
 use serde_json::{Value, json};
-use stack::{ADMIN_TOKEN, OA, Plan, Stack, program};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};

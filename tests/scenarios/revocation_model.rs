@@ -4,15 +4,9 @@
 //! The instances and Redis are real, and run in this process; only the messages between instances are carried by hand, so
 //! that they can be lost.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
+use crate::redis::Redis;
 use ::redis::AsyncCommands as _;
 use proptest::prelude::*;
-use redis::Redis;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,9 +3,7 @@
 //! What it starts it ends, by process id. When it ends well, its logs are searched for everything that must not be in
 //! them: so the search covers the whole run.
 
-#![allow(dead_code)] // each scenario file uses its part
-
-use super::client::{Answer, Browser, Cookie};
+use crate::client::{Answer, Browser, Cookie};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
@@ -15,7 +13,8 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 use wechat_simulator::{App, Options, Simulator};
 
@@ -57,7 +56,7 @@ pub struct Plan {
     pub unix: bool,
     /// Lines under `wechat:` beside its hosts, indented by two.
     pub wechat: String,
-    /// Envoy with `fast.yaml` instead of `strict.yaml`; so it is in every test of the target `fast`.
+    /// Envoy with `fast.yaml` instead of `strict.yaml`.
     pub fast: bool,
     /// Paths about which `fast.yaml` asks always, besides those that the policy restricts.
     pub asked: &'static [&'static str],
@@ -90,7 +89,7 @@ impl Default for Plan {
             h2c: false,
             unix: false,
             wechat: String::new(),
-            fast: env!("CARGO_CRATE_NAME") == "fast",
+            fast: false,
             asked: &["/admin"],
             envoy: Vec::new(),
             pod: false,
@@ -102,6 +101,18 @@ impl Default for Plan {
             derived: None,
             simulator: |_| (),
         }
+    }
+}
+
+impl Plan {
+    /// The usual stack: Envoy with `strict.yaml`.
+    pub fn strict() -> Self {
+        Self::default()
+    }
+
+    /// The usual stack, but Envoy with `fast.yaml`.
+    pub fn fast() -> Self {
+        Self { fast: true, ..Self::default() }
     }
 }
 
@@ -162,10 +173,11 @@ pub fn faketime() -> PathBuf {
     places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")
 }
 
-/// A port for a server that starts later. Below those that the system gives to outgoing connections: one of them could
-/// take it meanwhile.
+/// A port for a server that starts later, given to no other test of this process. Below those that the system gives to
+/// outgoing connections: one of them could take it meanwhile.
 pub fn free_port() -> u16 {
-    let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
+    let mut ports = std::iter::repeat_with(|| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000);
     ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
@@ -412,7 +424,7 @@ impl Stack {
             .unwrap();
         let begun = Instant::now();
         loop {
-            let ready = super::client::raw(admin, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+            let ready = crate::client::raw(admin, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
             if ready.is_some_and(|answer| answer.status == 200) {
                 return child;
             }

@@ -1,13 +1,8 @@
 //! The way to Redis against real servers: TLS, a user of few rights, a new password, and everything a Redis can be that is
 //! of no use. Whatever it is, a call ends in time and says why.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod redis;
-mod stack;
-
-use redis::Redis;
+use crate::redis::Redis;
+use crate::stack;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,16 +1,9 @@
 //! Traces: a real Envoy and the real program export to one collector, which keeps every byte.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
-
-mod client;
-mod otlp;
-mod redis;
-mod stack;
-
-use client::Browser;
-use otlp::{Collector, Mood, Span};
-use redis::Redis;
-use stack::{Plan, Stack};
+use crate::client::Browser;
+use crate::otlp::{Collector, Mood, Span};
+use crate::redis::Redis;
+use crate::stack::{self, Plan, Stack};
 use std::time::{Duration, Instant};
 
 /// A trace that somebody outside began.
