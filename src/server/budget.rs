@@ -18,8 +18,8 @@ const HELD_KIB: [usize; 3] = [12 * 1_024, 8 * 1_024, 1_024];
 
 /// A connection: a buffer of 24 KiB for what comes and one of 8 KiB for what goes, its task, and over HTTP/2 its streams.
 const CONNECTION_KIB: usize = 40;
-/// What a large head adds: 72 KiB of bytes in a buffer that doubles. Over HTTP/2, 72 KiB by the protocol's own count can
-/// be two thousand empty headers, which take three times as much.
+/// What a large head adds: 72 KiB of bytes until it is complete, then the same in hyper's buffer, which doubles. Over
+/// HTTP/2, 72 KiB by the protocol's own count can be two thousand empty headers, which take three times as much.
 const LARGE_HEAD_KIB: usize = 256;
 /// The largest request that waits: a head of 72 KiB in [`MAX_FIELDS`] headers.
 pub(super) const MAX_HELD_KIB: u32 = 128;

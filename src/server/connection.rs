@@ -76,7 +76,8 @@ where
 {
     let large = Arc::<AtomicBool>::default();
     let reserve = PollSemaphore::new(Arc::clone(&shared.large_heads));
-    let stream = Guarded::new(stream, Large::new(reserve, shared.budget.first_request, Arc::clone(&large)));
+    let large_head = Large::new(reserve, shared.budget.first_request, Arc::clone(&large));
+    let stream = Guarded::new(stream, shared.budget.head_bytes, large_head);
     let served = Arc::new(Served { shared: Arc::clone(&shared), pulse: Pulse::default(), large });
     let service = {
         let served = Arc::clone(&served);

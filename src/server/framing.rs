@@ -4,31 +4,29 @@
 //! `Transfer-Encoding`. A proxy in front that reads them otherwise is open to request smuggling (RFC 9112 §11.2), so
 //! these heads are refused. Over HTTP/2, where frames say their length, only an unfinished header block is noticed.
 
-/// An unfinished head of this size needs a share of the listener's reserve: hyper's buffer holds so much at first.
-pub(super) const HEAD_BYTES: usize = 8 * 1024;
-
-/// The longest framing header line that can be valid, with room for padding.
-const LINE_BYTES: usize = 64;
-
 /// The first line of HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+/// The most digits of a `Content-Length`: those of the largest 64-bit number.
+const MAX_DIGITS: usize = 20;
 
 /// What [`Framing::advance`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// All bytes belong to the message under way.
-    All,
-    /// What begins with this byte is to be read later: the next message, or the rest of an unfinished header block.
-    End(usize),
-    /// The line that ends with this byte makes the head ambiguous.
-    Malformed(usize),
+    /// A head that is not complete.
+    Partial,
+    /// This many bytes belong to the current message. The rest is for later: the next message, or the payload of an
+    /// unfinished header block.
+    Message(usize),
+    /// A head that two readers could divide differently.
+    Ambiguous,
 }
 
 /// Follows the messages of one connection.
 pub(super) struct Framing {
     state: State,
     /// Only the first head of a connection can be the preface of HTTP/2.
-    first: bool,
+    is_first: bool,
 }
 
 enum State {
@@ -42,16 +40,12 @@ enum State {
 
 impl Framing {
     pub fn new() -> Self {
-        Self { state: State::Head(Head::default()), first: true }
+        Self { state: State::Head(Head::default()), is_first: true }
     }
 
-    /// Whether an unfinished head or header block has reached [`HEAD_BYTES`].
-    pub fn is_large(&self) -> bool {
-        match &self.state {
-            State::Head(head) => head.bytes >= HEAD_BYTES,
-            State::Http2(frames) => frames.unfinished,
-            State::Body(_) | State::Chunked => false,
-        }
+    /// Whether an HTTP/2 header block is unfinished.
+    pub fn has_unfinished_block(&self) -> bool {
+        matches!(&self.state, State::Http2(frames) if frames.unfinished)
     }
 
     /// Whether the connection speaks HTTP/2.
@@ -59,209 +53,115 @@ impl Framing {
         matches!(self.state, State::Http2(_))
     }
 
-    /// Reads on. After [`Found::Malformed`] nothing more is to be read.
+    /// Reads on. After [`Found::Partial`], `bytes` must be the same bytes and more; after [`Found::Ambiguous`], nothing
+    /// more may be read.
     pub fn advance(&mut self, bytes: &[u8]) -> Found {
         let mut at = 0;
-        loop {
-            let rest = bytes.get(at..).unwrap_or_default();
-            match &mut self.state {
-                State::Chunked => return Found::All,
-                State::Http2(frames) => {
-                    let end = frames.advance(rest);
-                    return end.map_or(Found::All, |end| Found::End(at + end));
-                }
-                State::Body(left) => {
-                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= here as u64;
-                    if *left > 0 {
-                        return Found::All;
-                    }
-                    return self.end(at + here);
-                }
-                State::Head(head) => {
-                    if head.bytes == 0
-                        && let Some((end, body)) = whole_head(rest)
-                    {
-                        match body {
-                            Body::None | Body::Length(0) => return self.end_whole(at + end),
-                            Body::Length(length) => self.state = State::Body(length),
-                            Body::Chunked => self.state = State::Chunked,
-                        }
-                        at += end;
-                        continue;
-                    }
-                    let Some(end) = memchr::memchr(b'\n', rest) else {
-                        head.keep(rest);
-                        return Found::All;
-                    };
-                    let line = rest.get(..end).unwrap_or_default();
-                    match head.read_line(line) {
-                        Ok(false) => at += end + 1,
-                        Err(Ambiguous) => return Found::Malformed(at + end),
-                        Ok(true) => {
-                            at += end + 1;
-                            match head.body {
-                                Body::None if head.preface && self.first => self.state = State::Http2(Frames::new()),
-                                Body::None | Body::Length(0) => return self.end(at),
-                                Body::Length(length) => self.state = State::Body(length),
-                                Body::Chunked => self.state = State::Chunked,
-                            }
-                        }
-                    }
-                }
+        if let State::Head(head) = &mut self.state {
+            match head.read(bytes) {
+                Ok(true) => at = head.start,
+                Ok(false) => return Found::Partial,
+                Err(Ambiguous) => return Found::Ambiguous,
             }
+            self.state = match head.body {
+                _ if head.is_preface && self.is_first => State::Http2(Frames::new()),
+                Some(Body::Chunked) => State::Chunked,
+                Some(Body::Length(length)) => State::Body(length),
+                None => State::Body(0),
+            };
+            self.is_first = false;
         }
-    }
-
-    /// The end of a message whose head left the state as it was.
-    fn end_whole(&mut self, at: usize) -> Found {
-        self.first = false;
-        Found::End(at)
-    }
-
-    fn end(&mut self, at: usize) -> Found {
-        self.state = State::Head(Head::default());
-        self.first = false;
-        Found::End(at)
+        let rest = bytes.get(at..).unwrap_or_default();
+        let length = match &mut self.state {
+            State::Body(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                *left -= length as u64;
+                if *left == 0 {
+                    self.state = State::Head(Head::default());
+                }
+                length
+            }
+            State::Http2(frames) => frames.advance(rest).unwrap_or(rest.len()),
+            State::Chunked | State::Head(_) => rest.len(),
+        };
+        Found::Message(at + length)
     }
 }
 
 /// Two readers could divide this message differently.
 struct Ambiguous;
 
-/// A head of HTTP/1 under way.
+/// A head of HTTP/1, as far as its lines are complete.
+#[derive(Default)]
 struct Head {
-    bytes: usize,
-    /// The line under way, as far as it has come: its length, and as much of its start as matters.
-    length: usize,
-    start: [u8; LINE_BYTES],
-    ends_with_cr: bool,
-    fragment: bool,
-    request_line: bool,
-    preface: bool,
-    body: Body,
+    /// Where the first line starts that has not been read.
+    start: usize,
+    has_request_line: bool,
+    is_preface: bool,
+    body: Option<Body>,
 }
 
-#[derive(Clone, Copy)]
 enum Body {
-    None,
     Length(u64),
     Chunked,
 }
 
-impl Default for Head {
-    fn default() -> Self {
-        Self {
-            bytes: 0,
-            length: 0,
-            start: [0; LINE_BYTES],
-            ends_with_cr: false,
-            fragment: false,
-            request_line: true,
-            preface: false,
-            body: Body::None,
-        }
-    }
-}
-
 impl Head {
-    /// Keeps a piece of a line whose end has not come.
-    fn keep(&mut self, piece: &[u8]) {
-        let Some(last) = piece.last() else { return };
-        if let Some(room) = self.start.get_mut(self.length..) {
-            room.iter_mut().zip(piece).for_each(|(to, from)| *to = *from);
+    /// Reads the complete lines of `bytes` that it has not read before; returns whether they end the head.
+    fn read(&mut self, bytes: &[u8]) -> Result<bool, Ambiguous> {
+        let mut rest = bytes.get(self.start..).unwrap_or_default();
+        while let Some((line, after)) = memchr::memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end)) {
+            let line = line.strip_suffix(b"\r").ok_or(Ambiguous)?;
+            rest = after.get(1..).unwrap_or_default();
+            self.start = bytes.len() - rest.len();
+            match line {
+                [] if self.has_request_line => return Ok(true),
+                // An empty line before the request line is allowed (RFC 9112 §2.2).
+                [] => {}
+                _ if !self.has_request_line => self.read_request_line(line)?,
+                [b'c' | b'C', b'o' | b'O', b'n' | b'N', ..] | [b't' | b'T', b'r' | b'R', ..] => {
+                    self.read_field(line)?
+                }
+                _ => {}
+            }
         }
-        self.ends_with_cr = *last == b'\r';
-        self.fragment |= self.request_line && memchr::memchr(b'#', piece).is_some();
-        self.length += piece.len();
-        self.bytes += piece.len();
-    }
-
-    /// Reads a line without its line feed; returns whether it ends the head.
-    fn read_line(&mut self, piece: &[u8]) -> Result<bool, Ambiguous> {
-        if self.length == 0 {
-            self.bytes += piece.len() + 1;
-            let Some((b'\r', line)) = piece.split_last() else { return Err(Ambiguous) };
-            return self.judge(line, line.len());
-        }
-        self.keep(piece);
-        self.bytes += 1;
-        if !self.ends_with_cr {
-            return Err(Ambiguous);
-        }
-        let (length, start) = (self.length - 1, self.start);
-        self.length = 0;
-        self.judge(start.get(..length).unwrap_or(&start), length)
-    }
-
-    /// Judges a line of `length` bytes by its start.
-    fn judge(&mut self, line: &[u8], length: usize) -> Result<bool, Ambiguous> {
-        if line.is_empty() {
-            // An empty line before the request line is allowed (RFC 9112 §2.2).
-            return Ok(!self.request_line);
-        }
-        if self.request_line {
-            self.request_line = false;
-            self.preface = line == PREFACE;
-            let fragment = self.fragment || memchr::memchr(b'#', line).is_some();
-            return if fragment { Err(Ambiguous) } else { Ok(false) };
-        }
-        self.body = body_after(self.body, line, length)?;
         Ok(false)
     }
-}
 
-/// Where a head that came whole ends, and its body, if nothing about it is unusual: what nearly every check is. Everything
-/// else is left to [`Head`], line by line.
-fn whole_head(bytes: &[u8]) -> Option<(usize, Body)> {
-    let mut body = Body::None;
-    let mut start = 0;
-    for end in memchr::memchr_iter(b'\n', bytes) {
-        let (line, cr) = bytes.get(start..end)?.split_at_checked((end - start).checked_sub(1)?)?;
-        if cr != b"\r" {
-            return None;
-        }
-        if start == 0 {
-            let is_usual = !line.is_empty() && line != PREFACE && memchr::memchr(b'#', line).is_none();
-            is_usual.then_some(())?;
-        } else if line.is_empty() {
-            return Some((end + 1, body));
-        } else if let [b'c' | b'C', b'o' | b'O', b'n' | b'N', ..] | [b't' | b'T', b'r' | b'R', ..] = line {
-            body = body_after(body, line, line.len()).ok()?;
-        }
-        start = end + 1;
+    fn read_request_line(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+        self.has_request_line = true;
+        self.is_preface = line == PREFACE;
+        if memchr::memchr(b'#', line).is_some() { Err(Ambiguous) } else { Ok(()) }
     }
-    None
-}
 
-/// The body of a message whose head has had `body` so far and goes on with `line`, of `length` bytes.
-fn body_after(body: Body, line: &[u8], length: usize) -> Result<Body, Ambiguous> {
-    let (value, is_length) = match line.first().map(|first| first | 0x20) {
-        Some(b'c') => (value_of(line, b"content-length:"), true),
-        Some(b't') => (value_of(line, b"transfer-encoding:"), false),
-        _ => return Ok(body),
-    };
-    let Some(value) = value else { return Ok(body) };
-    // One of the two, once, and short enough to be read whole.
-    if length > LINE_BYTES || !matches!(body, Body::None) {
-        return Err(Ambiguous);
-    }
-    if is_length {
-        length_in(value).map(Body::Length).ok_or(Ambiguous)
-    } else {
-        value.eq_ignore_ascii_case(b"chunked").then_some(Body::Chunked).ok_or(Ambiguous)
+    /// Reads a field that may say how long the body is: one of the two fields, once.
+    fn read_field(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
+        let body = if let Some(value) = value_of(line, b"content-length:") {
+            number(value).map(Body::Length)
+        } else if let Some(value) = value_of(line, b"transfer-encoding:") {
+            value.eq_ignore_ascii_case(b"chunked").then_some(Body::Chunked)
+        } else {
+            return Ok(());
+        };
+        let former = self.body.replace(body.ok_or(Ambiguous)?);
+        if former.is_some() { Err(Ambiguous) } else { Ok(()) }
     }
 }
 
 /// The value of a header line that starts with `name`, colon included, in any letter case.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (start, value) = line.split_at_checked(name.len())?;
-    start.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+    // Gateways write lower case, which is cheaper to compare.
+    (start == name || start.eq_ignore_ascii_case(name)).then(|| value.trim_ascii())
 }
 
-fn length_in(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+/// A number of at most [`MAX_DIGITS`] digits.
+fn number(value: &[u8]) -> Option<u64> {
+    let append = |number: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then_some(digit & 0xf)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    if (1..=MAX_DIGITS).contains(&value.len()) { value.iter().try_fold(0, append) } else { None }
 }
 
 /// The frames of an HTTP/2 connection (RFC 9113 §4.1).
@@ -319,24 +219,27 @@ impl Frames {
 mod tests {
     use super::*;
 
-    /// What is found in `bytes` when they come in pieces of `size`, with places counted from the start.
-    fn found(bytes: &[u8], size: usize) -> Vec<Found> {
-        let (mut framing, mut seen, mut at) = (Framing::new(), Vec::new(), 0);
-        while at < bytes.len() {
-            let piece = &bytes[at..bytes.len().min(at + size)];
-            match framing.advance(piece) {
-                Found::All => at += piece.len(),
-                Found::End(end) => {
-                    seen.push(Found::End(at + end));
-                    at += end;
+    /// Reads `bytes` in pieces of `size` and shows each place up to which they may pass; returns whether all are sound.
+    fn read(framing: &mut Framing, bytes: &[u8], size: usize, mut see: impl FnMut(&Framing, usize)) -> bool {
+        let mut start = 0;
+        for here in (size..bytes.len()).step_by(size).chain([bytes.len()]) {
+            while start < here {
+                match framing.advance(&bytes[start..here]) {
+                    Found::Partial => break,
+                    Found::Message(length) => start += length,
+                    Found::Ambiguous => return false,
                 }
-                Found::Malformed(end) => {
-                    seen.push(Found::Malformed(at + end));
-                    return seen;
-                }
+                see(framing, start);
             }
         }
-        seen
+        true
+    }
+
+    /// Where the messages of `bytes` end; none if a head is ambiguous.
+    fn ends(bytes: &[u8], size: usize) -> Option<Vec<usize>> {
+        let mut ends = Vec::new();
+        let see = |framing: &Framing, at| ends.extend(matches!(framing.state, State::Head(_)).then_some(at));
+        read(&mut Framing::new(), bytes, size, see).then_some(ends)
     }
 
     #[test]
@@ -346,20 +249,15 @@ mod tests {
         let none = "POST /a HTTP/1.1\r\ncontent-length: 0\r\nhost: a\r\n\r\n";
         let stream = format!("{get}{post}\r\n{get}{none}");
         let lengths = [get.len(), post.len(), get.len() + 2, none.len()];
-        let mut ends = Vec::new();
-        for length in lengths {
-            ends.push(Found::End(
-                length + ends.last().map_or(0, |last| if let Found::End(at) = last { *at } else { 0 }),
-            ));
-        }
+        let expected: Vec<usize> = (1..=lengths.len()).map(|count| lengths[..count].iter().sum()).collect();
         for size in 1..=stream.len() {
-            assert_eq!(found(stream.as_bytes(), size), ends, "pieces of {size}");
+            assert_eq!(ends(stream.as_bytes(), size).as_ref(), Some(&expected), "pieces of {size}");
         }
     }
 
     #[test]
-    fn ambiguous_heads_are_malformed_however_they_come() {
-        let long = "0".repeat(LINE_BYTES);
+    fn ambiguous_heads_are_refused_however_they_come() {
+        let long = "0".repeat(MAX_DIGITS);
         for head in [
             "GET /a HTTP/1.1\nhost: a\r\n\r\n",
             "GET /a HTTP/1.1\r\nhost: a\nx: 1\r\n\r\n",
@@ -381,8 +279,7 @@ mod tests {
             &format!("POST /a HTTP/1.1\r\ncontent-length: {long}5\r\n\r\n"),
         ] {
             for size in 1..=head.len() {
-                let found = found(head.as_bytes(), size);
-                assert!(matches!(found[..], [Found::Malformed(_)]), "{head:?} in pieces of {size}: {found:?}");
+                assert_eq!(ends(head.as_bytes(), size), None, "{head:?} in pieces of {size}");
             }
         }
     }
@@ -396,21 +293,13 @@ mod tests {
             &format!("GET /a HTTP/1.1\r\nhost: a\r\ncookie: {cookies}\r\n\r\n"),
         ] {
             for size in [1, 7, 4_096, head.len()] {
-                assert_eq!(found(head.as_bytes(), size), [Found::End(head.len())], "{head:.60?} in pieces of {size}");
+                assert_eq!(ends(head.as_bytes(), size), Some(vec![head.len()]), "{head:.60?} in pieces of {size}");
             }
         }
     }
 
     #[test]
-    fn an_unfinished_head_or_header_block_is_large() {
-        let mut framing = Framing::new();
-        framing.advance(b"GET /a HTTP/1.1\r\nx: ");
-        assert!(!framing.is_large());
-        framing.advance(&[b'a'; HEAD_BYTES]);
-        assert!(framing.is_large());
-        assert_eq!(framing.advance(b"\r\n\r\n"), Found::End(4));
-        assert!(!framing.is_large());
-
+    fn an_unfinished_header_block_is_noticed() {
         let frame = |kind: u8, flags: u8, payload: usize| {
             let mut frame = vec![0, 0, u8::try_from(payload).unwrap(), kind, flags, 0, 0, 0, 1];
             frame.resize(9 + payload, b'\n');
@@ -420,20 +309,15 @@ mod tests {
         for size in 1..40 {
             let mut framing = Framing::new();
             let mut pass = |bytes: &[u8], begins: Option<usize>| {
-                let (mut at, mut seen) = (0, None);
-                while at < bytes.len() {
-                    let piece = &bytes[at..bytes.len().min(at + size)];
-                    match framing.advance(piece) {
-                        Found::All => at += piece.len(),
-                        Found::End(end) => {
-                            at += end;
-                            seen = Some(at);
-                        }
-                        Found::Malformed(_) => panic!("frames are not judged"),
+                let (was_unfinished, mut seen) = (framing.has_unfinished_block(), None);
+                let see = |framing: &Framing, at| {
+                    if framing.has_unfinished_block() && !was_unfinished {
+                        seen.get_or_insert(at);
                     }
-                }
+                };
+                assert!(read(&mut framing, bytes, size, see));
                 assert_eq!(seen, begins, "pieces of {size}");
-                framing.is_large()
+                framing.has_unfinished_block()
             };
             assert!(!pass(&[&preface[..], &frame(4, 0, 18), &frame(1, 4 | 1, 30)].concat(), None), "pieces of {size}");
             // Nothing of its payload is passed on before the block has a share.

@@ -1,10 +1,10 @@
 //! The bytes of one connection on their way to hyper: one message at a time, and no more than memory allows.
 //!
-//! - A head that two readers could divide differently never reaches hyper whole: it becomes one that hyper answers with
-//!   400 and closes.
+//! - hyper reads a head when it is complete, and never one that two readers could divide differently: in its place comes
+//!   one that hyper answers with 400 before it closes the connection.
 //! - A client that does not read its answers is not read from: otherwise answers pile up.
 //! - A head of 8 KiB and more, or an HTTP/2 header block in several frames, needs a share of the listener's reserve and
-//!   has to come whole in time.
+//!   has to be complete in time.
 
 use super::at_once;
 use super::framing::{Found, Framing};
@@ -17,20 +17,33 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::PollSemaphore;
 
-/// Follows a head up to its ambiguous line: no reading of HTTP/1 allows a NUL there.
+/// An incomplete head of this size needs a share of the listener's reserve.
+const LARGE_BYTES: usize = 8 * 1024;
+
+/// The memory for an incomplete head grows by this.
+const STEP_BYTES: usize = 4 * 1024;
+
+/// Stands for an ambiguous head: no reading of HTTP/1 allows a NUL.
 const INVALID: &[u8] = b"\0\r\n\r\n";
 
 /// A connection whose input is guarded.
 pub(super) struct Guarded<S> {
     stream: S,
     framing: Framing,
-    /// Bytes of later messages that came together with an earlier one. Each of those has a turn of its own.
-    rest: Vec<u8>,
+    /// Bytes that hyper must not read yet: an incomplete head, or messages that came together with an earlier one.
+    held: Vec<u8>,
+    /// Whether the framing has not read the held bytes: each of those messages has a turn of its own.
+    is_next: bool,
     has_turn: bool,
-    /// What is left of [`INVALID`] to be read, after an ambiguous line. Then the input ends.
-    invalid: Option<&'static [u8]>,
+    /// How many of the held bytes hyper may read now.
+    passing: usize,
+    /// No more than those is read: the head is ambiguous or too long.
+    is_last: bool,
+    /// The most bytes of a head.
+    max_head: usize,
     /// The reader, while the client has not taken what was written.
     blocked: Option<Waker>,
     large: Large,
@@ -75,30 +88,40 @@ impl Large {
 }
 
 impl<S> Guarded<S> {
-    pub fn new(stream: S, large: Large) -> Self {
-        Self { stream, framing: Framing::new(), rest: Vec::new(), has_turn: false, invalid: None, blocked: None, large }
+    pub fn new(stream: S, max_head: usize, large: Large) -> Self {
+        Self {
+            stream,
+            framing: Framing::new(),
+            held: Vec::new(),
+            is_next: false,
+            has_turn: false,
+            passing: 0,
+            is_last: false,
+            max_head,
+            blocked: None,
+            large,
+        }
     }
 
-    /// Looks at what was read after the first `before` bytes of `buf`, and takes out what is not to be read now.
-    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let read = buf.filled().get(before..).unwrap_or_default();
-        match self.framing.advance(read) {
-            Found::All => {}
-            Found::End(end) => {
-                let rest = read.get(end..).unwrap_or_default();
-                if !rest.is_empty() {
-                    // Mostly empty: who sends several requests together has its later ones read later.
-                    self.rest.splice(..0, rest.iter().copied());
-                    buf.set_filled(before + end);
-                }
-            }
-            Found::Malformed(at) => {
-                buf.set_filled(before + at);
-                self.rest = Vec::new();
-                self.invalid = Some(INVALID);
-            }
+    fn is_large(&self) -> bool {
+        self.framing.has_unfinished_block() || (self.held.len() >= LARGE_BYTES && !self.is_next)
+    }
+
+    /// Passes held bytes on.
+    fn pass(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.passing.min(buf.remaining());
+        buf.put_slice(self.held.get(..count).unwrap_or_default());
+        self.held.drain(..count);
+        self.passing -= count;
+        if self.held.is_empty() {
+            self.held = Vec::new();
         }
-        if self.large.deadline.is_some() && !self.framing.is_large() {
+        self.is_next = self.passing == 0;
+    }
+
+    /// Ends the wait for a large head.
+    fn is_complete(&mut self) {
+        if self.large.deadline.is_some() && !self.framing.has_unfinished_block() {
             self.large.end(self.framing.is_http2());
         }
     }
@@ -107,7 +130,6 @@ impl<S> Guarded<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
         if let Some(blocked) = &mut this.blocked {
             blocked.clone_from(context.waker());
             return Poll::Pending;
@@ -116,36 +138,56 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             // The look at the connection goes round again when they are answered, so no waker is kept.
             return Poll::Pending;
         }
-        if this.invalid.is_none() {
-            if this.framing.is_large() {
+        while this.passing == 0 && !this.is_last {
+            if this.is_large() {
                 // Also while nothing comes: the deadline ends the wait.
                 ready!(this.large.poll(context))?;
             }
-            if !this.rest.is_empty() && !this.framing.is_large() && !this.has_turn {
-                this.has_turn = true;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            this.has_turn = false;
-            if this.rest.is_empty() {
+            let found = if this.held.is_empty() {
+                let before = buf.filled().len();
                 ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
+                let read = buf.filled().get(before..).unwrap_or_default();
+                let found = this.framing.advance(read);
+                if read.is_empty() || found == Found::Message(read.len()) {
+                    this.is_complete();
+                    return Poll::Ready(Ok(()));
+                }
+                this.held.extend_from_slice(read);
+                buf.set_filled(before);
+                found
             } else {
-                let count = this.rest.len().min(buf.remaining());
-                buf.put_slice(this.rest.get(..count).unwrap_or_default());
-                this.rest.drain(..count);
-                if this.rest.is_empty() {
-                    this.rest = Vec::new();
+                if !this.is_next {
+                    if this.held.len() == this.held.capacity() {
+                        this.held.reserve_exact(STEP_BYTES);
+                    }
+                    if ready!(poll_read_buf(Pin::new(&mut this.stream), context, &mut this.held))? == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                } else if !this.has_turn {
+                    this.has_turn = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                this.framing.advance(&this.held)
+            };
+            (this.is_next, this.has_turn) = (false, false);
+            match found {
+                Found::Message(length) => {
+                    this.passing = length;
+                    this.is_complete();
+                }
+                // hyper answers it with 431.
+                Found::Partial if this.held.len() >= this.max_head => {
+                    (this.passing, this.is_last) = (this.held.len(), true);
+                }
+                Found::Partial => {}
+                Found::Ambiguous => {
+                    this.held = INVALID.to_vec();
+                    (this.passing, this.is_last) = (INVALID.len(), true);
                 }
             }
-            this.judge(buf, before);
         }
-        if let Some(invalid) = &mut this.invalid
-            && buf.filled().len() == before
-        {
-            let (now, later) = invalid.split_at(invalid.len().min(buf.remaining()));
-            buf.put_slice(now);
-            *invalid = later;
-        }
+        this.pass(buf);
         Poll::Ready(Ok(()))
     }
 }
