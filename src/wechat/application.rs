@@ -3,7 +3,8 @@
 use crate::secret::Secret;
 use std::fmt;
 
-/// An AppID: `wx` and 16 lower-case hex digits (protocol §0.3). Public: it stands in addresses and tokens.
+/// An AppID: `wx` and 16 lower-case hex digits (docs/en/wechat.md, Names). Public: it stands in addresses and
+/// tokens.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AppId(Box<str>);
 
@@ -54,7 +55,7 @@ pub struct Application {
     pub secret: Secret,
 }
 
-/// What a person is asked for (protocol §1.3, §2.1).
+/// What a user is asked for (docs/en/wechat.md, Scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// `snsapi_base`: silent, who it is.

@@ -1,7 +1,8 @@
 //! The addresses a browser is sent to.
 //!
 //! Written by hand in the documented order: WeChat's clients match the address by a pattern, and desktop WeChat shows a
-//! blank page for any other order (protocol §1.2). `#wechat_redirect` is required even on a redirect.
+//! blank page for any other order (docs/en/wechat.md, Authorize address). `#wechat_redirect` is required even on a
+//! redirect.
 
 use super::application::{AppId, Scope};
 use super::settings::{Settings, below};

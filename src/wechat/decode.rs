@@ -1,4 +1,5 @@
-//! Reading WeChat's answers with patience (protocol §3.1): whatever the header says, the body is UTF-8 JSON, more or less.
+//! Reads WeChat's answers leniently (docs/en/wechat.md, API answers): whatever the header says, the body is UTF-8 JSON,
+//! more or less.
 //!
 //! A byte order mark, broken UTF-8, raw control characters, numbers as strings, nulls and unknown keys are forgiven. What
 //! decides about a person is not guessed: an `errcode` that is no number is no success.

@@ -1,4 +1,4 @@
-//! WeChat's error codes and what each means for us: the whole of protocol §7.3, in one place.
+//! WeChat's error codes and what each means for us: the table of docs/en/wechat.md, Error codes, in one place.
 //!
 //! WeChat answers HTTP 200 for every refusal; the number in the body decides. Its `errmsg` is text for people that
 //! changes, and is never looked at.
@@ -121,7 +121,7 @@ pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
         // Asking for the application's own token: as an exchange, but a repetition spends nothing.
         Endpoint::StableToken if errcode == -1 => Class::RetryNow,
         Endpoint::StableToken | Endpoint::ForcedToken => row.exchange,
-        // Using it: dead by any of its three codes (protocol §5), else as a profile.
+        // Using it: any of three codes says that it is invalid, others are as for a profile.
         Endpoint::JsapiTicket | Endpoint::Subscription if matches!(errcode, 40001 | 40014 | 42001) => Class::RenewToken,
         Endpoint::JsapiTicket | Endpoint::Subscription => row.userinfo,
     }
@@ -143,7 +143,7 @@ mod tests {
     const REFRESH: Endpoint = Endpoint::RefreshToken;
     const USERINFO: Endpoint = Endpoint::Userinfo;
 
-    /// The rows of protocol §7.3, by the class written there.
+    /// The table of docs/en/wechat.md, Error codes.
     #[test]
     fn every_listed_code_has_its_class() {
         use Class::*;

@@ -1,4 +1,4 @@
-//! A code for who it is: `sns/oauth2/access_token` (protocol §3.2).
+//! Exchanges a code for the user's ids: `sns/oauth2/access_token` (docs/en/wechat.md, Exchange).
 
 use super::application::Application;
 use super::client::{Call, Client};
@@ -58,7 +58,7 @@ impl fmt::Debug for Code {
 pub struct Exchanged {
     /// The person, under this AppID.
     pub openid: OpenId,
-    /// The person, under all applications of the Open Platform account; see protocol §3.6 for when there is one.
+    /// The person, under all applications of the Open Platform account (docs/en/wechat.md, Unionid, says when there is one).
     pub unionid: Option<UnionId>,
     /// The scopes granted, which may be fewer or more than were asked for.
     pub granted: Vec<String>,

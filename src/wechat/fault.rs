@@ -213,7 +213,7 @@ mod tests {
     const EXCHANGE: Endpoint = Endpoint::AccessToken;
     const USERINFO: Endpoint = Endpoint::Userinfo;
 
-    /// The transport table of protocol §7.1.
+    /// The table of docs/en/wechat.md, Retries.
     #[test]
     fn what_may_have_been_spent_restarts_the_login_and_the_rest_comes_later() {
         let unusable = |endpoint| Fault::Unusable { endpoint, what: "not JSON" };

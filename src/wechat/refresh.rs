@@ -1,4 +1,5 @@
-//! A fresh token for an old one: `sns/oauth2/refresh_token` (protocol §3.3). Needs no AppSecret; may be repeated.
+//! A fresh token for an old one: `sns/oauth2/refresh_token` (docs/en/wechat.md, Refresh). Needs no AppSecret; may be
+//! repeated.
 
 use super::application::Application;
 use super::client::{Call, Client};

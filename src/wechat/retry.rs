@@ -1,4 +1,4 @@
-//! Whether to ask once more, and after how long: the retry table of protocol §7.1, in one place.
+//! Whether to ask once more, and after how long (docs/en/wechat.md, Retries).
 //!
 //! The exchange is not repeatable once it is sent: the code may be spent, and asking again gives 40163 although the first
 //! try went well. It is sent again where nothing was sent, and once where WeChat itself says it could not serve it (`-1`,

@@ -6,7 +6,7 @@ use crate::secret::Secret;
 use std::time::Duration;
 use url::Url;
 
-/// WeChat's hosts and our bounds on calls to them (protocol §0.4, §7.4).
+/// WeChat's hosts (docs/en/wechat.md, Hosts) and our bounds on calls to them (docs/en/wechat.md, Time limits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where browsers are sent: `https://open.weixin.qq.com`.

@@ -1,5 +1,5 @@
-//! The application's own token: `cgi-bin/stable_token` (protocol §5). For [`super::central`] alone: who asks past it
-//! wastes the quota of all instances.
+//! The application's own token: `cgi-bin/stable_token` (docs/en/wechat.md, Access token of the account). For
+//! [`super::central`] alone: a call past it wastes the quota of all instances.
 
 use super::application::Application;
 use super::client::{Call, Client};

@@ -1,4 +1,5 @@
-//! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (protocol §5).
+//! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (docs/en/wechat.md, Access
+//! token of the account).
 
 use super::application::Application;
 use super::client::{Call, Client};

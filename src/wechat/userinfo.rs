@@ -1,4 +1,5 @@
-//! Nickname and avatar: `sns/userinfo` (protocol §3.5). Not needed for who it is; a login goes on without it.
+//! Nickname and avatar: `sns/userinfo` (docs/en/wechat.md, Profile). Not needed for the identity; a login continues
+//! without it.
 //!
 //! Both are written by the person, or by whoever wants to be taken for another. They leave here without control
 //! characters, bounded, and with an address that is https; where they go into a page or header, that place escapes.

@@ -1,7 +1,7 @@
 //! How often WeChat may be asked, and how long not after a failure.
 //!
-//! Protocol §5: 500 000 calls for a token a day, 20 of them forced and those 30 s apart. Other programs may use the same
-//! AppID, so we stay far below: a quiet day needs a dozen.
+//! WeChat allows 500,000 calls for a token a day, 20 of them forced and those 30 s apart (docs/en/wechat.md, Access token
+//! of the account). Other programs may use the same AppID, so we stay far below: a quiet day needs a dozen.
 
 use crate::clock::Timestamp;
 use crate::wechat::errcode::Class;

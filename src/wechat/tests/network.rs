@@ -1,4 +1,4 @@
-//! A network that refuses, resets, hangs, drips and lies (protocol §7.1, §10.5).
+//! A network that refuses, resets, hangs, drips and lies (docs/en/wechat.md, Retries).
 
 use super::stub::{status, with_head};
 use super::*;
