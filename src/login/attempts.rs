@@ -2,7 +2,7 @@
 //!
 //! Two loops are possible. Failures: WeChat refuses the code again and again. Successes: the login ends well, yet the
 //! next check does not know the session (cookies blocked, keys not shared between instances, clocks apart), and a silent
-//! login would start over for ever. Both are counted in a sealed cookie and end on a page (protocol S16).
+//! login would start over for ever. Both are counted in a sealed cookie and end on a page.
 
 use crate::clock::Timestamp;
 use crate::cookie;

@@ -1,4 +1,4 @@
-//! The callback's query: what WeChat sends back (protocol §1.5).
+//! The callback's query: what WeChat sends back (docs/en/wechat.md, Callback).
 
 use crate::wechat::Code;
 use url::form_urlencoded;

@@ -1,5 +1,5 @@
-//! Which flow suits this browser (protocol §1.9). The User-Agent routes and never grants: who lies about it ends at
-//! WeChat's "please open in WeChat".
+//! Which flow suits this browser (docs/en/wechat.md, Browsers). The User-Agent routes and never grants: a browser that
+//! lies about it ends at WeChat's "please open in WeChat".
 
 use super::settings::App;
 use crate::check::Flow;

@@ -1,8 +1,9 @@
 //! A login under way: sealed into a cookie of the browser that started it, one per `state`.
 //!
 //! WeChat has no PKCE, no nonce and does not bind the redirect address, so the bond between `state` and this cookie is
-//! the only defence against a callback that somebody else started (protocol S4). The cookie is `__Host-`: no sibling
-//! sub-domain can plant one, so it is the bond to the browser as well. [`MatchedFlow`] exists only where both agree.
+//! the only defence against a callback that somebody else started (docs/en/wechat.md, No PKCE). The cookie is `__Host-`:
+//! no sibling sub-domain can plant one, so it is the bond to the browser as well. [`MatchedFlow`] exists only where both
+//! agree.
 
 use crate::check::Flow;
 use crate::clock::Timestamp;

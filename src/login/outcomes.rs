@@ -1,5 +1,6 @@
 //! What became of each flow, for a while: WeChat's browsers deliver a callback twice, with another code, or again after
-//! a slow answer (protocol §8.1). All deliveries of one flow wait for one exchange and share its end.
+//! a slow answer (docs/en/wechat.md, Repeated callbacks). All deliveries of one flow wait for one exchange and share its
+//! end.
 //!
 //! An outcome is given to nobody but a browser whose flow cookie opened, or whose live session it is. Bounded by count
 //! and age; forgetting one early costs a second exchange, which WeChat refuses, and a silent new login.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Tokens kept at most; about 500 bytes each.
 const MOST: u64 = 20_000;
 
-/// A refresh token lives so long (protocol §3.3).
+/// The lifetime of a refresh token (docs/en/wechat.md, Refresh).
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Who was looked after in vain is left alone for so long.

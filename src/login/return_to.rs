@@ -1,4 +1,5 @@
-//! Where a login may return to (threat model §4): a path of the application itself, or an origin on its list.
+//! Where a login may return to (docs/en/threat-model.md, Return addresses): a path of the application itself, or an
+//! origin on its list.
 //!
 //! What is given comes from a link anybody can write. Whatever is doubtful becomes `/`; `Location` always starts with a
 //! configured origin.

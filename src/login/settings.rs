@@ -36,7 +36,7 @@ pub struct OfficialAccount {
     /// Silent, or with consent and profile.
     pub scope: Scope,
     /// Whether a page with a button comes before the consent: without a person's gesture WeChat may open a snapshot
-    /// page instead (protocol §1.8).
+    /// page instead (docs/en/wechat.md, Snapshot pages).
     pub ask_first: bool,
     /// Whether pages get JS-SDK configurations.
     pub jssdk: bool,
