@@ -2,9 +2,10 @@
 //!
 //! Names are compared exactly, case included. Two different values under our name are never chosen between.
 //!
-//! A gateway may join several `Cookie` lines with a bare comma (ext-authz contract §1.3), and programs send several. A
-//! browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to read that comma
-//! as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it may.
+//! A gateway may join several `Cookie` lines with a bare comma (docs/en/ext-authz.md, Cookies of a check), and programs
+//! send several. A browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to
+//! read that comma as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it
+//! may.
 
 use bytes::Bytes;
 use cookie::{Cookie, SameSite};

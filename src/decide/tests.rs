@@ -241,7 +241,7 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
     }
 }
 
-/// Paths as GitHub, npm, S3, GitLab, Wikipedia and others have them, in UTF-8 and other encodings.
+/// Paths as GitHub, npm, Amazon S3, GitLab, Wikipedia and others have them, in UTF-8 and other encodings.
 #[test]
 fn ordinary_paths_pass_and_others_do_not() {
     let mut fixture = fixture();

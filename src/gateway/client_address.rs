@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// The one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// A header that the gateway sets itself and no client can (contract §2).
+    /// A header that the gateway sets itself and no client can (docs/en/ext-authz.md, Client address).
     Header(HeaderName),
     /// The connection's other end.
     Peer,

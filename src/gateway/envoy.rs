@@ -1,4 +1,4 @@
-//! Envoy's HTTP ext_authz (contract §1): the check is the client's own request line, host and the allowed headers.
+//! Envoy's HTTP ext_authz (docs/en/ext-authz.md): a check has the client's request line, host and the allowed headers.
 //!
 //! Reads method, path and query from the request line, the host from `:authority` or `Host`, the address from the one
 //! configured source, and nothing else that a client could have written. Answers exactly 200 to allow; a denial is 302,

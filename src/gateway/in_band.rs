@@ -1,7 +1,7 @@
 //! Pages of ours at the check door, for a gateway that has no route for them: what a page answers, as Envoy passes it on.
 //!
 //! Never a 200, by which the request would go on to the application; no other 2xx, which is nobody's page; no 5xx, of which
-//! Envoy keeps neither headers nor body (contract §1.4). Redirects and refusals pass as they are.
+//! Envoy keeps neither headers nor body (docs/en/ext-authz.md, Answers). Redirects and refusals pass as they are.
 
 use super::answer::{self, Answer};
 use crate::check::Reason;

@@ -1,7 +1,8 @@
 //! Gateways: what each one asks, read from exactly one place, and what each one understands as an answer.
 //!
 //! One mode per listener, never several told apart by path or header: a client's raw `/../other` would otherwise climb
-//! into a mode that trusts what it can forge (contract §7.9). A gateway never calls WeChat and never waits.
+//! into a mode that trusts what it can forge (docs/en/ext-authz.md, One gateway per listener). A gateway never calls
+//! WeChat and never waits.
 
 pub mod answer;
 mod check;

@@ -141,7 +141,8 @@ impl Action<'_> {
 pub const SAME_ADDRESS: &str = "";
 
 /// `url` where it is one of those a page may lead to, else the site's front page. They all come from us; this is the
-/// second lock behind the login's own (T17), and knows no `javascript:` or `//elsewhere`.
+/// second lock behind the login's own (docs/en/threat-model.md, Return addresses), and knows no `javascript:` or
+/// `//elsewhere`.
 pub fn leading_to(url: &str) -> &str {
     let path = url.starts_with('/') && !url.starts_with("//");
     let known = url == SAME_ADDRESS || path || url.starts_with("https://") || url.starts_with("http://");

@@ -24,9 +24,10 @@ use std::time::Duration;
 /// Every page there is. URLs are absolute paths or absolute http(s) addresses.
 #[derive(Clone, Copy, Debug)]
 pub enum Page<'a> {
-    /// Before the consent scope: WeChat opens a snapshot page unless a person pressed something (protocol §1.8).
+    /// Before the consent scope: WeChat opens a snapshot page unless the user pressed a button (docs/en/wechat.md,
+    /// Snapshot pages).
     AskFirst { app: &'a str, continue_url: &'a str },
-    /// After a logout. No redirect: the next silent login would undo it (T16).
+    /// After a logout. No redirect: the next silent login would undo it (docs/en/wechat.md, Logout).
     LoggedOut { login_url: &'a str },
     /// A logout by a link from elsewhere: the button posts.
     LogoutConfirm { post_url: &'a str },
@@ -136,7 +137,7 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     Rendered { status: plan.status, headers, body }
 }
 
-/// Sets what every answer under the prefix carries, pages or not (threat model §5, "Answers").
+/// Sets what every answer under the prefix carries, pages or not (docs/en/threat-model.md, Responses).
 pub fn security_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     for (name, value) in [

@@ -136,7 +136,7 @@ fn a_rule_that_means_more_than_it_says_is_refused() {
     }
 }
 
-/// The spellings of issue 9 and their kin: each meets what is required of the path that servers read it as.
+/// Other spellings of a path: each meets what is required of the path that servers read it as.
 #[test]
 fn another_spelling_meets_the_same_requirement() {
     let policy = Policy::new(rules(&[

@@ -53,7 +53,7 @@ pub struct Budget {
     /// that sends none would be held for ever.
     pub first_request: Duration,
     /// A keep-alive connection may rest this long, or send a head so slowly, at most twice as long. Longer than Envoy's
-    /// `idle_timeout` for us (30 s), so that Envoy is the one to close (contract §4).
+    /// `idle_timeout` for us (30 s), so that Envoy is the one to close (docs/en/ext-authz.md, Connections).
     pub idle: Duration,
     /// Header lines of an HTTP/1 request. HTTP/2 may send each cookie as a field of its own, so there only the bytes are
     /// bounded.

@@ -212,8 +212,8 @@ impl Calls {
     }
 }
 
-/// Why a request has no meaning, or more than one: `Host` has to be there once and say what the target says (RFC 9112
-/// §3.2).
+/// Why a request has no meaning, or more than one: `Host` has to be there once and say what the target says
+/// (RFC 9112 §3.2).
 fn refused<B>(request: &Request<B>) -> Option<StatusCode> {
     let headers = request.headers();
     if headers.len() > MAX_FIELDS {
@@ -331,7 +331,8 @@ fn bare(status: StatusCode) -> Answer {
 }
 
 /// The answer to a HEAD. hyper leaves the body out over HTTP/1 but sends it over HTTP/2, and a client that keeps to
-/// RFC 9113 resets the stream for it. Some gateways ask by HEAD whatever the client asked (contract §7.5).
+/// RFC 9113 resets the stream for it. Some gateways ask by HEAD whatever the client asked (docs/en/ext-authz.md,
+/// Special requests).
 fn without_body(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Envoy closes a connection that an answer announces as closing, and loses no request by it (contract §4); this is how
-/// long answers announce it at least before idle connections are closed.
+/// Envoy closes a connection that an answer announces as closing, and loses no request by it (docs/en/ext-authz.md,
+/// Connections); this is how long answers announce it at least before idle connections are closed.
 const ANNOUNCED: Duration = Duration::from_millis(500);
 
 /// The drain of one process, shared by its doors.

@@ -1,4 +1,4 @@
-//! The session token: an ES256 JWT, and the closed list of what makes one ours (threat model §3).
+//! The session token: an ES256 JWT, and the closed list of what makes one ours (docs/en/threat-model.md, Tokens).
 //!
 //! What a JWT library calls valid is not yet ours: jsonwebtoken accepts a missing `aud`, an `iss` in an array, `crit`,
 //! any `typ`, an absurd `exp`. So the library verifies the signature and nothing else; every other line of the list

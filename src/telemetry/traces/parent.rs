@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What every tracer must at least pass on (§3.3.1.5). More than that is dropped, as it may be.
+/// What every tracer must at least pass on (W3C Trace Context §3.3.1.5). More than that is dropped, as it may be.
 const MOST_STATE: usize = 512;
 
 /// Where the flags of a version `00` begin.
