@@ -1,5 +1,5 @@
 //! Every connection at its largest, ten thousand slow ones, a million addresses, a million invalid tokens: memory stays under a stated bound, and
-//! who is logged in notices nothing (R15, R17, R20, R23; T20).
+//! who is logged in notices nothing (docs/en/threat-model.md, Exhaustion).
 //!
 //! Everything a door can be made to hold is tried at the doors themselves, where only Envoy gets in a deployment: what
 //! holds here holds behind it. The valid user goes through Envoy. Calm and abuse take turns within one run and are

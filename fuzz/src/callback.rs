@@ -1,4 +1,4 @@
-//! The callback's query: what a browser brings back from WeChat (R4).
+//! The callback's query: what a browser brings back from WeChat (docs/en/wechat.md, Callback).
 //!
 //! An input is the query.
 

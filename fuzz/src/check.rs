@@ -1,4 +1,5 @@
-//! The check: a request as a gateway passes it on, through reading, decision and answer (R1, R2, R5, R6).
+//! The check: a request as a gateway passes it on, through reading, decision and answer (docs/en/threat-model.md, Access
+//! without a session).
 //!
 //! An input is a request's head: `METHOD TARGET`, then `name: value` a line; names in braces stand for tokens
 //! ([`crate::template`]).

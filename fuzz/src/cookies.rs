@@ -1,4 +1,4 @@
-//! Cookies: what we find among them, and what we leave of them (T6, T29).
+//! Cookies: what we find among them, and what we leave of them (docs/en/threat-model.md, Cookies).
 //!
 //! An input is the values of `Cookie` lines, one a line.
 

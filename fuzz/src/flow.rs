@@ -1,4 +1,4 @@
-//! The sealed flow: the bond between a browser and the `state` at WeChat (R4, R18).
+//! The sealed flow: the bond between a browser and the `state` at WeChat (docs/en/wechat.md, No PKCE).
 //!
 //! An input is a `state` and below it the values of `Cookie` lines, names in braces for what was sealed.
 

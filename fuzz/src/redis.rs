@@ -1,4 +1,5 @@
-//! What lies in Redis, or is said there: whoever can write to it may write anything (R8, R16).
+//! What lies in Redis, or is said there: whoever can write to it may write anything (docs/en/threat-model.md,
+//! Redis).
 //!
 //! An input is a kind, `revocation`, `login` or `session`, and below it the text that lies there. A login's record, and
 //! the sealed part of a session's, is taken as if the one who wrote it could seal.

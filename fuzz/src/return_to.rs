@@ -1,4 +1,5 @@
-//! Addresses that a browser may be sent to, or that are signed in our name (R10, threat model §4).
+//! Addresses that a browser may be sent to, or that are signed in our name (docs/en/threat-model.md, Return
+//! addresses).
 //!
 //! An input is the address asked for.
 

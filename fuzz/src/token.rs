@@ -1,4 +1,4 @@
-//! The session token: the closed list of threat model §3 (R3, R12).
+//! The session token: a closed list of what is accepted (docs/en/threat-model.md, Tokens).
 //!
 //! An input is a token with names in braces, such as `{head}.{body}.{signature^3=41}`; or, after a first line `signed`, a
 //! header on the second line and a payload below it, which are then signed with our own key.

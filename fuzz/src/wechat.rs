@@ -1,4 +1,4 @@
-//! WeChat's answers: a broken or hostile end may send any bytes (R7, R19).
+//! WeChat's answers: a broken or hostile end may send any bytes (docs/en/wechat.md, API answers).
 //!
 //! An input is the body of a 200.
 

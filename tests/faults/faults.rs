@@ -120,7 +120,8 @@ async fn double_callback(name: &'static str) -> Row {
             let (one, other) = twice(&fleet).await?;
             check(one == other, "one callback at two instances was two sessions")?;
         }
-        // Two codes with one state (protocol §8.1 B): whichever is good, both deliveries end in one session.
+        // Two codes with one state (docs/en/wechat.md, Repeated callbacks): whichever is good, both deliveries end in one
+        // session.
         for good_first in [true, false] {
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(500 * MILLISECOND)));
             let mut browser = Browser::wechat();

@@ -1,5 +1,5 @@
 //! Several applications in one instance: each has its host, its AppIDs and its sessions, and nothing of one is worth
-//! anything at another (R9).
+//! anything at another.
 
 use crate::client::Browser;
 use crate::stack::{OA, OA_SECRET, Plan, Stack};

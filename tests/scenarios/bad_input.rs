@@ -1,5 +1,5 @@
 //! Whatever arrives is answered with a clear 4xx: no panic, no hang, no 5xx from a check, no lost session, and above all
-//! no way in (R1, R2, R3, R17, R20, R23; T1–T6).
+//! no way in (docs/en/threat-model.md, Access without a session).
 
 use crate::client::{Browser, Cookie, HTML, compose, raw};
 use crate::stack::{Plan, Stack};
@@ -136,7 +136,7 @@ fn without(value: &Value, name: &str) -> Value {
     value
 }
 
-/// Every wrong token, by what is wrong with it (threat model §3), and the reason it is refused for.
+/// Every wrong token, by what is wrong with it (docs/en/threat-model.md, Tokens), and the reason it is refused for.
 async fn wrong_tokens(target: &Target) -> Vec<(String, String, &'static str)> {
     let key = signing_key(&target.stack);
     let token = target.token.as_str();

@@ -1,5 +1,5 @@
-//! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (protocol §8.1, §10.7; T7, T8,
-//! T11, T17). And the way out.
+//! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (docs/en/wechat.md, Repeated
+//! callbacks). And the way out.
 
 use crate::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
@@ -762,7 +762,7 @@ async fn a_logout_that_is_meant_ends_the_session_everywhere_and_stays_on_a_page(
     assert!(page.status == 200 && page.location().is_empty());
 }
 
-/// The families of threat model §4, and what is left of each.
+/// The known families of ways out (docs/en/threat-model.md, Return addresses), and what is left of each.
 const TARGETS: [(&str, &str); 67] = [
     ("/", "/"),
     ("/a/b?c=d&e=%2F", "/a/b?c=d&e=%2F"),

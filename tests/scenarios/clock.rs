@@ -1,5 +1,5 @@
-//! Sessions in time: renewal, idleness, the end, and a clock that jumps (design §4, R24). The program's wall clock is
-//! the test's; its durations stay on the true monotonic clock.
+//! Sessions in time: renewal, idleness, the end, and a clock that jumps. The program's wall clock is the test's;
+//! its durations stay on the true monotonic clock.
 
 use crate::client::{self, Browser};
 use crate::stack::{self, Plan, Stack};

@@ -1,4 +1,5 @@
-//! What Istio and Envoy Gateway make of the chart's objects, as far as the check is concerned (contract §6.1 and §6.2).
+//! What Istio and Envoy Gateway make of the chart's objects, as far as the check is concerned (docs/en/ext-authz.md,
+//! Istio, and docs/en/ext-authz.md, Envoy Gateway).
 //!
 //! Header lists, time-outs, statuses, routes and what is stripped are read from the objects that the chart renders for a
 //! scenario of its `ci/`, and written down as each control plane writes them: with its own defaults, and without what it

@@ -1,5 +1,5 @@
 //! Envoy with `fast.yaml`: every scenario of `gateway`, and what is another there. Who is asked about, how long goes on
-//! what has ended, and whose keys count (design §6).
+//! what has ended, and whose keys count.
 
 use crate::client::{self, Answer, Browser, HTML, compose, raw};
 use crate::gateway::{CLIENTS, HANDSHAKE, SESSION, ask, reason, session_cookie};

@@ -1,4 +1,4 @@
-//! What the gateway lets through, what it stops, and what nobody can make it believe (ext-authz contract §1–§4).
+//! What the gateway lets through, what it stops, and what nobody can make it believe (docs/en/ext-authz.md).
 //!
 //! Each scenario runs twice, behind `envoy/strict.yaml` and behind `envoy/fast.yaml`: see `scenarios!`.
 
@@ -69,7 +69,7 @@ pub fn reason(answer: &Answer) -> String {
     answer.json()["data"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The clients of contract §1.7 and protocol §8.2, each as it announces itself.
+/// Clients that need different answers (docs/en/ext-authz.md, Special requests), each as it announces itself.
 pub const CLIENTS: &[(&str, &str, Lines)] = &[
     ("page", "GET", &[("accept", HTML)]),
     ("page", "GET", &[("sec-fetch-mode", "navigate"), ("accept", HTML)]),
@@ -302,7 +302,8 @@ async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched(pla
     assert_form("data", 401, &refused, "token_malformed");
 }
 
-/// Names by which an application could be made to see an identity that is not ours (contract §3).
+/// Names by which an application could be made to see an identity that is not ours (docs/en/ext-authz.md,
+/// Identity headers).
 fn spoofed_names() -> Vec<String> {
     let mut names: Vec<String> = IDENTITY.iter().map(|name| (*name).to_owned()).collect();
     names.extend(IDENTITY.iter().map(|name| name.to_uppercase()));
@@ -722,7 +723,7 @@ async fn the_proxy_protocol_names_the_client_and_is_required(plan: fn() -> Plan)
     assert_eq!(identity_seen(&answer).len(), 8, "{answer:?}");
 }
 
-/// Headers by which some gateway or framework passes on a method, a path, a host, an address or an order (R5).
+/// Headers by which some gateway or framework passes on a method, a path, a host, an address or an order.
 const FORGEABLE: Lines = &[
     ("x-forwarded-uri", "/public/a"),
     ("x-forwarded-path", "/public/a"),
@@ -804,7 +805,8 @@ async fn no_other_header_changes_what_is_decided_about_a_request(plan: fn() -> P
     }
 }
 
-/// Every path of contract §1.6 and its relatives: what a stranger gets, and whether the application hears of it.
+/// Every path of docs/en/ext-authz.md, Paths, and its relatives: what a stranger gets, and whether the application sees
+/// the request.
 const PATHS: &[(&str, u16)] = &[
     // What is public, and stays so.
     ("/public", 200),
@@ -1052,7 +1054,7 @@ async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out(pl
         assert_eq!(public.status, 200);
         assert!(!public.seen("cookie").unwrap_or_default().contains("__Host-wechat"), "{public:?}");
     }
-    // What some gateways do to several lines (contract §1.3), straight to the check.
+    // What some gateways do to several lines (docs/en/ext-authz.md, Cookies of a check), straight to the check.
     for (line, rest) in [
         (format!("a=1,{ours},b=2"), "a=1,b=2"),
         (format!("a=1; {ours},b=2"), "a=1; b=2"),
@@ -1129,7 +1131,7 @@ async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) 
         for (name, value) in
             [("cookie", cookie.to_owned()), ("authorization", cookie.replacen(&format!("{SESSION}="), "Bearer ", 1))]
         {
-            // Twice: what the cache remembers of one application is nothing to the other (R9).
+            // Twice: what the cache remembers of one application is nothing to the other.
             for _ in 0..2 {
                 let answer = raw(stack.edge, &compose("GET", "/", host, &[(name, &value)])).await.unwrap();
                 assert_eq!(answer.status, status, "{host} {name}: {answer:?}");

@@ -1,4 +1,4 @@
-//! Logging in: every way in, every way of not getting in, and a WeChat in trouble (protocol §10.7).
+//! Logging in: every way in, every way of not getting in, and a WeChat in trouble (docs/en/wechat.md).
 
 use crate::client::{self, Answer, Browser, DESKTOP, WECHAT};
 use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB, free_port};

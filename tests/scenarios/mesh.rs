@@ -1,5 +1,5 @@
-//! Behind what Istio and Envoy Gateway make of the chart's objects (contract §6): the lists of headers, the time-outs and
-//! the stripping are those that the chart renders.
+//! Behind what Istio and Envoy Gateway make of the chart's objects (docs/en/ext-authz.md, Istio): the lists of headers,
+//! the time-outs and the stripping are those that the chart renders.
 
 use crate::client::{Answer, Browser, DESKTOP, HTML, compose, raw};
 use crate::derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind, inside_the_mesh};

@@ -163,7 +163,7 @@ async fn a_pod_that_ends_in_kubernetes_order_refuses_no_request() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = answered.load(Ordering::Relaxed);
     assert!(before > 100, "a load: {before}");
-    // T0: all preStop hooks at once. Ours drains; Envoy's waits as long.
+    // All preStop hooks at once. Ours drains; Envoy's waits as long.
     let (admin, ops) = (stack.envoy_admin.to_string(), stack.envoy_ops);
     let hook = std::thread::spawn(move || ended(&ran(&["drain", "--envoy", &admin, "--wait", "3"])));
     let begun = Instant::now();

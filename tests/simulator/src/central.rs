@@ -1,4 +1,5 @@
-//! `/cgi-bin/*`: the app's own token, the JS-SDK ticket it buys, and who follows the account (protocol §5).
+//! `/cgi-bin/*`: the app's own token, the JS-SDK ticket it buys, and who follows the account (docs/en/wechat.md,
+//! Access token of the account).
 //!
 //! What the documents leave open is decided strictly: a forced token ends the one before it at once.
 
