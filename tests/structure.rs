@@ -1,6 +1,5 @@
-//! Holds the levels of the design: an arrow between modules only goes down.
-//!
-//! Reads every `crate::` path in `src/`, outside tests, and compares it with the table.
+//! The structure of the repository: modules use modules of lower levels only (docs/en/architecture.md, Levels), the tests
+//! that `tests/README.md` names exist, and comments cite only what a reader of the repository can open.
 
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
@@ -198,5 +197,146 @@ fn every_test_that_the_map_names_exists() {
     assert!(named.len() > 60, "the map is not read: {named:?}");
     for name in named {
         assert!(functions.contains(name), "tests/README.md names `{name}`, which is no test");
+    }
+}
+
+/// Folders of the files whose comments are read.
+const COMMENTED: [&str; 6] = ["src", "tests", "fuzz", "benches", "envoy", "helm"];
+
+/// Folders of generated or installed files.
+const NOT_WRITTEN_HERE: [&str; 8] =
+    ["target", "node_modules", "corpus", "artifacts", "coverage", "golden", "charts", "__pycache__"];
+
+/// The text files below `directory` that people write.
+fn written_files(directory: &Path, into: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if !NOT_WRITTEN_HERE.contains(&name) && !name.starts_with('.') {
+                written_files(&path, into);
+            }
+            continue;
+        }
+        let kind = path.extension().map(|extension| extension.to_str().unwrap());
+        let is_written =
+            matches!(kind, None | Some("rs" | "go" | "py" | "md" | "yaml" | "toml" | "tpl" | "css" | "js"));
+        if is_written && let Ok(text) = fs::read_to_string(&path) {
+            into.push((path, text));
+        }
+    }
+}
+
+/// The comments of a file on one line, so that a citation may run over several; of a document, all of it.
+fn comments(path: &Path, text: &str) -> String {
+    let marker = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("rs" | "go") => "//",
+        _ => "",
+    };
+    let comments = text.lines().filter_map(|line| line.split_once(marker).map(|(_, comment)| comment));
+    let words = comments.flat_map(|comment| comment.trim_start_matches(['/', '!', '#']).split_whitespace());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What `comments` cite that is neither a public document nor a chapter of `docs/en`. `chapters` gives a document's headings.
+fn unknown_sources(comments: &str, chapters: impl Fn(&str) -> Option<Vec<String>>) -> Vec<String> {
+    let pattern = |text: &str| regex::Regex::new(text).unwrap();
+    let mut unknown = Vec::new();
+    // A section of a public document, or a numbered line of a note that is not here.
+    let section = pattern(r"§");
+    let public = pattern(r"(RFC [0-9]{3,5}|Trace Context),? $");
+    for found in section.find_iter(comments) {
+        if !public.is_match(&comments[..found.start()]) {
+            unknown.push(around(comments, found.start()));
+        }
+    }
+    let label = pattern(r"(Amazon )?\b[RST][0-9]{1,2}\b|\bissue #?[0-9]+|\bthe mission\b");
+    unknown.extend(
+        label
+            .find_iter(comments)
+            .filter(|found| !found.as_str().starts_with("Amazon"))
+            .map(|found| around(comments, found.start())),
+    );
+    for found in pattern(r"docs/en/([a-z-]+)\.md(, (?P<chapter>[A-Z]))?").captures_iter(comments) {
+        let whole = found.get(0).unwrap();
+        let headings = chapters(&found[1]);
+        let is_known = match (&headings, found.name("chapter")) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(headings), Some(first)) => {
+                let rest = |heading: &String| comments[first.start()..].strip_prefix(heading.as_str());
+                headings.iter().filter_map(rest).any(|rest| !rest.starts_with(char::is_alphanumeric))
+            }
+        };
+        if !is_known {
+            unknown.push(around(comments, whole.start()));
+        }
+    }
+    unknown
+}
+
+/// The place in a text, with some words of it.
+fn around(text: &str, at: usize) -> String {
+    let begin = text[..at].char_indices().rev().nth(40).map_or(0, |(begin, _)| begin);
+    text[begin..].chars().take(100).collect()
+}
+
+/// The headings of a document in `docs/en`.
+fn headings(name: &str) -> Option<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/en/{name}.md"));
+    let text = fs::read_to_string(path).ok()?;
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    Some(headings.map(|line| line.trim_start_matches('#').trim().to_owned()).collect())
+}
+
+#[test]
+fn comments_cite_only_what_a_reader_can_open() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for directory in COMMENTED {
+        written_files(&root.join(directory), &mut files);
+    }
+    assert!(files.len() > 300, "the files are not read: {}", files.len());
+    let mut cited = 0;
+    let mut unknown = Vec::new();
+    // This file holds examples of what is wrong.
+    for (path, text) in files.iter().filter(|(path, _)| !path.ends_with("tests/structure.rs")) {
+        let comments = comments(path, text);
+        cited += comments.matches("docs/en/").count();
+        unknown.extend(
+            unknown_sources(&comments, headings).into_iter().map(|found| format!("{}: {found}", path.display())),
+        );
+    }
+    assert!(cited > 40, "the citations are not read: {cited}");
+    assert!(unknown.is_empty(), "these cite what no reader can open:\n{}", unknown.join("\n"));
+}
+
+#[test]
+fn a_citation_of_something_else_is_found() {
+    let chapters = |name: &str| (name == "wechat").then(|| vec!["Exchange".to_owned(), "Error codes".to_owned()]);
+    for good in [
+        "// Once (RFC 9112 §3.2).",
+        "// At least 512 bytes (W3C Trace\n    // Context §3.3.1.5).",
+        "// The table of docs/en/wechat.md, Error\n// codes, in one place.",
+        "// See docs/en/wechat.md for both.",
+        "// Paths of npm, Amazon S3 and others.",
+        "let t1 = \"T1\";",
+    ] {
+        let comments = comments(Path::new("a.rs"), good);
+        assert_eq!(unknown_sources(&comments, chapters), Vec::<String>::new(), "{good}");
+    }
+    for (bad, count) in [
+        ("// Sends the code once (protocol §3.2).", 1),
+        ("// An allow is 200 (contract\n// §1.4).", 1),
+        ("let a = 1; // A closed list (R3).", 1),
+        ("//! What comes back (T7, T8).", 2),
+        ("// Loops end on a page (protocol S16).", 1),
+        ("// The spellings of issue 9.", 1),
+        ("// See docs/en/wechat.md, Exchanges of codes.", 1),
+        ("// See docs/en/wechat.md, Time limits.", 1),
+        ("// See docs/en/design.md.", 1),
+    ] {
+        let comments = comments(Path::new("a.rs"), bad);
+        assert_eq!(unknown_sources(&comments, chapters).len(), count, "{bad}");
     }
 }
