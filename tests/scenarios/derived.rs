@@ -287,7 +287,7 @@ fn envoy_gateway(scenario: &Value) -> Value {
         let path = Known::of(spec.take("path"));
         manager["merge_slashes"] = json!(!path.take("disableMergeSlashes").as_bool().unwrap());
         manager["path_with_escaped_slashes_action"] = match text(path.take("escapedSlashesAction")) {
-            "RejectRequest" => "REJECT_REQUEST".into(),
+            "KeepUnchanged" => "KEEP_UNCHANGED".into(),
             other => panic!("{other} is not known here"),
         };
         path.end();
