@@ -32,7 +32,7 @@ fn open() -> Plan {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session() {
     for scenario in BOTH {
-        let app = "  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt ]\n".into();
+        let app = "  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt, 6ynZPDvfTF.txt=0a1b2c ]\n".into();
         let stack = Stack::planned(behind(scenario, Plan { app, ..Plan::default() })).await;
         let mut browser = Browser::wechat();
         let answers = stack.log_in_by_each_hop(&mut browser, "/orders?a=b").await;
@@ -43,10 +43,11 @@ async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session
         assert_eq!((refused.status, refused.header("content-type")), (401, "application/json"), "{scenario}");
         assert_eq!(refused.json()["data"]["login_url"], stack.url("/_wechat/login"), "{scenario}");
         assert_eq!(answers[0].header("cache-control"), "no-store", "{scenario}");
-        // WeChat finds the domain's proof without a login.
-        let proof = compose("GET", "/MP_verify_AbCdEfGh12345678.txt", &stack.edge.to_string(), &[]);
-        let proof = raw(stack.edge, &proof).await.unwrap();
-        assert_eq!((proof.status, proof.body.as_str()), (200, "AbCdEfGh12345678"), "{scenario}: {proof:?}");
+        // WeChat fetches the domain's proofs without a login.
+        for (file, content) in [("/MP_verify_AbCdEfGh12345678.txt", "AbCdEfGh12345678"), ("/6ynZPDvfTF.txt", "0a1b2c")] {
+            let proof = ask(&stack, file, &[]).await;
+            assert_eq!((proof.status, proof.body.as_str()), (200, content), "{scenario}: {proof:?}");
+        }
         // The way out.
         let out = [("sec-fetch-site", "same-origin"), ("accept", HTML)];
         assert_eq!(browser.ask("POST", &stack.url("/_wechat/logout"), &out, "").await.status, 200, "{scenario}");
@@ -305,6 +306,33 @@ async fn no_spelling_of_a_path_gets_past_the_check_by_way_of_the_pages() {
         ] {
             let answer = ask(&stack, target, &[("accept", HTML)]).await;
             assert!(answer.status >= 300, "{scenario} {target}: {answer:?}");
+        }
+        assert_eq!(stack.upstream.count(), before, "{scenario}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_reach_the_check_and_the_application_unchanged() {
+    let more = "policy:\n- { path_prefix: /public, access: public }\n\
+        - { path_prefix: /packages, access: public, allow_encoded_slashes: true }\n";
+    for scenario in BOTH {
+        let stack = Stack::planned(behind(scenario, Plan { more: more.into(), ..Plan::default() })).await;
+        for target in [
+            "/public/img/https://example.com/a.png",
+            "/public//a///b/",
+            "/public/C%23%20notes.pdf",
+            "/public/%C9%CC%C6%B7",
+            "/packages/@scope%2Fname",
+            "/packages/group%2fproject//file%5Cname",
+            "/packages/100%2525",
+        ] {
+            let answer = ask(&stack, target, &[]).await;
+            assert_eq!(answer.status, 200, "{scenario} {target}: {answer:?}");
+            assert_eq!(answer.json()["target"], target, "{scenario}");
+        }
+        let before = stack.upstream.count();
+        for target in ["/public/a%2Fb", "/public/a%5Cb", "/public/a%252Fb", "/packages/..%2Forders"] {
+            assert_eq!(ask(&stack, target, &[]).await.status, 403, "{scenario} {target}");
         }
         assert_eq!(stack.upstream.count(), before, "{scenario}");
     }

@@ -60,6 +60,13 @@ annotations:
 {{- .Values.config.prefix | default "/_wechat" -}}
 {{- end }}
 
+{{- /* The file names of all domain proofs, as a JSON list. An entry is NAME or NAME=CONTENT. */ -}}
+{{- define "wechat-authz.proofs" -}}
+{{- $names := list -}}
+{{- range .Values.config.apps -}}{{- range .domain_proofs -}}{{- $names = append $names (splitList "=" . | first) -}}{{- end -}}{{- end -}}
+{{- $names | uniq | sortAlpha | toJson -}}
+{{- end }}
+
 {{- /* Every AppID, sorted, as a JSON list: the entries of the Secret with the AppSecrets. */ -}}
 {{- define "wechat-authz.appids" -}}
 {{- $ids := list -}}
@@ -126,11 +133,14 @@ annotations:
 {{- $envoy := .chart.Values.envoy -}}
 {{- $hops := $envoy.trustedHops -}}
 {{- if hasKey .entry "hops" }}{{ $hops = .entry.hops }}{{ end -}}
+{{- $proofs := "(?:MP|WW)_verify_[A-Za-z0-9]{16}[.]txt" -}}
+{{- with include "wechat-authz.proofs" .chart | fromJsonArray }}{{ $proofs = printf "(?:%s)" (join "|" . | replace "." "[.]") }}{{ end -}}
 {{- $fills := dict
   "listen" (include "wechat-authz.socket" (dict "address" $envoy.address "port" (include "wechat-authz.envoyPort" .)))
   "ops" (include "wechat-authz.socket" (dict "address" $envoy.address "port" 15090))
   "hops" (toString (int $hops))
   "prefix" (include "wechat-authz.prefix" .chart)
+  "proofs" $proofs
   "timeout" (.entry.timeout | default $envoy.timeout)
   "max_stream_duration" $envoy.maxStreamDuration
   "merge_slashes" (toString $envoy.mergeSlashes)

@@ -1,14 +1,8 @@
-{{- /* Hosts of all applications, without port, and all domain proofs: JSON lists. */ -}}
+{{- /* The hosts of all applications, without port, as a JSON list. */ -}}
 {{- define "wechat-authz.hosts" -}}
 {{- $hosts := list -}}
 {{- range .Values.config.apps -}}{{- $hosts = append $hosts (regexReplaceAll "^https?://([^/:]+).*$" .origin "${1}") -}}{{- end -}}
 {{- $hosts | uniq | toJson -}}
-{{- end }}
-
-{{- define "wechat-authz.proofs" -}}
-{{- $proofs := list -}}
-{{- range .Values.config.apps -}}{{- range .domain_proofs -}}{{- $proofs = append $proofs . -}}{{- end -}}{{- end -}}
-{{- $proofs | uniq | sortAlpha | toJson -}}
 {{- end }}
 
 {{- /* "yes" where the check door answers the pages, too, because no route leads to them. */ -}}
