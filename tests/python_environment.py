@@ -1,0 +1,41 @@
+"""The virtual environment of the Python tests: pytest and libraries, pinned in requirements.txt."""
+
+import fcntl
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+PLACE = HERE.parent / "target" / "tools" / "python"
+
+
+def enter():
+    """Continues the calling script in the environment, which is created first if it is absent or out of date."""
+    if sys.prefix == str(PLACE):
+        return
+    requirements = (HERE / "requirements.txt").read_text(encoding="utf-8")
+    installed = PLACE / "requirements.txt"
+    PLACE.parent.mkdir(parents=True, exist_ok=True)
+    with open(PLACE.parent / "python.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not installed.is_file() or installed.read_text(encoding="utf-8") != requirements:
+            subprocess.run([sys.executable, "-m", "venv", PLACE], check=True)
+            pip = [PLACE / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, "--requirement", HERE / "requirements.txt"], check=True)
+            installed.write_text(requirements, encoding="utf-8")
+    python = str(PLACE / "bin" / "python")
+    os.execv(python, [python, *sys.argv])
+
+
+def subjects(directory):
+    """The subjects of a directory: `golden` for test_golden.py."""
+    return sorted(file.stem.removeprefix("test_") for file in directory.glob("test_*.py"))
+
+
+def run_pytest(directory, chosen=(), arguments=()):
+    """Runs the tests of the chosen subjects, or all; returns pytest's exit code."""
+    import pytest
+
+    files = [str(directory / f"test_{subject}.py") for subject in chosen] or [str(directory)]
+    return pytest.main(["-p", "no:cacheprovider", "--quiet", f"--rootdir={directory}", *arguments, *files])
