@@ -4,7 +4,7 @@ others may do to it: the API server's defaults, LimitRanger, cloud identities, t
 import copy
 
 ADMITTED = ""
-MISSING = "has not its containers"
+MISSING = "does not have its containers"
 TOKENS = "/var/run/secrets/eks.amazonaws.com/serviceaccount"
 
 
@@ -230,7 +230,7 @@ def unlabelled(pod):
 
 
 MOUNT = "no other container may mount its volumes"
-IMAGES = "the images of its containers are the chart's"
+IMAGES = "the images of its containers must be those of the chart"
 
 # What the pod that runs was made into before, what is changed then, by which subresource, and what the guard says.
 RUNNING = {

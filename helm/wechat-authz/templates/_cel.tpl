@@ -1,8 +1,8 @@
 {{- /*
-A value as a CEL literal. Plain maps and lists with every element in dyn(): CEL's literals must be homogeneous, and an
-Object{} inside of one makes the API server's request panic on 1.36.2.
+A value as a CEL literal: plain maps and lists with every element in dyn(). CEL literals must be homogeneous, and an Object{}
+inside one makes the API server panic in 1.36.2.
 
-The marker of the application's port becomes an expression: the port's number is known only when the pod is.
+The marker of the application's port becomes an expression, because only the pod defines the port's number.
 */ -}}
 {{- define "wechat-authz.cel" -}}
 {{- $value := .value -}}
@@ -33,7 +33,7 @@ dyn({{ include "wechat-authz.cel" (dict "value" $element) }})
 @WECHAT-AUTHZ-APP-PORT@
 {{- end }}
 
-{{- /* Whether the map of labels at `.path` has all of `.selector`. */ -}}
+{{- /* A condition: the map of labels at `.path` contains all of `.selector`. */ -}}
 {{- define "wechat-authz.celLabels" -}}
 {{- $path := .path -}}
 has({{ $path }})

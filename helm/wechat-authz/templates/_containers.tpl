@@ -1,6 +1,6 @@
 {{- /*
-Our two containers and their volumes: the only definition. Mode inject turns it into a policy's patch, mode gateway takes
-our container's parts, and an application's own chart includes it:
+The two sidecars and their volumes: the only definition. Mode inject turns it into the patch of a policy, mode gateway uses
+the parts of the container wechat-authz, and an application's own chart includes it:
 
   initContainers: {{- include "wechat-authz.initContainers" (dict "chart" (index .Subcharts "wechat-authz") "protect" "blog") | nindent 8 }}
   volumes: {{- include "wechat-authz.volumes" (dict "chart" (index .Subcharts "wechat-authz") "protect" "blog") | nindent 8 }}
@@ -11,13 +11,13 @@ our container's parts, and an application's own chart includes it:
 {{- $wanted := .protect -}}
 {{- $found := dict -}}
 {{- range .chart.Values.protect -}}{{- if eq .name $wanted -}}{{- $found = . -}}{{- end -}}{{- end -}}
-{{- if not $found -}}{{- fail (printf "the template was asked for the application %q, and protect has no entry of that name" $wanted) -}}{{- end -}}
+{{- if not $found -}}{{- fail (printf "protect has no entry with the name %q" $wanted) -}}{{- end -}}
 {{- toJson $found -}}
 {{- end }}
 
 {{- define "wechat-authz.initContainers" -}}
 {{- $entry := include "wechat-authz.entry" . | fromJson -}}
-{{- if not (kindIs "float64" $entry.port) -}}{{- fail (printf "protect %s: in an application's own chart the port is its number, not the name %q, which only an admission policy can look up" $entry.name $entry.port) -}}{{- end -}}
+{{- if not (kindIs "float64" $entry.port) -}}{{- fail (printf "protect %s: in an application's own chart, port must be a number, not the name %q: only an admission policy can look up names" $entry.name $entry.port) -}}{{- end -}}
 {{- $appPort := int $entry.port -}}
 {{- if eq ($entry.service | default "swap") "relocate" -}}{{- $appPort = $entry.relocate.port | int -}}{{- end -}}
 {{- include "wechat-authz.sidecars" (dict "chart" .chart "entry" $entry "appPort" (toString $appPort)) -}}
@@ -47,7 +47,7 @@ seccompProfile: { type: RuntimeDefault }
   valueFrom: { fieldRef: { apiVersion: v1, fieldPath: metadata.uid } }
 {{- end }}
 
-{{- /* What the program reads, in both modes. */ -}}
+{{- /* The files that wechat-authz reads, in both modes. */ -}}
 {{- define "wechat-authz.mounts" -}}
 - { name: wechat-config, mountPath: /etc/wechat-authz, readOnly: true }
 - { name: wechat-keys, mountPath: /run/secrets/wechat-authz/keys, readOnly: true }
@@ -64,7 +64,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- end }}
 {{- end }}
 
-{{- /* Native sidecars, in the order in which they start; they stop the other way round. (dict "chart" . "entry" ENTRY "appPort" TEXT) */ -}}
+{{- /* Native sidecars in the order of their start; they stop in reverse order. (dict "chart" . "entry" ENTRY "appPort" TEXT) */ -}}
 {{- define "wechat-authz.sidecars" -}}
 {{- $values := .chart.Values -}}
 {{- $way := .entry.service | default "swap" -}}
@@ -82,8 +82,8 @@ seccompProfile: { type: RuntimeDefault }
   envFrom:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  # By exec, because its doors are on loopback and a socket, which kubelet cannot reach. Neither probe looks outside.
-  # Started is who answers checks; after that a drain must not look like a death.
+  # Probes use exec, because the listeners are on loopback and a socket, which the kubelet cannot reach. Neither probe depends
+  # on other services. Only the startup probe requires readiness: during a drain the container must not be restarted.
   startupProbe:
     exec: { command: [wechat-authz, healthcheck, --ready] }
     periodSeconds: 1
@@ -95,7 +95,7 @@ seccompProfile: { type: RuntimeDefault }
     timeoutSeconds: 2
     failureThreshold: 3
   lifecycle:
-    # All preStop hooks of a pod start together: this one has Envoy drain while everything still serves.
+    # All preStop hooks of a pod start at the same time: this one makes Envoy drain while all containers still serve.
     preStop: { exec: { command: [wechat-authz, drain, --wait, {{ $values.drainSeconds | int | toString | quote }}] } }
   {{- with $values.resources }}
   resources:
@@ -103,12 +103,12 @@ seccompProfile: { type: RuntimeDefault }
   {{- end }}
   securityContext:
     {{- include "wechat-authz.securityContext" . | nindent 4 }}
-  # A wrong configuration, secret or key says its line where `kubectl describe` shows it.
+  # `kubectl describe` then shows the log line about an invalid configuration, secret or key.
   terminationMessagePolicy: FallbackToLogsOnError
   volumeMounts:
     {{- include "wechat-authz.mounts" .chart | nindent 4 }}
     - { name: wechat-socket, mountPath: /run/wechat-authz }
-    # Or the ServiceAccount's admission would mount the application's API token here.
+    # Keeps the ServiceAccount admission plugin from mounting the application's API token here.
     - { name: wechat-no-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
 - name: wechat-envoy
   image: {{ include "wechat-authz.image" (dict "chart" .chart "image" $values.envoy.image) | quote }}
@@ -148,7 +148,7 @@ seccompProfile: { type: RuntimeDefault }
     periodSeconds: 5
     timeoutSeconds: 2
     failureThreshold: 2
-  # Not by /ready, which is 503 while it drains.
+  # Not /ready, which returns 503 during a drain.
   livenessProbe:
     tcpSocket: { port: 15090 }
     periodSeconds: 10
@@ -156,7 +156,7 @@ seccompProfile: { type: RuntimeDefault }
     failureThreshold: 6
   {{- if semverCompare ">=1.30.0-0" .chart.Capabilities.KubeVersion.Version }}
   lifecycle:
-    # Envoy ends 10 ms after SIGTERM and cuts what is in flight, so SIGTERM waits.
+    # Envoy exits 10 ms after SIGTERM and cuts requests in flight, so this hook delays SIGTERM.
     preStop: { sleep: { seconds: {{ $values.drainSeconds | int }} } }
   {{- end }}
   {{- with $values.envoy.resources }}
@@ -172,21 +172,21 @@ seccompProfile: { type: RuntimeDefault }
     - { name: wechat-no-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
 {{- end }}
 
-{{- /* What Envoy adds to its file: the cluster with the application's port. */ -}}
+{{- /* The cluster with the application's port, which Envoy merges into its file. */ -}}
 {{- define "wechat-authz.appCluster" -}}
 {{- $text := .chart.Files.Get "files/app.yaml" | required "the chart has no files/app.yaml" -}}
 {{- $protocol := ternary "http2_protocol_options" "http_protocol_options" (.entry.h2c | default false) -}}
 {{- $text | replace "${app_protocol}" $protocol | replace "${app_port}" "\"@PORT@\"" | fromYaml | mustToRawJson | replace "\"@PORT@\"" .appPort -}}
 {{- end }}
 
-{{- /* 292 is 0444: readable for 65532, who has no group in a pod of somebody else: pod-level fields are not ours to set. */ -}}
+{{- /* 292 is 0444: user 65532 has no group in an application's pod, and the chart does not set pod-level fields. */ -}}
 {{- define "wechat-authz.secretVolumes" -}}
 {{- $values := .chart.Values -}}
 - name: wechat-config
   configMap: { name: {{ include "wechat-authz.fullname" .chart }}, defaultMode: 292 }
 - name: wechat-keys
   secret: { secretName: {{ $values.keys.existingSecret }}, defaultMode: {{ .mode }} }
-# By item: where one is missing, kubelet says which, and the pod waits for it.
+# Lists the items: if one is missing, the kubelet names it, and the pod waits for it.
 - name: wechat-secrets
   secret:
     secretName: {{ $values.wechat.existingSecret }}

@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{- end }}
 {{- end }}
 
-{{- /* Metadata that every object has: (dict "chart" . "name" NAME "component" WORD, empty for none). */ -}}
+{{- /* Metadata of every object: (dict "chart" . "name" NAME "component" WORD or empty). */ -}}
 {{- define "wechat-authz.metadata" -}}
 {{- include "wechat-authz.validate" .chart -}}
 name: {{ .name }}
@@ -78,16 +78,16 @@ annotations:
 {{- $ids | uniq | sortAlpha | toJson -}}
 {{- end }}
 
-{{- /* wechat-authz.yaml: the values' own, and what the chart decides. */ -}}
+{{- /* wechat-authz.yaml: `config` of the values, and what the chart sets. */ -}}
 {{- define "wechat-authz.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if eq .Values.mode "inject" -}}
-{{- /* A socket, because other containers of the pod share its loopback. */ -}}
+{{- /* A socket, because the containers of a pod share its loopback. */ -}}
 {{- $_ := set $config "listen" (dict "check" "unix:/run/wechat-authz/check.sock" "pages" "127.0.0.1:9101" "ops" "127.0.0.1:9102") -}}
 {{- else -}}
 {{- $address := ternary "[::]" "0.0.0.0" (eq .Values.gateway.address "::") -}}
 {{- $_ := set $config "listen" (dict "check" (printf "%s:9100" $address) "pages" (printf "%s:9101" $address) "ops" (printf "%s:9102" $address)) -}}
-{{- /* No Envoy waits beside us: go on until the gateway has noticed. */ -}}
+{{- /* Keep serving until the gateway has noticed the end of the endpoint: no Envoy sidecar drains first. */ -}}
 {{- $drain := $config.drain | default dict -}}
 {{- $_ := set $config "drain" (merge (dict) $drain (dict "delay" "5s")) -}}
 {{- if .Values.gateway.envoyGateway.enabled -}}
@@ -123,12 +123,12 @@ annotations:
 {{- end -}}
 {{- end }}
 
-{{- /* Envoy's port for an application: its own, or the application's old one. (dict "entry" ENTRY) */ -}}
+{{- /* Envoy's port for an application: 15006, or with relocate the application's former port. (dict "entry" ENTRY) */ -}}
 {{- define "wechat-authz.envoyPort" -}}
 {{- if eq (.entry.service | default "swap") "relocate" }}{{ .entry.port | int }}{{ else }}15006{{ end -}}
 {{- end }}
 
-{{- /* Envoy's configuration for one application. Filled in by plain replacement: `{{` may stand in it. */ -}}
+{{- /* Envoy's configuration for one application. Plain replacement, because the file may contain `{{`. */ -}}
 {{- define "wechat-authz.envoy" -}}
 {{- $envoy := .chart.Values.envoy -}}
 {{- $hops := $envoy.trustedHops -}}
@@ -174,7 +174,7 @@ annotations:
 {{- $text -}}
 {{- end }}
 
-{{- /* Where a pod of ours runs and how it finds others, by the values of mode gateway: the Deployment's and the test's. */ -}}
+{{- /* Scheduling and DNS of the pods of mode gateway: the Deployment's and the test's. */ -}}
 {{- define "wechat-authz.place" -}}
 {{- $place := dict -}}
 {{- if eq .Values.mode "gateway" -}}

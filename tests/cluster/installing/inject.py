@@ -16,7 +16,7 @@ RELEASE = "edge"
 ELSEWHERE = "elsewhere"
 MAP, GUARD = "MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"
 ADMISSION = "admissionregistration.k8s.io/v1"
-DENIED_WITHOUT_US = "has not its containers"
+DENIED_WITHOUT_US = "does not have its containers"
 NEITHER = "untouched"
 MADE_UP = "uid creationTimestamp managedFields resourceVersion generation namespace ownerReferences".split()
 # Another's policy that changes pods.

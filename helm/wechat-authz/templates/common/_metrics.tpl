@@ -1,13 +1,12 @@
 {{- /*
-The job under which Prometheus knows our instances, in both modes: the monitors set it, the alerts ask for it. The form
-is that of the Prometheus operator.
+The Prometheus job of the instances, in both modes, in the Prometheus operator's form. The monitors set it, the alerts query it.
 */ -}}
 {{- define "wechat-authz.metrics.job" -}}
 {{- printf "%s/%s" .Release.Namespace (include "wechat-authz.fullname" .) -}}
 {{- end }}
 
 {{- /*
-Pods that should be protected, as kube-state-metrics shows their labels: it writes a label's name in snake_case.
+Selects the pods to protect by kube-state-metrics' labels, whose names are in snake_case.
 */ -}}
 {{- define "wechat-authz.metrics.protected" -}}
 {{- $all := list }}

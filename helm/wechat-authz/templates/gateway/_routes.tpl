@@ -5,25 +5,25 @@
 {{- $hosts | uniq | toJson -}}
 {{- end }}
 
-{{- /* "yes" where the check door answers the pages, too, because no route leads to them. */ -}}
+{{- /* "yes" if the check listener also answers the pages, because no route leads to them. */ -}}
 {{- define "wechat-authz.inBand" -}}
 {{- if dig "pages_in_band" false (.Values.config.gateway | default dict) }}yes{{ end -}}
 {{- end }}
 
-{{- /* How long the gateway waits for a check. In-band, longer than wechat-authz waits for WeChat: it answers with a page then. */ -}}
+{{- /* The time-out of a check. With pages in-band it is longer than wechat-authz waits for WeChat, so that its error page arrives. */ -}}
 {{- define "wechat-authz.checkTimeout" -}}
 {{- if include "wechat-authz.inBand" . }}15s{{ else }}500ms{{ end -}}
 {{- end }}
 
-{{- /* What the check needs of a request, exact names only: x-envoy-* would steer the check itself. In-band, also what tells
-where a request for a page comes from. */ -}}
+{{- /* The request headers that the check needs. Exact names only: x-envoy-* would control the request to the check. With pages
+in-band, also the headers that show the origin of a request. */ -}}
 {{- define "wechat-authz.headersToCheck" -}}
 {{- $headers := list "cookie" "authorization" "user-agent" "accept" "accept-language" "content-type" "origin" "access-control-request-method" "x-requested-with" "sec-fetch-mode" "sec-websocket-version" "sec-websocket-key" "x-request-id" "traceparent" "tracestate" "x-forwarded-for" -}}
 {{- if include "wechat-authz.inBand" . -}}{{- $headers = concat $headers (list "sec-fetch-site" "sec-fetch-dest" "sec-purpose" "referer") -}}{{- end -}}
 {{- toJson $headers -}}
 {{- end }}
 
-{{- /* What browsers need of an answer that lets nothing pass; location and www-authenticate come by themselves. */ -}}
+{{- /* The headers that browsers need of a denial; location and www-authenticate always pass. */ -}}
 {{- define "wechat-authz.headersOnDenial" -}}
 {{- $headers := list "set-cookie" "content-type" "content-language" "content-security-policy" "cross-origin-opener-policy" "referrer-policy" "x-content-type-options" "cache-control" "vary" "retry-after" -}}
 {{- if include "wechat-authz.inBand" . -}}{{- $headers = append $headers "allow" -}}{{- end -}}

@@ -1,10 +1,9 @@
 {{- /*
-What the guard compares a pod with: the containers and volumes that the mutating policy adds, rendered by the same templates.
-A name proves nothing, since anybody can give it to a container.
+The guard compares a pod with the containers and volumes that the mutating policy adds, rendered by the same templates. It does
+not rely on names, because any container can have them.
 
-The API server drops fields that are empty and fills in defaults between the two policies. Others add to every container of a
-pod as well: LimitRanger (resources), cloud identities and tracers (variables, tokens). The conditions allow for these and
-for nothing else.
+Between the two policies the API server drops empty fields and sets defaults. Other plugins change every container of a pod:
+LimitRanger (resources), cloud identities and tracers (variables, tokens). The conditions allow these changes and no others.
 */ -}}
 
 {{- define "wechat-authz.ownNames" -}}
@@ -24,8 +23,8 @@ for nothing else.
 {{- end }}
 
 {{- /*
-A condition: the value at `path` has at least the fields of `value`. For what the operator wrote, which the API server may
-complete. It writes quantities in a form of its own, so they are not compared.
+A condition: the value at `path` has at least the fields of `value`. For values of the operator, which the API server may
+complete. Quantities are not compared, because the API server normalizes them.
 */ -}}
 {{- define "wechat-authz.celHas" -}}
 {{- $path := .path -}}
@@ -55,7 +54,7 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- join " && " $parts -}}
 {{- end }}
 
-{{- /* A condition on `c`: it is this container of ours. (dict "chart" . "container" MAP) */ -}}
+{{- /* A condition on `c`: it is this sidecar. (dict "chart" . "container" MAP) */ -}}
 {{- define "wechat-authz.isOurs" -}}
 {{- $container := .container -}}
 {{- $parts := list -}}
@@ -71,14 +70,14 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- $context = append $context (printf "has(c.securityContext.%s) && c.securityContext.%s == %s" . . (include "wechat-authz.cel" (dict "value" (get $container.securityContext .)))) -}}
 {{- end -}}
 {{- $parts = concat $parts $context (list "(!has(c.securityContext.procMount) || c.securityContext.procMount == \"Default\")") -}}
-{{- /* A probe may run a program in our container, or be turned to a proxy by a mesh. */ -}}
+{{- /* A probe may only run a program in the container, or be redirected to a mesh's proxy. */ -}}
 {{- range $probe := list "startupProbe" "readinessProbe" "livenessProbe" -}}
 {{- $runs := printf "!has(c.%s) || !has(c.%s.exec)" $probe $probe -}}
 {{- with dig $probe "exec" false $container -}}{{- $runs = printf "%s || c.%s.exec == %s" $runs $probe (include "wechat-authz.cel" (dict "value" .)) -}}{{- end -}}
 {{- $parts = append $parts (printf "(%s)" $runs) -}}
 {{- end -}}
 {{- $parts = append $parts "!has(c.volumeDevices) && (!has(c.terminationMessagePath) || c.terminationMessagePath == \"/dev/termination-log\")" -}}
-{{- /* Variables: ours, once each and in order. Others', except those that change what runs or where it connects. */ -}}
+{{- /* Variables: those of the chart, once each and in order; others, except those that change what runs or where it connects. */ -}}
 {{- $names := list -}}
 {{- $env := $container.env | default list -}}
 {{- $set := list (printf "size(e) == %d" (len $env)) -}}
@@ -98,7 +97,7 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- else -}}
 {{- $parts = append $parts "!has(c.envFrom)" -}}
 {{- end -}}
-{{- /* Mounts: ours, and those of others where their tokens and secrets lie, outside of what we read and run. */ -}}
+{{- /* Mounts: those of the chart; others only at usual paths of tokens and secrets, not over files that the sidecars read. */ -}}
 {{- $mounts := list -}}
 {{- range $container.volumeMounts -}}{{- $mounts = append $mounts (printf "dyn(%s)" (include "wechat-authz.celKept" (dict "value" .))) -}}{{- end -}}
 {{- $mounts = printf "[%s]" (join ", " $mounts) -}}
@@ -106,7 +105,7 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- join " && " $parts -}}
 {{- end }}
 
-{{- /* A condition: the pod has our volumes as we write them, and the operator's extraVolumes. */ -}}
+{{- /* A condition: the pod has the volumes as the chart defines them, and the operator's extraVolumes. */ -}}
 {{- define "wechat-authz.hasVolumes" -}}
 {{- $volumes := include "wechat-authz.ownVolumes" . | fromYamlArray -}}
 {{- $names := list -}}
@@ -122,7 +121,7 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- join " && " $parts -}}
 {{- end }}
 
-{{- /* The volumes that are ours alone: those of `extraVolumes` are the operator's to share. */ -}}
+{{- /* The volumes that only the sidecars may mount; containers may share those of `extraVolumes`. */ -}}
 {{- define "wechat-authz.ownVolumes" -}}
 {{- $extra := list -}}
 {{- range .chart.Values.extraVolumes -}}{{- $extra = append $extra .name -}}{{- end -}}
@@ -131,7 +130,7 @@ complete. It writes quantities in a form of its own, so they are not compared.
 {{- toYaml $own -}}
 {{- end }}
 
-{{- /* The Secrets that only our containers may read, as a JSON list. */ -}}
+{{- /* The Secrets that only the sidecars may read, as a JSON list. */ -}}
 {{- define "wechat-authz.ownSecrets" -}}
 {{- $secrets := list -}}
 {{- range list .Values.keys .Values.wechat .Values.redis .Values.admin -}}{{- with .existingSecret -}}{{- $secrets = append $secrets . -}}{{- end -}}{{- end -}}

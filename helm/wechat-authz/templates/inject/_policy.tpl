@@ -1,10 +1,10 @@
-{{- /* Cluster-scoped: the namespace comes first. */ -}}
+{{- /* The policy is cluster-scoped, so its name starts with the namespace. */ -}}
 {{- define "wechat-authz.policyName" -}}
 {{- $namespace := .chart.Release.Namespace | default "default" -}}
 {{- printf "%s-%s-%s" $namespace (include "wechat-authz.fullname" .chart) .entry.name -}}
 {{- end }}
 
-{{- /* Which pods: by namespace and labels, both. */ -}}
+{{- /* Selects pods by namespace and labels. */ -}}
 {{- define "wechat-authz.matchPods" -}}
 matchPolicy: Equivalent
 namespaceSelector:
@@ -15,7 +15,7 @@ objectSelector:
     {{- toYaml .entry.selector | nindent 4 }}
 {{- end }}
 
-{{- /* Whether `p` is the application's port, as the pod has it before we come. */ -}}
+{{- /* A condition: `p` is the application's port in the original pod. */ -}}
 {{- define "wechat-authz.isAppPort" -}}
 {{- if kindIs "string" .entry.port -}}
 has(p.name) && p.name == {{ .entry.port | quote }}
@@ -24,7 +24,7 @@ p.containerPort == {{ .entry.port | int }}
 {{- end -}}
 {{- end }}
 
-{{- /* The application's port as a number, for Envoy's cluster. 0 where there is none: Envoy does not start with it. */ -}}
+{{- /* The application's port as a number, for Envoy's cluster. 0 if the pod has none: Envoy does not start with it. */ -}}
 {{- define "wechat-authz.appPort" -}}
 {{- if eq (.entry.service | default "swap") "relocate" -}}
 {{ .entry.relocate.port | int }}
@@ -36,7 +36,7 @@ object.spec.containers.exists(c, has(c.ports) && c.ports.exists(p, {{ $is }})) ?
 {{- end -}}
 {{- end }}
 
-{{- /* The patch that adds containers and volumes. Where there is a list, one goes to its end; where there is none, it is made. */ -}}
+{{- /* The patch that adds containers and volumes. It appends to the list, or creates it. */ -}}
 {{- define "wechat-authz.additions" -}}
 {{- $marker := include "wechat-authz.appPortMarker" . -}}
 {{- $containers := include "wechat-authz.sidecars" (dict "chart" .chart "entry" .entry "appPort" $marker) | fromYamlArray -}}
@@ -58,7 +58,7 @@ object.spec.containers.exists(c, has(c.ports) && c.ports.exists(p, {{ $is }})) ?
 ]
 {{- end }}
 
-{{- /* A field of probes and hooks that names the application's port follows it. (dict "path" FIELDS "from" CONDITION ON port "to" LITERAL) */ -}}
+{{- /* Changes a field of probes and hooks that names the application's port. (dict "path" FIELDS "from" CONDITION ON port "to" LITERAL) */ -}}
 {{- define "wechat-authz.follow" -}}
 {{- $field := printf "c.%s" .path -}}
 {{- $type := printf "Object.spec.containers.%s" .path -}}
@@ -73,12 +73,12 @@ has({{ $field }}) && {{ join (printf "\n        : has(%s) && " $field) $cases }}
         : optional.none()
 {{- end }}
 
-{{- /* Seconds for which an application's containers without a preStop hook go on serving; its context is the application's entry of `protect`. */ -}}
+{{- /* Seconds for which application containers without a preStop hook keep serving. The context is the entry of `protect`. */ -}}
 {{- define "wechat-authz.preStopSleep" -}}
 {{- hasKey . "preStopSleep" | ternary .preStopSleep 5 | int -}}
 {{- end }}
 
-{{- /* What changes in the application's own containers: ports, probes, hooks, environment. Empty where nothing does. */ -}}
+{{- /* Changes of the application's own containers: ports, probes, hooks, environment. Empty if nothing changes. */ -}}
 {{- define "wechat-authz.changes" -}}
 {{- $way := .entry.service | default "swap" -}}
 {{- $sleep := include "wechat-authz.preStopSleep" .entry | int -}}
@@ -120,7 +120,7 @@ Object{
 {{- end -}}
 {{- end }}
 
-{{- /* The ports of a Service that lead to the application by number. */ -}}
+{{- /* The ports of a Service whose targetPort is the application's port number. */ -}}
 {{- define "wechat-authz.servicePorts" -}}
 {{- $port := .entry.port | int -}}
 object.spec.ports.{{ .verb }}(p, has(p.targetPort) ? p.targetPort == {{ $port }} : p.port == {{ $port }})
