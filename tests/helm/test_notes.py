@@ -7,10 +7,10 @@ from chart import CHART, ROOT, SCENARIOS, istio_provider, name, notes, of_kind
 
 WORDS = {
     "inject-swap": ["rollout restart", "get pods -l 'app.kubernetes.io/name=wordpress'", "targetPort: http", "enforces NetworkPolicies", "exceeds 10 (drainSeconds)"],
-    "inject-ways": ["targetPort: wechat-http", "annotate service", "since preStopSleep is 0"],
-    "inject-without-right": ["policy.create: false", "-s templates/inject/policy.yaml -s templates/inject/guard.yaml | kubectl apply", "where the named templates bring our containers"],
-    "gateway-istio": ["envoyExtAuthzHttp", "name: wechat-authz", "which go to the pages"],
-    "gateway-istio-in-band": ["envoyExtAuthzHttp", "wait 15s for a check", "timeout: 15s", "served by the application"],
+    "inject-ways": ["targetPort: wechat-http", "annotate service", "because preStopSleep is 0"],
+    "inject-without-right": ["policy.create: false", "-s templates/inject/policy.yaml -s templates/inject/guard.yaml | kubectl apply", "if the named templates add the sidecars"],
+    "gateway-istio": ["envoyExtAuthzHttp", "name: wechat-authz", "which it routes to the pages"],
+    "gateway-istio-in-band": ["envoyExtAuthzHttp", "wait 15s for a check", "timeout: 15s", "application must serve"],
     "gateway-envoy-gateway": ["renewed by a redirect"],
 }
 

@@ -84,7 +84,7 @@ def team(report, stage):
 
     code, out, err = helm.run("install", *words, "--values", WITHOUT_RIGHT)
     report.row("helm install with policy.create: false", "done", done(code, out, err))
-    report.row("its notes say that nothing is protected yet", True, "This release has no admission policies" in out)
+    report.row("its notes say that nothing is protected yet", True, "This release contains no admission policies" in out)
     (entry,) = yaml.safe_load(WITHOUT_RIGHT.read_text(encoding="utf-8"))["protect"]
     container = {"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": entry["port"]}]}
     data = {"name": "blog", "namespace": TEAM, "labels": entry["selector"]}
