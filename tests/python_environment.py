@@ -28,9 +28,17 @@ def enter():
     os.execv(python, [python, *sys.argv])
 
 
-def subjects(directory):
-    """The subjects of a directory: `golden` for test_golden.py."""
-    return sorted(file.stem.removeprefix("test_") for file in directory.glob("test_*.py"))
+def parse(parser, directory):
+    """Parses the command line: subjects (`golden` for test_golden.py), the parser's options, and pytest's after `--`."""
+    subjects = sorted(file.stem.removeprefix("test_") for file in directory.glob("test_*.py"))
+    parser.add_argument("subject", nargs="*", help=", ".join(subjects))
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    given = parser.parse_args(words[:at])
+    unknown = set(given.subject) - set(subjects)
+    if unknown:
+        parser.error(f"no such subject: {', '.join(sorted(unknown))}")
+    return given, words[at + 1 :]
 
 
 def run_pytest(directory, chosen=(), arguments=()):

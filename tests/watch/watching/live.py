@@ -216,39 +216,50 @@ def check_dashboard(prometheus, file, dashboard):
     return count
 
 
-def would_notice(prometheus, boards, groups, firing):
-    """Spoilt, each of the checks above must fail: else they prove nothing."""
+def refused(prometheus, fault, check, *arguments):
+    """Fails unless the check does."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            check(prometheus, *arguments)
+    except Failure:
+        return
+    raise Failure(f"{fault} is not noticed")
 
-    def refused(what, check, *arguments):
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                check(prometheus, *arguments)
-        except Failure:
-            return
-        raise Failure(f"nothing notices {what}")
 
-    def spoilt(value, old, new):
-        text = json.dumps(value)
-        if old not in text:
-            raise Failure(f"there is no {old} to spoil")
-        return json.loads(text.replace(old, new, 1))
+def spoilt(value, old, new):
+    """The value with `new` instead of the first `old`."""
+    text = json.dumps(value)
+    if old not in text:
+        raise Failure(f"there is no {old} to replace")
+    return json.loads(text.replace(old, new, 1))
 
+
+def check_faults_in_dashboards_are_noticed(prometheus, boards):
+    """check_dashboard fails for each fault."""
     for file, board in boards.items():
         for number, panel in enumerate(board["panels"]):
             for target in range(len(panel.get("targets", []))):
                 empty = json.loads(json.dumps(board))
                 empty["panels"] = [empty["panels"][number]]
                 empty["panels"][0]["targets"][target]["expr"] = "nobody_tells_this{job=~\"$job\"}"
-                refused(f"that {panel['title']} of {file} is empty", check_dashboard, file, empty)
-        refused("a data source of one's own", check_dashboard, file, spoilt(board, "${datasource}", "abc"))
-        refused("another uid", check_dashboard, file, spoilt(board, f'"uid": "{board["uid"]}"', '"uid": "abc"'))
-        refused("an unknown variable", check_dashboard, file, spoilt(board, "$__rate_interval", "$interval"))
-        refused("a variable without values", check_dashboard, file, spoilt(board, "wechat_authz_build_info", "nothing"))
-    refused("an unknown metric", check_rules, spoilt(groups, "wechat_authz_redis_up", "wechat_authz_redis_there"), firing)
-    refused("an alert that does not fire", check_rules, groups, firing | {"WechatAuthzDown"})
-    refused("an alert that fires", check_rules, groups, set())
-    refused("an alert that is not loaded", check_rules, spoilt(groups, "WechatAuthzDown", "WechatAuthzGone"), firing)
-    refused("Envoy's metrics in mode gateway", check_gateway_rules, groups)
+                refused(prometheus, f"the empty panel {panel['title']} of {file}", check_dashboard, file, empty)
+        for fault, old, new in (
+            ("another data source", "${datasource}", "abc"),
+            ("another uid", f'"uid": "{board["uid"]}"', '"uid": "abc"'),
+            ("an unknown variable", "$__rate_interval", "$interval"),
+            ("a variable without values", "wechat_authz_build_info", "nothing"),
+        ):
+            refused(prometheus, fault, check_dashboard, file, spoilt(board, old, new))
+
+
+def check_faults_in_rules_are_noticed(prometheus, groups, firing):
+    """check_rules and check_gateway_rules fail for each fault."""
+    unknown = spoilt(groups, "wechat_authz_redis_up", "wechat_authz_redis_there")
+    refused(prometheus, "an unknown metric", check_rules, unknown, firing)
+    refused(prometheus, "an alert that does not fire", check_rules, groups, firing | {"WechatAuthzDown"})
+    refused(prometheus, "an alert that fires", check_rules, groups, set())
+    refused(prometheus, "an alert that is not loaded", check_rules, spoilt(groups, "WechatAuthzDown", "WechatAuthzGone"), firing)
+    refused(prometheus, "a metric of Envoy in mode gateway", check_gateway_rules, groups)
 
 
 def settle():
