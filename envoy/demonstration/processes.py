@@ -15,7 +15,7 @@ GRACE = 5.0
 TAIL = 15
 
 
-class Failure(Exception):
+class RunError(Exception):
     """What went wrong, in words for the person at the terminal."""
 
 
@@ -52,7 +52,7 @@ class Process:
                 preexec_fn=dying_with_us(),
             )
         except OSError as error:
-            raise Failure(f"{name} cannot be started: {error}") from None
+            raise RunError(f"{name} cannot be started: {error}") from None
         finally:
             if output:
                 output.close()
@@ -60,17 +60,17 @@ class Process:
     def has_ended(self):
         return self.child.poll() is not None
 
-    def failure(self, what):
-        """A failure with the end of its log."""
+    def error(self, what):
+        """An error with the end of its log."""
         text = f"{self.name} {what}"
         if self.log:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             text += f"\n  the end of {self.log}:\n" + "\n".join(f"    {line}" for line in lines or ["(empty)"])
-        return Failure(text)
+        return RunError(text)
 
     def ended_by_itself(self):
         code = self.child.returncode
-        return self.failure(f"ended by itself, {f'status {code}' if code >= 0 else f'signal {-code}'}")
+        return self.error(f"ended by itself, {f'status {code}' if code >= 0 else f'signal {-code}'}")
 
     def wait_until(self, is_ready, seconds):
         """Returns when `is_ready()`; fails when the process ends before, or the time does."""
@@ -79,7 +79,7 @@ class Process:
             if self.has_ended():
                 raise self.ended_by_itself()
             if time.monotonic() > deadline:
-                raise self.failure(f"was not ready within {seconds} s")
+                raise self.error(f"was not ready within {seconds} s")
             time.sleep(0.05)
 
     def signal(self, number):
@@ -90,7 +90,7 @@ class Process:
             pass
 
 
-class Troupe:
+class Processes:
     """All of ours. Leaving the `with` block ends every one, last started first."""
 
     def __init__(self):

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 
-from .processes import Failure, dying_with_us
+from .processes import RunError, dying_with_us
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent
@@ -62,9 +62,9 @@ def build():
     try:
         cargo = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=dying_with_us(), check=False)
     except FileNotFoundError:
-        raise Failure("there is no cargo: install Rust, https://rustup.rs") from None
+        raise RunError("there is no cargo: install Rust, https://rustup.rs") from None
     if cargo.returncode != 0:
-        raise Failure("cargo could not build; its own words are above")
+        raise RunError("cargo could not build; its own words are above")
     messages = (json.loads(line) for line in cargo.stdout.splitlines() if line.startswith(b"{"))
     built = [message for message in messages if message.get("executable")]
     return {message["target"]["name"]: message["executable"] for message in built}
@@ -75,7 +75,7 @@ def envoy():
     command = [sys.executable, HERE / "get"]
     get = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=dying_with_us(), check=False)
     if get.returncode != 0:
-        raise Failure("there is no Envoy; the reason is above")
+        raise RunError("there is no Envoy; the reason is above")
     return get.stdout.strip()
 
 
@@ -140,9 +140,9 @@ class Stage:
         command = [program, "keygen", str(self.directory / "keys")]
         made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if made.returncode != 0:
-            raise Failure(f"wechat-authz keygen failed:\n{made.stdout}")
+            raise RunError(f"wechat-authz keygen failed:\n{made.stdout}")
 
-    def open(self, troupe, programs):
+    def open(self, processes, programs):
         """Starts the four, each once those it needs are ready."""
         simulator = [programs["wechat-simulator"], f"--listen=127.0.0.1:{self.simulator}"]
         simulator += [f"--app-file={self.directory / 'simulator.json'}"]
@@ -156,7 +156,7 @@ class Stage:
             ("wechat-authz", authz, (self.ops, "/readyz")),
             ("envoy", envoy_command, (self.admin, "/ready")),
         ):
-            process = troupe.start(name, command, log=self.log(name), environment=environment())
+            process = processes.start(name, command, log=self.log(name), environment=environment())
             process.wait_until(lambda probe=probe: answers(*probe), READY_WITHIN)
 
 

@@ -5,7 +5,7 @@ import io
 import shutil
 
 import pytest
-from demonstration.processes import Troupe
+from demonstration.processes import Processes
 from demonstration.stage import build, envoy, taking_turns
 from watching import live
 from watching.stage import Traffic, Watched
@@ -16,8 +16,8 @@ FIRING = {"WechatAuthzConfigurationError"}
 
 @pytest.fixture(scope="module")
 def processes():
-    with Troupe() as troupe:
-        yield troupe
+    with Processes() as processes:
+        yield processes
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 
-from processes import Failure
+from processes import RunError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 COOKIE = "__Host-wechat_session"
@@ -28,7 +28,7 @@ def between(text, first, last):
     """(before, the part from `first` up to `last`, the rest); each of the two stands there once."""
     for mark in (first, last):
         if text.count(mark) != 1:
-            raise Failure(f"a shipped configuration holds {mark.strip()!r} {text.count(mark)} times instead of once")
+            raise RunError(f"a shipped configuration holds {mark.strip()!r} {text.count(mark)} times instead of once")
     start, end = text.index(first), text.index(last)
     return text[:start], text[start:end], text[end:]
 

@@ -5,7 +5,7 @@ import socket
 import time
 
 from cases import MANY_NEW
-from processes import Failure, busy_ns, children_ns, cores, fetch, forget_peak, memory_mib, ran_since, threads_ns
+from processes import RunError, busy_ns, children_ns, cores, fetch, forget_peak, memory_mib, ran_since, threads_ns
 from stage import HOST, ORIGIN, TARGET
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "load.lua"
@@ -63,9 +63,9 @@ class Meter:
         spent = {name: ran_since(process, before[name]) for name, process in watched.items()}
         requests = said["requests"]
         if not requests:
-            raise Failure(f"{case.name}: not one request was answered")
+            raise RunError(f"{case.name}: not one request was answered")
         if said["exhausted"]:
-            raise Failure(f"{case.name}: more requests than tokens were made for it")
+            raise RunError(f"{case.name}: more requests than tokens were made for it")
         errors = said["errors"]
         if case.name == "limited":
             # One check a minute is within the limit.
@@ -102,7 +102,7 @@ class Meter:
             command = ["flood", "--to", side.check, "--host", HOST, "--tokens", self.stage.file("many"), "--most", most]
             said = json.loads(self.stage.tool(*command, "--expect", 200))
             if said["unexpected"]:
-                raise Failure(f"{case.name}: {said['unexpected']} sessions were not accepted")
+                raise RunError(f"{case.name}: {said['unexpected']} sessions were not accepted")
             self.load(case, 2)
 
     def probe(self, case):
@@ -114,7 +114,7 @@ class Meter:
             fetch(f"http://127.0.0.1:{side.edge}{TARGET}", self.stage.request_headers(case))
         status, headers, body = fetch(f"http://127.0.0.1:{side.edge}{TARGET}", self.stage.request_headers(case))
         if status != case.expect:
-            raise Failure(f"{case.name}: {status} instead of {case.expect}: {dict(headers)} {body[:300]}")
+            raise RunError(f"{case.name}: {status} instead of {case.expect}: {dict(headers)} {body[:300]}")
 
     def verification(self):
         """The processor time of one signature check, in µs."""
@@ -144,7 +144,7 @@ class Meter:
         said = json.loads(self.stage.tool(*command, "--requests", requests, "--expect", 401, core=both))
         checked = self.checked(side)
         if said["unexpected"] or checked < requests * 0.99:
-            raise Failure(f"{said['unexpected']} of {requests} forged tokens were not answered 401; {checked:.0f} were looked at")
+            raise RunError(f"{said['unexpected']} of {requests} forged tokens were not answered 401; {checked:.0f} were looked at")
         memory = memory_mib(side.auth, "VmHWM")
         self.stage.processes.end(side.auth)
         return memory
@@ -155,7 +155,7 @@ class Meter:
         side = self.stage.start_auth("start")
         while not answers(side.ops):
             if time.monotonic() - begun > 10:
-                raise Failure("wechat-authz does not become ready")
+                raise RunError("wechat-authz does not become ready")
             time.sleep(0.0005)
         took = (time.monotonic() - begun) * 1e3
         self.stage.processes.end(side.auth)

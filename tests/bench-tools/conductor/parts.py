@@ -9,7 +9,7 @@ from dataclasses import replace
 import gateways
 from cases import CASES
 from measure import Meter
-from processes import Failure
+from processes import RunError
 
 CHECKS = ("floor_h1", "strict_h1", "floor_h2c", "strict_h2c")
 # So slow that callgrind, which makes everything fifty times slower, keeps up.
@@ -50,7 +50,7 @@ def instructions(stage):
         control(process, "--zero")
         held = meter.hold(case.name, PER_SECOND, SECONDS)
         if held["errors"]:
-            raise Failure(f"{case.name}: {held['errors']} errors under callgrind")
+            raise RunError(f"{case.name}: {held['errors']} errors under callgrind")
         before = set(stage.directory.glob(f"callgrind.{process.pid}.*"))
         control(process, "--dump")
         counts[case.name] = total(stage.directory, process, before) / held["requests"]
@@ -69,7 +69,7 @@ def total(directory, process, before):
             if found:
                 return int(found[-1])
         time.sleep(0.1)
-    raise Failure("callgrind wrote nothing")
+    raise RunError("callgrind wrote nothing")
 
 
 def told_of_checks(counts):

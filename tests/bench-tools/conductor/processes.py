@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 
 
-class Failure(Exception):
+class RunError(Exception):
     """It could not be measured."""
 
 
@@ -59,7 +59,7 @@ def memory_mib(process, what):
         for line in file:
             if line.startswith(what + ":"):
                 return int(line.split()[1]) / 1024
-    raise Failure(f"no {what} of process {process.pid}")
+    raise RunError(f"no {what} of process {process.pid}")
 
 
 def forget_peak(process):
@@ -123,12 +123,12 @@ class Processes:
         try:
             out, err = started.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            raise Failure(f"{command[0]} does not end") from None
+            raise RunError(f"{command[0]} does not end") from None
         finally:
             if started.poll() is not None:
                 self.running.remove(started)
         if started.returncode != 0:
-            raise Failure(f"{' '.join(map(str, command))[:300]}\nended with {started.returncode}: {err.strip()}")
+            raise RunError(f"{' '.join(map(str, command))[:300]}\nended with {started.returncode}: {err.strip()}")
         return out
 
     def run_json(self, command, core, timeout=300):
@@ -143,7 +143,7 @@ class Processes:
         while not ready():
             if process.poll() is not None or time.monotonic() - begun > within:
                 log = (self.directory / f"{process.name}.log").read_text(errors="replace")
-                raise Failure(f"{process.name} does not start:\n{log[-2000:]}")
+                raise RunError(f"{process.name} does not start:\n{log[-2000:]}")
             time.sleep(0.01)
 
     def end_all(self):

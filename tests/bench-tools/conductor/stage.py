@@ -5,7 +5,7 @@ import subprocess
 
 import gateways
 from gateways import COOKIE, ROOT
-from processes import Failure, Processes, cores, fetch, free_port, listens, memory_mib
+from processes import Processes, RunError, cores, fetch, free_port, listens, memory_mib
 
 HOST = "shop.localhost:8080"
 ORIGIN = f"http://{HOST}"
@@ -155,7 +155,7 @@ class Stage:
         said = {"Host": HOST, "Cookie": self.cookie("one"), "User-Agent": AGENT}
         status, headers, _ = fetch(f"http://{self.model.check}{TARGET}", said)
         if status != 200:
-            raise Failure(f"a check with a session was answered {status}")
+            raise RunError(f"a check with a session was answered {status}")
         return [
             part for name, value in headers.items() if name not in ("date", "content-length", "connection")
             for part in ("--header", f"{name}:{value}")

@@ -6,7 +6,7 @@ import ssl
 import time
 import urllib.parse
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 # One request, however busy the machine is.
 TIMEOUT = 60
@@ -64,7 +64,7 @@ class Api:
             later = got.headers.get("Retry-After")
             return Answer(got.status, said, warnings), float(later) if later and later.isdigit() else None
         except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"{method} {path}: {error}") from None
+            raise RunError(f"{method} {path}: {error}") from None
         finally:
             connection.close()
 
@@ -84,14 +84,14 @@ class Api:
     def _must(self, path):
         answer = self.ask("GET", path)
         if not answer.good:
-            raise Failure(f"GET {path}: {answer.message}")
+            raise RunError(f"GET {path}: {answer.message}")
         return answer.body
 
     def path(self, version, kind, namespace="", name="", part=""):
         if (version, kind) not in self.kinds:
             self.lists()
         if (version, kind) not in self.kinds:
-            raise Failure(f"the server has no {version} {kind}")
+            raise RunError(f"the server has no {version} {kind}")
         place, plural, namespaced = self.kinds[version, kind]
         path = f"{place}/namespaces/{namespace}/{plural}" if namespaced and namespace else f"{place}/{plural}"
         return path + (f"/{name}" if name else "") + (f"/{part}" if part else "")
@@ -139,7 +139,7 @@ class Api:
     def must(self, answer):
         """What was made, where the test itself needs it."""
         if not answer.good:
-            raise Failure(f"the server refuses what the tests themselves need: {answer.message}")
+            raise RunError(f"the server refuses what the tests themselves need: {answer.message}")
         return answer.body
 
 
@@ -151,4 +151,4 @@ def until(what, is_so, seconds=30):
         if last is True:
             return time.monotonic() - begun
         time.sleep(0.1)
-    raise Failure(f"{what}: not within {seconds} s; at the end: {last}")
+    raise RunError(f"{what}: not within {seconds} s; at the end: {last}")

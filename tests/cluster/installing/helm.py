@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from demonstration.processes import Failure, dying_with_us
+from demonstration.processes import RunError, dying_with_us
 
 
 class Helm:
@@ -26,7 +26,7 @@ class Helm:
         """What it said, where the test itself needs it."""
         code, out, err = self.run(*arguments)
         if code != 0:
-            raise Failure(f"helm {' '.join(map(str, arguments))}: exit code {code}\n{out}{err}")
+            raise RunError(f"helm {' '.join(map(str, arguments))}: exit code {code}\n{out}{err}")
         return out
 
 

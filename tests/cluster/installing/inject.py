@@ -4,7 +4,7 @@ import copy
 import json
 
 import yaml
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 from expected import NAMESPACE, SERVICES, TOKEN, WAYS, cases, injected_faults, ours, service
 
 from .api import until
@@ -253,7 +253,7 @@ def by_hand(report, api, helm, install):
     there = api.all(ADMISSION, MAP) + api.all(ADMISSION, f"{MAP}Binding")
     there = [one for one in there if one["metadata"]["name"].startswith(f"{NAMESPACE}-{RELEASE}-")]
     if len(there) != 10:
-        raise Failure(f"{len(there)} policies and bindings of ours instead of 10")
+        raise RunError(f"{len(there)} policies and bindings of ours instead of 10")
     for one in there:
         api.must(api.delete(one))
     judge, missed = Pods(api), []

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 
-from demonstration.processes import Failure, dying_with_us
+from demonstration.processes import RunError, dying_with_us
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
@@ -26,7 +26,7 @@ def kubernetes():
     text = (HERE / "go.mod").read_text(encoding="utf-8")
     found = re.search(r"^\s*k8s\.io/kubernetes (v\d+\.\d+\.\d+)(?: // indirect)?$", text, re.M)
     if not found:
-        raise Failure("tests/cluster/go.mod names no release of k8s.io/kubernetes")
+        raise RunError("tests/cluster/go.mod names no release of k8s.io/kubernetes")
     return found[1]
 
 
@@ -39,7 +39,7 @@ def build():
     flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in told.items())
     go = subprocess.run([ROOT / "tests" / "go"], stdout=subprocess.PIPE, text=True, timeout=900, check=False)
     if go.returncode != 0:
-        raise Failure("there is no Go; the reason is above")
+        raise RunError("there is no Go; the reason is above")
     # Two at a time and politely: the linker of each of these takes gigabytes.
     command = ["nice", "-n", "10", go.stdout.strip(), "build", "-p=2", "-trimpath", f"-ldflags=-s -w {flags}"]
     PLACE.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def build():
             quiet = {"capture_output": True, "text": True, "preexec_fn": dying_with_us(), "check": False}
             done = subprocess.run([*command, f"-o={PLACE / name}", package], cwd=HERE, timeout=3600, **quiet)
             if done.returncode != 0:
-                raise Failure(f"go could not build {name}:\n{done.stderr[-4000:]}")
+                raise RunError(f"go could not build {name}:\n{done.stderr[-4000:]}")
     return time.monotonic() - begun
 
 
@@ -61,7 +61,7 @@ def needs(**programs):
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Failure(f"these Debian packages are needed and cannot be installed here: {missing}")
+        raise RunError(f"these Debian packages are needed and cannot be installed here: {missing}")
     quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": subprocess.DEVNULL, "check": True}
     subprocess.run(["apt-get", "update", "-qq"], **quiet)
     subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], **quiet)

@@ -3,7 +3,7 @@
 import json
 
 import yaml
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 from expected import NAMESPACE, VALUES, WAYS, ours
 
 from .api import until
@@ -175,7 +175,7 @@ def uninstall(report, api, helm, release=RELEASE, namespace=NAMESPACE):
     there = owned(api, release)
     # Or there would be nothing to leave behind.
     if len(there) < 4:
-        raise Failure(f"only these are said to be the release's: {there}")
+        raise RunError(f"only these are said to be the release's: {there}")
     answer = helm.run("uninstall", release, "--namespace", namespace)
     report.row(f"helm uninstall of {len(there)} objects", "done", done(*answer))
     left = []
@@ -191,7 +191,7 @@ def uninstall(report, api, helm, release=RELEASE, namespace=NAMESPACE):
 
     try:
         until("all is gone", gone, 30)
-    except Failure:
+    except RunError:
         # What is left is said below, as a row.
         pass
     report.row(f"in {len(api.kinds)} kinds it leaves", [], left)

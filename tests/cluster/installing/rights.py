@@ -7,7 +7,7 @@ import shutil
 import tempfile
 
 import yaml
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 from expected import NAMESPACE, VALUES, WAYS, ours
 
 from . import workloads
@@ -94,7 +94,7 @@ def team(report, stage):
     # By the notes' own command, with the two words that stand for files.
     (command,) = [line.strip() for line in out.splitlines() if line.strip().startswith("helm template ")]
     if not command.endswith(" | kubectl apply -f -"):
-        raise Failure(f"the notes' command is another one: {command}")
+        raise RunError(f"the notes' command is another one: {command}")
     asked = shlex.split(command.removesuffix(" | kubectl apply -f -"))[1:]
     files = {"CHART": str(stage.chart), "VALUES": str(WITHOUT_RIGHT)}
     text = stage.helm.must(*(files.get(word, word) for word in asked))
@@ -186,7 +186,7 @@ OTHER_WAYS = (
 
 def older(report, stage):
     """What the chart says where its policies cannot be, and what it can do there."""
-    server = Server(stage.troupe, stage.work, stage.etcd, "older", emulated_version="1.35")
+    server = Server(stage.processes, stage.work, stage.etcd, "older", emulated_version="1.35")
     api, helm = server.api, Helm(stage.program, server)
     known, version = api.lists(), api.ask("GET", "/version").body
     with_it = "with" if (ADMISSION, MAP) in known else "without"

@@ -1,7 +1,7 @@
 """Every scenario of the chart from its installation to its end; in mode gateway with pods, which controllers make."""
 
 import kinds as foreign
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 from . import workloads
 from .api import until
@@ -18,7 +18,7 @@ def kinds(stage):
     try:
         definitions = foreign.definitions()
     except foreign.Missing as missing:
-        raise Failure(str(missing)) from None
+        raise RunError(str(missing)) from None
     for one in definitions:
         stage.api.must(stage.api.create({field: one[field] for field in ("apiVersion", "kind", "metadata", "spec")}))
 
@@ -112,7 +112,7 @@ def ready(report, api, namespace, name, pods):
 
     try:
         until(f"{name}: the EndpointSlice", there, 30)
-    except Failure:
+    except RunError:
         # Said by the row.
         pass
     report.row(f"{name}, its Service leads to", {9100: addresses, 9101: addresses}, dict(sorted(seen.items())))

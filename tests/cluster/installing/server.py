@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 from demonstration.stage import free_ports, taking_turns
 
 from .api import Api, until
@@ -36,11 +36,11 @@ def flags(**given):
 
 
 class Etcd:
-    def __init__(self, troupe, work):
+    def __init__(self, processes, work):
         with taking_turns():
-            self._start(troupe, work)
+            self._start(processes, work)
 
-    def _start(self, troupe, work):
+    def _start(self, processes, work):
         self.port, peers = free_ports(2)
         here, there = (f"http://127.0.0.1:{port}" for port in (self.port, peers))
         command = flags(
@@ -53,7 +53,7 @@ class Etcd:
             unsafe_no_fsync="true",
             log_level="warn",
         )
-        process = troupe.start("etcd", [PLACE / "etcd", *command], log=work / "etcd.log")
+        process = processes.start("etcd", [PLACE / "etcd", *command], log=work / "etcd.log")
         process.wait_until(lambda: _listens(self.port), START)
 
 
@@ -62,7 +62,7 @@ class Server:
 
     USERS = {"admin": "system:masters", "controllers": "system:masters", "team": "teams"}
 
-    def __init__(self, troupe, work, etcd, name, **more):
+    def __init__(self, processes, work, etcd, name, **more):
         self.name, self.work = name, work / name
         self.work.mkdir()
         key, tokens = self.work / "accounts.key", self.work / "tokens.csv"
@@ -73,10 +73,10 @@ class Server:
         tokens.write_text("".join(lines), encoding="utf-8")
         tokens.chmod(0o600)
         with taking_turns():
-            self._start(troupe, work, etcd, key, tokens, more)
+            self._start(processes, work, etcd, key, tokens, more)
         self.api = self.client("admin")
 
-    def _start(self, troupe, work, etcd, key, tokens, more):
+    def _start(self, processes, work, etcd, key, tokens, more):
         (self.port,) = free_ports(1)
         command = flags(
             etcd_servers=f"http://127.0.0.1:{etcd.port}",
@@ -97,7 +97,7 @@ class Server:
             service_cluster_ip_range="10.96.0.0/16",
             **more,
         )
-        process = troupe.start(self.name, [PLACE / "kube-apiserver", *command], log=work / f"{self.name}.log")
+        process = processes.start(self.name, [PLACE / "kube-apiserver", *command], log=work / f"{self.name}.log")
         self.ca = self.work / "apiserver.crt"
         process.wait_until(self._is_ready, START)
 
@@ -106,7 +106,7 @@ class Server:
             return False
         try:
             return self.client("admin").ask("GET", "/readyz").good
-        except Failure:
+        except RunError:
             # It listens a moment before it can speak.
             return False
 
@@ -132,7 +132,7 @@ class Server:
         path.chmod(0o600)
         return path
 
-    def controllers(self, troupe, work):
+    def controllers(self, processes, work):
         """Starts the controllers; the first ServiceAccount is there when it returns."""
         command = flags(
             kubeconfig=self.kubeconfig("controllers"),
@@ -143,7 +143,7 @@ class Server:
             cert_dir=self.work,
         )
         program = PLACE / "kube-controller-manager"
-        process = troupe.start("controllers", [program, *command], log=work / "controllers.log")
+        process = processes.start("controllers", [program, *command], log=work / "controllers.log")
         process.wait_until(lambda: self.api.get("v1", "ServiceAccount", "default", "default").good, START)
 
     def namespace(self, name, labels=None):

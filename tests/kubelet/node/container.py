@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
 # How much of a log becomes the termination message, as kubelet takes it.
@@ -48,7 +48,7 @@ class Container:
             else:
                 env[variable["name"]] = expanded(variable.get("value", ""), env)
         if self.spec.get("envFrom"):
-            raise Failure(f"{self.name}: envFrom is not known here")
+            raise RunError(f"{self.name}: envFrom is not known here")
         return env
 
     def argv(self, env):
@@ -72,7 +72,7 @@ class Container:
         volumes = {volume["name"]: volume for volume in self.pod.spec["volumes"]}
         for mount in self.spec.get("volumeMounts", []):
             if mount.get("subPath"):
-                raise Failure(f"{self.name}: a subPath would hide every later change of {mount['name']}")
+                raise RunError(f"{self.name}: a subPath would hide every later change of {mount['name']}")
             source = self.pod.volumes.path(volumes[mount["name"]])
             mounted(source, mount["mountPath"], mount.get("readOnly", False))
         for name, file in self.pod.files.items():
@@ -87,7 +87,7 @@ class Container:
         group = own.get("runAsGroup", whole.get("runAsGroup", self.image.group))
         user = own.get("runAsUser", whole.get("runAsUser", self.image.user))
         if user == 0 and own.get("runAsNonRoot", whole.get("runAsNonRoot")):
-            raise Failure(f"{self.name}: container has runAsNonRoot and image will run as root")
+            raise RunError(f"{self.name}: container has runAsNonRoot and image will run as root")
         return {
             "argv": argv,
             "env": env,
@@ -120,10 +120,10 @@ class Container:
         deadline = time.monotonic() + 20
         while not self.pidfile.exists() and not self.has_ended():
             if time.monotonic() > deadline:
-                raise Failure(f"{self.name} was not started within 20 s")
+                raise RunError(f"{self.name} was not started within 20 s")
             time.sleep(0.005)
         if not self.pidfile.exists():
-            raise Failure(f"{self.name} could not be started:\n{self.said()}")
+            raise RunError(f"{self.name} could not be started:\n{self.said()}")
         self.pid = int(self.pidfile.read_text(encoding="ascii"))
 
     def execute(self, argv, timeout):
@@ -179,4 +179,4 @@ class Container:
         for port in self.spec.get("ports", []):
             if port.get("name") == wanted:
                 return port["containerPort"]
-        raise Failure(f"{self.name} has no port {wanted}")
+        raise RunError(f"{self.name} has no port {wanted}")

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent.parent
@@ -97,9 +97,9 @@ class Images:
         repository, _, tag = name.partition(":")
         if repository.endswith("envoyproxy/envoy"):
             if not tag.endswith(f"v{self.release}"):
-                raise Failure(f"the chart asks for Envoy {tag}, and this machine has {self.release}")
+                raise RunError(f"the chart asks for Envoy {tag}, and this machine has {self.release}")
             return self.envoy
         found = {"wechat-authz": self.ours, "web": self.application}.get(repository)
         if found is None:
-            raise Failure(f"no image {name}")
+            raise RunError(f"no image {name}")
         return found

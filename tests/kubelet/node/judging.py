@@ -3,7 +3,7 @@ import http.client
 import pathlib
 import time
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 from .probes import Probe
 
@@ -15,7 +15,7 @@ OURS = ("wechat-authz", "wechat-envoy")
 
 def expect(condition, text):
     if not condition:
-        raise Failure(text)
+        raise RunError(text)
 
 
 def asked(address, port, method, path, host="pod", timeout=5):
@@ -71,7 +71,7 @@ def ops_listener(pod):
             asked(address, port, "GET", "/", timeout=1)
         except OSError:
             continue
-        raise Failure(f"{pod.name}: the port {port} can be reached at the pod's address")
+        raise RunError(f"{pod.name}: the port {port} can be reached at the pod's address")
 
 
 def rights(pod):

@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import uuid
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
@@ -21,7 +21,7 @@ def admit(values, objects=()):
         command, input=json.dumps(list(objects)), stdout=subprocess.PIPE, text=True, timeout=1800, check=False
     )
     if done.returncode != 0:
-        raise Failure("tests/admission/run refuses; its own words are above")
+        raise RunError("tests/admission/run refuses; its own words are above")
     said = json.loads(done.stdout)
     return said["manifests"], said["admitted"]
 

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 NODE, LENGTH, BRIDGE = "10.88.0.1", 16, "pods"
 libc = ctypes.CDLL(None, use_errno=True)
@@ -16,7 +16,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 def command(*words):
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
-        raise Failure(f"{' '.join(map(str, words))}: {done.stderr.strip()}")
+        raise RunError(f"{' '.join(map(str, words))}: {done.stderr.strip()}")
 
 
 class Network:
@@ -43,7 +43,7 @@ class Sandbox:
         deadline = time.monotonic() + 10
         while os.readlink(self.path) == os.readlink("/proc/self/ns/net"):
             if time.monotonic() > deadline or self.pause.poll() is not None:
-                raise Failure("a pod gets no network of its own")
+                raise RunError("a pod gets no network of its own")
             time.sleep(0.01)
         outside, inside = f"pod{number}", ["nsenter", f"--net={self.path}", "ip"]
         command("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", self.pause.pid)
@@ -67,7 +67,7 @@ class Sandbox:
         thread.start()
         thread.join()
         if not made:
-            raise Failure(f"nobody can listen at port {port} of a pod")
+            raise RunError(f"nobody can listen at port {port} of a pod")
         return made[0]
 
     def end(self):

@@ -24,10 +24,10 @@ class Outside(Stage):
         self.collector = Collector()
         Relay(socket.create_server(("127.0.0.1", EDGE)), lambda: self.target)
 
-    def open(self, troupe, programs):
+    def open(self, processes, programs):
         command = [programs["wechat-simulator"], f"--listen=127.0.0.1:{self.simulator}"]
         command += [f"--app-file={self.directory / 'simulator.json'}"]
-        process = troupe.start("simulator", command, log=self.log("simulator"), environment=environment())
+        process = processes.start("simulator", command, log=self.log("simulator"), environment=environment())
         process.wait_until(lambda: answers(self.simulator, "/_sim/clock"), READY_WITHIN)
 
     def secrets(self):

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 from . import probes
 from .container import Container
@@ -78,7 +78,7 @@ class Pod:
             "status.podIP": self.sandbox.address,
         }
         if path not in known:
-            raise Failure(f"{self.name}: the downward API has no {path} here")
+            raise RunError(f"{self.name}: the downward API has no {path} here")
         return known[path]
 
     def tell(self, text):
@@ -92,8 +92,8 @@ class Pod:
         def run():
             try:
                 task(*arguments)
-            except Failure as failure:
-                self.faults.append(str(failure))
+            except RunError as error:
+                self.faults.append(str(error))
             except Stopped:
                 pass
 
@@ -135,7 +135,7 @@ class Pod:
         while not container.has_ended():
             self.rest(LOOK)
         if container.exit_code != 0:
-            raise Failure(f"{self.name}: {container.name} ended with {container.exit_code}:\n{container.message()}")
+            raise RunError(f"{self.name}: {container.name} ended with {container.exit_code}:\n{container.message()}")
 
     def begin(self, container):
         """Starts a container, again and again if need be, until its startupProbe has succeeded."""
@@ -210,13 +210,13 @@ class Pod:
             self.check()
             if time.monotonic() > deadline:
                 state = "; ".join(one.state() for one in self.everyone)
-                raise Failure(f"{self.name} is not ready after {seconds} s: {state}; events: {self.events}")
+                raise RunError(f"{self.name} is not ready after {seconds} s: {state}; events: {self.events}")
             time.sleep(0.02)
 
     def check(self):
         """Fails if something went wrong behind our back."""
         if self.faults:
-            raise Failure("\n".join(self.faults))
+            raise RunError("\n".join(self.faults))
 
     def stop(self):
         """The end, as kubelet brings it about. Gives what happened: [(seconds since it began, container, what)]."""
@@ -266,7 +266,7 @@ class Pod:
             time.sleep(min(hook["sleep"]["seconds"], left()))
             note(container, "preStop ends")
         else:
-            raise Failure(f"{container.name}: this kubelet has no such hook: {hook}")
+            raise RunError(f"{container.name}: this kubelet has no such hook: {hook}")
 
     def kill(self):
         self.stopping.set()

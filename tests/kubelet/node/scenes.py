@@ -11,7 +11,7 @@ import threading
 import time
 
 from demonstration.browser import DESKTOP, Browser
-from demonstration.processes import Failure, Troupe
+from demonstration.processes import Processes, RunError
 from demonstration.stage import READY_WITHIN, SILENT, answers
 from demonstration.walk import Unexpected, Walk
 from endpoints import leads_to
@@ -72,7 +72,7 @@ class Scenes:
             with contextlib.redirect_stdout(told):
                 walk.run()
         except (Unexpected, OSError) as unexpected:
-            raise Failure(f"the login: {unexpected}\n{told.getvalue()[-2000:]}") from None
+            raise RunError(f"the login: {unexpected}\n{told.getvalue()[-2000:]}") from None
         return Person(self.stage, walk)
 
     # What the parts of the test are; each is said by its first line.
@@ -250,17 +250,17 @@ class Scenes:
     def gateway(self):
         """mode gateway: the Deployment's pods behind a gateway that is there already, and one of them ends under load"""
         objects = config_maps(self.cluster.gateway_manifests) | self.stage.secrets()
-        with self.node("gateway", objects) as node, Troupe() as troupe:
+        with self.node("gateway", objects) as node, Processes() as processes:
             pods = [self.run(node, self.cluster.deployment(), f"edge-{number}") for number in (1, 2)]
             for pod in pods:
                 pod.wait_until_ready()
                 self.ops_door(pod)
             application = [sys.executable, "-B", ROOT / "envoy" / "app.py", f"--port={BEHIND}"]
-            troupe.start("application", application, log=node.directory / "application.log")
+            processes.start("application", application, log=node.directory / "application.log")
             # Without Redis a logout is known where it was made: first there is one.
-            person = self.log_in("127.0.0.1", self.front(troupe, node.directory, pods[:1], FRONT))
+            person = self.log_in("127.0.0.1", self.front(processes, node.directory, pods[:1], FRONT))
             say("  ready, and a login in every way there is")
-            edge = self.front(troupe, node.directory, pods, FRONT + 2)
+            edge = self.front(processes, node.directory, pods, FRONT + 2)
             load = Load(Address("127.0.0.1", edge), person.host, person.cookie, person.subject)
             time.sleep(LOAD_BEFORE)
             before = load.answered
@@ -319,7 +319,7 @@ class Scenes:
         status, _ = asked(address, 9100, "GET", "/api/orders", host)
         expect(status == 401, f"{pod.name}: the check door answers a stranger {status}")
 
-    def front(self, troupe, directory, pods, port):
+    def front(self, processes, directory, pods, port):
         """The gateway: an Envoy with the shipped configuration that asks these pods. Gives its port."""
         command = [sys.executable, "-B", ROOT / "envoy" / "render", f"--admin={port + 1}"]
         command += [f"--listen=127.0.0.1:{port}", f"--app=127.0.0.1:{BEHIND}"]
@@ -330,7 +330,7 @@ class Scenes:
             subprocess.run(command, stdout=output, check=True, timeout=30)
         (program,) = [source for target, source in self.images.envoy.files.items() if target.endswith("/envoy")]
         envoy = [program, "-c", file, "--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]
-        process = troupe.start(f"front-{port}", envoy, log=directory / f"front-{port}.log")
+        process = processes.start(f"front-{port}", envoy, log=directory / f"front-{port}.log")
         process.wait_until(lambda: answers(port + 1, "/ready"), READY_WITHIN)
         return port
 

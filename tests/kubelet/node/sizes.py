@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 from demonstration.stage import SILENT
 
 from .network import Relay
@@ -38,9 +38,9 @@ class Sizes:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         except subprocess.TimeoutExpired:
             # Without its arguments, which hold a token.
-            raise Failure(f"bench-tools {words[0]} does not end") from None
+            raise RunError(f"bench-tools {words[0]} does not end") from None
         if done.returncode != 0:
-            raise Failure(f"bench-tools {words[0]}: {done.stderr}")
+            raise RunError(f"bench-tools {words[0]}: {done.stderr}")
         return done.stdout
 
     def measure(self):
@@ -95,12 +95,12 @@ class Sizes:
         words = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
         said = json.loads(self.tool("rate", "--to", self.address, "--per-second", rate, "--seconds", SECONDS, *words))
         if said["errors"]:
-            raise Failure(f"{said['errors']} of the requests were not answered well")
+            raise RunError(f"{said['errors']} of the requests were not answered well")
 
     def flood(self, *words):
         said = json.loads(self.tool("flood", "--to", f"127.0.0.1:{CHECK_DOOR}", "--host", self.host, *words))
         if said["unexpected"]:
-            raise Failure(f"{said['unexpected']} of {said['requests']} checks were answered otherwise")
+            raise RunError(f"{said['unexpected']} of {said['requests']} checks were answered otherwise")
 
     def fill(self, tokens, count):
         """Shows so many sessions once."""
@@ -120,7 +120,7 @@ class Sizes:
                 held.append(socket.create_connection((address, int(port)), timeout=10))
                 held[-1].sendall(request)
                 if not held[-1].recv(4096).startswith(b"HTTP/1.1 200"):
-                    raise Failure("a request was not answered well")
+                    raise RunError("a request was not answered well")
             time.sleep(1)
         finally:
             for one in held:

@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import yaml
-from demonstration.processes import Failure, dying_with_us
+from demonstration.processes import RunError, dying_with_us
 
 CASES = pathlib.Path(__file__).resolve().parent.parent / "rules"
 
@@ -53,14 +53,14 @@ class Cases:
         plain.write_text(yaml.safe_dump({"groups": self.groups}, allow_unicode=True), "utf-8")
         fine, said = promtool("check", "rules", "--lint=all", "--lint-fatal", plain)
         if not fine:
-            raise Failure(f"promtool refuses the rules of mode {self.mode}:\n{said}")
+            raise RunError(f"promtool refuses the rules of mode {self.mode}:\n{said}")
 
     def run(self):
         """Runs every case."""
         self.write(self.groups)
         fine, said = self.cases()
         if not fine:
-            raise Failure(f"cases of the alerts in mode {self.mode}:\n{said}")
+            raise RunError(f"cases of the alerts in mode {self.mode}:\n{said}")
 
     def cases(self):
         return promtool("test", "rules", *(self.directory / file for file in self.files))
@@ -97,8 +97,8 @@ def check_runbook(file, rules):
     for rule in rules:
         page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
         if not page.endswith(file.name) or anchor not in there:
-            raise Failure(f"{rule['alert']}: {file.name} has no section {anchor!r}")
+            raise RunError(f"{rule['alert']}: {file.name} has no section {anchor!r}")
         linked.add(anchor)
     stale = {anchor for anchor in there if anchor.startswith("wechatauthz")} - linked
     if stale:
-        raise Failure(f"{file.name}: no alert links to {', '.join(sorted(stale))}")
+        raise RunError(f"{file.name}: no alert links to {', '.join(sorted(stale))}")

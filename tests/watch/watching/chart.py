@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 
 import yaml
-from demonstration.processes import Failure, dying_with_us
+from demonstration.processes import RunError, dying_with_us
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "wechat-authz"
@@ -18,7 +18,7 @@ def helm():
     command = [ROOT / "tests" / "helm" / "get"]
     get = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=dying_with_us(), check=False)
     if get.returncode != 0:
-        raise Failure("there is no Helm; the reason is above")
+        raise RunError("there is no Helm; the reason is above")
     return pathlib.Path(get.stdout.strip())
 
 
@@ -40,7 +40,7 @@ class Rendered:
             check=False,
         )
         if done.returncode != 0:
-            raise Failure(f"helm cannot render the chart in mode {mode}:\n{done.stderr}")
+            raise RunError(f"helm cannot render the chart in mode {mode}:\n{done.stderr}")
         self.mode = mode
         self.objects = [one for one in yaml.safe_load_all(done.stdout) if one]
 
@@ -50,14 +50,14 @@ class Rendered:
     def one(self, kind):
         found = self.all(kind)
         if len(found) != 1:
-            raise Failure(f"mode {self.mode} has {len(found)} objects {kind} instead of one")
+            raise RunError(f"mode {self.mode} has {len(found)} objects {kind} instead of one")
         self.labelled(found[0])
         return found[0]
 
     def labelled(self, one):
         """The stack looks only at objects with its own label: tests/watch/*-values.yaml ask for this one."""
         if one["metadata"]["labels"].get("release") != "monitoring":
-            raise Failure(f"{one['kind']} {one['metadata']['name']} has not the label that the values ask for")
+            raise RunError(f"{one['kind']} {one['metadata']['name']} has not the label that the values ask for")
 
     def rules(self):
         """Groups of rules, as Prometheus reads them."""
@@ -69,7 +69,7 @@ class Rendered:
             return self.one("ServiceMonitor")["spec"]["endpoints"]
         monitors = self.all("PodMonitor")
         if not monitors:
-            raise Failure("mode inject has no PodMonitor")
+            raise RunError("mode inject has no PodMonitor")
         for monitor in monitors:
             self.labelled(monitor)
         return monitors[0]["spec"]["podMetricsEndpoints"]
@@ -78,5 +78,5 @@ class Rendered:
         """Each dashboard by its file's name."""
         maps = [one for one in self.all("ConfigMap") if one["metadata"]["labels"].get("grafana_dashboard") == "1"]
         if len(maps) != 1:
-            raise Failure(f"mode {self.mode} has {len(maps)} ConfigMaps for Grafana instead of one")
+            raise RunError(f"mode {self.mode} has {len(maps)} ConfigMaps for Grafana instead of one")
         return {name: json.loads(text) for name, text in maps[0]["data"].items()}

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 
 import yaml
-from demonstration.processes import Failure
+from demonstration.processes import RunError
 
 from .alerts import alerts, promtool
 from .chart import NAMESPACE
@@ -73,14 +73,14 @@ class Prometheus:
         self.file = self.directory / "prometheus.yaml"
         self.file.write_text(yaml.safe_dump(configuration), "utf-8")
 
-    def start(self, troupe):
+    def start(self, processes):
         fine, said = promtool("check", "config", self.file)
         if not fine:
-            raise Failure(f"the monitor's relabelings are none that Prometheus takes:\n{said}")
+            raise RunError(f"the monitor's relabelings are none that Prometheus takes:\n{said}")
         command = ["prometheus", f"--config.file={self.file}", f"--storage.tsdb.path={self.directory / 'data'}"]
         command += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
         log = self.directory / "prometheus.log"
-        process = troupe.start("prometheus", command, log=log, environment=environment())
+        process = processes.start("prometheus", command, log=log, environment=environment())
         process.wait_until(lambda: listens(self.port) and self.is_ready(), 30)
 
     def is_ready(self):
@@ -96,7 +96,7 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=20) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refused:
-            raise Failure(f"Prometheus refuses {query}: {refused.read().decode(errors='replace')}") from None
+            raise RunError(f"Prometheus refuses {query}: {refused.read().decode(errors='replace')}") from None
 
     def series(self, expression):
         """How many series a query has that hold a number at this moment."""
@@ -122,7 +122,7 @@ def lint(stage):
     with urllib.request.urlopen(f"http://127.0.0.1:{stage.ops}/metrics", timeout=10) as answer:
         kind, text = answer.headers["content-type"], answer.read().decode("utf-8")
     if not kind.startswith("application/openmetrics-text; version=1.0.0") or not text.endswith("# EOF\n"):
-        raise Failure(f"/metrics is not OpenMetrics: {kind}")
+        raise RunError(f"/metrics is not OpenMetrics: {kind}")
     counters = set(re.findall(r"^# TYPE (\w+) counter$", text, re.M))
     lines = []
     for line in text.removesuffix("# EOF\n").splitlines():
@@ -136,7 +136,7 @@ def lint(stage):
         lines.append(line)
     fine, said = promtool("check", "metrics", given="\n".join(lines) + "\n")
     if not fine or said.strip():
-        raise Failure(f"promtool finds fault with the metrics:\n{said}")
+        raise RunError(f"promtool finds fault with the metrics:\n{said}")
     return len(re.findall(r"^# TYPE ", text, re.M))
 
 
@@ -146,15 +146,15 @@ def check_rules(prometheus, groups, firing):
     for rule in alerts(groups):
         unknown = metric_names(rule["expr"]) - known
         if unknown:
-            raise Failure(f"{rule['alert']} asks for what nobody tells: {', '.join(sorted(unknown))}")
+            raise RunError(f"{rule['alert']} asks for what nobody tells: {', '.join(sorted(unknown))}")
     loaded = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
     if {rule["name"] for rule in loaded} != {rule["alert"] for rule in alerts(groups)}:
-        raise Failure("Prometheus has not loaded every alert")
+        raise RunError("Prometheus has not loaded every alert")
     for rule in loaded:
         if rule["health"] != "ok":
-            raise Failure(f"{rule['name']} cannot be evaluated: {rule['health']} {rule.get('lastError', '')}")
+            raise RunError(f"{rule['name']} cannot be evaluated: {rule['health']} {rule.get('lastError', '')}")
         if (rule["state"] == "firing") != (rule["name"] in firing):
-            raise Failure(f"{rule['name']} is {rule['state']} in a run where {', '.join(firing)} should fire")
+            raise RunError(f"{rule['name']} is {rule['state']} in a run where {', '.join(firing)} should fire")
 
 
 def check_gateway_rules(prometheus, groups):
@@ -164,7 +164,7 @@ def check_gateway_rules(prometheus, groups):
     for rule in alerts(groups):
         unknown = metric_names(rule["expr"]) - known
         if unknown:
-            raise Failure(f"{rule['alert']} of mode gateway asks for what nobody tells: {', '.join(sorted(unknown))}")
+            raise RunError(f"{rule['alert']} of mode gateway asks for what nobody tells: {', '.join(sorted(unknown))}")
 
 
 def filled(expression, values):
@@ -172,20 +172,20 @@ def filled(expression, values):
     for name, value in {"__rate_interval": WINDOW, **values}.items():
         expression = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", lambda _, value=value: value, expression)
     if "$" in expression:
-        raise Failure(f"a variable that nothing fills in: {expression}")
+        raise RunError(f"a variable that nothing fills in: {expression}")
     return expression
 
 
 def check_source(file, what, source):
     """The data source is whatever the person at the dashboard chooses."""
     if source != {"type": "prometheus", "uid": "${datasource}"}:
-        raise Failure(f"{file}: {what} has a data source of its own: {source}")
+        raise RunError(f"{file}: {what} has a data source of its own: {source}")
 
 
 def check_dashboard(prometheus, file, dashboard):
     """Every variable has values and every query of every panel data. Returns how many queries."""
     if dashboard.get("uid") != file.removesuffix(".json") or dashboard.get("id") is not None:
-        raise Failure(f"{file}: its uid must be fixed, and it must have no id of one Grafana's")
+        raise RunError(f"{file}: its uid must be fixed, and it must have no id of one Grafana's")
     values = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
@@ -194,7 +194,7 @@ def check_dashboard(prometheus, file, dashboard):
         asked = re.fullmatch(r"label_values\((.+), *(\w+)\)", filled(variable["query"]["query"], values))
         found = prometheus.api(f"label/{asked[2]}/values", **{"match[]": asked[1]}) if asked else []
         if not found:
-            raise Failure(f"{file}: the variable {variable['name']} has no values")
+            raise RunError(f"{file}: the variable {variable['name']} has no values")
         values[variable["name"]] = variable.get("allValue") or found[0]
     count, empty = 0, []
     print(f"\n{file}")
@@ -202,7 +202,7 @@ def check_dashboard(prometheus, file, dashboard):
         if panel["type"] == "row":
             continue
         if not panel.get("targets"):
-            raise Failure(f"{file}: the panel {panel['title']!r} asks for nothing")
+            raise RunError(f"{file}: the panel {panel['title']!r} asks for nothing")
         for target in panel["targets"]:
             for source in (panel["datasource"], target["datasource"]):
                 check_source(file, panel["title"], source)
@@ -212,7 +212,7 @@ def check_dashboard(prometheus, file, dashboard):
             if not found:
                 empty.append(f"{panel['title']}: {target['expr']}")
     if empty:
-        raise Failure(f"{file}: these have no data:\n  " + "\n  ".join(empty))
+        raise RunError(f"{file}: these have no data:\n  " + "\n  ".join(empty))
     return count
 
 
@@ -221,16 +221,16 @@ def refused(prometheus, fault, check, *arguments):
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             check(prometheus, *arguments)
-    except Failure:
+    except RunError:
         return
-    raise Failure(f"{fault} is not noticed")
+    raise RunError(f"{fault} is not noticed")
 
 
 def spoilt(value, old, new):
     """The value with `new` instead of the first `old`."""
     text = json.dumps(value)
     if old not in text:
-        raise Failure(f"there is no {old} to replace")
+        raise RunError(f"there is no {old} to replace")
     return json.loads(text.replace(old, new, 1))
 
 

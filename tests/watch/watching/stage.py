@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "envoy"))
 
 from demonstration.browser import DESKTOP, WECHAT, Browser  # noqa: E402
-from demonstration.processes import Failure  # noqa: E402
+from demonstration.processes import RunError  # noqa: E402
 from demonstration.stage import CONSENT, READY_WITHIN, SILENT, Stage, environment, free_ports  # noqa: E402
 from demonstration.walk import Walk  # noqa: E402
 
@@ -43,20 +43,20 @@ class Watched(Stage):
             application["official_account"]["jssdk"] = True
         file.write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
 
-    def open(self, troupe, programs):
-        self.troupe = troupe
+    def open(self, processes, programs):
+        self.processes = processes
         self.start_redis()
-        super().open(troupe, programs)
+        super().open(processes, programs)
 
     def start_redis(self):
         command = ["redis-server", "--port", self.redis, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--dir", self.directory]
-        self.server = self.troupe.start("redis", command, log=self.log("redis"), environment=environment())
+        self.server = self.processes.start("redis", command, log=self.log("redis"), environment=environment())
         self.server.wait_until(lambda: listens(self.redis), READY_WITHIN)
 
     def stop_redis(self):
-        """Ends it, so that the troupe does not take it for one that ended by itself."""
-        self.troupe.processes.remove(self.server)
+        """Ends it, so that the processes does not take it for one that ended by itself."""
+        self.processes.processes.remove(self.server)
         self.server.signal(signal.SIGKILL)
         self.server.child.wait()
 
@@ -87,7 +87,7 @@ class Traffic:
                 return answer
             url = urllib.parse.urljoin(answer.url, answer.location)
             answer = browser.ask("GET", url)
-        raise Failure(f"redirected round and round, at last to {url.partition('?')[0]}")
+        raise RunError(f"redirected round and round, at last to {url.partition('?')[0]}")
 
     def log_in(self):
         browser = Browser(WECHAT)
@@ -98,27 +98,27 @@ class Traffic:
         body = json.dumps({"endpoint": endpoint, "effect": effect, "times": times})
         answer = Browser(DESKTOP).ask("POST", f"{self.stage.wechat}/_sim/faults", accept=JSON, body=body)
         if answer.status not in (200, 201, 204):
-            raise Failure(f"the simulator does not take a fault at {endpoint}: {answer.status} {answer.text}")
+            raise RunError(f"the simulator does not take a fault at {endpoint}: {answer.status} {answer.text}")
 
     def revoke(self, **what):
         lines = {"authorization": f"Bearer {self.stage.token}"}
         url = f"http://127.0.0.1:{self.stage.door}/sessions/revoke"
         answer = Browser(DESKTOP).ask("POST", url, accept=JSON, headers=lines, body=json.dumps(what))
         if answer.status != 200:
-            raise Failure(f"the revocation is refused: {answer.status} {answer.text}")
+            raise RunError(f"the revocation is refused: {answer.status} {answer.text}")
 
     def checks(self):
         """Steady checks of every sort, until it is told to stop."""
         try:
             known, answer = self.log_in()
             if answer.status != 200:
-                raise Failure(f"a login ends in {answer.status}")
+                raise RunError(f"a login ends in {answer.status}")
             while not self.stopped.wait(0.05):
                 self.ask(known, self.origin + "/api/orders", accept=JSON)
                 self.ask(Browser(DESKTOP), self.origin + "/")
                 self.ask(Browser(DESKTOP), self.origin + "/a", accept=JSON, headers={"authorization": "Bearer a.b.c"})
                 self.ask(Browser(DESKTOP), self.origin + "/a/%2e%2e%2fb", accept=JSON)
-        except (Failure, OSError) as fault:
+        except (RunError, OSError) as fault:
             self.fault = fault
 
     def jssdk(self, site):
@@ -128,7 +128,7 @@ class Traffic:
 
     def expect(self, what, got, wanted):
         if got != wanted:
-            raise Failure(f"{what}: {got} instead of {wanted}")
+            raise RunError(f"{what}: {got} instead of {wanted}")
 
     def play(self, seconds):
         """Everything once, then time for Prometheus to see it."""
@@ -164,4 +164,4 @@ class Traffic:
             self.stopped.set()
             steady.join()
         if self.fault:
-            raise Failure(f"the checks went wrong: {self.fault}")
+            raise RunError(f"the checks went wrong: {self.fault}")
