@@ -1,7 +1,7 @@
-"""Child processes that cannot outlive us: started, watched and ended by their id.
+"""Starts, watches and ends child processes. The demo and the tests share it.
 
-Each has its own session, so that Ctrl-C reaches us alone and we end them in order. Should we be killed outright, the
-kernel kills them (Linux; elsewhere they would stay).
+Each child has its own session, so that Ctrl-C reaches only this process, which ends its children in order. If this process
+is killed, the kernel kills the children (on Linux only).
 """
 import ctypes
 import os
@@ -16,11 +16,11 @@ TAIL = 15
 
 
 class RunError(Exception):
-    """What went wrong, in words for the person at the terminal."""
+    """A run failed; the text tells the user at the terminal why."""
 
 
 def dying_with_us():
-    """For `preexec_fn`, from the main thread: the kernel's signal comes when the thread that started a child ends."""
+    """For `preexec_fn`, in the main thread only: the kernel kills the child when the thread that started it ends."""
     parent = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -28,24 +28,25 @@ def dying_with_us():
         if libc is not None:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
-                # Already orphaned, so the signal would never come.
+                # The parent has already ended, so the signal would never come.
                 os._exit(1)
 
     return prepare
 
 
 class Process:
-    """One of ours."""
+    """One child process."""
 
-    def __init__(self, name, command, log=None, environment=None):
-        """Starts it; its output goes to the file `log`, or where ours goes."""
+    def __init__(self, name, command, log=None, environment=None, quiet=False):
+        """Starts it. Its output goes to the end of the file `log`, or to that of this process; with `quiet`, only its
+        errors do."""
         self.name, self.log = name, log
-        output = open(log, "wb") if log else None
+        output = open(log, "ab") if log else None
         try:
             self.child = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.DEVNULL if quiet else output,
                 stderr=output,
                 env=environment,
                 start_new_session=True,
@@ -57,11 +58,15 @@ class Process:
             if output:
                 output.close()
 
+    @property
+    def pid(self):
+        return self.child.pid
+
     def has_ended(self):
         return self.child.poll() is not None
 
     def error(self, what):
-        """An error with the end of its log."""
+        """A RunError with the end of the log."""
         text = f"{self.name} {what}"
         if self.log:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
@@ -72,18 +77,18 @@ class Process:
         code = self.child.returncode
         return self.error(f"ended by itself, {f'status {code}' if code >= 0 else f'signal {-code}'}")
 
-    def wait_until(self, is_ready, seconds):
-        """Returns when `is_ready()`; fails when the process ends before, or the time does."""
+    def wait_until(self, is_ready, seconds, pause=0.05):
+        """Returns when `is_ready()` does. Fails if the process ends before, or after these seconds."""
         deadline = time.monotonic() + seconds
         while not is_ready():
             if self.has_ended():
                 raise self.ended_by_itself()
             if time.monotonic() > deadline:
                 raise self.error(f"was not ready within {seconds} s")
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def signal(self, number):
-        """To the process and whatever it started."""
+        """Signals the process and the processes that it started."""
         try:
             os.killpg(self.child.pid, number)
         except ProcessLookupError:
@@ -91,7 +96,7 @@ class Process:
 
 
 class Processes:
-    """All of ours. Leaving the `with` block ends every one, last started first."""
+    """All child processes. Leaving the `with` block ends them, the last one first."""
 
     def __init__(self):
         self.processes = []
@@ -110,16 +115,21 @@ class Processes:
             if process.has_ended():
                 raise process.ended_by_itself()
 
-    def __exit__(self, *_):
-        for process in reversed(self.processes):
+    def end(self, *ending):
+        """Ends these processes: SIGTERM to all, and SIGKILL after GRACE seconds."""
+        for process in ending:
             if not process.has_ended():
                 process.signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
-        for process in self.processes:
+        for process in ending:
             try:
                 process.child.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 pass
-            # Also what a process left behind in its session.
+            # Also reaches what a process left in its session.
             process.signal(signal.SIGKILL)
             process.child.wait()
+            self.processes.remove(process)
+
+    def __exit__(self, *_):
+        self.end(*reversed(self.processes))

@@ -50,6 +50,13 @@ def is_free(port):
     return True
 
 
+def listens(port):
+    """Whether a server accepts connections at this port."""
+    with socket.socket() as attempt:
+        attempt.settimeout(1)
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
 def free_ports(count):
     free = (port for port in random.SystemRandom().sample(PORTS, len(PORTS)) if is_free(port))
     return [next(free) for _ in range(count)]

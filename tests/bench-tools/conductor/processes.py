@@ -2,17 +2,17 @@
 import glob
 import json
 import os
+import pathlib
 import random
-import signal
-import socket
 import subprocess
-import time
+import sys
 import urllib.error
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "envoy"))
 
-class RunError(Exception):
-    """It could not be measured."""
+from demonstration.processes import Processes, RunError, dying_with_us  # noqa: E402
+from demonstration.stage import listens  # noqa: E402
 
 
 def cores():
@@ -28,12 +28,6 @@ def free_port(taken=set()):
         if port not in taken and not listens(port):
             taken.add(port)
             return port
-
-
-def listens(port):
-    """Whether a server takes connections there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def threads_ns(process):
@@ -90,45 +84,38 @@ def prefer(process):
         pass
 
 
-class Processes:
-    """Everything that was started; `end_all` ends it, by process id."""
+class PinnedProcesses(Processes):
+    """Servers on fixed cores, each with a log in this directory."""
 
     def __init__(self, directory):
+        super().__init__()
         self.directory = directory
-        self.running = []
 
     def start(self, name, command, core, quiet=False):
-        """Starts a server on a core; what it says goes to NAME.log, or nowhere but for its errors."""
-        with open(self.directory / f"{name}.log", "ab") as log:
-            out = subprocess.DEVNULL if quiet else log
-            # A session of its own: Ctrl-C reaches the conductor alone, which then ends the others.
-            started = subprocess.Popen(
-                ["taskset", "-c", str(core), *map(str, command)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True,
-            )
-        prefer(started)
-        started.name = name
-        self.running.append(started)
-        return started
+        """Starts a server on a core. Its output goes to NAME.log; with `quiet`, only its errors do."""
+        command = ["taskset", "-c", core, *command]
+        process = super().start(name, command, log=self.directory / f"{name}.log", quiet=quiet)
+        prefer(process)
+        return process
 
     def run(self, command, core, timeout=300):
-        """Runs a program on a core to its end; gives what it printed."""
-        started = subprocess.Popen(
+        """Runs a program on a core to its end; returns its output."""
+        child = subprocess.Popen(
             ["taskset", "-c", str(core), *map(str, command)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=dying_with_us(),
         )
-        prefer(started)
-        started.name = str(command[0])
-        self.running.append(started)
+        prefer(child)
         try:
-            out, err = started.communicate(timeout=timeout)
+            out, err = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             raise RunError(f"{command[0]} does not end") from None
         finally:
-            if started.poll() is not None:
-                self.running.remove(started)
-        if started.returncode != 0:
-            raise RunError(f"{' '.join(map(str, command))[:300]}\nended with {started.returncode}: {err.strip()}")
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        if child.returncode != 0:
+            raise RunError(f"{' '.join(map(str, command))[:300]}\nended with {child.returncode}: {err.strip()}")
         return out
 
     def run_json(self, command, core, timeout=300):
@@ -138,30 +125,8 @@ class Processes:
         """Waits until `url` answers 200."""
         self.wait_until(process, lambda: status(url) == 200, within)
 
-    def wait_until(self, process, ready, within=30):
-        begun = time.monotonic()
-        while not ready():
-            if process.poll() is not None or time.monotonic() - begun > within:
-                log = (self.directory / f"{process.name}.log").read_text(errors="replace")
-                raise RunError(f"{process.name} does not start:\n{log[-2000:]}")
-            time.sleep(0.01)
-
-    def end_all(self):
-        self.end(*self.running)
-
-    def end(self, *ending):
-        """Ends processes: politely, then not."""
-        for one in ending:
-            if one.poll() is None:
-                one.send_signal(signal.SIGTERM)
-        patience = time.monotonic() + 3
-        for one in ending:
-            try:
-                one.wait(max(0.05, patience - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                one.kill()
-                one.wait()
-            self.running.remove(one)
+    def wait_until(self, process, is_ready, within=30):
+        process.wait_until(is_ready, within, pause=0.01)
 
 
 # Never through a proxy that the environment names.

@@ -5,7 +5,7 @@ import subprocess
 
 import gateways
 from gateways import COOKIE, ROOT
-from processes import Processes, RunError, cores, fetch, free_port, listens, memory_mib
+from processes import PinnedProcesses, RunError, cores, fetch, free_port, listens, memory_mib
 
 HOST = "shop.localhost:8080"
 ORIGIN = f"http://{HOST}"
@@ -25,7 +25,7 @@ class Side:
 class Stage:
     def __init__(self, directory, build, cases, amounts, callgrind=False):
         self.directory, self.cases, self.amounts = directory, cases, amounts
-        self.processes = Processes(directory)
+        self.processes = PinnedProcesses(directory)
         self.gateway_core, self.other_core = cores()
         self.program, self.tools = build / "wechat-authz", build / "bench-tools"
         self.simulator_program = build / "wechat-simulator"
@@ -192,5 +192,5 @@ class Stage:
                    if case.asked == "ours" for side in [self.sides[case.name]])
 
     def end(self):
-        self.processes.end_all()
+        self.processes.end(*self.processes.processes)
         shutil.rmtree(self.directory, ignore_errors=True)

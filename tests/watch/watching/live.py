@@ -11,10 +11,10 @@ import urllib.request
 
 import yaml
 from demonstration.processes import RunError
+from demonstration.stage import environment, listens
 
 from .alerts import alerts, promtool
 from .chart import NAMESPACE
-from .stage import environment, listens
 
 SCRAPES = 1
 # What Grafana puts for its variables. The window is short, because the run is.

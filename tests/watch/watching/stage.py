@@ -3,7 +3,6 @@ import json
 import pathlib
 import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -14,7 +13,7 @@ sys.path.insert(0, str(ROOT / "envoy"))
 
 from demonstration.browser import DESKTOP, WECHAT, Browser  # noqa: E402
 from demonstration.processes import RunError  # noqa: E402
-from demonstration.stage import CONSENT, READY_WITHIN, SILENT, Stage, environment, free_ports  # noqa: E402
+from demonstration.stage import CONSENT, READY_WITHIN, SILENT, Stage, environment, free_ports, listens  # noqa: E402
 from demonstration.walk import Walk  # noqa: E402
 
 JSON = "application/json"
@@ -55,16 +54,8 @@ class Watched(Stage):
         self.server.wait_until(lambda: listens(self.redis), READY_WITHIN)
 
     def stop_redis(self):
-        """Ends it, so that the processes does not take it for one that ended by itself."""
-        self.processes.processes.remove(self.server)
         self.server.signal(signal.SIGKILL)
-        self.server.child.wait()
-
-
-def listens(port):
-    with socket.socket() as attempt:
-        attempt.settimeout(1)
-        return attempt.connect_ex(("127.0.0.1", port)) == 0
+        self.processes.end(self.server)
 
 
 class Traffic:
