@@ -16,11 +16,11 @@ CHECK = "          - name: envoy.filters.http.ext_authz\n"
 ROUTER = "          - name: envoy.filters.http.router\n"
 # Parts of fast.yaml, each from one mark up to another, the last first: what is left without them still loads.
 PARTS = {
-    "script": ("          # Of whom Envoy knows, the application sees", CHECK),
-    "empty": ("            request_headers_to_add:\n            # What a token does not say", "            virtual_hosts:\n"),
+    "script": ("          # Removes the session cookie from requests", CHECK),
+    "empty": ("            request_headers_to_add:\n            # Claims that the token lacks", "            virtual_hosts:\n"),
     "gate": (CHECK, ROUTER),
-    "claims": ("                  claim_to_headers: &identity\n", "                  # What the check goes by."),
-    "metadata": ("                  # What the check goes by.", "              rules:\n"),
+    "claims": ("                  claim_to_headers: &identity\n", "                  # The fields that decide."),
+    "metadata": ("                  # The fields that decide.", "              rules:\n"),
 }
 
 
