@@ -17,7 +17,7 @@ ROUTER = "          - name: envoy.filters.http.router\n"
 # Parts of fast.yaml, each from one mark up to another, the last first: what is left without them still loads.
 PARTS = {
     "script": ("          # Removes the session cookie from requests", CHECK),
-    "empty": ("            request_headers_to_add:\n            # Claims that the token lacks", "            virtual_hosts:\n"),
+    "empty": ("            # Claims that the token lacks", "            virtual_hosts:\n"),
     "gate": (CHECK, ROUTER),
     "claims": ("                  claim_to_headers: &identity\n", "                  # The fields that decide."),
     "metadata": ("                  # The fields that decide.", "              rules:\n"),
@@ -43,7 +43,7 @@ def shipped(listen, app, admin, check=None, pages=None, h2c=False, fast=None):
     command += ["--h2c"] if h2c else []
     command += ["--fast", "--config", fast[0], "--program", fast[1]] if fast else []
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    before, _, after = between(text, "          access_log:\n", "          # Envoy's own words")
+    before, _, after = between(text, "          access_log:\n", "          # Envoy's own responses")
     return before + after
 
 
