@@ -44,7 +44,8 @@ async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session
         assert_eq!(refused.json()["data"]["login_url"], stack.url("/_wechat/login"), "{scenario}");
         assert_eq!(answers[0].header("cache-control"), "no-store", "{scenario}");
         // WeChat fetches the domain's proofs without a login.
-        for (file, content) in [("/MP_verify_AbCdEfGh12345678.txt", "AbCdEfGh12345678"), ("/6ynZPDvfTF.txt", "0a1b2c")] {
+        for (file, content) in [("/MP_verify_AbCdEfGh12345678.txt", "AbCdEfGh12345678"), ("/6ynZPDvfTF.txt", "0a1b2c")]
+        {
             let proof = ask(&stack, file, &[]).await;
             assert_eq!((proof.status, proof.body.as_str()), (200, content), "{scenario}: {proof:?}");
         }
