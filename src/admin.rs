@@ -106,7 +106,7 @@ pub struct Admin {
 }
 
 /// A request body is far shorter.
-const MOST_BODY: usize = 4_096;
+const MAX_BODY: usize = 4_096;
 
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -148,7 +148,7 @@ impl Admin {
             ("/sessions", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
             _ => return told(StatusCode::NOT_FOUND, "here are /sessions and /sessions/revoke"),
         }
-        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY).collect()).await {
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(_)) => return told(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
             Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),

@@ -2,7 +2,7 @@
 
 use crate::cookie;
 use crate::identity::IdentityHeaders;
-use crate::path::{NormalPath, PathFault};
+use crate::path::{NormalPath, PathError};
 use http::{HeaderMap, HeaderValue, Method};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Check<'a> {
     /// The client's `Host` or `:authority`, as it came; empty where there was none.
     pub host: &'a str,
     /// The path, decoded once, or why it is refused.
-    pub path: Result<NormalPath<'a>, PathFault>,
+    pub path: Result<NormalPath<'a>, PathError>,
     /// Path and query byte for byte, to bring the person back to.
     pub target: &'a str,
     /// Who is asking.

@@ -106,7 +106,7 @@ const MAX_QUEUES: usize = 10_000;
 const CODES_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 
 /// Addresses remembered per budget at most; about 70 bytes each.
-const MOST_CLIENTS: usize = 200_000;
+const MAX_CLIENTS: usize = 200_000;
 
 /// The budgets in force.
 pub struct Limits<C: Clock + Clone = DefaultClock> {
@@ -391,7 +391,7 @@ impl<C: Clock + Clone> Clients<C> {
             coarse: RateLimiter::new(quota(COARSE_FACTOR), coarse_buckets.clone(), clock.clone()),
             coarse_buckets,
             interval: Quota::per_minute(rate.per_minute).replenish_interval(),
-            most: MOST_CLIENTS,
+            most: MAX_CLIENTS,
         }
     }
 
@@ -660,7 +660,7 @@ mod tests {
         for number in 0..1_000_000_u32 {
             let _ = limits.new_token(IpAddr::V4((0x0100_0000 + number).into()));
         }
-        assert!(limits.clients() <= MOST_CLIENTS, "{}", limits.clients());
+        assert!(limits.clients() <= MAX_CLIENTS, "{}", limits.clients());
         let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("1.2.3.4")).is_err());
         assert!(refused, "past the cap there is still a limit");
         let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("2001:db8::1")).is_err());

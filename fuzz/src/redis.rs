@@ -15,7 +15,7 @@ use wechat_authz::seal::Sealer;
 use wechat_authz::session::revocation;
 use wechat_authz::session::revocations::Revocations;
 use wechat_authz::session::sharing;
-use wechat_authz::session::token::{Claims, MOST_LIFETIME, Unverified};
+use wechat_authz::session::token::{Claims, MAX_LIFETIME, Unverified};
 use wechat_authz::store::{Registry, Store, registry};
 use wechat_authz::telemetry::OutboxMeter;
 
@@ -39,8 +39,8 @@ fn revocation(text: &str) {
         assert_eq!(revocation::read(&revocation::render(&read)), Some(read), "{text}");
     }
     let Some(read) = sharing::read(text, NOW) else { return };
-    assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.plus(MOST_LIFETIME).0 + 60, "{read:?}");
-    let revocations = Revocations::new(MOST_LIFETIME, None, NOW);
+    assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.plus(MAX_LIFETIME).0 + 60, "{read:?}");
+    let revocations = Revocations::new(MAX_LIFETIME, None, NOW);
     static KNOWN: LazyLock<[Claims; 2]> = LazyLock::new(|| {
         let world = world();
         let keys = world.sessions.keys.current();

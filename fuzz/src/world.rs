@@ -192,7 +192,7 @@ fn sessions(pem: &str) -> Sessions {
     std::fs::write(directory.path().join("20260101T000000Z.pem"), pem).unwrap();
     let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
     let keys = KeySet::load(&settings).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let revocations = Revocations::new(session::token::MOST_LIFETIME, None, NOW);
+    let revocations = Revocations::new(session::token::MAX_LIFETIME, None, NOW);
     Sessions::new(KeyRing::new(keys), revocations, Lookups::default())
 }
 

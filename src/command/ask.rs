@@ -1,8 +1,8 @@
 //! Asking the admin door of a running instance. Where it is and what opens it comes from the configuration, so that no
 //! secret stands on a command line.
 
-use super::call::{CallFault, call};
-use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};
+use super::call::{CallError, call};
+use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
 use crate::config::{self, settings};
 use http::{Method, Request, StatusCode, header};
 use serde::Deserialize;
@@ -15,9 +15,9 @@ use std::time::Duration;
 /// The longest one question takes, all of it: the door waits for a disk and for Redis.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there is no answer, by whose fault it is.
+/// Why there is no answer, by whose error it is.
 #[derive(Debug, thiserror::Error)]
-pub enum AskFault {
+pub enum AskError {
     /// The configuration's.
     #[error("{0}")]
     Configuration(String),
@@ -26,7 +26,7 @@ pub enum AskFault {
     NoDoor,
     /// No answer came.
     #[error("{0}. Is the instance running, and with this configuration?")]
-    Call(CallFault),
+    Call(CallError),
     /// The door said no.
     #[error("the admin listener refused ({0}): {1}")]
     Refused(StatusCode, String),
@@ -38,23 +38,23 @@ pub enum AskFault {
     Output(#[from] io::Error),
 }
 
-impl From<CallFault> for AskFault {
-    fn from(fault: CallFault) -> Self {
-        match fault {
-            CallFault::NoRequest => Self::Configuration("admin.token_file: holds what no header can".to_owned()),
+impl From<CallError> for AskError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NoRequest => Self::Configuration("admin.token_file: holds what no header can".to_owned()),
             other => Self::Call(other),
         }
     }
 }
 
-impl AskFault {
+impl AskError {
     /// Says it and gives the exit code.
     #[must_use]
     pub fn told(&self) -> ExitCode {
         eprintln!("{self}");
         ExitCode::from(match self {
-            Self::Configuration(_) | Self::NoDoor => CONFIGURATION_FAULT,
-            Self::Output(_) => OUTPUT_FAULT,
+            Self::Configuration(_) | Self::NoDoor => CONFIGURATION_ERROR,
+            Self::Output(_) => OUTPUT_ERROR,
             Self::Call(_) | Self::Refused(..) | Self::Rejected(_) => 1,
         })
     }
@@ -70,22 +70,22 @@ struct Envelope {
 /// Sends one request to the admin listener that the configuration `file` describes. Returns the answer's `data`.
 ///
 /// # Errors
-/// [`AskFault`].
-pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskFault> {
+/// [`AskError`].
+pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskError> {
     let loaded = config::load(file, std::env::vars_os());
     let settings = loaded.and_then(settings::understand);
-    let settings = settings.map_err(|faults| AskFault::Configuration(faults.to_string()))?;
+    let settings = settings.map_err(|errors| AskError::Configuration(errors.to_string()))?;
     let (Some(address), Some(token)) = (settings.listen.admin, settings.admin_token) else {
-        return Err(AskFault::NoDoor);
+        return Err(AskError::NoDoor);
     };
     let request = Request::builder().method(method).uri(path);
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
     let (status, body) = call(&address, request, body, PATIENCE)?;
-    let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| CallFault::NotUnderstood(address))?;
+    let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| CallError::NotUnderstood(address))?;
     match status {
         StatusCode::OK => Ok(data),
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Err(AskFault::Rejected(printable(&message))),
-        _ => Err(AskFault::Refused(status, printable(&message))),
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Err(AskError::Rejected(printable(&message))),
+        _ => Err(AskError::Refused(status, printable(&message))),
     }
 }
 

@@ -2,24 +2,24 @@
 //!
 //! It starts nothing, connects to nobody and prints no secret.
 
-use crate::config::{self, Faults, schema, settings};
+use crate::config::{self, Diagnostics, schema, settings};
 use crate::session::keys::KeySet;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Exit code for a configuration with faults: `EX_CONFIG` of sysexits.h.
-pub const CONFIGURATION_FAULT: u8 = 78;
+/// Exit code for a configuration with errors: `EX_CONFIG` of sysexits.h.
+pub const CONFIGURATION_ERROR: u8 = 78;
 /// Exit code where the answer could not be printed: `EX_IOERR` of sysexits.h.
-pub const OUTPUT_FAULT: u8 = 74;
+pub const OUTPUT_ERROR: u8 = 74;
 
-/// Why the check did not end well, by whose fault it is.
+/// Why the check did not end well, by whose error it is.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckFault {
+pub enum CheckError {
     /// The configuration's.
     #[error(transparent)]
-    Configuration(#[from] Faults),
+    Configuration(#[from] Diagnostics),
     /// The keys'.
     #[error("{0}")]
     Keys(String),
@@ -29,24 +29,24 @@ pub enum CheckFault {
 }
 
 /// Checks the file with the process's environment and prints the effective configuration to standard output, its
-/// faults to standard error. With `print_schema` the JSON schema is printed instead, and the file is not looked at.
+/// errors to standard error. With `print_schema` the JSON schema is printed instead, and the file is not looked at.
 #[must_use]
 pub fn run(path: &Path, print_schema: bool) -> ExitCode {
     let mut out = io::stdout().lock();
     let outcome = if print_schema { write_schema(&mut out) } else { check(path, std::env::vars_os(), &mut out) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(CheckFault::Configuration(faults)) => {
-            let _ = writeln!(io::stderr(), "{faults}\n\n{}", closing_line(&faults));
-            ExitCode::from(CONFIGURATION_FAULT)
+        Err(CheckError::Configuration(errors)) => {
+            let _ = writeln!(io::stderr(), "{errors}\n\n{}", closing_line(&errors));
+            ExitCode::from(CONFIGURATION_ERROR)
         }
-        Err(fault @ CheckFault::Keys(_)) => {
-            let _ = writeln!(io::stderr(), "{fault}");
-            ExitCode::from(CONFIGURATION_FAULT)
+        Err(error @ CheckError::Keys(_)) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::from(CONFIGURATION_ERROR)
         }
-        Err(fault @ CheckFault::Output(_)) => {
-            let _ = writeln!(io::stderr(), "{fault}");
-            ExitCode::from(OUTPUT_FAULT)
+        Err(error @ CheckError::Output(_)) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::from(OUTPUT_ERROR)
         }
     }
 }
@@ -54,17 +54,17 @@ pub fn run(path: &Path, print_schema: bool) -> ExitCode {
 /// Prints the effective configuration of the file at `path`.
 ///
 /// # Errors
-/// [`CheckFault`].
+/// [`CheckError`].
 pub fn check(
     path: &Path,
     env: impl Iterator<Item = (OsString, OsString)>,
     out: &mut impl Write,
-) -> Result<(), CheckFault> {
+) -> Result<(), CheckError> {
     let loaded = config::load(path, env)?;
     let effective = loaded.effective();
     let settings = settings::understand(loaded)?;
     KeySet::load(&settings.keys)
-        .map_err(|faults| CheckFault::Keys(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        .map_err(|errors| CheckError::Keys(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     writeln!(out, "# The effective configuration. Secrets are read from the files named here and never shown.")?;
     for warning in &settings.warnings {
         writeln!(out, "# warning: {warning}")?;
@@ -73,15 +73,15 @@ pub fn check(
     Ok(out.flush()?)
 }
 
-fn write_schema(out: &mut impl Write) -> Result<(), CheckFault> {
+fn write_schema(out: &mut impl Write) -> Result<(), CheckError> {
     writeln!(out, "{}", schema::text())?;
     Ok(out.flush()?)
 }
 
-fn closing_line(faults: &Faults) -> String {
-    match faults.iter().count() {
-        1 => "1 fault; nothing was started.".to_owned(),
-        count => format!("{count} faults; nothing was started."),
+fn closing_line(errors: &Diagnostics) -> String {
+    match errors.iter().count() {
+        1 => "1 error; nothing was started.".to_owned(),
+        count => format!("{count} errors; nothing was started."),
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     /// Checks a file that lies beside a key directory and a secret, both good.
-    fn checked(text: &str) -> Result<String, CheckFault> {
+    fn checked(text: &str) -> Result<String, CheckError> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("keys")).unwrap();
         std::fs::write(directory.path().join("keys/a.pem"), crate::session::keys::generate().unwrap()).unwrap();
@@ -125,16 +125,16 @@ mod tests {
         ] {
             match checked(&MINIMAL.replace(from, to)) {
                 Ok(text) => panic!("{text}"),
-                Err(fault) => assert!(fault.to_string().contains(says), "{fault}"),
+                Err(error) => assert!(error.to_string().contains(says), "{error}"),
             }
         }
     }
 
     #[test]
-    fn a_wrong_file_shows_nothing_but_its_faults() {
-        let fault = checked("prefix: /a/\n").unwrap_err();
-        let CheckFault::Configuration(faults) = fault else { panic!("{fault}") };
-        assert_eq!(closing_line(&faults), "3 faults; nothing was started.");
+    fn a_wrong_file_shows_nothing_but_its_errors() {
+        let error = checked("prefix: /a/\n").unwrap_err();
+        let CheckError::Configuration(errors) = error else { panic!("{error}") };
+        assert_eq!(closing_line(&errors), "3 errors; nothing was started.");
     }
 
     #[test]

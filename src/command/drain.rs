@@ -3,7 +3,7 @@
 //! Envoy ends ten milliseconds after SIGTERM and cuts what is under way. Told before, it says `connection: close` in each
 //! answer, counts as not ready, and lets requests finish. GET is refused there, so no `httpGet` hook can tell it.
 
-use super::call::{CallFault, call};
+use super::call::{CallError, call};
 use crate::server::Address;
 use http::{Request, StatusCode};
 use std::process::ExitCode;
@@ -17,9 +17,9 @@ const STEPS: [&str; 2] = ["/healthcheck/fail", "/drain_listeners?graceful"];
 
 /// Why Envoy does not drain.
 #[derive(Debug, thiserror::Error)]
-enum DrainFault {
+enum DrainError {
     #[error("{0}. Is this Envoy's admin port?")]
-    Call(#[from] CallFault),
+    Call(#[from] CallError),
     #[error("Envoy at {0} answers {1} to POST {2}: its admin.allow_paths must have the path")]
     Refused(Address, StatusCode, &'static str),
 }
@@ -29,16 +29,16 @@ enum DrainFault {
 #[must_use]
 pub fn run(envoy: &Address, wait: Duration) -> ExitCode {
     let told = STEPS.iter().try_for_each(|step| tell(envoy, step));
-    if let Err(fault) = &told {
-        eprintln!("{fault}");
+    if let Err(error) = &told {
+        eprintln!("{error}");
     }
     std::thread::sleep(wait);
     if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tell(envoy: &Address, step: &'static str) -> Result<(), DrainFault> {
+fn tell(envoy: &Address, step: &'static str) -> Result<(), DrainError> {
     match call(envoy, Request::post(step), "", PATIENCE)? {
         (StatusCode::OK, _) => Ok(()),
-        (status, _) => Err(DrainFault::Refused(envoy.clone(), status, step)),
+        (status, _) => Err(DrainError::Refused(envoy.clone(), status, step)),
     }
 }

@@ -3,7 +3,7 @@
 //! It reads no configuration: one that was changed to something wrong is refused by the instance, which goes on, and must
 //! not be ended for it.
 
-use super::call::{CallFault, call};
+use super::call::{CallError, call};
 use crate::config::raw::Listen;
 use crate::server::Address;
 use http::{Request, StatusCode};
@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_millis(900);
 
 /// Why it does not count as well.
 #[derive(Debug, thiserror::Error)]
-enum HealthFault {
+enum HealthError {
     #[error("{DOOR}: `{0}` is no address of a door")]
     NoAddress(String),
     #[error(transparent)]
-    Call(#[from] CallFault),
+    Call(#[from] CallError),
     #[error("{0} answers {1}")]
     Unwell(Address, StatusCode),
 }
@@ -33,24 +33,24 @@ enum HealthFault {
 pub fn run(door: Option<Address>, ready: bool) -> ExitCode {
     match asked(door, std::env::var(DOOR).ok(), ready) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("{fault}");
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn asked(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<(), HealthFault> {
+fn asked(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<(), HealthError> {
     let door = match door {
         Some(door) => door,
         None => {
             let text = moved.unwrap_or_else(|| Listen::default().ops);
-            text.parse().map_err(|_| HealthFault::NoAddress(text))?
+            text.parse().map_err(|_| HealthError::NoAddress(text))?
         }
     };
     let path = if ready { "/readyz" } else { "/healthz" };
     match call(&door, Request::get(path), "", PATIENCE)? {
         (StatusCode::OK, _) => Ok(()),
-        (status, _) => Err(HealthFault::Unwell(door, status)),
+        (status, _) => Err(HealthError::Unwell(door, status)),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `envoy/render --fast` generates its file from this, so that nobody maintains a list of paths by hand.
 
-use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};
+use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
 use crate::config::settings::Settings;
 use crate::config::{self, settings};
 use crate::gateway::fast::{self, Step, Verdict};
@@ -111,9 +111,9 @@ impl Rules {
 pub fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::understand) {
         Ok(settings) => settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::from(CONFIGURATION_FAULT);
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
     let rules = match Rules::new(&settings, ask) {
@@ -125,7 +125,7 @@ pub fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
     };
     if let Err(error) = print(&rules, as_json, &mut io::stdout().lock()) {
         eprintln!("cannot print: {error}");
-        return ExitCode::from(OUTPUT_FAULT);
+        return ExitCode::from(OUTPUT_ERROR);
     }
     ExitCode::SUCCESS
 }

@@ -1,6 +1,6 @@
 //! `revoke`: ends sessions, everywhere.
 
-use super::ask::{AskFault, ask};
+use super::ask::{AskError, ask};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -29,11 +29,11 @@ pub struct Target {
 pub fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
     match revoke(file, target, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fault.told(),
+        Err(error) => error.told(),
     }
 }
 
-fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> Result<(), AskFault> {
+fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> Result<(), AskError> {
     let body = match target {
         Target { session: Some(session), .. } => json!({ "session": session }),
         Target { subject: Some(subject), .. } => json!({ "subject": subject }),

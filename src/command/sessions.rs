@@ -1,6 +1,6 @@
 //! `sessions list`: who is logged in.
 
-use super::ask::{AskFault, ask, printable};
+use super::ask::{AskError, ask, printable};
 use crate::clock::Timestamp;
 use http::Method;
 use serde_json::Value;
@@ -13,11 +13,11 @@ use std::process::ExitCode;
 pub fn run(file: &Path, subject: &str, as_json: bool) -> ExitCode {
     match list(file, subject, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fault.told(),
+        Err(error) => error.told(),
     }
 }
 
-fn list(file: &Path, subject: &str, as_json: bool, out: &mut impl Write) -> Result<(), AskFault> {
+fn list(file: &Path, subject: &str, as_json: bool, out: &mut impl Write) -> Result<(), AskError> {
     let subject: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
     let answer = ask(file, Method::GET, &format!("/sessions?subject={subject}"), "")?;
     if as_json {

@@ -3,7 +3,7 @@
 //! Each form is one line of a table: its pattern for the JSON schema, the words that ask for it, and what judges it.
 //! The judges are those of the modules that use the value, where there is one, so that no second reading exists.
 
-use super::fault::shown;
+use super::diagnostic::shown;
 use crate::origin::Origin;
 use crate::policy::PathMatch;
 use crate::store;
@@ -23,7 +23,7 @@ pub struct Form {
     asks: &'static str,
     /// A value of this form.
     example: &'static str,
-    /// Whether a fault may quote the value.
+    /// Whether a error may quote the value.
     pub quotable: bool,
     judge: fn(&str) -> Result<(), String>,
 }
@@ -49,7 +49,7 @@ impl Form {
         (self.judge)(text)
     }
 
-    /// A value of this form, as a fault may show it.
+    /// A value of this form, as a error may show it.
     #[must_use]
     pub fn shown(&self, text: &str) -> String {
         if self.quotable || text.is_empty() {
@@ -113,7 +113,7 @@ forms! {
     /// Scheme, host and port.
     OriginForm = "origin", true, r"^https?://[^/?#@*{}\s]+/?$",
         "an origin such as {}", "https://shop.example.com",
-        |text| Origin::parse(text).map(drop).map_err(|fault| format!("which {fault}"));
+        |text| Origin::parse(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An address to listen at.
     Listener = "listener", true, "^(unix:/.+|.+:[0-9]{1,5})$",
@@ -148,7 +148,7 @@ forms! {
     /// One Redis server. Never quoted: people paste the password with it.
     RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
         "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0",
-        |text| store::settings::read_url(text).map(drop).map_err(|fault| format!("which {fault}"));
+        |text| store::settings::read_url(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An outgoing proxy. Never quoted: people paste the password with it.
     ProxyUrl = "proxy-url", false, "^https?://[^@/?#]+/?$",
@@ -158,7 +158,7 @@ forms! {
     /// A server's host and port.
     HostAndPort = "host-and-port", false, "^[^@/?#]+:[0-9]{1,5}$",
         "a host and port such as {}", "redis-0.example.com:26379",
-        |text| text.parse::<store::settings::Address>().map(drop).map_err(|fault| format!("which {fault}"));
+        |text| text.parse::<store::settings::Address>().map(drop).map_err(|error| format!("which {error}"));
 
     /// A word of the operator's, part of keys.
     Word = "word", true, "^[A-Za-z0-9._-]{1,64}$",
@@ -304,8 +304,8 @@ fn client_address(text: &str) -> Result<(), String> {
     if let Some(place) = text.strip_prefix("x-forwarded-for:") {
         let digits = place.bytes().all(|byte| byte.is_ascii_digit()) && !place.starts_with('0');
         let from_the_right = digits && place.parse().is_ok_and(|place: u8| (1..=99).contains(&place));
-        let fault = "whose place from the right is not a number from 1 to 99";
-        return if from_the_right { Ok(()) } else { Err(fault.to_owned()) };
+        let error = "whose place from the right is not a number from 1 to 99";
+        return if from_the_right { Ok(()) } else { Err(error.to_owned()) };
     }
     Err("which is none of the sources there are".to_owned())
 }

@@ -2,8 +2,8 @@
 //!
 //! Here stand the rules that tie settings to each other. After this step no invalid value exists.
 
-use super::fault::shown;
-use super::{Faults, Meaning, raw};
+use super::diagnostic::shown;
+use super::{Diagnostics, Meaning, raw};
 use crate::check::Requirement;
 use crate::gateway::ClientAddress;
 use crate::limits::{self, Rate};
@@ -11,7 +11,7 @@ use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority, is_loopback};
 use crate::pages::DomainProof;
 use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};
-use crate::secret::{Secret, SecretFault};
+use crate::secret::{Secret, SecretError};
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
@@ -28,10 +28,10 @@ use std::time::Duration;
 use url::{Host, Url};
 
 /// An AppSecret has 32 hex digits; fewer than this is not one.
-const LEAST_APP_SECRET: usize = 16;
+const MIN_APP_SECRET: usize = 16;
 
 /// A token that guards revocations.
-const LEAST_ADMIN_TOKEN: usize = 32;
+const MIN_ADMIN_TOKEN: usize = 32;
 
 /// Everything the program runs by.
 #[derive(Debug)]
@@ -130,8 +130,8 @@ pub struct Drain {
 /// Makes sense of a configuration of the right shape.
 ///
 /// # Errors
-/// All faults, of shape and of meaning.
-pub fn understand(loaded: super::Loaded) -> Result<Settings, Faults> {
+/// All errors, of shape and of meaning.
+pub fn understand(loaded: super::Loaded) -> Result<Settings, Diagnostics> {
     let fingerprint = loaded.digest();
     let (raw, meaning) = loaded.understand();
     let mut reader = Reader { meaning, fingerprint: digest::Context::new(&digest::SHA256) };
@@ -161,11 +161,11 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads everything before it gives up on anything, so that all faults are reported together.
+    /// Reads everything before it gives up on anything, so that all errors are reported together.
     fn settings(&mut self, raw: &raw::Config) -> Option<Settings> {
         let listen = self.listen(raw);
         let admin_token =
-            raw.admin.as_ref().map(|admin| self.token("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
+            raw.admin.as_ref().map(|admin| self.token("admin.token_file", &admin.token_file, MIN_ADMIN_TOKEN));
         let client_address = self.parse("gateway.client_address", &raw.gateway.client_address, CLIENT_ADDRESS);
         let wechat = self.wechat(&raw.wechat);
         let redis = raw.redis.as_ref().map(|redis| self.redis(redis));
@@ -238,7 +238,7 @@ impl Reader {
         &mut self,
         path: &str,
         file: &str,
-        parse: impl FnOnce(&str) -> Result<Secret, SecretFault>,
+        parse: impl FnOnce(&str) -> Result<Secret, SecretError>,
     ) -> Option<Secret> {
         let secret = self.meaning.secret(path, file, parse)?;
         self.fingerprint.update(path.as_bytes());
@@ -551,7 +551,7 @@ impl Reader {
     fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Application> {
         let wanted = "write the AppID from WeChat's console, such as wx0123456789abcdef";
         let appid = self.meaning.take(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
-        let secret = self.token(&format!("{at}.secret_file"), secret_file, LEAST_APP_SECRET);
+        let secret = self.token(&format!("{at}.secret_file"), secret_file, MIN_APP_SECRET);
         Some(Application { appid: appid?, secret: secret? })
     }
 
@@ -809,7 +809,7 @@ policy:
         }
         let file = directory.path().join("c.yaml");
         std::fs::write(&file, text).unwrap();
-        super::super::load(&file, std::iter::empty()).and_then(understand).map_err(|faults| faults.to_string())
+        super::super::load(&file, std::iter::empty()).and_then(understand).map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -827,7 +827,7 @@ policy:
     }
 
     #[test]
-    fn settings_that_contradict_each_other_are_faults_with_their_keys() {
+    fn contradicting_settings_are_errors_with_their_keys() {
         for (from, to, key, says) in [
             ("name: blog", "name: shop", "apps[1].name", "the name of an earlier application"),
             ("https://blog.example.com", "https://SHOP.example.com:443", "apps[1].origin", "the host of an earlier"),
@@ -874,22 +874,22 @@ policy:
             ("./web.secret }\npolicy", "./none.secret }\npolicy", "apps[1].website.secret_file", "no such file"),
         ] {
             assert!(GOOD.contains(from), "{from}");
-            let faults = understood(&GOOD.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(key) && faults.contains(says), "{to}: {faults:?}");
-            assert!(!faults.contains("0a1b2c3d4e5f"), "{faults}");
+            let errors = understood(&GOOD.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(key) && errors.contains(says), "{to}: {errors:?}");
+            assert!(!errors.contains("0a1b2c3d4e5f"), "{errors}");
         }
     }
 
     #[test]
-    fn an_application_without_a_way_to_log_in_is_a_fault() {
+    fn an_application_without_a_way_to_log_in_is_a_error() {
         let text =
             GOOD.replace("  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }\npolicy", "policy");
-        let faults = understood(&text).err().unwrap_or_default();
-        assert!(faults.contains("apps[1]: found no way to log in"), "{faults}");
+        let errors = understood(&text).err().unwrap_or_default();
+        assert!(errors.contains("apps[1]: found no way to log in"), "{errors}");
     }
 
     #[test]
-    fn what_only_a_200_could_say_is_a_fault_with_pages_in_band() {
+    fn what_only_a_200_could_say_is_an_error_with_pages_in_band() {
         let in_band = format!("gateway: {{ pages_in_band: true }}\n{GOOD}");
         assert!(understood(&in_band).unwrap().pages_in_band && !understood(GOOD).unwrap().pages_in_band);
         for (from, to, key) in [
@@ -905,8 +905,8 @@ policy:
             ),
         ] {
             assert!(understood(&GOOD.replace(from, to)).is_ok(), "{to}");
-            let faults = understood(&in_band.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(key) && faults.lines().count() == 1, "{faults:?}");
+            let errors = understood(&in_band.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(key) && errors.lines().count() == 1, "{errors:?}");
         }
     }
 
@@ -951,8 +951,8 @@ policy:
         ] {
             let text = format!("{redis}{wechat}{GOOD}");
             assert!(text.contains(from), "{from}");
-            let faults = understood(&text.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(says) && !faults.contains("hunter2"), "{to}: {faults:?}");
+            let errors = understood(&text.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(says) && !errors.contains("hunter2"), "{to}: {errors:?}");
         }
     }
 

@@ -1,13 +1,13 @@
-//! The tree against the schema: every fault of shape in one walk.
+//! The tree against the schema: every error of shape in one walk.
 //!
 //! The walk also makes the JSON value that [`super::raw::Config`] is read from. What was wrong is replaced so that
 //! the value always fits the shape: an optional setting falls back to its default, a needed one gets a stand-in. So
-//! the next step can look for faults of meaning in all the rest, and both kinds are reported together. A value with
-//! stand-ins never leaves this module without its faults.
+//! the next step can look for errors of meaning in all the rest, and both kinds are reported together. A value with
+//! stand-ins never leaves this module without its errors.
 
 use super::duration::Period;
 use super::environment;
-use super::fault::{Fault, Place, can_be_quoted, shown};
+use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::form::Form;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use super::{schema, typo, yaml};
@@ -21,15 +21,15 @@ pub struct Shaped {
     /// Where each setting was written, by its path.
     pub places: BTreeMap<String, Place>,
     /// What is wrong.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<Diagnostic>,
 }
 
 /// Checks the whole tree.
 #[must_use]
 pub fn check(root: &Node) -> Shaped {
-    let mut walk = Walk { places: BTreeMap::new(), faults: Vec::new() };
+    let mut walk = Walk { places: BTreeMap::new(), errors: Vec::new() };
     let value = walk.value(root, schema::root(), "").unwrap_or_else(|| stand_in(schema::root(), ""));
-    Shaped { value, places: walk.places, faults: walk.faults }
+    Shaped { value, places: walk.places, errors: walk.errors }
 }
 
 /// The path of `key` inside `path`.
@@ -40,19 +40,19 @@ pub fn inside(path: &str, key: &str) -> String {
 
 struct Walk {
     places: BTreeMap<String, Place>,
-    faults: Vec<Fault>,
+    errors: Vec<Diagnostic>,
 }
 
 impl Walk {
-    fn fault(&mut self, place: &Place, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        self.faults.push(Fault::new(place.clone(), path, found, wanted));
+    fn error(&mut self, place: &Place, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        self.errors.push(Diagnostic::new(place.clone(), path, found, wanted));
     }
 
     /// The value, or nothing where it is wrong and that has been reported.
     fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
         self.places.insert(path.to_owned(), node.place.clone());
         match &node.value {
-            // Its fault stands already.
+            // Its error stands already.
             Written::Refused => None,
             Written::Table(entries) if schema::allows(schema, "object") => {
                 Some(self.table(entries, schema, path, &node.place))
@@ -60,11 +60,11 @@ impl Walk {
             Written::List(items) if schema::allows(schema, "array") => self.list(items, schema, path, &node.place),
             Written::Scalar(scalar) => self.scalar(scalar, schema, path, &node.place),
             Written::Table(_) => {
-                self.fault(&node.place, path, "found a mapping", wanted(schema));
+                self.error(&node.place, path, "found a mapping", wanted(schema));
                 None
             }
             Written::List(_) => {
-                self.fault(&node.place, path, "found a list", wanted(schema));
+                self.error(&node.place, path, "found a list", wanted(schema));
                 None
             }
         }
@@ -73,13 +73,13 @@ impl Walk {
     fn list(&mut self, items: &[Node], schema: &Value, path: &str, place: &Place) -> Option<Value> {
         let item_schema = schema.get("items").unwrap_or(&Value::Null);
         if schema.get("minItems").and_then(Value::as_u64).is_some_and(|least| (items.len() as u64) < least) {
-            self.fault(place, path, "found an empty list", "write at least one item, or leave the key out");
+            self.error(place, path, "found an empty list", "write at least one item, or leave the key out");
             return None;
         }
         let mut values = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
             let path = format!("{path}[{n}]");
-            // Left out, it would shift the others, and their faults would name the wrong one.
+            // Left out, it would shift the others, and their errors would name the wrong one.
             values.push(self.value(item, item_schema, &path).unwrap_or_else(|| stand_in(item_schema, &path)));
         }
         Some(Value::Array(values))
@@ -91,18 +91,18 @@ impl Walk {
         let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = seen.get(entry.key.as_str()) {
-                // An unknown key has its fault already.
+                // An unknown key has its error already.
                 if schema::keys(schema).any(|key| key == entry.key) {
                     let line = if let Place::Line { line, .. } = first { *line } else { 0 };
                     let found = format!("found a second time, first on line {line}");
-                    self.fault(&entry.place, &inside(path, &entry.key), found, "keep one of them");
+                    self.error(&entry.place, &inside(path, &entry.key), found, "keep one of them");
                 }
                 continue;
             }
             seen.insert(&entry.key, &entry.place);
             let meant = match schema.get("properties").and_then(|keys| keys.get(&entry.key)) {
                 Some(_) => Some(entry.key.as_str()),
-                // A slip in the key hides neither a fault in its value nor makes the key missing.
+                // A slip in the key hides neither a error in its value nor makes the key missing.
                 None => self.unknown_key(entry, entries, schema, path),
             };
             // A full-width colon: the key is there, and its value cannot be told.
@@ -130,7 +130,7 @@ impl Walk {
             let key_schema = schema.get("properties").and_then(|keys| keys.get(key)).unwrap_or(&Value::Null);
             let path = inside(path, key);
             if !tried.contains(key) {
-                self.fault(place, &path, "missing", wanted(key_schema));
+                self.error(place, &path, "missing", wanted(key_schema));
             }
             object.insert(key.to_owned(), stand_in(key_schema, &path));
         }
@@ -162,10 +162,10 @@ impl Walk {
         };
         // Nothing that is almost one of our words is a secret, however long.
         if meant.is_some() || can_be_quoted(&entry.key) || from_variable {
-            self.fault(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
+            self.error(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
         } else {
             let length = entry.key.chars().count();
-            self.fault(&entry.place, path, format!("unknown key of {length} characters"), wanted);
+            self.error(&entry.place, path, format!("unknown key of {length} characters"), wanted);
         }
         meant.filter(|_| taken.is_none())
     }
@@ -184,24 +184,24 @@ impl Walk {
             Reading::Boolean(value) if schema::allows(schema, "boolean") => return Some(value.into()),
             Reading::Integer(value) if schema::allows(schema, "integer") => {
                 let bound = |name| schema.get(name).and_then(Value::as_i64);
-                let fault = if bound("minimum").is_some_and(|least| value < least) {
+                let error = if bound("minimum").is_some_and(|least| value < least) {
                     "which is too small"
                 } else if bound("maximum").is_some_and(|most| value > most) {
                     "which is too large"
                 } else {
                     return Some(value.into());
                 };
-                self.fault(place, path, format!("found {}, {fault}", shown(&scalar.text)), wanted(schema));
+                self.error(place, path, format!("found {}, {error}", shown(&scalar.text)), wanted(schema));
             }
             _ => {
-                let mut fault = Fault::new(place.clone(), path, found(scalar, reading), wanted(schema));
+                let mut error = Diagnostic::new(place.clone(), path, found(scalar, reading), wanted(schema));
                 let unquoted = if reading == Reading::Quoted { read_plain(&scalar.text) } else { reading };
-                fault.hint = match unquoted {
+                error.hint = match unquoted {
                     Reading::Integer(_) if schema::allows(schema, "integer") => Some("without the quotes".to_owned()),
                     Reading::Boolean(_) if schema::allows(schema, "boolean") => Some("without the quotes".to_owned()),
                     _ => leave_out(reading, from_variable, schema),
                 };
-                self.faults.push(fault);
+                self.errors.push(error);
             }
         }
         None
@@ -222,9 +222,9 @@ impl Walk {
         let is_number = matches!(reading, Reading::Integer(_) | Reading::Decimal);
         let is_text =
             matches!(reading, Reading::Plain | Reading::Quoted) || (from_variable && reading != Reading::Null);
-        let fault = if is_period && (is_text || is_number) {
+        let error = if is_period && (is_text || is_number) {
             match Period::parse(text) {
-                Err(fault) => format!("found {}, {fault}", shown(text)),
+                Err(error) => format!("found {}, {error}", shown(text)),
                 Ok(period) => match range(schema) {
                     Some((least, _)) if period < least => format!("found {}, which is too short", shown(text)),
                     Some((_, most)) if period > most => format!("found {}, which is too long", shown(text)),
@@ -236,7 +236,7 @@ impl Walk {
             let hint = fits.then(|| format!("put it in quotes: \"{text}\"")).filter(|_| can_be_quoted(text));
             let hint = hint.or_else(|| leave_out(reading, from_variable, schema));
             let found = form.map_or_else(|| found(scalar, reading), |form| found_of(form, scalar, reading));
-            self.faults.push(Fault::new(place.clone(), path, found, wanted(schema)).with_hint(hint));
+            self.errors.push(Diagnostic::new(place.clone(), path, found, wanted(schema)).with_hint(hint));
             return None;
         } else if let Some(form) = form {
             match form.judge(text) {
@@ -249,10 +249,10 @@ impl Walk {
         } else {
             let meant = typo::meant(text, schema::words(schema)).map(|word| format!("did you mean {word}?"));
             let found = format!("found {}", shown(text));
-            self.faults.push(Fault::new(place.clone(), path, found, wanted(schema)).with_hint(meant));
+            self.errors.push(Diagnostic::new(place.clone(), path, found, wanted(schema)).with_hint(meant));
             return None;
         };
-        self.fault(place, path, fault, wanted(schema));
+        self.error(place, path, error, wanted(schema));
         None
     }
 }

@@ -11,7 +11,7 @@ use crate::origin::{Origin, authority};
 use crate::path::fold::fold;
 use crate::path::{NormalPath, Readings, is_under};
 use crate::policy::Policy;
-use crate::session::token::TokenFault;
+use crate::session::token::TokenError;
 use crate::session::{self, Age, LiveSession, Refusal, Sessions};
 use foldhash::fast::FixedState;
 use http::Method;
@@ -171,12 +171,12 @@ impl Decider {
             }
             NoSession::NotShown => Reason::NoSession,
             NoSession::Conflict => Reason::ConflictingCredentials,
-            NoSession::Refused(Refusal::Token(fault)) => match fault {
-                TokenFault::Malformed | TokenFault::ImpossibleTimes => Reason::TokenMalformed,
-                TokenFault::Foreign => Reason::TokenForeign,
-                TokenFault::UnknownKey => Reason::TokenUnknownKey,
-                TokenFault::Forged => Reason::TokenForged,
-                TokenFault::Expired => Reason::SessionExpired,
+            NoSession::Refused(Refusal::Token(error)) => match error {
+                TokenError::Malformed | TokenError::ImpossibleTimes => Reason::TokenMalformed,
+                TokenError::Foreign => Reason::TokenForeign,
+                TokenError::UnknownKey => Reason::TokenUnknownKey,
+                TokenError::Forged => Reason::TokenForged,
+                TokenError::Expired => Reason::SessionExpired,
             },
             NoSession::Refused(Refusal::Expired) => Reason::SessionExpired,
             NoSession::Refused(Refusal::Idle) => Reason::SessionIdle,

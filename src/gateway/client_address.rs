@@ -18,27 +18,27 @@ pub enum ClientAddress {
 /// Why a text names no source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be `header:NAME`, `peer` or `x-forwarded-for:N` with N from 1 to 16")]
-pub struct ClientAddressFault;
+pub struct ClientAddressError;
 
 impl std::str::FromStr for ClientAddress {
-    type Err = ClientAddressFault;
+    type Err = ClientAddressError;
 
-    fn from_str(text: &str) -> Result<Self, ClientAddressFault> {
+    fn from_str(text: &str) -> Result<Self, ClientAddressError> {
         if text == "peer" {
             return Ok(Self::Peer);
         }
-        let (kind, value) = text.split_once(':').ok_or(ClientAddressFault)?;
+        let (kind, value) = text.split_once(':').ok_or(ClientAddressError)?;
         match kind {
             "header" => {
-                let name: HeaderName = value.parse().map_err(|_| ClientAddressFault)?;
+                let name: HeaderName = value.parse().map_err(|_| ClientAddressError)?;
                 // A list, of which clients write the left part.
-                if name == "x-forwarded-for" { Err(ClientAddressFault) } else { Ok(Self::Header(name)) }
+                if name == "x-forwarded-for" { Err(ClientAddressError) } else { Ok(Self::Header(name)) }
             }
             "x-forwarded-for" => match value.parse() {
                 Ok(hops @ 1..=16) => Ok(Self::ForwardedFor(hops)),
-                _ => Err(ClientAddressFault),
+                _ => Err(ClientAddressError),
             },
-            _ => Err(ClientAddressFault),
+            _ => Err(ClientAddressError),
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
             "auto",
             "cookie:a",
         ] {
-            assert_eq!(text.parse::<ClientAddress>(), Err(ClientAddressFault), "{text}");
+            assert_eq!(text.parse::<ClientAddress>(), Err(ClientAddressError), "{text}");
         }
     }
 }

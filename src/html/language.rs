@@ -15,7 +15,7 @@ pub enum Language {
 }
 
 /// Ranges read of all the header's lines; a browser sends two to six.
-const MOST_RANGES: usize = 32;
+const MAX_RANGES: usize = 32;
 
 /// Varieties of Chinese whose readers read Chinese pages.
 const CHINESE: [&str; 5] = ["zh", "cmn", "yue", "wuu", "hak"];
@@ -30,7 +30,7 @@ impl Language {
         let mut chinese = Wish::default();
         let mut english = Wish::default();
         let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
-        for (place, range) in lines.flat_map(|line| line.split(',')).take(MOST_RANGES).enumerate() {
+        for (place, range) in lines.flat_map(|line| line.split(',')).take(MAX_RANGES).enumerate() {
             let Some((language, quality)) = read(range) else { continue };
             let said = Said { quality, place };
             if language == "*" {
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn only_so_many_ranges_are_read() {
-        let flood = format!("{}en", "fr,".repeat(MOST_RANGES));
+        let flood = format!("{}en", "fr,".repeat(MAX_RANGES));
         assert_eq!(asked(&[flood.as_bytes()]), Language::Chinese);
     }
 }

@@ -56,7 +56,7 @@ pub enum Page<'a> {
     TooManyRequests { retry_after: Duration },
     /// WeChat is down, slow, or its breaker open.
     WechatUnreachable { login_url: &'a str, incident: &'a str },
-    /// The operator's fault; the incident is in the log.
+    /// The operator's error; the incident is in the log.
     Misconfigured { incident: &'a str, retry_url: &'a str },
     /// WeChat restricts this account (50002, 40226).
     UserRefused { incident: &'a str, retry_url: &'a str },
@@ -132,7 +132,7 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     }
     if let Some(time) = page.retry_after() {
         let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, LONGEST_WAIT)));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MAX_WAIT)));
     }
     Rendered { status: plan.status, headers, body }
 }
@@ -151,7 +151,7 @@ pub fn security_headers(headers: &mut HeaderMap) {
 }
 
 /// `Retry-After` at most, in seconds.
-const LONGEST_WAIT: u64 = 86_400;
+const MAX_WAIT: u64 = 86_400;
 
 /// What one page is made of, before the language.
 struct Plan<'a> {

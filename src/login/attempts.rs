@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Failures within [`WINDOW`] after which redirecting stops.
-const MOST_FAILURES: usize = 3;
+const MAX_FAILURES: usize = 3;
 
 /// Logins that ended well within [`WINDOW`] after which another one is suspicious.
-const MOST_SUCCESSES: usize = 6;
+const MAX_SUCCESSES: usize = 6;
 
 /// How long an end counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Longer than any of ours.
-const MOST_SEALED: usize = 512;
+const MAX_SEALED: usize = 512;
 
 /// The ends of this browser's last logins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ impl Attempts {
     #[must_use]
     pub fn read(app: &App, headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Self {
         let cookie::Found::One(sealed) = cookie::find(headers, cookie::ATTEMPTS) else { return Self::default() };
-        let opened = keys.open(&context(app), sealed, MOST_SEALED);
+        let opened = keys.open(&context(app), sealed, MAX_SEALED);
         let mut attempts: Self = opened.and_then(|plain| serde_json::from_slice(&plain).ok()).unwrap_or_default();
         let recent = |at: &u64| now.since(Timestamp(*at)) < WINDOW;
         attempts.failed.retain(recent);
@@ -47,7 +47,7 @@ impl Attempts {
     /// Whether to stop redirecting.
     #[must_use]
     pub fn are_too_many(&self) -> bool {
-        self.failed.len() >= MOST_FAILURES || self.succeeded.len() >= MOST_SUCCESSES
+        self.failed.len() >= MAX_FAILURES || self.succeeded.len() >= MAX_SUCCESSES
     }
 
     /// One more that failed.

@@ -2,7 +2,7 @@
 
 use super::attempts::Attempts;
 use super::choice::{self, Family};
-use super::fault::LoginFault;
+use super::error::LoginError;
 use super::flow::{self, MatchedFlow};
 use super::outcomes::{Entered, Next, Progress};
 use super::settings::{App, SubjectRule};
@@ -17,7 +17,7 @@ use crate::store::events::{Event, Kind};
 use crate::store::registry::SessionRecord;
 use crate::telemetry;
 use crate::telemetry::traces::{self, Said};
-use crate::wechat::central::CentralFault;
+use crate::wechat::central::AccessTokenError;
 use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
@@ -27,10 +27,10 @@ use std::time::Instant;
 use tracing::Instrument as _;
 
 /// How `code` of a flow ended, if it has.
-fn ended(progress: &Progress<LoginFault>, code: &Code) -> Option<Result<Entered, LoginFault>> {
+fn ended(progress: &Progress<LoginError>, code: &Code) -> Option<Result<Entered, LoginError>> {
     match progress.next(code.expose()) {
         Next::Done(entered) => Some(Ok(entered)),
-        Next::Failed(fault) => Some(Err(fault)),
+        Next::Failed(error) => Some(Err(error)),
         Next::Spend => None,
     }
 }
@@ -43,7 +43,7 @@ const MAX_REMEMBERED: usize = 2_048;
 const MAX_FREE_DELIVERIES: usize = 16;
 
 /// Restarts of one flow at most: after three failures a person is shown a page.
-const MOST_RESTARTS: u8 = 2;
+const MAX_RESTARTS: u8 = 2;
 
 impl Login {
     /// Takes a callback to its end, at `now`.
@@ -98,22 +98,22 @@ impl Login {
             step.note("wechat_authz.app", Said::configured(&flow_app.name));
             step.note("wechat_authz.flow", flow.flow().as_str());
             let spent = step.around(login.spend(&flow_app, &flow, &code, browser, former, client)).await;
-            if let Err(fault) = &spent {
-                step.failed(fault.class());
+            if let Err(error) = &spent {
+                step.failed(error.class());
             }
             spent
         };
         let spending = self.tasks.spawn(traces::carried(spend.in_current_span()));
-        match spending.await.unwrap_or(Err(LoginFault::Ours)) {
+        match spending.await.unwrap_or(Err(LoginError::Ours)) {
             Ok(entered) => {
                 let entered = Entered { location: return_to, ..entered };
                 Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) }
             }
-            Err(LoginFault::CodeSpent(_)) => {
+            Err(LoginError::CodeSpent(_)) => {
                 self.restart(app, &matched, headers, attempts.failed(now), client, now).await
             }
-            Err(fault) => {
-                Returned::Failed { fault, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
+            Err(error) => {
+                Returned::Failed { error, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
             }
         }
     }
@@ -145,7 +145,7 @@ impl Login {
         browser: Family,
         former: Vec<String>,
         client: IpAddr,
-    ) -> Result<Entered, LoginFault> {
+    ) -> Result<Entered, LoginError> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
         if let Some(end) = ended(&progress, code) {
@@ -179,26 +179,26 @@ impl Login {
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
                 self.end_former(&former, &entered.sid, now).await;
             }
-            Err(fault) => self.metrics.login_failed(&app.name, flow.flow(), fault.class(), fault.label()),
+            Err(error) => self.metrics.login_failed(&app.name, flow.flow(), error.class(), error.label()),
         }
         result
     }
 
     /// From a code to a session.
-    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code, browser: Family) -> Result<Entered, LoginFault> {
-        let application = app.application(flow.flow()).ok_or(LoginFault::FlowGone)?;
+    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code, browser: Family) -> Result<Entered, LoginError> {
+        let application = app.application(flow.flow()).ok_or(LoginError::FlowGone)?;
         let exchange = traces::step("exchange code").over(self.client.exchange(application, code));
-        let exchanged = exchange.await.map_err(|fault| {
-            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %fault, "the code was not exchanged");
-            LoginFault::from(&fault)
+        let exchanged = exchange.await.map_err(|error| {
+            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %error, "the code was not exchanged");
+            LoginError::from(&error)
         })?;
         if exchanged.snapshot {
-            return Err(LoginFault::Snapshot);
+            return Err(LoginError::Snapshot);
         }
         self.admits(app, flow.flow(), application, &exchanged).await?;
         let (told, missed) = match self.told_profile(app, flow.flow(), application, &exchanged).await {
             Ok(told) => (told, None),
-            Err(fault) => (None, Some(fault)),
+            Err(error) => (None, Some(error)),
         };
         let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
         let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
@@ -208,7 +208,7 @@ impl Login {
             }
             (SubjectRule::Unionid, Some(unionid)) => format!("wx:union:{unionid}"),
             // It might have come with the profile.
-            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginFault::NoUnionid)),
+            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginError::NoUnionid)),
         };
         let profile = match told {
             Some(told) => {
@@ -236,18 +236,18 @@ impl Login {
         flow: Flow,
         application: &Application,
         exchanged: &Exchanged,
-    ) -> Result<(), LoginFault> {
+    ) -> Result<(), LoginError> {
         if flow != Flow::OfficialAccount || !app.requires_subscription() {
             return Ok(());
         }
         let asked = traces::step("ask subscription").over(self.central.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_patience(), asked).await;
-        match answer.unwrap_or(Err(CentralFault::Waited)) {
+        match answer.unwrap_or(Err(AccessTokenError::Waited)) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(LoginFault::NotSubscribed),
-            Err(fault) => {
-                tracing::warn!(app = app.name, %fault, "WeChat did not say whether a person follows the account");
-                Err(LoginFault::from(&fault))
+            Ok(false) => Err(LoginError::NotSubscribed),
+            Err(error) => {
+                tracing::warn!(app = app.name, %error, "WeChat did not say whether a person follows the account");
+                Err(LoginError::from(&error))
             }
         }
     }
@@ -264,13 +264,13 @@ impl Login {
         }
     }
 
-    fn admit(&self, app: &App, flow: &MatchedFlow, grant: Grant, browser: Family) -> Result<Entered, LoginFault> {
+    fn admit(&self, app: &App, flow: &MatchedFlow, grant: Grant, browser: Family) -> Result<Entered, LoginError> {
         let now = clock::now();
         let subject = grant.subject.clone();
         let who = telemetry::redact(&grant.subject);
         let issued = {
             let _step = traces::step("issue session");
-            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?
+            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Ours)?
         };
         self.metrics.session_issued(&app.name);
         tracing::info!(
@@ -312,10 +312,10 @@ impl Login {
         flow: Flow,
         application: &Application,
         exchanged: &Exchanged,
-    ) -> Result<Option<Profiled>, LoginFault> {
+    ) -> Result<Option<Profiled>, LoginError> {
         let asks = match app.scope(flow) {
             Scope::Base => false,
-            // Asked for, but the person or WeChat granted less: no fault, no profile (48001).
+            // Asked for, but the person or WeChat granted less: no error, no profile (48001).
             Scope::Userinfo => exchanged.granted.iter().any(|scope| scope == "snsapi_userinfo"),
             Scope::Login => true,
         };
@@ -323,10 +323,10 @@ impl Login {
             return Ok(None);
         }
         let told = traces::step("fetch profile").over(self.client.userinfo(application, exchanged));
-        told.await.map(Some).map_err(|fault| {
+        told.await.map(Some).map_err(|error| {
             self.metrics.profile_degraded(&app.name);
-            tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
-            LoginFault::from(&fault)
+            tracing::warn!(app = app.name, %error, "no profile came; the last known one is used");
+            LoginError::from(&error)
         })
     }
 
@@ -400,7 +400,7 @@ impl Login {
         let remembered = attempts.cookie(app, &self.sessions.keys, now);
         let return_to = matched.return_to().map_or_else(|| self.lost(app), str::to_owned);
         let forget = flow::forget(matched.state());
-        if matched.restarts() >= MOST_RESTARTS || attempts.are_too_many() {
+        if matched.restarts() >= MAX_RESTARTS || attempts.are_too_many() {
             return Returned::TooManyAttempts { return_to, cookies: remembered.into_iter().chain([forget]).collect() };
         }
         // A start like any other: otherwise one flow's cookie would be good for exchanges without end. The flow stays, so that
@@ -415,7 +415,7 @@ impl Login {
                 Returned::Restart { location, cookies }
             }
             None => {
-                Returned::Failed { fault: LoginFault::FlowGone, flow: matched.flow(), return_to, cookies: vec![forget] }
+                Returned::Failed { error: LoginError::FlowGone, flow: matched.flow(), return_to, cookies: vec![forget] }
             }
         }
     }

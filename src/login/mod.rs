@@ -14,7 +14,7 @@ pub mod attempts;
 pub mod callback;
 pub mod choice;
 mod complete;
-pub mod fault;
+pub mod error;
 pub mod flow;
 pub mod outcomes;
 pub mod profile_sync;
@@ -35,7 +35,7 @@ use crate::telemetry::traces::{self, Said};
 use crate::wechat;
 use attempts::Attempts;
 use choice::Choice;
-use fault::LoginFault;
+use error::LoginError;
 use flow::AttemptError;
 use http::{HeaderMap, HeaderValue};
 use outcomes::{Entered, Outcomes};
@@ -53,7 +53,7 @@ use tokio_util::task::TaskTracker;
 #[derive(Default)]
 pub struct Memory {
     /// How the last flows ended.
-    pub outcomes: Outcomes<LoginFault>,
+    pub outcomes: Outcomes<LoginError>,
     /// What profiles are asked for again with.
     pub tokens: Tokens,
     /// Return addresses that cookies have no room for.
@@ -147,7 +147,7 @@ pub enum Started {
     /// Too many of this address, or of all, are under way.
     Limited(Exceeded),
     /// Nothing could be sealed.
-    Fault(LoginFault),
+    WechatError(LoginError),
 }
 
 impl Started {
@@ -162,7 +162,7 @@ impl Started {
             Self::NeedsComputer => "needs_computer",
             Self::TooManyAttempts => "too_many_attempts",
             Self::Limited(_) => "limited",
-            Self::Fault(_) => "fault",
+            Self::WechatError(_) => "error",
         }
     }
 }
@@ -228,7 +228,7 @@ pub enum Returned {
     /// Failed.
     Failed {
         /// How.
-        fault: LoginFault,
+        error: LoginError,
         /// The login method.
         flow: Flow,
         /// Where the person was going.
@@ -294,7 +294,7 @@ impl Login {
                 }
                 Started::Redirect { location, cookies }
             }
-            None => Started::Fault(LoginFault::Ours),
+            None => Started::WechatError(LoginError::Ours),
         }
     }
 

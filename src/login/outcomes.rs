@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 const KEPT: Duration = Duration::from_secs(90);
 
 /// Flows remembered at most; with a token each, about 2 KiB.
-const MOST: usize = 20_000;
+const MAX_ENTRIES: usize = 20_000;
 
 /// Codes tried for one flow at most.
-const MOST_CODES: usize = 3;
+const MAX_CODES: usize = 3;
 
 /// A login that ended well.
 #[derive(Clone, Debug)]
@@ -65,8 +65,8 @@ impl<F: Clone> Progress<F> {
         }
         let hash = hash(code);
         let tried = self.tried.iter().find(|(tried, _)| *tried == hash);
-        match tried.or_else(|| self.tried.get(MOST_CODES - 1)) {
-            Some((_, fault)) => Next::Failed(fault.clone()),
+        match tried.or_else(|| self.tried.get(MAX_CODES - 1)) {
+            Some((_, error)) => Next::Failed(error.clone()),
             None => Next::Spend,
         }
     }
@@ -75,13 +75,13 @@ impl<F: Clone> Progress<F> {
     pub fn note(&mut self, code: &str, result: &Result<Entered, F>) {
         match result {
             Ok(entered) => self.entered = Some(entered.clone()),
-            Err(fault) => self.tried.push((hash(code), fault.clone())),
+            Err(error) => self.tried.push((hash(code), error.clone())),
         }
     }
 
     /// Progress as another instance made it; of more codes than are ever tried, the first count.
     pub fn of(entered: Option<Entered>, tried: impl Iterator<Item = ([u8; 32], F)>) -> Self {
-        Self { entered, tried: tried.take(MOST_CODES).collect() }
+        Self { entered, tried: tried.take(MAX_CODES).collect() }
     }
 
     /// The codes tried in vain, by their hashes.
@@ -122,7 +122,7 @@ impl<F: Clone> Outcomes<F> {
     pub fn slot(&self, state: &str, now: Instant) -> Slot<F> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((at, _)) = kept.order.front() {
-            if now.saturating_duration_since(*at) < KEPT && kept.order.len() < MOST {
+            if now.saturating_duration_since(*at) < KEPT && kept.order.len() < MAX_ENTRIES {
                 break;
             }
             if let Some((_, old)) = kept.order.pop_front() {
@@ -209,10 +209,10 @@ mod tests {
         let first = outcomes.slot("a", now);
         assert!(Arc::ptr_eq(&first, &outcomes.slot("a", now)));
         assert!(!Arc::ptr_eq(&first, &outcomes.slot("a", now + KEPT)));
-        for number in 0..2 * MOST {
+        for number in 0..2 * MAX_ENTRIES {
             let _ = outcomes.slot(&number.to_string(), now + KEPT);
         }
-        assert!(outcomes.len() <= MOST);
+        assert!(outcomes.len() <= MAX_ENTRIES);
     }
 
     #[test]

@@ -13,12 +13,12 @@ use crate::session::profiles::Known;
 use crate::session::token::Claims;
 use crate::store::events::{Event, Kind};
 use crate::store::registry::{ProfileRecord, TokensRecord};
-use crate::wechat::{Application, Class, Exchanged, Fault, OpenId, Profiled, Scope, UnionId};
+use crate::wechat::{Application, Class, Exchanged, WechatError, OpenId, Profiled, Scope, UnionId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tokens kept at most; about 500 bytes each.
-const MOST: u64 = 20_000;
+const MAX_PROFILES: u64 = 20_000;
 
 /// The lifetime of a refresh token (docs/en/wechat.md, Refresh).
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -43,8 +43,8 @@ pub struct Tokens {
 impl Default for Tokens {
     fn default() -> Self {
         Self {
-            kept: moka::sync::Cache::builder().max_capacity(MOST).time_to_live(KEPT).build(),
-            tried: moka::sync::Cache::builder().max_capacity(2 * MOST).time_to_live(AGAIN).build(),
+            kept: moka::sync::Cache::builder().max_capacity(MAX_PROFILES).time_to_live(KEPT).build(),
+            tried: moka::sync::Cache::builder().max_capacity(2 * MAX_PROFILES).time_to_live(AGAIN).build(),
             rounds: tokio::sync::Mutex::default(),
         }
     }
@@ -147,9 +147,9 @@ impl Login {
                     Outcome::Unchanged
                 }
             }
-            Err(fault) => {
-                tracing::info!(app = app.name, %fault, "an old profile could not be brought up to date; it stays in use");
-                if fault.class() == Class::RestartLogin {
+            Err(error) => {
+                tracing::info!(app = app.name, %error, "an old profile could not be brought up to date; it stays in use");
+                if error.class() == Class::RestartLogin {
                     // No token lives any more: WeChat need not be asked again before the next login.
                     self.forget_tokens(&app.name, subject);
                 }
@@ -174,7 +174,7 @@ impl Login {
         tokens: &TokensRecord,
         subject: &str,
         now: Timestamp,
-    ) -> Result<Profiled, Fault> {
+    ) -> Result<Profiled, WechatError> {
         if let Ok(openid) = OpenId::parse(&tokens.openid)
             && now.plus(MARGIN) < tokens.access_until
         {
@@ -189,7 +189,7 @@ impl Login {
             };
             match self.client.userinfo(application, &exchanged).await {
                 // Dead before its time; there may be another.
-                Err(fault) if fault.class() == Class::RestartLogin => {}
+                Err(error) if error.class() == Class::RestartLogin => {}
                 told => return told,
             }
         }

@@ -5,7 +5,7 @@
 //! While Redis is away an instance goes on alone: the sealed cookie still logs people in, and only a callback that comes
 //! to two instances at once may need a second, silent login.
 
-use super::fault::{Cause, LoginFault};
+use super::error::{Cause, LoginError};
 use super::flow::{self, SetAside};
 use super::outcomes::{Entered, Next, Progress};
 use crate::random;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// The longest a sealed record is: a token and a location, or a return address, and room.
-const MOST_RECORD: usize = 16_384;
+const MAX_RECORD: usize = 16_384;
 
 /// How often to look whether another instance is done: from the one to the other, by chance.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
@@ -65,7 +65,7 @@ pub enum Known {
     /// Nothing that would end it: spend the code.
     Mine(Turn),
     /// Another instance has ended it.
-    Ended(Progress<LoginFault>),
+    Ended(Progress<LoginError>),
     /// Redis does not say: spend the code, without a promise that nobody else does.
     Alone(Away),
 }
@@ -106,7 +106,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`Away`]: they find out for themselves.
-    pub async fn settle(&self, state: &str, turn: &Turn, progress: Option<&Progress<LoginFault>>) -> Result<(), Away> {
+    pub async fn settle(&self, state: &str, turn: &Turn, progress: Option<&Progress<LoginError>>) -> Result<(), Away> {
         let names = self.store.names();
         let name = names.flow(state);
         let sealed = progress.and_then(|progress| {
@@ -123,7 +123,7 @@ impl Shared {
     /// How the flow of `state` ended, if it ended well.
     pub async fn entered(&self, state: &str) -> Option<Entered> {
         let name = self.store.names().flow(state);
-        let sealed = self.store.get("read_login", &name, MOST_RECORD).await.ok()?;
+        let sealed = self.store.get("read_login", &name, MAX_RECORD).await.ok()?;
         self.open(name.as_str(), &sealed?)?.entered().cloned()
     }
 
@@ -139,24 +139,24 @@ impl Shared {
     /// The return address of `state` that an instance has set aside.
     pub async fn return_to(&self, state: &str) -> Option<String> {
         let name = self.store.names().return_to(state);
-        let sealed = self.store.get("read_set_aside", &name, MOST_RECORD).await.ok()?;
-        String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MOST_RECORD)?).ok()
+        let sealed = self.store.get("read_set_aside", &name, MAX_RECORD).await.ok()?;
+        String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MAX_RECORD)?).ok()
     }
 
-    async fn try_take(&self, state: &str, turn: &Turn) -> Result<(Option<Progress<LoginFault>>, bool), Away> {
+    async fn try_take(&self, state: &str, turn: &Turn) -> Result<(Option<Progress<LoginError>>, bool), Away> {
         let names = self.store.names();
         let name = names.flow(state);
         let mut script = TAKE.prepare_invoke();
         script.key(&name).key(names.turn(state));
-        script.arg(&turn.owner).arg(milliseconds(self.patience)).arg(MOST_RECORD);
+        script.arg(&turn.owner).arg(milliseconds(self.patience)).arg(MAX_RECORD);
         let (sealed, took): (Option<String>, u8) = self.store.run("take_login", &script).await?;
         Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
     }
 
     /// What does not open is not ours: as good as nothing.
     #[must_use]
-    pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginFault>> {
-        let plain = self.sealer.open(name, sealed, MOST_RECORD)?;
+    pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginError>> {
+        let plain = self.sealer.open(name, sealed, MAX_RECORD)?;
         let record: Record = serde_json::from_slice(&plain).ok()?;
         (record.v == VERSION).then(|| record.into())
     }
@@ -185,7 +185,7 @@ struct EnteredRecord {
     location: String,
 }
 
-/// A fault without its label: it was counted where it happened.
+/// A error without its label: it was counted where it happened.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FaultRecord {
@@ -200,26 +200,26 @@ enum FaultRecord {
     Ours,
 }
 
-impl From<LoginFault> for FaultRecord {
-    fn from(fault: LoginFault) -> Self {
-        match fault {
-            LoginFault::CodeSpent(_) => Self::CodeSpent,
-            LoginFault::Unreachable(_) => Self::Unreachable,
-            LoginFault::Configuration(_) => Self::Configuration,
-            LoginFault::Refused(_) => Self::Refused,
-            LoginFault::Snapshot => Self::Snapshot,
-            LoginFault::NotSubscribed => Self::NotSubscribed,
-            LoginFault::NoUnionid => Self::NoUnionid,
-            LoginFault::FlowGone => Self::FlowGone,
-            LoginFault::Ours => Self::Ours,
+impl From<LoginError> for FaultRecord {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::CodeSpent(_) => Self::CodeSpent,
+            LoginError::Unreachable(_) => Self::Unreachable,
+            LoginError::Configuration(_) => Self::Configuration,
+            LoginError::Refused(_) => Self::Refused,
+            LoginError::Snapshot => Self::Snapshot,
+            LoginError::NotSubscribed => Self::NotSubscribed,
+            LoginError::NoUnionid => Self::NoUnionid,
+            LoginError::FlowGone => Self::FlowGone,
+            LoginError::Ours => Self::Ours,
         }
     }
 }
 
-impl From<FaultRecord> for LoginFault {
-    fn from(fault: FaultRecord) -> Self {
+impl From<FaultRecord> for LoginError {
+    fn from(error: FaultRecord) -> Self {
         let cause = Cause::of("elsewhere");
-        match fault {
+        match error {
             FaultRecord::CodeSpent => Self::CodeSpent(cause),
             FaultRecord::Unreachable => Self::Unreachable(cause),
             FaultRecord::Configuration => Self::Configuration(cause),
@@ -233,19 +233,19 @@ impl From<FaultRecord> for LoginFault {
     }
 }
 
-impl From<&Progress<LoginFault>> for Record {
-    fn from(progress: &Progress<LoginFault>) -> Self {
+impl From<&Progress<LoginError>> for Record {
+    fn from(progress: &Progress<LoginError>) -> Self {
         let entered = progress.entered().map(|entered| EnteredRecord {
             token: entered.token.clone(),
             sid: entered.sid.clone(),
             lifetime: entered.lifetime.as_secs(),
             location: entered.location.clone(),
         });
-        Self { v: VERSION, entered, tried: progress.tried().map(|(hash, fault)| (hash, fault.into())).collect() }
+        Self { v: VERSION, entered, tried: progress.tried().map(|(hash, error)| (hash, error.into())).collect() }
     }
 }
 
-impl From<Record> for Progress<LoginFault> {
+impl From<Record> for Progress<LoginError> {
     fn from(record: Record) -> Self {
         let entered = record.entered.map(|entered| Entered {
             token: entered.token,
@@ -253,7 +253,7 @@ impl From<Record> for Progress<LoginFault> {
             lifetime: Duration::from_secs(entered.lifetime),
             location: entered.location,
         });
-        Self::of(entered, record.tried.into_iter().map(|(hash, fault)| (hash, fault.into())))
+        Self::of(entered, record.tried.into_iter().map(|(hash, error)| (hash, error.into())))
     }
 }
 
@@ -264,25 +264,25 @@ mod tests {
     #[test]
     fn every_way_to_fail_comes_back_as_it_went_but_for_its_label() {
         let cause = Cause::of("40163");
-        for fault in [
-            LoginFault::CodeSpent(cause),
-            LoginFault::Unreachable(cause),
-            LoginFault::Configuration(cause),
-            LoginFault::Refused(cause),
-            LoginFault::Snapshot,
-            LoginFault::NotSubscribed,
-            LoginFault::NoUnionid,
-            LoginFault::FlowGone,
-            LoginFault::Ours,
+        for error in [
+            LoginError::CodeSpent(cause),
+            LoginError::Unreachable(cause),
+            LoginError::Configuration(cause),
+            LoginError::Refused(cause),
+            LoginError::Snapshot,
+            LoginError::NotSubscribed,
+            LoginError::NoUnionid,
+            LoginError::FlowGone,
+            LoginError::Ours,
         ] {
             let mut progress = Progress::default();
-            progress.note("a code", &Err(fault));
+            progress.note("a code", &Err(error));
             let text = serde_json::to_string(&Record::from(&progress)).unwrap();
             assert!(!text.contains("a code"), "{text}");
-            let back: Progress<LoginFault> = serde_json::from_str::<Record>(&text).unwrap().into();
+            let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
             let Next::Failed(back) = back.next("a code") else { panic!("{text}") };
-            assert_eq!((back.class(), back.to_string()), (fault.class(), fault.to_string()));
-            assert!(matches!(back.label(), "elsewhere") || back.label() == fault.label());
+            assert_eq!((back.class(), back.to_string()), (error.class(), error.to_string()));
+            assert!(matches!(back.label(), "elsewhere") || back.label() == error.label());
         }
     }
 
@@ -294,10 +294,10 @@ mod tests {
             lifetime: Duration::from_secs(60),
             location: "https://shop.example.com/a".into(),
         };
-        let mut progress = Progress::<LoginFault>::default();
+        let mut progress = Progress::<LoginError>::default();
         progress.note("a code", &Ok(entered.clone()));
         let text = serde_json::to_string(&Record::from(&progress)).unwrap();
-        let back: Progress<LoginFault> = serde_json::from_str::<Record>(&text).unwrap().into();
+        let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
         let back = back.entered().unwrap();
         assert_eq!(
             (&back.token, &back.sid, back.lifetime, &back.location),

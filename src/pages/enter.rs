@@ -9,7 +9,7 @@ use crate::html::{Code, Page};
 use crate::limits::Exceeded;
 use crate::login::callback::Callback;
 use crate::login::choice::{self, Browser};
-use crate::login::fault::LoginFault;
+use crate::login::error::LoginError;
 use crate::login::return_to;
 use crate::login::{Return, Returned, Start, Started};
 use crate::random;
@@ -61,7 +61,7 @@ impl Pages {
             }
             Started::TooManyAttempts => self.too_many_attempts(visit, &again(), Vec::new()),
             Started::Limited(exceeded) => self.limited(visit, exceeded),
-            Started::Fault(fault) => self.failed(visit, fault, None, return_to.as_deref()),
+            Started::WechatError(error) => self.failed(visit, error, None, return_to.as_deref()),
         }
     }
 
@@ -85,8 +85,8 @@ impl Pages {
     pub(super) async fn complete(&self, visit: &Visit<'_>) -> Answer {
         let callback = match Callback::read(visit.query()) {
             Ok(callback) => callback,
-            Err(fault) => {
-                self.record_rejection(visit, fault);
+            Err(error) => {
+                self.record_rejection(visit, error);
                 if let Err(exceeded) = self.limits.login(visit.client) {
                     return self.limited(visit, exceeded);
                 }
@@ -133,22 +133,22 @@ impl Pages {
             Returned::TooManyAttempts { return_to, cookies } => {
                 self.too_many_attempts(visit, &self.login_url(visit, Some(&return_to)), cookies)
             }
-            Returned::Failed { fault, flow, return_to, cookies } => {
-                answer::with_cookies(self.failed(visit, fault, Some(flow), Some(&return_to)), cookies)
+            Returned::Failed { error, flow, return_to, cookies } => {
+                answer::with_cookies(self.failed(visit, error, Some(flow), Some(&return_to)), cookies)
             }
         }
     }
 
-    /// What a person sees of each fault, and the one log line with the same incident.
-    fn failed(&self, visit: &Visit, fault: LoginFault, flow: Option<Flow>, return_to: Option<&str>) -> Answer {
+    /// What a person sees of each error, and the one log line with the same incident.
+    fn failed(&self, visit: &Visit, error: LoginError, flow: Option<Flow>, return_to: Option<&str>) -> Answer {
         let incident = random::incident_id();
         let login_url = self.login_url(visit, return_to);
-        let page = match fault {
-            LoginFault::CodeSpent(_) => Page::Expired { login_url: &login_url },
-            LoginFault::Unreachable(_) => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
-            LoginFault::Refused(_) => Page::UserRefused { incident: &incident, retry_url: &login_url },
-            LoginFault::Snapshot => Page::Snapshot { login_url: &login_url },
-            LoginFault::NotSubscribed => {
+        let page = match error {
+            LoginError::CodeSpent(_) => Page::Expired { login_url: &login_url },
+            LoginError::Unreachable(_) => Page::WechatUnreachable { login_url: &login_url, incident: &incident },
+            LoginError::Refused(_) => Page::UserRefused { incident: &incident, retry_url: &login_url },
+            LoginError::Snapshot => Page::Snapshot { login_url: &login_url },
+            LoginError::NotSubscribed => {
                 let account = visit.app.official_account.as_ref();
                 Page::NotSubscribed {
                     login_url: &login_url,
@@ -156,20 +156,20 @@ impl Pages {
                     code: account.and_then(|account| account.follow_qr.as_deref()),
                 }
             }
-            LoginFault::NoUnionid => Page::NoUnionid { incident: &incident, retry_url: &login_url },
-            LoginFault::Configuration(_) | LoginFault::FlowGone | LoginFault::Ours => {
+            LoginError::NoUnionid => Page::NoUnionid { incident: &incident, retry_url: &login_url },
+            LoginError::Configuration(_) | LoginError::FlowGone | LoginError::Ours => {
                 Page::Misconfigured { incident: &incident, retry_url: &login_url }
             }
         };
-        let (app, class, errcode) = (&visit.app.name, fault.class(), fault.label());
+        let (app, class, errcode) = (&visit.app.name, error.class(), error.label());
         // What the operator compares with WeChat's console, and what Tencent's support asks for.
         let appid = flow.and_then(|flow| visit.app.application(flow)).map(|application| application.appid.as_str());
-        let rid = fault.rid().map(tracing::field::display);
-        match fault {
-            LoginFault::Configuration(_) | LoginFault::NoUnionid | LoginFault::FlowGone | LoginFault::Ours => {
-                tracing::error!(incident, app, appid, class, errcode, rid, %fault, "a login failed: this needs the operator");
+        let rid = error.rid().map(tracing::field::display);
+        match error {
+            LoginError::Configuration(_) | LoginError::NoUnionid | LoginError::FlowGone | LoginError::Ours => {
+                tracing::error!(incident, app, appid, class, errcode, rid, %error, "a login failed: this needs the operator");
             }
-            _ => tracing::warn!(incident, app, appid, class, errcode, rid, %fault, "a login failed"),
+            _ => tracing::warn!(incident, app, appid, class, errcode, rid, %error, "a login failed"),
         }
         answer::page(&page, visit.language)
     }

@@ -53,10 +53,10 @@ impl Pages {
                 answer::json(StatusCode::OK, &answer::envelope(StatusCode::OK, "signed", configuration))
             }
             // Logged where WeChat was asked.
-            Err(fault) => {
+            Err(error) => {
                 let mut answer =
                     refused(StatusCode::SERVICE_UNAVAILABLE, "WeChat gives no ticket now, try again later");
-                answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(fault.retry_after()));
+                answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(error.retry_after()));
                 answer
             }
         }

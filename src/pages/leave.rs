@@ -15,7 +15,7 @@ use http::{Method, StatusCode, header};
 use serde_json::json;
 use std::time::Duration;
 
-/// When to try again after a fault of ours.
+/// When to try again after a error of ours.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// A session may live on: whether it ended is not certain. The cookie stays, or its holder could not try again.

@@ -7,7 +7,7 @@ use super::{Pages, Visit};
 use crate::clock::Timestamp;
 use crate::gateway::envoy;
 use crate::limits::Budget;
-use crate::login::callback::CallbackFault;
+use crate::login::callback::CallbackError;
 use crate::login::flow::AttemptError;
 use crate::origin::bounded;
 use http::request::Parts;
@@ -59,13 +59,13 @@ rejections! {
     UnknownHost = "unknown_host",
 }
 
-impl From<CallbackFault> for Rejection {
-    fn from(fault: CallbackFault) -> Self {
-        match fault {
-            CallbackFault::TooLong => Self::QueryTooLong,
-            CallbackFault::Doubled => Self::ParameterTwice,
-            CallbackFault::NoState => Self::StateMalformed,
-            CallbackFault::NotACode => Self::CodeMalformed,
+impl From<CallbackError> for Rejection {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::TooLong => Self::QueryTooLong,
+            CallbackError::Doubled => Self::ParameterTwice,
+            CallbackError::NoState => Self::StateMalformed,
+            CallbackError::NotACode => Self::CodeMalformed,
         }
     }
 }

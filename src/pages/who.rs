@@ -9,7 +9,7 @@ use crate::cookie;
 use crate::gateway::{envoy, wants};
 use crate::html::Page;
 use crate::login::return_to;
-use crate::session::{Age, IssueFault, Issued, LiveSession};
+use crate::session::{Age, IssueError, Issued, LiveSession};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -89,7 +89,7 @@ impl Pages {
     }
 
     /// The session's next token; the one it has, while that is fresh: tokens are not made for the asking.
-    fn next(&self, visit: &Visit, live: &LiveSession) -> Result<Issued, IssueFault> {
+    fn next(&self, visit: &Visit, live: &LiveSession) -> Result<Issued, IssueError> {
         match (live.age(), Self::token(visit)) {
             (Age::Fresh, Some(token)) => Ok(Issued {
                 token: token.to_owned(),

@@ -13,10 +13,10 @@ mod tree;
 
 pub use audit::Warning;
 pub use network::{NetworkError, network};
-pub use pattern::{PathMatch, PatternFault, Segment};
+pub use pattern::{PathMatch, PatternError, Segment};
 
 use crate::check::{Client, Requirement};
-use crate::path::{NormalPath, PathFault, Readings};
+use crate::path::{NormalPath, PathError, Readings};
 use foldhash::fast::FixedState;
 use http::Method;
 use ipnet::IpNet;
@@ -116,21 +116,21 @@ impl Policy {
     /// The strictest of what is required of a request to `host` (canonical) for any reading of `path` by `method`.
     ///
     /// # Errors
-    /// [`PathFault`] where there are too many readings, or one of them is refused.
+    /// [`PathError`] where there are too many readings, or one of them is refused.
     pub fn requirement(
         &self,
         host: &str,
         path: &NormalPath,
         method: &Method,
         client: Client,
-    ) -> Result<Cow<'_, Requirement>, PathFault> {
+    ) -> Result<Cow<'_, Requirement>, PathError> {
         self.strictest(host, path, &path.readings()?, method, client)
     }
 
     /// The same where the readings of `path` are known.
     ///
     /// # Errors
-    /// [`PathFault::TooManyReadings`].
+    /// [`PathError::TooManyReadings`].
     pub fn strictest(
         &self,
         host: &str,
@@ -138,7 +138,7 @@ impl Policy {
         readings: &Readings,
         method: &Method,
         client: Client,
-    ) -> Result<Cow<'_, Requirement>, PathFault> {
+    ) -> Result<Cow<'_, Requirement>, PathError> {
         let at_host = self.hosts.get(host);
         let may_match = self.may_match(client);
         if readings.others().len() == 0 && may_match.is_empty() && !self.may_be_named_otherwise(path) {
@@ -242,10 +242,10 @@ impl Policy {
         readings: &Readings,
         allows: &impl Fn(usize) -> bool,
         mut see: impl FnMut(Option<&'p Rule>),
-    ) -> Result<(), PathFault> {
+    ) -> Result<(), PathError> {
         let walk = |path: &[u8]| {
             let mut walk = Walk::new(&self.names, allows, path);
-            walk.from(roots, Vec::new(), 0, NONE).map_err(|_| PathFault::TooManyReadings)?;
+            walk.from(roots, Vec::new(), 0, NONE).map_err(|_| PathError::TooManyReadings)?;
             Ok(walk.found)
         };
         for path in [readings.exact()].into_iter().chain(readings.others()) {

@@ -84,8 +84,8 @@ fn a_rule_for_all_paths_is_about_every_path() {
 
 #[test]
 fn a_rule_that_means_more_than_it_says_is_refused() {
-    use PatternFault::*;
-    for (bad, fault) in [
+    use PatternError::*;
+    for (bad, error) in [
         ("", NotAbsolute),
         ("static", NotAbsolute),
         ("https://shop.example.com/static", NotAbsolute),
@@ -117,8 +117,8 @@ fn a_rule_that_means_more_than_it_says_is_refused() {
         ("/admin$", NotLiteral),
         ("/api/\\d+", NotLiteral),
     ] {
-        assert_eq!(PathMatch::prefix(bad), Err(fault), "{bad}");
-        assert_eq!(PathMatch::pattern(bad), Err(fault), "{bad}");
+        assert_eq!(PathMatch::prefix(bad), Err(error), "{bad}");
+        assert_eq!(PathMatch::pattern(bad), Err(error), "{bad}");
     }
     for bad in ["/admin/*", "/admin/**", "/*", "/a*", "/*/a"] {
         assert_eq!(PathMatch::prefix(bad), Err(StarInPrefix), "{bad}");
@@ -396,7 +396,7 @@ fn a_policy_of_many_spellings_is_still_bounded() {
     let policy = Policy::new(rules(&lines.iter().map(String::as_str).collect::<Vec<_>>()));
     let path = NormalPath::parse("/a/a/a/a/a/a/a/a/x").unwrap();
     let asked = policy.requirement("shop.example.com", &path, &Method::GET, client());
-    assert_eq!(asked.unwrap_err(), PathFault::TooManyReadings);
+    assert_eq!(asked.unwrap_err(), PathError::TooManyReadings);
 }
 
 fn is_from_client(networks: &[IpNet]) -> bool {

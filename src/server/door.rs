@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 
 /// A door could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum BindFault {
+pub enum BindError {
     /// The operating system refused.
     #[error("cannot listen on {0}: {1}")]
     Refused(Address, io::Error),
@@ -61,11 +61,11 @@ impl Door {
     /// Listens at `address`.
     ///
     /// # Errors
-    /// [`BindFault`] names the address.
-    pub async fn bind(address: &Address, budget: Budget) -> Result<Self, BindFault> {
+    /// [`BindError`] names the address.
+    pub async fn bind(address: &Address, budget: Budget) -> Result<Self, BindError> {
         let refused = |error: io::Error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindFault::Taken(address.clone()),
-            _ => BindFault::Refused(address.clone(), error),
+            io::ErrorKind::AddrInUse => BindError::Taken(address.clone()),
+            _ => BindError::Refused(address.clone(), error),
         };
         let (listener, local) = match address {
             Address::Tcp(at) => {

@@ -14,9 +14,9 @@ mod guarded;
 mod pulse;
 mod unix;
 
-pub use address::{Address, AddressFault};
+pub use address::{Address, AddressError};
 pub use budget::Budget;
-pub use door::{BindFault, Door};
+pub use door::{BindError, Door};
 pub use drain::Drain;
 
 #[cfg(test)]

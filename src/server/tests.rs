@@ -217,12 +217,12 @@ fn an_address_is_read_or_refused() {
     for good in ["127.0.0.1:9100", "[::1]:9100", "unix:/run/a.sock"] {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
     }
-    for (bad, fault) in [
-        ("localhost:9100", AddressFault::NotAnAddress),
-        ("9100", AddressFault::NotAnAddress),
-        ("unix:a.sock", AddressFault::NotAbsolute),
-        ("unix:/run/", AddressFault::NotAbsolute),
+    for (bad, error) in [
+        ("localhost:9100", AddressError::NotAnAddress),
+        ("9100", AddressError::NotAnAddress),
+        ("unix:a.sock", AddressError::NotAbsolute),
+        ("unix:/run/", AddressError::NotAbsolute),
     ] {
-        assert_eq!(bad.parse::<Address>().unwrap_err(), fault, "{bad}");
+        assert_eq!(bad.parse::<Address>().unwrap_err(), error, "{bad}");
     }
 }

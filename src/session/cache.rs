@@ -7,7 +7,7 @@
 //! a good entry.
 
 use super::kept::Session;
-use super::token::TokenFault;
+use super::token::TokenError;
 use crate::clock::Timestamp;
 use crate::random;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -66,7 +66,7 @@ type Lru<V> = moka::sync::Cache<CacheKey, V, BuildHasherDefault<FingerprintHashe
 /// Verified tokens and refused ones.
 pub struct Cache {
     sessions: Lru<Arc<Session>>,
-    refusals: Lru<(TokenFault, Timestamp)>,
+    refusals: Lru<(TokenError, Timestamp)>,
     fingerprints: Option<LessSafeKey>,
 }
 
@@ -93,7 +93,7 @@ impl Cache {
     ///
     /// GMAC (NIST SP 800-38D) under a key that this process drew and never shows. As a hash it is universal: whoever
     /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
-    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a fault if
+    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a error if
     /// fingerprints were ever shown; they do not leave this cache.
     #[must_use]
     pub fn place(&self, generation: u64, token: &str) -> Option<CacheKey> {
@@ -108,12 +108,12 @@ impl Cache {
 
     /// What is known of a token at `now`.
     #[must_use]
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<Session>, TokenFault>> {
+    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<Session>, TokenError>> {
         match self.sessions.get(key) {
             Some(session) => Some(Ok(session)),
             None => {
-                let (fault, since) = self.refusals.get(key)?;
-                (now.since(since) < REFUSAL_TTL).then_some(Err(fault))
+                let (error, since) = self.refusals.get(key)?;
+                (now.since(since) < REFUSAL_TTL).then_some(Err(error))
             }
         }
     }
@@ -124,8 +124,8 @@ impl Cache {
     }
 
     /// Remembers a refusal that will not change, from `now` on.
-    pub fn refuse(&self, key: CacheKey, fault: TokenFault, now: Timestamp) {
-        self.refusals.insert(key, (fault, now));
+    pub fn refuse(&self, key: CacheKey, error: TokenError, now: Timestamp) {
+        self.refusals.insert(key, (error, now));
     }
 
     /// Each session held now.
@@ -213,11 +213,11 @@ mod tests {
         let (cache, known) = (Cache::default(), fingerprint());
         cache.keep(known, session());
         let refused = std::iter::repeat_with(fingerprint).take(3 * MAX_REFUSALS);
-        let last = refused.inspect(|place| cache.refuse(*place, TokenFault::Forged, NOW)).last().unwrap();
+        let last = refused.inspect(|place| cache.refuse(*place, TokenError::Forged, NOW)).last().unwrap();
         assert!(matches!(cache.get(&known, NOW), Some(Ok(_))));
         cache.refusals.run_pending_tasks();
         assert_eq!((cache.refusals.entry_count(), cache.len()), (MAX_REFUSALS as u64, 1));
-        assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenFault::Forged)));
+        assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenError::Forged)));
         assert!(cache.get(&last, NOW.plus(REFUSAL_TTL)).is_none());
     }
 

@@ -5,7 +5,7 @@
 //! unusable here may not hold at another instance, or may pass.
 
 use super::Sessions;
-use super::token::{self, Claims, TokenFault, Unverified};
+use super::token::{self, Claims, TokenError, Unverified};
 use crate::clock::Timestamp;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Sessions {
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<SessionToEnd, EndError> {
-        if token.len() > token::MOST_BYTES {
+        if token.len() > token::MAX_BYTES {
             return Err(EndError::NoSession);
         }
         let keys = self.keys.current();
@@ -58,17 +58,17 @@ impl Sessions {
             Some(Err(_)) => return Err(EndError::NoSession),
             None => {}
         }
-        let unverified = Unverified::read_at_any_age(token, &keys).map_err(|fault| match fault {
-            TokenFault::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
+        let unverified = Unverified::read_at_any_age(token, &keys).map_err(|error| match error {
+            TokenError::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
             _ => EndError::NoSession,
         })?;
         admit().map_err(EndError::Busy)?;
         self.lookups.verified.inc();
         match unverified.verify() {
             Ok(token) => Ok(SessionToEnd { claims: token.claims().clone() }),
-            Err(fault) => {
+            Err(error) => {
                 if let Some(place) = place {
-                    self.cache.refuse(place, fault, now);
+                    self.cache.refuse(place, error, now);
                 }
                 Err(EndError::NoSession)
             }

@@ -2,7 +2,7 @@
 
 use super::revocations::Concerned;
 use super::settings::Settings;
-use super::token::{self, Claims, TokenFault, VerifiedToken};
+use super::token::{self, Claims, TokenError, VerifiedToken};
 use super::{Age, Refusal};
 use crate::check::Flow;
 use crate::clock::Timestamp;
@@ -116,7 +116,7 @@ impl Session {
         }
         // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
         if self.iat > now.plus(token::LEEWAY).0 {
-            return Err(Refusal::Token(TokenFault::ImpossibleTimes));
+            return Err(Refusal::Token(TokenError::ImpossibleTimes));
         }
         if now.since(Timestamp(self.iat)) > settings.idle {
             return Err(Refusal::Idle);

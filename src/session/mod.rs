@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub use token::Grant;
-use token::{Claims, TokenFault, Unverified};
+use token::{Claims, TokenError, Unverified};
 
 /// All sessions of this instance: keys, verified tokens, revocations.
 pub struct Sessions {
@@ -76,7 +76,7 @@ pub enum Age {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Not a token of ours.
-    Token(TokenFault),
+    Token(TokenError),
     /// The session is over, or its token is and renewal is not safe.
     Expired,
     /// Unused for longer than the idle limit.
@@ -103,7 +103,7 @@ pub struct Issued {
 /// A token could not be signed: no key, or the cryptographic library refused. Ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token could be signed")]
-pub struct IssueFault;
+pub struct IssueError;
 
 impl Sessions {
     /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
@@ -150,9 +150,9 @@ impl Sessions {
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<Arc<Session>, Refusal> {
-        if token.len() > token::MOST_BYTES {
+        if token.len() > token::MAX_BYTES {
             self.lookups.refused_cheaply.inc();
-            return Err(Refusal::Token(TokenFault::Malformed));
+            return Err(Refusal::Token(TokenError::Malformed));
         }
         let keys = self.keys.current();
         let place = self.cache.place(keys.generation(), token);
@@ -161,16 +161,16 @@ impl Sessions {
                 self.lookups.hits.inc();
                 return Ok(session);
             }
-            Some(Err(fault)) => {
+            Some(Err(error)) => {
                 self.lookups.refused_hits.inc();
-                return Err(Refusal::Token(fault));
+                return Err(Refusal::Token(error));
             }
             // Another application's: what is wrong with it here is said without a signature.
             Some(Ok(_)) | None => {}
         }
-        let unverified = Unverified::read(token, &keys, settings, now).map_err(|fault| {
+        let unverified = Unverified::read(token, &keys, settings, now).map_err(|error| {
             self.lookups.refused_cheaply.inc();
-            Refusal::Token(fault)
+            Refusal::Token(error)
         })?;
         admit().map_err(Refusal::Busy)?;
         self.lookups.verified.inc();
@@ -182,11 +182,11 @@ impl Sessions {
                 }
                 Ok(session)
             }
-            Err(fault) => {
+            Err(error) => {
                 if let Some(place) = place {
-                    self.cache.refuse(place, fault, now);
+                    self.cache.refuse(place, error, now);
                 }
-                Err(Refusal::Token(fault))
+                Err(Refusal::Token(error))
             }
         }
     }
@@ -194,17 +194,17 @@ impl Sessions {
     /// Issues the first token of a new session.
     ///
     /// # Errors
-    /// [`IssueFault`].
-    pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+    /// [`IssueError`].
+    pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         self.issue(&Claims::first(grant, crate::random::session_id(), settings, now), settings, now)
     }
 
     /// The next token of a live session, the same one for all who ask within a third of its life.
     ///
     /// # Errors
-    /// [`IssueFault`]; also when nothing of the session is left.
-    pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
-        let claims = live.claims().next(settings, now).ok_or(IssueFault)?;
+    /// [`IssueError`]; also when nothing of the session is left.
+    pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
+        let claims = live.claims().next(settings, now).ok_or(IssueError)?;
         let claims = self.profiles.brought_up_to_date(claims);
         let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Next { issued, token }) = next.as_deref()
@@ -223,10 +223,10 @@ impl Sessions {
         Ok(issued)
     }
 
-    fn issue(&self, claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+    fn issue(&self, claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         let keys = self.keys.current();
-        let key = keys.signing(now).ok_or(IssueFault)?;
-        let (token, verified) = token::issue(claims, key).map_err(|_| IssueFault)?;
+        let key = keys.signing(now).ok_or(IssueError)?;
+        let (token, verified) = token::issue(claims, key).map_err(|_| IssueError)?;
         // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
         if let Some(place) = self.cache.place(keys.generation(), &token) {
             self.cache.keep(place, Arc::new(Session::new(&verified, self.site(settings))));

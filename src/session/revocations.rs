@@ -7,7 +7,7 @@
 //! full of other entries that still matter is replaced by one entry for everyone, which ends every session from before
 //! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
-use super::journal::{Journal, JournalFault};
+use super::journal::{Journal, JournalError};
 pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
@@ -42,7 +42,7 @@ pub struct Collapsed {
     /// What it replaces.
     pub replaced: Vec<Revocation>,
     /// What the disk said, if there is a journal.
-    pub on_disk: Option<Result<(), JournalFault>>,
+    pub on_disk: Option<Result<(), JournalError>>,
 }
 
 /// What of a session revocations go by.
@@ -96,12 +96,12 @@ impl Revocations {
     }
 
     /// Revokes as [`Self::revoke_until`] does, to be remembered as long as any session can live.
-    pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+    pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         self.revoke_until(target, now.plus(self.horizon), now)
     }
 
     /// Ends the session of `claims`, to be remembered as long as it could live.
-    pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+    pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         let (id, subject) = (SessionId::of(&claims.sid), SubjectDigest::of(&claims.sub));
         self.record(Revocation::of_session(id, subject, claims.auth_time, now.0, claims.session_exp), now)
     }
@@ -132,17 +132,17 @@ impl Revocations {
         target: Target,
         until: Timestamp,
         now: Timestamp,
-    ) -> (Revocation, Option<Result<(), JournalFault>>) {
+    ) -> (Revocation, Option<Result<(), JournalError>>) {
         self.record(Revocation::new(target, now.0, until.0), now)
     }
 
-    fn record(&self, revocation: Revocation, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+    fn record(&self, revocation: Revocation, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         let in_force = self.insert(revocation);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
         (in_force, on_disk)
     }
 
-    fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalFault> {
+    fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalError> {
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.append(revocation)?;
         if journal.wants_compaction(self.len()) {
@@ -225,9 +225,9 @@ impl Revocations {
         let Some(journal) = &self.journal else { return };
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         if journal.wants_compaction(self.len())
-            && let Err(fault) = journal.compact(&self.live(now))
+            && let Err(error) = journal.compact(&self.live(now))
         {
-            tracing::warn!(%fault, "the journal could not be written anew");
+            tracing::warn!(%error, "the journal could not be written anew");
         }
     }
 

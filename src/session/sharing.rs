@@ -8,10 +8,10 @@
 //! Redis can only revoke: nothing read here makes a session.
 
 use super::ending::SessionToEnd;
-use super::journal::JournalFault;
+use super::journal::JournalError;
 use super::revocation::{Revocation, Target};
 use super::revocations::{Collapsed, Revocations};
-use super::token::{LEEWAY, MOST_LIFETIME};
+use super::token::{LEEWAY, MAX_LIFETIME};
 use super::{Sessions, revocation};
 use crate::clock::{self, Timestamp};
 use crate::random;
@@ -116,7 +116,7 @@ pub struct InterruptedError;
 #[derive(Debug)]
 pub struct Revoked {
     /// Whether a restart of this instance keeps it; none where no journal is configured.
-    pub on_disk: Option<Result<(), JournalFault>>,
+    pub on_disk: Option<Result<(), JournalError>>,
     /// Whether every instance has it.
     pub shared: Result<(), Away>,
 }
@@ -225,8 +225,8 @@ impl Sharing {
         // The disk may be slow; an async thread must not wait for it.
         let collapsing = tokio::task::spawn_blocking(move || sessions.revocations.collapse(&subject, &live, now));
         let Ok(Some(Collapsed { in_force, replaced, on_disk })) = collapsing.await else { return };
-        if let Some(Err(fault)) = on_disk {
-            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        if let Some(Err(error)) = on_disk {
+            tracing::error!(%error, "a revocation is not on the disk: a restart would forget it");
         }
         if !self.store.is_configured() {
             return;
@@ -245,7 +245,7 @@ impl Sharing {
 
     async fn spread(
         &self,
-        revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalFault>>) + Send + 'static,
+        revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalError>>) + Send + 'static,
     ) -> Result<Revoked, InterruptedError> {
         let (sessions, owing) = (Arc::clone(&self.sessions), Arc::clone(&self.owing));
         let shares = self.store.is_configured();
@@ -263,8 +263,8 @@ impl Sharing {
             tracing::error!("a revocation was interrupted: repeat it");
             return Err(InterruptedError);
         };
-        if let Some(Err(fault)) = &on_disk {
-            tracing::error!(%fault, "a revocation is not on the disk: a restart would forget it");
+        if let Some(Err(error)) = &on_disk {
+            tracing::error!(%error, "a revocation is not on the disk: a restart would forget it");
         }
         let shared = self.push("revoke", std::slice::from_ref(&in_force), true).await;
         match shared {
@@ -494,7 +494,7 @@ fn bounded(mut revocation: Revocation, now: Timestamp) -> Option<Revocation> {
         span.1 = span.1.min(latest);
         span.0 <= span.1
     });
-    revocation.until = revocation.until.min(now.plus(MOST_LIFETIME + LEEWAY).0);
+    revocation.until = revocation.until.min(now.plus(MAX_LIFETIME + LEEWAY).0);
     // Without spans it would end every session of its subject.
     let ends_nothing = of_spans && revocation.spans.is_empty();
     (revocation.until > now.0 && !ends_nothing).then_some(revocation)

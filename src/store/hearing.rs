@@ -14,7 +14,7 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(2);
 
 /// A longer message is not one of ours.
-const MOST_MESSAGE: usize = 4_096;
+const MAX_MESSAGE: usize = 4_096;
 
 /// A subscription.
 pub struct Hearing {
@@ -47,7 +47,7 @@ impl Hearing {
                 heard = self.stream.next() => {
                     let message = heard.ok_or(Away::Broken)?;
                     let payload = message.get_payload_bytes();
-                    if payload.len() <= MOST_MESSAGE
+                    if payload.len() <= MAX_MESSAGE
                         && let Ok(text) = std::str::from_utf8(payload)
                     {
                         return Ok(text.to_owned());

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Calls that may wait for an answer at once.
-const MOST_CALLS: usize = 512;
+const MAX_CALLS: usize = 512;
 
 /// The longest search for a connection.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -60,7 +60,7 @@ impl Link {
             epoch: watch::Sender::new(0),
             tried: watch::Sender::new(false),
             doubted: Notify::new(),
-            room: Semaphore::new(MOST_CALLS),
+            room: Semaphore::new(MAX_CALLS),
             refused: Mutex::default(),
             meter,
         }

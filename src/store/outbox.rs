@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Things that wait in one line at most.
-const MOST: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 
 /// Their bytes at most, about: an hour's logins of a large site.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Things written in one go: few enough that Redis answers the others in between.
 const ROUND: usize = 100;
@@ -26,7 +26,7 @@ const ROUND: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Sessions of one subject in the list at most; beyond, those go that rested longest.
-pub(super) const MOST_OF_SUBJECT: usize = 64;
+pub(super) const MAX_OF_SUBJECT: usize = 64;
 
 /// No session ends later than this from now, two clocks' difference included: what says so is none of ours.
 const FURTHEST_END: Duration = Duration::from_secs(92 * 86_400);
@@ -180,7 +180,7 @@ impl<T: Clone> Queue<T> {
     /// Puts a thing at the end; whether there was room.
     fn push(&self, thing: T, bytes: usize) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = waiting.things.len() < MOST && waiting.bytes + bytes <= MOST_BYTES;
+        let fits = waiting.things.len() < MAX_WAITING && waiting.bytes + bytes <= MAX_BYTES;
         if fits {
             waiting.bytes += bytes;
             waiting.things.push_back((Instant::now(), bytes, thing));
@@ -470,7 +470,7 @@ impl Outbox {
     async fn write_subject(&self, subject: &str, changes: &[&Change], unknown: &mut Vec<String>) -> Result<(), Away> {
         let sessions = self.store.names().of_subject(subject, "sessions");
         let mut script = CHANGE.prepare_invoke();
-        script.key(&sessions).arg(MOST_OF_SUBJECT).arg(FURTHEST_END.as_secs());
+        script.key(&sessions).arg(MAX_OF_SUBJECT).arg(FURTHEST_END.as_secs());
         let mut puts = redis::pipe();
         let (mut runs, mut writes) = (false, false);
         for change in changes {
@@ -510,7 +510,7 @@ impl Outbox {
         (0..given_up).for_each(|_| self.meter.dropped(queue.kind, "refused"));
         let left = queue.len();
         self.meter.waiting(queue.kind, left);
-        if left < MOST / 2 && queue.told.swap(false, Ordering::Relaxed) {
+        if left < MAX_WAITING / 2 && queue.told.swap(false, Ordering::Relaxed) {
             tracing::info!(kind = queue.kind, waiting = left, "redis takes what waited: there is room again");
         }
         outcomes.iter().all(Result::is_ok)
@@ -524,12 +524,12 @@ mod tests {
     #[test]
     fn a_line_is_bounded_by_number_and_by_bytes() {
         let queue = Queue::new("events");
-        assert!((0..MOST).all(|number| queue.push(number, 1)));
+        assert!((0..MAX_WAITING).all(|number| queue.push(number, 1)));
         assert!(!queue.push(0, 1));
         let queue = Queue::new("events");
-        assert!(queue.push(0, MOST_BYTES) && !queue.push(1, 1));
+        assert!(queue.push(0, MAX_BYTES) && !queue.push(1, 1));
         queue.settle(&[Ok(())], Instant::now());
-        assert!(queue.push(1, MOST_BYTES), "what is written gives its room back");
+        assert!(queue.push(1, MAX_BYTES), "what is written gives its room back");
     }
 
     #[test]
@@ -547,7 +547,7 @@ mod tests {
         assert!(queue.push(1, 7));
         let (now, later) = (Instant::now(), Instant::now() + 2 * PATIENCE);
         assert_eq!(queue.settle(&[Err(Away::Refused)], now), 0);
-        assert_eq!(queue.settle(&[Err(Away::Down)], later), 0, "redis being away is nobody's fault");
+        assert_eq!(queue.settle(&[Err(Away::Down)], later), 0, "redis being away is nobody's error");
         assert_eq!(queue.settle(&[Err(Away::Refused)], later), 1);
         assert_eq!((queue.len(), queue.waiting.lock().unwrap().bytes), (0, 0));
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 const VERSION: u32 = 1;
 
 /// Sessions that this instance remembers at most; about 400 bytes each.
-const MOST_REMEMBERED: u64 = 20_000;
+const MAX_REMEMBERED: u64 = 20_000;
 
 /// Sessions of one subject that are listed at most: the newest, twice as many as Redis keeps.
 const MAX_LISTED: usize = 128;
@@ -38,7 +38,7 @@ const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
 const PROFILES_LIVE: Duration = Duration::from_secs(30 * 86_400);
 
 /// No sealed record of ours is longer.
-const MOST_SEALED: usize = 16_384;
+const MAX_SEALED: usize = 16_384;
 
 /// The pause after Redis did not take something: from the one to the other.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -184,7 +184,7 @@ impl Registry {
     #[must_use]
     pub fn new(store: Store, sealer: Arc<dyn Sealer>, settings: Settings, meter: OutboxMeter) -> Self {
         let remembered = moka::sync::Cache::builder()
-            .max_capacity(MOST_REMEMBERED)
+            .max_capacity(MAX_REMEMBERED)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .time_to_live(REMEMBERED)
             .build();
@@ -443,7 +443,7 @@ impl Registry {
 
     async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &str, what: &str) -> Result<Option<T>, Away> {
         let name = self.store.names().of_subject(&digest_of(subject), what);
-        let sealed = self.store.get("read_record", &name, MOST_SEALED).await?;
+        let sealed = self.store.get("read_record", &name, MAX_SEALED).await?;
         Ok(sealed.and_then(|sealed| self.readable(self.open(name.as_str(), &sealed))))
     }
 
@@ -460,7 +460,7 @@ impl Registry {
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&self, place: &str, sealed: &str) -> Option<T> {
-        let plain = self.sealer.open(place, sealed, MOST_SEALED)?;
+        let plain = self.sealer.open(place, sealed, MAX_SEALED)?;
         let Versioned { v } = serde_json::from_slice(&plain).ok()?;
         if v == VERSION { serde_json::from_slice(&plain).ok() } else { None }
     }

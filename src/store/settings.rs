@@ -86,7 +86,7 @@ pub struct Settings {
 
 /// Why a text is no address of a Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressFault {
+pub enum AddressError {
     /// Not `redis://` or `rediss://`.
     #[error("does not start with redis:// or rediss://")]
     Scheme,
@@ -105,43 +105,43 @@ pub enum AddressFault {
 }
 
 impl std::str::FromStr for Address {
-    type Err = AddressFault;
+    type Err = AddressError;
 
     /// Reads `host:port`; an IPv6 address stands in brackets.
-    fn from_str(text: &str) -> Result<Self, AddressFault> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.contains('@') {
-            return Err(AddressFault::Login);
+            return Err(AddressError::Login);
         }
-        let (host, port) = text.rsplit_once(':').ok_or(AddressFault::Port)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or(AddressFault::Port)?;
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError::Port)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(AddressError::Port)?;
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let fits = match bare {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
         };
-        if fits { Ok(Self { host: bare.unwrap_or(host).to_owned(), port }) } else { Err(AddressFault::Host) }
+        if fits { Ok(Self { host: bare.unwrap_or(host).to_owned(), port }) } else { Err(AddressError::Host) }
     }
 }
 
 /// One server's URL: whether it speaks TLS, where it is, which database.
 ///
 /// # Errors
-/// [`AddressFault`].
-pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressFault> {
-    let (scheme, rest) = text.split_once("://").ok_or(AddressFault::Scheme)?;
+/// [`AddressError`].
+pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressError> {
+    let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
     let tls = match scheme {
         "redis" => false,
         "rediss" => true,
-        _ => return Err(AddressFault::Scheme),
+        _ => return Err(AddressError::Scheme),
     };
     let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
     let address = address.parse()?;
     let database = match database {
         "" => 0,
         digits if digits.len() < 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            digits.parse().map_err(|_| AddressFault::Rest)?
+            digits.parse().map_err(|_| AddressError::Rest)?
         }
-        _ => return Err(AddressFault::Rest),
+        _ => return Err(AddressError::Rest),
     };
     Ok((tls, address, database))
 }
@@ -162,19 +162,19 @@ mod tests {
         let (tls, address, database) = read_url("rediss://redis.example.com:6380/2").unwrap();
         assert_eq!((tls, address.host.as_str(), address.port, database), (true, "redis.example.com", 6380, 2));
         assert_eq!("[::1]:6379".parse::<Address>().unwrap().host, "::1");
-        for (text, fault) in [
-            ("redis.example.com:6379", AddressFault::Scheme),
-            ("http://redis.example.com:6379", AddressFault::Scheme),
-            ("redis://:secret@redis.example.com:6379", AddressFault::Login),
-            ("redis://redis.example.com", AddressFault::Port),
-            ("redis://redis.example.com:0", AddressFault::Port),
-            ("redis://:6379", AddressFault::Host),
-            ("redis://a b:6379", AddressFault::Host),
-            ("redis://[::g]:6379", AddressFault::Host),
-            ("redis://a:6379/x", AddressFault::Rest),
-            ("redis://a:6379/0?x=1", AddressFault::Rest),
+        for (text, error) in [
+            ("redis.example.com:6379", AddressError::Scheme),
+            ("http://redis.example.com:6379", AddressError::Scheme),
+            ("redis://:secret@redis.example.com:6379", AddressError::Login),
+            ("redis://redis.example.com", AddressError::Port),
+            ("redis://redis.example.com:0", AddressError::Port),
+            ("redis://:6379", AddressError::Host),
+            ("redis://a b:6379", AddressError::Host),
+            ("redis://[::g]:6379", AddressError::Host),
+            ("redis://a:6379/x", AddressError::Rest),
+            ("redis://a:6379/0?x=1", AddressError::Rest),
         ] {
-            assert_eq!(read_url(text).unwrap_err(), fault, "{text}");
+            assert_eq!(read_url(text).unwrap_err(), error, "{text}");
         }
     }
 }

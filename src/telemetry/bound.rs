@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use std::sync::{Mutex, PoisonError};
 
 /// Lines of one kind in a second at most.
-const MOST: u32 = 100;
+const MAX_LINES: u32 = 100;
 
 /// Bounds the lines of one kind.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl LineBound {
         if second.at != Some(now) {
             (second.at, second.written) = (Some(now), 0);
         }
-        if second.written >= MOST {
+        if second.written >= MAX_LINES {
             second.left_out = second.left_out.saturating_add(1);
             return None;
         }
@@ -42,9 +42,9 @@ mod tests {
     fn a_second_has_so_many_lines_and_the_next_one_says_how_many_were_left_out() {
         let (bound, now) = (LineBound::default(), Timestamp(1_800_000_000));
         let written = (0..5_000).filter(|_| bound.admit(now).is_some()).count();
-        assert_eq!(written, MOST as usize);
+        assert_eq!(written, MAX_LINES as usize);
         let next = Timestamp(now.0 + 1);
-        assert_eq!(bound.admit(next), Some(5_000 - u64::from(MOST)));
+        assert_eq!(bound.admit(next), Some(5_000 - u64::from(MAX_LINES)));
         assert_eq!(bound.admit(next), Some(0), "it is said once");
         assert_eq!(bound.admit(now), Some(0), "a clock that is set back does not silence it");
     }

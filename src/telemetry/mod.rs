@@ -8,7 +8,7 @@ pub mod traces;
 
 pub use bound::LineBound;
 pub use ids::{RequestIds, redact};
-pub use logs::{LogFault, Logs, logs};
+pub use logs::{LogError, Logs, logs};
 pub use metrics::{
     CONTENT_TYPE as METRICS_CONTENT_TYPE, CentralMeter, Documented, Lookups, Metrics, OutboxMeter, StoreMeter,
     TraceMeter,

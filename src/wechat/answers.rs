@@ -2,7 +2,7 @@
 
 use super::client::understand;
 use super::exchange::Exchanged;
-use super::fault::Fault;
+use super::error::WechatError;
 use super::person::OpenId;
 use super::stable_token::Given;
 use super::userinfo::Profiled;
@@ -13,24 +13,24 @@ use std::time::Duration;
 /// The answer to a code.
 ///
 /// # Errors
-/// [`Fault`], as for each of these.
-pub fn exchanged(body: &[u8]) -> Result<Exchanged, Fault> {
+/// [`WechatError`], as for each of these.
+pub fn exchanged(body: &[u8]) -> Result<Exchanged, WechatError> {
     understand(Endpoint::AccessToken, body, Exchanged::read)
 }
 
 /// The answer about a person: whom it is about, and what it says.
 ///
 /// # Errors
-/// [`Fault`].
-pub fn profiled(body: &[u8]) -> Result<(OpenId, Profiled), Fault> {
+/// [`WechatError`].
+pub fn profiled(body: &[u8]) -> Result<(OpenId, Profiled), WechatError> {
     understand(Endpoint::Userinfo, body, userinfo::read)
 }
 
 /// The application's own token and how long it lives.
 ///
 /// # Errors
-/// [`Fault`].
-pub fn token(body: &[u8]) -> Result<(Secret, Duration), Fault> {
+/// [`WechatError`].
+pub fn token(body: &[u8]) -> Result<(Secret, Duration), WechatError> {
     let given = understand(Endpoint::StableToken, body, |answer| Given::read(answer, "access_token"))?;
     Ok((given.value, given.lives))
 }
@@ -38,7 +38,7 @@ pub fn token(body: &[u8]) -> Result<(Secret, Duration), Fault> {
 /// Whom the answer is about, and whether they follow.
 ///
 /// # Errors
-/// [`Fault`].
-pub fn subscription(body: &[u8]) -> Result<(OpenId, bool), Fault> {
+/// [`WechatError`].
+pub fn subscription(body: &[u8]) -> Result<(OpenId, bool), WechatError> {
     understand(Endpoint::Subscription, body, subscription::read)
 }

@@ -11,18 +11,18 @@ pub struct AppId(Box<str>);
 /// Not an AppID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not wx and 16 lower-case hex digits")]
-pub struct AppIdFault;
+pub struct AppIdError;
 
 impl AppId {
     /// Reads an AppID.
     ///
     /// # Errors
     /// Anything but `wx` and 16 lower-case hex digits: a WeCom CorpID, an original id `gh_…`, a secret.
-    pub fn parse(text: &str) -> Result<Self, AppIdFault> {
-        let digits = text.strip_prefix("wx").ok_or(AppIdFault)?;
+    pub fn parse(text: &str) -> Result<Self, AppIdError> {
+        let digits = text.strip_prefix("wx").ok_or(AppIdError)?;
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if digits.len() != 16 || !digits.bytes().all(hex) {
-            return Err(AppIdFault);
+            return Err(AppIdError);
         }
         Ok(Self(text.into()))
     }
@@ -98,7 +98,7 @@ mod tests {
             "wx0123456789abcdéf",
             "0123456789abcdef0123456789abcdef",
         ] {
-            assert_eq!(AppId::parse(text), Err(AppIdFault), "{text}");
+            assert_eq!(AppId::parse(text), Err(AppIdError), "{text}");
         }
     }
 

@@ -55,7 +55,7 @@ impl State {
 const WHILE_PROBING: Duration = Duration::from_secs(1);
 
 /// Open at most for so long, whatever the settings say: later moments need not exist.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_OPEN: Duration = Duration::from_secs(86_400);
 
 /// One breaker.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Permit<'_> {
         if inner.turn != self.turn {
             return;
         }
-        let opened = || Phase::Open { until: now + open.min(LONGEST) };
+        let opened = || Phase::Open { until: now + open.min(MAX_OPEN) };
         match &mut inner.phase {
             Phase::Closed { failed } if *failed + 1 < failures => *failed += 1,
             Phase::Closed { .. } | Phase::HalfOpen { .. } => inner.change(opened()),
@@ -301,6 +301,6 @@ mod tests {
         assert_eq!(none.state(now), State::Open, "zero failures are read as one");
         let endless = Breaker::new(Settings { failures: 1, open: Duration::MAX });
         endless.enter(now).unwrap().failed(now);
-        assert_eq!(endless.enter(now).unwrap_err(), LONGEST);
+        assert_eq!(endless.enter(now).unwrap_err(), MAX_OPEN);
     }
 }

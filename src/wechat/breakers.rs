@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Breakers at most: seven for each of some hundred applications. Beyond, applications share one per endpoint.
-const MOST: usize = 1_024;
+const MAX_BREAKERS: usize = 1_024;
 
 pub(crate) struct Breakers {
     settings: Settings,
@@ -19,7 +19,7 @@ pub(crate) struct Breakers {
 
 impl Breakers {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self::bounded(settings, MOST)
+        Self::bounded(settings, MAX_BREAKERS)
     }
 
     fn bounded(settings: Settings, most: usize) -> Self {

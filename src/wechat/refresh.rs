@@ -4,7 +4,7 @@
 use super::application::Application;
 use super::client::{Call, Client};
 use super::exchange::Exchanged;
-use super::fault::Fault;
+use super::error::WechatError;
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
 
@@ -12,8 +12,8 @@ impl Client {
     /// Prolongs a token. WeChat promises neither unionid nor the snapshot flag here: keep those of the exchange.
     ///
     /// # Errors
-    /// [`Fault`]; [`super::Class::RestartLogin`] where the person must log in again.
-    pub async fn refresh(&self, app: &Application, refresh_token: &Secret) -> Result<Exchanged, Fault> {
+    /// [`WechatError`]; [`super::Class::RestartLogin`] where the person must log in again.
+    pub async fn refresh(&self, app: &Application, refresh_token: &Secret) -> Result<Exchanged, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query =
             [("appid", app.appid.as_str()), ("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose())];

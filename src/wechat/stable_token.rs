@@ -4,13 +4,13 @@
 use super::application::Application;
 use super::client::{Call, Client};
 use super::decode::{Answer, Unreadable};
-use super::fault::Fault;
+use super::error::WechatError;
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
 use std::time::Duration;
 
 /// The longest token or ticket there is; WeChat says 512.
-pub(super) const LONGEST: usize = 2_048;
+pub(super) const MAX_LENGTH: usize = 2_048;
 
 /// What WeChat gives for a time.
 #[derive(Clone, Debug)]
@@ -31,12 +31,12 @@ impl Given {
 
 /// Whether `text` can stand in an address and in what is signed.
 pub(super) fn is_token(text: &str) -> bool {
-    text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'&')
+    text.len() <= MAX_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'&')
 }
 
 impl Client {
     /// Asks for the token: the one in force, or with `Endpoint::ForcedToken` another.
-    pub(super) async fn stable_token(&self, app: &Application, endpoint: Endpoint) -> Result<Given, Fault> {
+    pub(super) async fn stable_token(&self, app: &Application, endpoint: Endpoint) -> Result<Given, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let json = serde_json::json!({
             "grant_type": "client_credential",
@@ -53,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     /// WeChat's refusal, such as 40164 where the IP allow-list lacks this machine's address.
-    pub async fn is_trusted(&self, app: &Application) -> Result<(), Fault> {
+    pub async fn is_trusted(&self, app: &Application) -> Result<(), WechatError> {
         self.stable_token(app, Endpoint::StableToken).await.map(drop)
     }
 }

@@ -4,19 +4,19 @@
 use super::application::Application;
 use super::client::{Call, Client};
 use super::decode::{Answer, Unreadable};
-use super::fault::Fault;
+use super::error::WechatError;
 use super::person::OpenId;
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
 
 impl Client {
-    pub(super) async fn subscription(&self, app: &Application, token: &Secret, openid: &OpenId) -> Result<bool, Fault> {
+    pub(super) async fn subscription(&self, app: &Application, token: &Secret, openid: &OpenId) -> Result<bool, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("openid", openid.as_str()), ("lang", "zh_CN")];
         let (appid, endpoint) = (&app.appid, Endpoint::Subscription);
         let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let (about, follows) = self.ask(call, read).await?;
-        if about == *openid { Ok(follows) } else { Err(Fault::Mismatch { endpoint }) }
+        if about == *openid { Ok(follows) } else { Err(WechatError::Mismatch { endpoint }) }
     }
 }
 

@@ -8,17 +8,17 @@ use super::application::Application;
 use super::client::{Call, Client};
 use super::decode::{Answer, Unreadable};
 use super::exchange::Exchanged;
-use super::fault::Fault;
+use super::error::WechatError;
 use super::person::{OpenId, UnionId};
 use super::{Endpoint, Settings};
 use crate::check::Profile;
 use url::Url;
 
 /// Characters of a nickname that are kept; WeChat allows about half.
-const LONGEST_NICKNAME: usize = 64;
+const MAX_NICKNAME: usize = 64;
 
 /// An avatar's address beyond this is left out: cut, it would lead elsewhere.
-const LONGEST_AVATAR: usize = 512;
+const MAX_AVATAR: usize = 512;
 
 /// What WeChat says of a person.
 #[derive(Clone, Debug)]
@@ -33,8 +33,8 @@ impl Client {
     /// Asks for the profile of whoever `exchanged` is about.
     ///
     /// # Errors
-    /// [`Fault`]; [`Fault::Mismatch`] where the answer is about somebody else.
-    pub async fn userinfo(&self, app: &Application, exchanged: &Exchanged) -> Result<Profiled, Fault> {
+    /// [`WechatError`]; [`WechatError::Mismatch`] where the answer is about somebody else.
+    pub async fn userinfo(&self, app: &Application, exchanged: &Exchanged) -> Result<Profiled, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [
             ("access_token", exchanged.access_token.expose()),
@@ -46,7 +46,7 @@ impl Client {
         let (openid, profiled) = self.ask(call, read).await?;
         let other = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
         if openid != exchanged.openid || profiled.unionid.as_ref().is_some_and(other) {
-            return Err(Fault::Mismatch { endpoint });
+            return Err(WechatError::Mismatch { endpoint });
         }
         Ok(profiled)
     }
@@ -71,7 +71,7 @@ fn nickname(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let ends = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let kept: String = text.chars().filter(|c| !turns(*c) && !ends(*c)).collect();
-    kept.trim().chars().take(LONGEST_NICKNAME).collect()
+    kept.trim().chars().take(MAX_NICKNAME).collect()
 }
 
 /// The address of an avatar as https; none for anything that is not a plain web address.
@@ -81,7 +81,7 @@ fn avatar(text: &str) -> Option<String> {
         url.set_scheme("https").ok()?;
     }
     let plain = url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none();
-    (plain && url.as_str().len() <= LONGEST_AVATAR).then(|| url.into())
+    (plain && url.as_str().len() <= MAX_AVATAR).then(|| url.into())
 }
 
 #[cfg(test)]

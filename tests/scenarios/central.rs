@@ -11,7 +11,7 @@ use wechat_authz::seal::{self, Sealer, SealingKey};
 use wechat_authz::secret::Secret;
 use wechat_authz::store::{self, Form, Guarded, Store};
 use wechat_authz::telemetry::{CentralMeter, StoreMeter};
-use wechat_authz::wechat::central::{CentralFault, Settings};
+use wechat_authz::wechat::central::{AccessTokenError, Settings};
 use wechat_authz::wechat::{self, AppId, Application, Central, Client, OpenId, breaker};
 use wechat_simulator::{App, Effect, Endpoint, Fault, Options, Simulator, Times};
 
@@ -109,11 +109,11 @@ async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     answers
 }
 
-async fn tokens(instances: &[Arc<Central>]) -> Vec<Result<Secret, CentralFault>> {
+async fn tokens(instances: &[Arc<Central>]) -> Vec<Result<Secret, AccessTokenError>> {
     at_once(instances, async |central: Arc<Central>| central.token(&app()).await).await
 }
 
-fn one_value(values: Vec<Result<Secret, CentralFault>>) -> Secret {
+fn one_value(values: Vec<Result<Secret, AccessTokenError>>) -> Secret {
     let values: Vec<Secret> = values.into_iter().map(Result::unwrap).collect();
     assert!(values.iter().all(|value| value.matches(values[0].expose())), "not all instances have the same");
     values[0].clone()
@@ -327,7 +327,7 @@ async fn a_token_that_wechat_takes_no_more_is_forced_once_whoever_notices() {
     simulator.kill_central_token(OA);
     for _ in 0..5 {
         for refused in after(&instances, &third).await {
-            assert!(matches!(refused, Err(CentralFault::Spent | CentralFault::Resting { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(AccessTokenError::Spent | AccessTokenError::Resting { .. })), "{refused:?}");
         }
     }
     assert_eq!(forced(&simulator), 1);
@@ -430,7 +430,7 @@ async fn the_days_calls_have_a_bound_that_all_instances_share() {
     let store = connected(redis.port).await;
     redis.ask::<u64>(&["DEL", keys(&store).value.as_str()]).await;
     let fresh = instance(&simulator, store, Settings::default());
-    assert_eq!(fresh.token(&app()).await.unwrap_err(), CentralFault::Spent);
+    assert_eq!(fresh.token(&app()).await.unwrap_err(), AccessTokenError::Spent);
     assert_eq!(calls(&simulator, TOKEN), 1);
 }
 

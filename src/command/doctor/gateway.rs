@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use url::Url;
 
 /// The longest answer that is read.
-const MOST: usize = 256 * 1024;
+const MAX_BODY: usize = 256 * 1024;
 
 const PAGE: &str = "text/html,application/xhtml+xml";
 const WECHAT: &str =
@@ -94,7 +94,7 @@ impl Live<'_> {
         let (status, headers, mut body) = (answer.status(), answer.headers().clone(), Vec::new());
         while let Some(chunk) = answer.chunk().await.map_err(|error| innermost(&error.without_url()))? {
             body.extend_from_slice(&chunk);
-            if body.len() > MOST {
+            if body.len() > MAX_BODY {
                 return Err("a very long answer".to_owned());
             }
         }

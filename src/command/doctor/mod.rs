@@ -6,7 +6,7 @@ mod parts;
 mod probes;
 
 use super::ask::printable;
-use super::check_config::{CONFIGURATION_FAULT, OUTPUT_FAULT};
+use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
 use crate::config::{self, settings};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -64,9 +64,9 @@ impl Finding {
 pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::understand) {
         Ok(settings) => settings,
-        Err(faults) => {
-            eprintln!("{faults}");
-            return ExitCode::from(CONFIGURATION_FAULT);
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
@@ -86,7 +86,7 @@ pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
     runtime.shutdown_background();
     if let Err(error) = tell(&findings, as_json, &mut io::stdout().lock()) {
         eprintln!("cannot print: {error}");
-        return ExitCode::from(OUTPUT_FAULT);
+        return ExitCode::from(OUTPUT_ERROR);
     }
     ExitCode::from(u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Fail)))
 }

@@ -40,8 +40,8 @@ fn keys(settings: &Settings) -> Finding {
             }
             None => Finding::fail("keys", "no key signs now", "make one: wechat-authz keygen DIR"),
         },
-        Err(faults) => {
-            let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Err(errors) => {
+            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Finding::fail("keys", all.join("; "), "make one: wechat-authz keygen DIR")
         }
     }
@@ -100,7 +100,7 @@ fn clocks(whose: &str, theirs: Timestamp) -> Finding {
 async fn applications(settings: &Settings) -> Vec<Finding> {
     let client = match Client::new(&settings.wechat, |_, _, _| ()) {
         Ok(client) => client,
-        Err(fault) => return vec![Finding::fail("WeChat", fault.to_string(), "correct wechat.api and wechat.open")],
+        Err(error) => return vec![Finding::fail("WeChat", error.to_string(), "correct wechat.api and wechat.open")],
     };
     let mut findings = Vec::new();
     for app in &settings.apps {
@@ -120,18 +120,18 @@ async fn known(client: &Client, application: &Application, about: String) -> Fin
     let appid = application.appid.as_str();
     let Ok(code) = Code::parse("doctor") else { return Finding::fail(about, "no code", "report this") };
     match client.exchange(application, &code).await {
-        Err(fault) => match fault.class() {
-            Class::RestartLogin if fault.label() == "40029" => {
+        Err(error) => match error.class() {
+            Class::RestartLogin if error.label() == "40029" => {
                 Finding::ok(about, format!("WeChat knows AppID {appid} and its AppSecret"))
             }
             Class::Configuration => Finding::fail(
                 about,
-                format!("{appid}: {fault}"),
+                format!("{appid}: {error}"),
                 "compare AppID and AppSecret with 设置与开发 → 基本配置 (or open.weixin.qq.com for a website)",
             ),
             _ => Finding::warn(
                 about,
-                format!("{appid}: {fault}"),
+                format!("{appid}: {error}"),
                 "try again later: WeChat did not say whether it knows it",
             ),
         },
@@ -146,18 +146,18 @@ async fn trusted(client: &Client, application: &Application, about: String) -> F
     let appid = application.appid.as_str();
     match client.is_trusted(application).await {
         Ok(()) => Finding::ok(about, format!("WeChat gives {appid}'s token to this machine")),
-        Err(fault) if fault.label() == "40164" => Finding::fail(
+        Err(error) if error.label() == "40164" => Finding::fail(
             about,
-            format!("{appid}: {fault}"),
+            format!("{appid}: {error}"),
             "put the addresses from which wechat-authz calls WeChat on the account's IP 白名单 (设置与开发 → 基本配置): \
              jssdk and require_subscription fail without it",
         ),
-        Err(fault) if fault.class() == Class::Configuration => Finding::fail(
+        Err(error) if error.class() == Class::Configuration => Finding::fail(
             about,
-            format!("{appid}: {fault}"),
+            format!("{appid}: {error}"),
             "see 设置与开发 → 基本配置 and 接口权限: jssdk and require_subscription need the account's access_token",
         ),
-        Err(fault) => Finding::warn(about, format!("{appid}: {fault}"), "try again later: WeChat did not answer"),
+        Err(error) => Finding::warn(about, format!("{appid}: {error}"), "try again later: WeChat did not answer"),
     }
 }
 

@@ -2,7 +2,7 @@
 //! others are busy.
 
 use super::world::World;
-use super::{Parts, ServeFault};
+use super::{Parts, ServeError};
 use crate::admin::Ops;
 use crate::clock;
 use crate::config::settings::Settings;
@@ -32,7 +32,7 @@ impl Beside {
         parts: &Arc<Parts>,
         world: &Arc<ArcSwap<World>>,
         log: telemetry::logs::Level,
-    ) -> Result<Self, ServeFault> {
+    ) -> Result<Self, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let ops = runtime.block_on(Door::bind(&settings.listen.ops, Budget::small()))?;
         let admin = match &settings.listen.admin {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 /// Pages under way at once, at most: as many as the check listener holds while they wait (`server::budget`), and
 /// less than a tenth of what Envoy sends to a cluster at once by default. With many instances behind one cluster its
 /// circuit breaker has to be wider; the README says how wide.
-const MOST: usize = 96;
+const MAX_PAGES: usize = 96;
 
 /// Beyond the longest login, for a page to say itself what has failed.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) struct InBand {
 impl InBand {
     /// Places at a door with room for so many connections: over HTTP/1.1 each page under way holds one.
     pub fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
-        Self { places: Arc::new(Semaphore::new(MOST.min(connections / 4).max(1))), metrics }
+        Self { places: Arc::new(Semaphore::new(MAX_PAGES.min(connections / 4).max(1))), metrics }
     }
 
     /// Answers a page. What it has begun at WeChat goes on, whatever becomes of the answer.

@@ -10,20 +10,20 @@ mod world;
 
 use crate::admin::{Admin, Readiness};
 use crate::clock;
-use crate::command::check_config::CONFIGURATION_FAULT;
+use crate::command::check_config::CONFIGURATION_ERROR;
 use crate::config;
 use crate::config::settings::{self, Settings};
 use crate::gateway::answer::Answer;
 use crate::gateway::{self, Checked};
 use crate::login::Memory;
 use crate::seal::Sealer;
-use crate::server::{BindFault, Budget, Door, Drain};
+use crate::server::{BindError, Budget, Door, Drain};
 use crate::session::Sessions;
-use crate::session::journal::{Journal, JournalFault};
-use crate::session::keys::{KeyFault, KeyRing, KeySet};
+use crate::session::journal::{Journal, JournalError};
+use crate::session::keys::{KeyError, KeyRing, KeySet};
 use crate::session::revocations::Revocations;
 use crate::session::sharing::{self, Sharing};
-use crate::session::token::MOST_LIFETIME;
+use crate::session::token::MAX_LIFETIME;
 use crate::store::{Registry, Store, registry};
 use crate::telemetry::{self, Metrics, Traces, traces};
 use crate::wechat;
@@ -52,33 +52,33 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 /// Why the process could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
-enum ServeFault {
-    /// The configuration, a secret or a key. The operator's, every fault named.
+enum ServeError {
+    /// The configuration, a secret or a key. The operator's, every error named.
     #[error("{0}")]
     Configuration(String),
     /// A door.
     #[error(transparent)]
-    Bind(#[from] BindFault),
+    Bind(#[from] BindError),
     /// The operating system.
     #[error("{0}")]
     System(#[from] std::io::Error),
     /// The client to WeChat.
     #[error(transparent)]
-    Wechat(#[from] wechat::BuildFault),
+    Wechat(#[from] wechat::BuildError),
     /// The logs.
     #[error(transparent)]
-    Log(#[from] telemetry::LogFault),
+    Log(#[from] telemetry::LogError),
 }
 
-impl ServeFault {
-    fn keys(faults: &[KeyFault]) -> Self {
-        Self::Configuration(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+impl ServeError {
+    fn keys(errors: &[KeyError]) -> Self {
+        Self::Configuration(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 }
 
-impl From<JournalFault> for ServeFault {
-    fn from(fault: JournalFault) -> Self {
-        Self::Configuration(format!("state_directory: {fault}"))
+impl From<JournalError> for ServeError {
+    fn from(error: JournalError) -> Self {
+        Self::Configuration(format!("state_directory: {error}"))
     }
 }
 
@@ -87,16 +87,16 @@ impl From<JournalFault> for ServeFault {
 pub fn run(file: &Path) -> ExitCode {
     match serve(file) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("{fault}");
-            ExitCode::from(if matches!(fault, ServeFault::Configuration(_)) { CONFIGURATION_FAULT } else { 1 })
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(if matches!(error, ServeError::Configuration(_)) { CONFIGURATION_ERROR } else { 1 })
         }
     }
 }
 
-fn serve(file: &Path) -> Result<(), ServeFault> {
+fn serve(file: &Path) -> Result<(), ServeError> {
     let settings = read(file)?;
-    let keys = KeySet::load(&settings.keys).map_err(|faults| ServeFault::keys(&faults))?;
+    let keys = KeySet::load(&settings.keys).map_err(|errors| ServeError::keys(&errors))?;
     let logs = telemetry::logs(settings.log_level)?;
     log_panics();
     let runtime = doors_runtime()?;
@@ -164,7 +164,7 @@ fn open_files() -> usize {
     }
 }
 
-/// A panic is a fault of ours: one line says where. Its message could hold anything, so it is left out.
+/// A panic is a error of ours: one line says where. Its message could hold anything, so it is left out.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -172,12 +172,12 @@ fn log_panics() {
     }));
 }
 
-fn read(file: &Path) -> Result<Settings, ServeFault> {
+fn read(file: &Path) -> Result<Settings, ServeError> {
     let loaded = config::load(file, std::env::vars_os());
-    loaded.and_then(settings::understand).map_err(|faults| ServeFault::Configuration(faults.to_string()))
+    loaded.and_then(settings::understand).map_err(|errors| ServeError::Configuration(errors.to_string()))
 }
 
-/// Traces, as the standard variables say. A fault of theirs is told and ends in none: no trace is worth a login.
+/// Traces, as the standard variables say. A error of theirs is told and ends in none: no trace is worth a login.
 fn open_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces {
     let variable = |name: &str| std::env::var(name).ok();
     let traces::Reading { settings, complaints } = traces::read(variable);
@@ -192,8 +192,8 @@ fn open_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces {
             tracing::info!(collector, port = settings.endpoint.port_or_known_default(), "traces are exported");
             traces
         }
-        Err(fault) => {
-            tracing::error!(%fault, "nothing is traced");
+        Err(error) => {
+            tracing::error!(%error, "nothing is traced");
             Traces::off()
         }
     }
@@ -217,7 +217,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn assemble(file: &Path, settings: &Settings, keys: KeySet, runtime: &Handle) -> Result<Self, ServeFault> {
+    fn assemble(file: &Path, settings: &Settings, keys: KeySet, runtime: &Handle) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::default());
         let journal = match &settings.state_directory {
             Some(directory) => Some(Journal::open(directory, clock::now())?),
@@ -231,7 +231,7 @@ impl Parts {
             tracing::warn!(warning, "the configuration works but should not stay so");
         }
         // No configured session can outlive this, so no revocation has to be remembered longer.
-        let revocations = Revocations::new(MOST_LIFETIME, journal, clock::now());
+        let revocations = Revocations::new(MAX_LIFETIME, journal, clock::now());
         let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
         let store = match &settings.redis {
             Some(redis) => Store::new(redis.store.clone(), metrics.store.clone()),
@@ -338,7 +338,7 @@ fn pages_handler(
 }
 
 /// SIGTERM, or Ctrl-C at a terminal.
-async fn told_to_end() -> Result<(), ServeFault> {
+async fn told_to_end() -> Result<(), ServeError> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => {}

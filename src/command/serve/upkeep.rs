@@ -4,7 +4,7 @@ use super::Parts;
 use super::world::World;
 use crate::clock::{self, Timestamp};
 use crate::config::settings::{self, Settings};
-use crate::config::{self, Faults};
+use crate::config::{self, Diagnostics};
 use crate::session::Seen;
 use crate::session::keys::KeySet;
 use crate::store::registry::SessionRecord;
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const SWEEP: Duration = Duration::from_secs(10);
 
 /// Sessions told of in one sweep at most.
-const MOST_SEEN: usize = 20_000;
+const MAX_SEEN: usize = 20_000;
 
 /// A session in use as the registry lists it.
 fn listed(seen: &Seen) -> SessionRecord {
@@ -66,7 +66,7 @@ pub(super) async fn upkeep(
                     limits.sweep();
                     swept.sessions.revocations.sweep(clock::now());
                     swept.sessions.sweep(clock::now());
-                    let seen = swept.sessions.seen(MOST_SEEN);
+                    let seen = swept.sessions.seen(MAX_SEEN);
                     swept.registry.seen(seen.iter().map(listed));
                     seen
                 }).await;
@@ -112,8 +112,8 @@ impl Reload {
         at_once: bool,
     ) -> Option<Settings> {
         let mut complaints: Vec<String> = Vec::new();
-        let read = read_changed(&self.parts.file, current).unwrap_or_else(|faults| {
-            complaints.push(faults.to_string());
+        let read = read_changed(&self.parts.file, current).unwrap_or_else(|errors| {
+            complaints.push(errors.to_string());
             None
         });
         let again = at_once || self.seen_once == read.as_ref().map(|next| next.fingerprint);
@@ -137,8 +137,8 @@ impl Reload {
                 self.accepted("configuration");
                 true
             }
-            Err(fault) => {
-                complaints.push(fault.to_string());
+            Err(error) => {
+                complaints.push(error.to_string());
                 false
             }
         });
@@ -156,8 +156,8 @@ impl Reload {
                 }
                 true
             }
-            Err(faults) => {
-                complaints.extend(faults.iter().map(ToString::to_string));
+            Err(errors) => {
+                complaints.extend(errors.iter().map(ToString::to_string));
                 false
             }
         }
@@ -172,14 +172,14 @@ impl Reload {
     fn complain(&mut self, complaint: String) {
         if !complaint.is_empty() && complaint != self.last_complaint {
             self.parts.metrics.reload("refused");
-            tracing::error!(faults = complaint, "a change is refused; what was in force stays");
+            tracing::error!(errors = complaint, "a change is refused; what was in force stays");
         }
         self.last_complaint = complaint;
     }
 }
 
 /// The configuration, if it or a secret has changed.
-fn read_changed(file: &Path, current: &Settings) -> Result<Option<Settings>, Faults> {
+fn read_changed(file: &Path, current: &Settings) -> Result<Option<Settings>, Diagnostics> {
     let next = config::load(file, std::env::vars_os()).and_then(settings::understand)?;
     if next.fingerprint == current.fingerprint {
         return Ok(None);
@@ -189,7 +189,7 @@ fn read_changed(file: &Path, current: &Settings) -> Result<Option<Settings>, Fau
         let wanted = "restart the process for this change, or take it back";
         let file = file.to_string_lossy().as_ref().into();
         let found = "found listen, admin.listen, state_directory or redis changed, which are fixed while running";
-        return Err(config::Fault::new(config::Place::File(file), "listen", found, wanted).into());
+        return Err(config::WechatError::new(config::Place::File(file), "listen", found, wanted).into());
     }
     Ok(Some(next))
 }

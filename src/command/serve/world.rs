@@ -1,6 +1,6 @@
 //! What a configuration makes: the check and the pages, replaced whole when it changes.
 
-use super::{Parts, ServeFault};
+use super::{Parts, ServeError};
 use crate::check::Flow;
 use crate::config::settings::Settings;
 use crate::decide::{Decider, Site};
@@ -31,7 +31,7 @@ pub(super) struct World {
 
 impl World {
     /// What `settings` make. Budgets and breakers go on where their own settings are as `before`.
-    pub fn new(settings: &Settings, parts: &Parts, before: Option<&Self>) -> Result<Self, ServeFault> {
+    pub fn new(settings: &Settings, parts: &Parts, before: Option<&Self>) -> Result<Self, ServeError> {
         let metrics = Arc::clone(&parts.metrics);
         let limits = match before.filter(|before| before.limit_settings == settings.limits) {
             Some(before) => Arc::clone(&before.limits),

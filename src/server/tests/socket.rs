@@ -14,7 +14,7 @@ async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
     let mut stream = UnixStream::connect(&path).await.unwrap();
     assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
     let taken = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap();
-    assert!(matches!(taken, BindFault::Taken(_)), "{taken}");
+    assert!(matches!(taken, BindError::Taken(_)), "{taken}");
     door.drain.run().await;
     tokio::time::timeout(Duration::from_secs(1), async {
         while path.exists() {
@@ -33,7 +33,7 @@ async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
     drop(Door::bind(&address, short()).await.unwrap());
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(Door::bind(&address, short()).await.err().unwrap(), BindFault::NotASocket(_)));
+    assert!(matches!(Door::bind(&address, short()).await.err().unwrap(), BindError::NotASocket(_)));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -69,8 +69,8 @@ async fn a_busy_process_keeps_its_socket() {
     assert!(waiting.iter().any(|attempt| !matches!(attempt, Ok(Ok(_)))), "the queue is not full");
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
     let before = std::fs::symlink_metadata(&path).unwrap();
-    let fault = Door::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
+    let error = Door::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(error, BindError::Taken(_)), "{error}");
     let after = std::fs::symlink_metadata(&path).unwrap();
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
 }
@@ -79,15 +79,15 @@ async fn a_busy_process_keeps_its_socket() {
 async fn a_place_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/missing/check.sock", directory.path().display());
-    let fault = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
-    assert!(fault.starts_with(&format!("cannot listen on {address}: ")), "{fault}");
+    let error = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_next_step() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address: Address = other.local_addr().unwrap().to_string().parse().unwrap();
-    let fault = Door::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
-    assert!(fault.to_string().ends_with("another process does; end it, or configure another address"), "{fault}");
+    let error = Door::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(error, BindError::Taken(_)), "{error}");
+    assert!(error.to_string().ends_with("another process does; end it, or configure another address"), "{error}");
 }

@@ -26,14 +26,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// A collector's answer has a few bytes.
-const MOST_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 /// The longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// Traces cannot leave.
 #[derive(Debug, thiserror::Error)]
-pub enum TraceFault {
+pub enum TraceError {
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
@@ -51,9 +51,9 @@ pub(super) struct Queue {
 
 impl Queue {
     /// A queue to the collector of `settings`. Requests run on `runtime`.
-    pub fn new(settings: &Settings, runtime: Handle, meter: TraceMeter) -> Result<(Self, Arc<Tally>), TraceFault> {
+    pub fn new(settings: &Settings, runtime: Handle, meter: TraceMeter) -> Result<(Self, Arc<Tally>), TraceError> {
         let tally = Arc::new(Tally::new(settings.most_waiting, meter));
-        let http = roots::client(|| configured(settings)).map_err(TraceFault::Http)?;
+        let http = roots::client(|| configured(settings)).map_err(TraceError::Http)?;
         let otlp = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(Carrier { http, runtime, tally: Arc::clone(&tally) })
@@ -240,7 +240,7 @@ async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<ht
     *whole.headers_mut() = answer.headers().clone();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| NoAnswer(how(&error)))? {
-        if body.len() + chunk.len() > MOST_BODY {
+        if body.len() + chunk.len() > MAX_BODY {
             return Err(NoAnswer("answer too large"));
         }
         body.extend_from_slice(&chunk);

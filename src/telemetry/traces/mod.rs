@@ -10,7 +10,7 @@ mod parent;
 mod sampling;
 mod settings;
 
-pub use export::TraceFault;
+pub use export::TraceError;
 pub use parent::Parent;
 pub use sampling::Sampling;
 pub use settings::{Reading, Settings, read};
@@ -53,14 +53,14 @@ impl Traces {
     /// Traces to the collector of `settings`, as `instance`. Requests to it run on `runtime`.
     ///
     /// # Errors
-    /// [`TraceFault`].
+    /// [`TraceError`].
     pub fn new(
         settings: &Settings,
         instance: &str,
         service_name: Option<String>,
         runtime: Handle,
         meter: TraceMeter,
-    ) -> Result<Self, TraceFault> {
+    ) -> Result<Self, TraceError> {
         let (queue, tally) = Queue::new(settings, runtime, meter)?;
         let provider = SdkTracerProvider::builder()
             // Who gets here is traced.

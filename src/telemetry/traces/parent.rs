@@ -7,7 +7,7 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What every tracer must at least pass on (W3C Trace Context §3.3.1.5). More than that is dropped, as it may be.
-const MOST_STATE: usize = 512;
+const MAX_STATE: usize = 512;
 
 /// Where the flags of a version `00` begin.
 const FLAGS: usize = 53;
@@ -47,7 +47,7 @@ impl<'a> Parent<'a> {
     pub(super) fn context(&self, headers: &HeaderMap) -> Option<SpanContext> {
         let (trace, span) = (TraceId::from_hex(self.trace_id).ok()?, SpanId::from_hex(self.span_id).ok()?);
         let state = headers.get(&TRACESTATE).and_then(|state| state.to_str().ok());
-        let state = state.filter(|state| state.len() <= MOST_STATE).and_then(|state| state.parse().ok());
+        let state = state.filter(|state| state.len() <= MAX_STATE).and_then(|state| state.parse().ok());
         let flags = TraceFlags::default().with_sampled(self.sampled);
         Some(SpanContext::new(trace, span, flags, true, state.unwrap_or_else(TraceState::default)))
     }

@@ -3,21 +3,21 @@
 use super::shared::{self, Keys, Seen};
 use super::slot::{Held, Outcome, Slot, is};
 use super::tally::{self, Call};
-use super::{Central, CentralFault, Kind};
+use super::{Central, AccessTokenError, Kind};
 use crate::clock;
 use crate::secret::Secret;
 use crate::store::Lease;
 use crate::wechat::Endpoint;
 use crate::wechat::application::Application;
 use crate::wechat::errcode::Class;
-use crate::wechat::fault::Fault;
+use crate::wechat::error::WechatError;
 use crate::wechat::stable_token::Given;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// No value lives longer, whatever Redis says.
-pub const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
+pub const MAX_LIFE: Duration = Duration::from_secs(7_200);
 
 /// How long an instance that has just started waits for its first connection to Redis, so as not to ask WeChat for what
 /// the others have. Once there was one, nobody waits for it.
@@ -58,8 +58,8 @@ impl Flight {
                 Err(_) => return self.ask_alone().await,
                 Ok(Some(lease)) => return self.ask_as_owner(&lease).await,
                 // Another is at it: the old one does meanwhile.
-                Ok(None) if old.is_some() => return old.ok_or(CentralFault::Waited),
-                Ok(None) if Instant::now() >= deadline => return Err(CentralFault::Waited),
+                Ok(None) if old.is_some() => return old.ok_or(AccessTokenError::Waited),
+                Ok(None) if Instant::now() >= deadline => return Err(AccessTokenError::Waited),
                 Ok(None) => {
                     sleep(pause / 2 + pause.mul_f64(fastrand::f64() / 2.0)).await;
                     pause = (pause * 2).min(LOOKS.1);
@@ -84,15 +84,15 @@ impl Flight {
 
     /// Why WeChat is not to be asked now, as the instances together know it. That it was asked a moment ago is no reason
     /// where there is no value, or a dead one.
-    fn rests(&self, seen: &Seen) -> Option<CentralFault> {
+    fn rests(&self, seen: &Seen) -> Option<AccessTokenError> {
         let (why, retry_after) = seen.rest.clone()?;
         let asked = why == shared::ASKED && self.living(seen).is_none();
-        (!asked).then_some(CentralFault::Resting { why, retry_after })
+        (!asked).then_some(AccessTokenError::Resting { why, retry_after })
     }
 
     fn held(&self, value: Secret, lives: Duration) -> Held {
         let now = Instant::now();
-        let lives = lives.min(LONGEST_LIFE);
+        let lives = lives.min(MAX_LIFE);
         // Drawn by chance, so that not all instances look at once; never earlier than `ahead`.
         let ahead = self.central.settings.ahead.mul_f64(1.0 - fastrand::f64() / 10.0);
         let seek = lives.saturating_sub(ahead).max(self.central.settings.seek_again.min(lives / 4));
@@ -122,11 +122,11 @@ impl Flight {
         let began = Instant::now();
         let asked = tokio::select! {
             asked = self.ask() => asked,
-            () = beat => Err(CentralFault::Waited),
+            () = beat => Err(AccessTokenError::Waited),
         };
         let outcome = match asked {
             Ok(given) => {
-                let lives = given.lives.min(LONGEST_LIFE).saturating_sub(began.elapsed());
+                let lives = given.lives.min(MAX_LIFE).saturating_sub(began.elapsed());
                 let written = shared.put(&self.keys, lease, &given.value, lives).await;
                 let newer = match written {
                     // Another owner came after this one: what it wrote is newer.
@@ -135,8 +135,8 @@ impl Flight {
                 };
                 Ok(newer.unwrap_or_else(|| self.held(given.value, lives)))
             }
-            Err(fault) => {
-                if let CentralFault::Wechat(wechat) = &fault
+            Err(error) => {
+                if let AccessTokenError::Wechat(wechat) = &error
                     && was_asked(wechat)
                 {
                     let (first, most) = tally::rests(wechat);
@@ -144,7 +144,7 @@ impl Flight {
                         self.slot.lock().rest = Some((Instant::now() + pause, wechat.label().to_owned()));
                     }
                 }
-                Err(fault)
+                Err(error)
             }
         };
         let _ = shared.store().release(&self.keys.guarded, lease).await;
@@ -157,7 +157,7 @@ impl Flight {
         Ok(self.held(given.value, given.lives))
     }
 
-    async fn ask(&self) -> Result<Given, CentralFault> {
+    async fn ask(&self) -> Result<Given, AccessTokenError> {
         let Central { client, meter, .. } = &*self.central;
         let given = match self.kind {
             Kind::AccessToken => {
@@ -176,7 +176,7 @@ impl Flight {
                 let token = self.central.token(&self.app).await?;
                 self.spend(Call::Usual).await?;
                 match client.jsapi_ticket(&self.app, &token).await {
-                    Err(fault) if fault.class() == Class::RenewToken => {
+                    Err(error) if error.class() == Class::RenewToken => {
                         let other = self.central.token_after(&self.app, &token).await?;
                         self.spend(Call::Usual).await?;
                         client.jsapi_ticket(&self.app, &other).await?
@@ -190,7 +190,7 @@ impl Flight {
     }
 
     /// Counts a call, in Redis or, while it is away, here.
-    async fn spend(&self, call: Call) -> Result<(), CentralFault> {
+    async fn spend(&self, call: Call) -> Result<(), AccessTokenError> {
         let now = clock::now();
         let counted = match self.central.shared.spend(&self.keys, call, now).await {
             Ok(counted) => counted,
@@ -201,7 +201,7 @@ impl Flight {
                 self.central.meter.spent(self.app.appid.as_str(), self.kind.as_str(), call.as_str(), today);
                 Ok(())
             }
-            None => Err(CentralFault::Spent),
+            None => Err(AccessTokenError::Spent),
         }
     }
 
@@ -217,33 +217,33 @@ impl Flight {
                 state.rest = None;
                 state.tally.well();
             }
-            Err(fault) => {
-                self.central.meter.failed(kind, fault.metrics_class(), fault.label());
-                let pause = match fault {
-                    CentralFault::Wechat(wechat) => state.tally.failed(wechat),
+            Err(error) => {
+                self.central.meter.failed(kind, error.metrics_class(), error.label());
+                let pause = match error {
+                    AccessTokenError::Wechat(wechat) => state.tally.failed(wechat),
                     other => other.retry_after(),
                 };
                 // Longer where the instances together have failed more often.
                 let known = state.rest.take().filter(|(until, _)| *until > now + pause);
-                state.rest = Some(known.unwrap_or_else(|| (now + pause, fault.label().to_owned())));
+                state.rest = Some(known.unwrap_or_else(|| (now + pause, error.label().to_owned())));
                 let old = state.alive(self.dead.as_ref(), now).is_some();
                 drop(state);
-                match fault {
-                    CentralFault::Resting { .. } => {}
+                match error {
+                    AccessTokenError::Resting { .. } => {}
                     // The token's own search has said it.
-                    CentralFault::Wechat(wechat)
+                    AccessTokenError::Wechat(wechat)
                         if self.kind == Kind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
-                    CentralFault::Wechat(wechat) if wechat.class() == Class::Configuration => {
-                        tracing::error!(appid, kind, old, %fault, "WeChat gives no central token: this needs the operator");
+                    AccessTokenError::Wechat(wechat) if wechat.class() == Class::Configuration => {
+                        tracing::error!(appid, kind, old, %error, "WeChat gives no central token: this needs the operator");
                     }
-                    _ => tracing::warn!(appid, kind, old, %fault, "WeChat gives no central token"),
+                    _ => tracing::warn!(appid, kind, old, %error, "WeChat gives no central token"),
                 }
             }
         }
     }
 }
 
-/// Whether the fault says something of WeChat, and not of this instance alone.
-fn was_asked(fault: &Fault) -> bool {
-    !matches!(fault, Fault::BreakerOpen { .. } | Fault::TooManyCalls { .. })
+/// Whether the error says something of WeChat, and not of this instance alone.
+fn was_asked(error: &WechatError) -> bool {
+    !matches!(error, WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. })
 }

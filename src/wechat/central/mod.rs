@@ -10,13 +10,13 @@
 //! WeChat's quota does. While Redis is away an instance does the same alone: WeChat gives all of them the same token.
 //! Refuses to trust Redis: a value that does not open is none, and lives no longer than WeChat ever gives one.
 
-mod fault;
+mod error;
 mod flight;
 mod shared;
 mod slot;
 mod tally;
 
-pub use fault::CentralFault;
+pub use error::AccessTokenError;
 
 use super::AppId;
 use super::application::Application;
@@ -112,7 +112,7 @@ impl Central {
     /// The ticket, or why there is none, where this instance knows it without asking anybody; starts to seek the next one
     /// when its end is near.
     #[must_use]
-    pub fn ticket_at_hand(self: &Arc<Self>, app: &Application) -> Option<Result<Secret, CentralFault>> {
+    pub fn ticket_at_hand(self: &Arc<Self>, app: &Application) -> Option<Result<Secret, AccessTokenError>> {
         let slot = self.slot(app, Kind::JsapiTicket);
         let ticket = self.at_hand(app, Kind::JsapiTicket, &slot);
         ticket.map(Ok).or_else(|| slot.lock().resting(Instant::now()).map(Err))
@@ -121,35 +121,35 @@ impl Central {
     /// The ticket that JS-SDK pages are signed with.
     ///
     /// # Errors
-    /// [`CentralFault`].
-    pub async fn ticket(self: &Arc<Self>, app: &Application) -> Result<Secret, CentralFault> {
+    /// [`AccessTokenError`].
+    pub async fn ticket(self: &Arc<Self>, app: &Application) -> Result<Secret, AccessTokenError> {
         self.value(app, Kind::JsapiTicket, None).await
     }
 
     /// The token.
     ///
     /// # Errors
-    /// [`CentralFault`].
-    pub async fn token(self: &Arc<Self>, app: &Application) -> Result<Secret, CentralFault> {
+    /// [`AccessTokenError`].
+    pub async fn token(self: &Arc<Self>, app: &Application) -> Result<Secret, AccessTokenError> {
         self.value(app, Kind::AccessToken, None).await
     }
 
     /// A token other than `dead`, which WeChat would not take.
     ///
     /// # Errors
-    /// [`CentralFault`].
-    pub async fn token_after(self: &Arc<Self>, app: &Application, dead: &Secret) -> Result<Secret, CentralFault> {
+    /// [`AccessTokenError`].
+    pub async fn token_after(self: &Arc<Self>, app: &Application, dead: &Secret) -> Result<Secret, AccessTokenError> {
         self.value(app, Kind::AccessToken, Some(dead)).await
     }
 
     /// Whether the person follows the Official Account.
     ///
     /// # Errors
-    /// [`CentralFault`].
-    pub async fn is_subscribed(self: &Arc<Self>, app: &Application, openid: &OpenId) -> Result<bool, CentralFault> {
+    /// [`AccessTokenError`].
+    pub async fn is_subscribed(self: &Arc<Self>, app: &Application, openid: &OpenId) -> Result<bool, AccessTokenError> {
         let token = self.token(app).await?;
         match self.client.subscription(app, &token, openid).await {
-            Err(fault) if fault.class() == Class::RenewToken => {
+            Err(error) if error.class() == Class::RenewToken => {
                 let other = self.token_after(app, &token).await?;
                 Ok(self.client.subscription(app, &other, openid).await?)
             }
@@ -162,7 +162,7 @@ impl Central {
         app: &Application,
         kind: Kind,
         dead: Option<&Secret>,
-    ) -> Result<Secret, CentralFault> {
+    ) -> Result<Secret, AccessTokenError> {
         let slot = self.slot(app, kind);
         if dead.is_none()
             && let Some(value) = self.at_hand(app, kind, &slot)
@@ -170,7 +170,7 @@ impl Central {
             return Ok(value);
         }
         let sought = timeout(self.settings.patience, self.sought(app, kind, &slot, dead));
-        sought.await.unwrap_or(Err(CentralFault::Waited))
+        sought.await.unwrap_or(Err(AccessTokenError::Waited))
     }
 
     /// The value from memory. Near its end a flight is started, and nobody waits for it.
@@ -191,7 +191,7 @@ impl Central {
         kind: Kind,
         slot: &Arc<Slot>,
         dead: Option<&Secret>,
-    ) -> Result<Secret, CentralFault> {
+    ) -> Result<Secret, AccessTokenError> {
         // A flight that was under way when the token died may bring the dead one; the next one does not.
         for _ in 0..2 {
             let mut flight = {
@@ -210,12 +210,12 @@ impl Central {
                 }
             };
             let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-            let held = outcome.unwrap_or(Err(CentralFault::Waited))?;
+            let held = outcome.unwrap_or(Err(AccessTokenError::Waited))?;
             if !is(&held.value, dead) {
                 return Ok(held.value);
             }
         }
-        Err(CentralFault::Waited)
+        Err(AccessTokenError::Waited)
     }
 
     /// Starts the one flight there is. It goes on when nobody waits for it any more.

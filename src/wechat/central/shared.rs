@@ -2,23 +2,23 @@
 //! seen, and that WeChat failed a moment ago.
 
 use super::Kind;
-use super::flight::LONGEST_LIFE;
+use super::flight::MAX_LIFE;
 use super::tally::{self, Call};
 use crate::clock::Timestamp;
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::store::{Away, Guarded, Lease, Name, Names, Store};
 use crate::wechat::AppId;
-use crate::wechat::stable_token::{LONGEST, is_token};
+use crate::wechat::stable_token::{MAX_LENGTH, is_token};
 use redis::Script;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The word in place of a fault's: WeChat was asked a moment ago, and what it gave is what there is.
+/// The word in place of a error's: WeChat was asked a moment ago, and what it gave is what there is.
 pub const ASKED: &str = "asked";
 
 /// The longest sealed text: base64 of a token and the seal around it.
-const LONGEST_SEALED: usize = LONGEST * 4 / 3 + 100;
+const MAX_SEALED: usize = MAX_LENGTH * 4 / 3 + 100;
 
 /// A day's count is kept until the day is over everywhere.
 const DAY: Duration = Duration::from_secs(2 * 86_400);
@@ -105,7 +105,7 @@ impl Shared {
             Err(Away::Refused) => None,
             other => other?,
         };
-        let value = value.and_then(|(sealed, lives)| Some((self.open(keys, &sealed)?, lives.min(LONGEST_LIFE))));
+        let value = value.and_then(|(sealed, lives)| Some((self.open(keys, &sealed)?, lives.min(MAX_LIFE))));
         let mut both = redis::pipe();
         both.cmd("GET").arg(&keys.rest).cmd("PTTL").arg(&keys.rest);
         let (why, left): (Option<String>, i64) = self.store.pipe("token_rest", &both).await?;
@@ -149,7 +149,7 @@ impl Shared {
     }
 
     fn open(&self, keys: &Keys, sealed: &str) -> Option<Secret> {
-        let plain = self.sealer.open(context(keys), sealed, LONGEST_SEALED)?;
+        let plain = self.sealer.open(context(keys), sealed, MAX_SEALED)?;
         let text = std::str::from_utf8(&plain).ok().filter(|text| is_token(text))?;
         Secret::parse(text, 1).ok()
     }

@@ -1,6 +1,6 @@
 //! What one instance holds of one value.
 
-use super::CentralFault;
+use super::AccessTokenError;
 use super::tally::Tally;
 use crate::secret::Secret;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub struct Held {
 }
 
 /// How a search ends.
-pub type Outcome = Result<Held, CentralFault>;
+pub type Outcome = Result<Held, AccessTokenError>;
 
 /// One application's value of one kind.
 #[derive(Default)]
@@ -45,9 +45,9 @@ impl State {
         self.held.as_ref().filter(|held| held.ends > now && !is(&held.value, dead))
     }
 
-    pub fn resting(&self, now: Instant) -> Option<CentralFault> {
+    pub fn resting(&self, now: Instant) -> Option<AccessTokenError> {
         let (until, why) = self.rest.as_ref().filter(|(until, _)| *until > now)?;
-        Some(CentralFault::Resting { why: why.clone(), retry_after: *until - now })
+        Some(AccessTokenError::Resting { why: why.clone(), retry_after: *until - now })
     }
 }
 

@@ -5,14 +5,14 @@
 
 use crate::clock::Timestamp;
 use crate::wechat::errcode::Class;
-use crate::wechat::fault::Fault;
+use crate::wechat::error::WechatError;
 use std::time::Duration;
 
 /// Calls a day; each may be repeated twice within itself.
-pub const MOST_CALLS: u64 = 10_000;
+pub const MAX_CALLS: u64 = 10_000;
 
 /// Forced calls a day: half of what WeChat allows.
-pub const MOST_FORCED: u64 = 10;
+pub const MAX_FORCED: u64 = 10;
 
 /// Between two forced calls: twice what WeChat asks for.
 pub const BETWEEN_FORCED: Duration = Duration::from_secs(60);
@@ -47,8 +47,8 @@ impl Call {
     /// Of this, so many a day, and so far apart.
     pub const fn bounds(self) -> (u64, Duration) {
         match self {
-            Self::Usual => (MOST_CALLS, Duration::ZERO),
-            Self::Forced => (MOST_FORCED, BETWEEN_FORCED),
+            Self::Usual => (MAX_CALLS, Duration::ZERO),
+            Self::Forced => (MAX_FORCED, BETWEEN_FORCED),
         }
     }
 }
@@ -58,21 +58,21 @@ pub fn day(now: Timestamp) -> u64 {
     now.plus(Duration::from_secs(8 * 3_600)).0 / 86_400
 }
 
-/// The rest after a fault, the first time and at most.
-pub fn rests(fault: &Fault) -> (Duration, Duration) {
-    match fault {
-        Fault::BreakerOpen { retry_after, .. } => (*retry_after, *retry_after),
-        Fault::Errcode { code: 45009, .. } => (LONG_REST, LONG_REST),
-        Fault::Errcode { code: 45011, .. } => (RESTS.1, RESTS.1),
+/// The rest after a error, the first time and at most.
+pub fn rests(error: &WechatError) -> (Duration, Duration) {
+    match error {
+        WechatError::BreakerOpen { retry_after, .. } => (*retry_after, *retry_after),
+        WechatError::Errcode { code: 45009, .. } => (LONG_REST, LONG_REST),
+        WechatError::Errcode { code: 45011, .. } => (RESTS.1, RESTS.1),
         // Long enough not to be a storm, short enough for who has just set it right.
-        _ if fault.class() == Class::Configuration => (Duration::from_secs(15), RESTS.1),
+        _ if error.class() == Class::Configuration => (Duration::from_secs(15), RESTS.1),
         _ => RESTS,
     }
 }
 
-/// The first rest after a fault.
-pub fn first_rest(fault: &Fault) -> Duration {
-    rests(fault).0
+/// The first rest after a error.
+pub fn first_rest(error: &WechatError) -> Duration {
+    rests(error).0
 }
 
 /// What one instance knows by itself.
@@ -109,8 +109,8 @@ impl Tally {
     }
 
     /// The pause after another failure.
-    pub fn failed(&mut self, fault: &Fault) -> Duration {
-        let (first, most) = rests(fault);
+    pub fn failed(&mut self, error: &WechatError) -> Duration {
+        let (first, most) = rests(error);
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(most);
         self.failures = self.failures.saturating_add(1);
         pause
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_day_has_so_many_calls_and_the_next_one_as_many_again() {
         let (mut tally, now) = (Tally::default(), Timestamp(1_800_000_000));
-        for count in 1..=MOST_CALLS {
+        for count in 1..=MAX_CALLS {
             assert_eq!(tally.spend(Call::Usual, now), Some(count));
         }
         assert_eq!(tally.spend(Call::Usual, now), None);
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn forced_calls_are_few_and_far_between() {
         let (mut tally, mut now) = (Tally::default(), Timestamp(1_800_000_000));
-        for count in 1..=MOST_FORCED {
+        for count in 1..=MAX_FORCED {
             assert_eq!(tally.spend(Call::Forced, now), Some(count));
             assert_eq!(tally.spend(Call::Forced, now.plus(Duration::from_secs(59))), None);
             now = now.plus(BETWEEN_FORCED);
@@ -159,14 +159,14 @@ mod tests {
     fn pauses_grow_and_end_with_success() {
         let endpoint = Endpoint::StableToken;
         let mut tally = Tally::default();
-        let away = Fault::TimedOut { endpoint };
+        let away = WechatError::TimedOut { endpoint };
         let pauses: Vec<_> = (0..8).map(|_| tally.failed(&away).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
         tally.well();
         assert_eq!(tally.failed(&away).as_secs(), 2);
         for (code, pause) in [(45009, 600), (45011, 60), (40164, 15), (40125, 15), (-1, 2)] {
             assert_eq!(
-                Tally::default().failed(&Fault::Errcode { endpoint, code, rid: None }).as_secs(),
+                Tally::default().failed(&WechatError::Errcode { endpoint, code, rid: None }).as_secs(),
                 pause,
                 "{code}"
             );

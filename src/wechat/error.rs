@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Why a call gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum WechatError {
     /// No connection, so nothing was sent.
     #[error("WeChat could not be reached for {}: {why}", .endpoint.as_str())]
     Unsent {
@@ -123,7 +123,7 @@ impl std::fmt::Display for Suffix {
     }
 }
 
-impl Fault {
+impl WechatError {
     /// The call that failed.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
@@ -216,38 +216,38 @@ mod tests {
     /// The table of docs/en/wechat.md, Retries.
     #[test]
     fn what_may_have_been_spent_restarts_the_login_and_the_rest_comes_later() {
-        let unusable = |endpoint| Fault::Unusable { endpoint, what: "not JSON" };
-        let status = |endpoint, status| Fault::Status { endpoint, status };
-        for (fault, class) in [
-            (Fault::Unsent { endpoint: EXCHANGE, why: "refused" }, Class::RetryNow),
-            (Fault::Certificate { endpoint: EXCHANGE }, Class::Configuration),
-            (Fault::Broken { endpoint: EXCHANGE }, Class::RestartLogin),
-            (Fault::Broken { endpoint: USERINFO }, Class::BackOff),
-            (Fault::TimedOut { endpoint: EXCHANGE }, Class::RestartLogin),
-            (Fault::TimedOut { endpoint: USERINFO }, Class::BackOff),
+        let unusable = |endpoint| WechatError::Unusable { endpoint, what: "not JSON" };
+        let status = |endpoint, status| WechatError::Status { endpoint, status };
+        for (error, class) in [
+            (WechatError::Unsent { endpoint: EXCHANGE, why: "refused" }, Class::RetryNow),
+            (WechatError::Certificate { endpoint: EXCHANGE }, Class::Configuration),
+            (WechatError::Broken { endpoint: EXCHANGE }, Class::RestartLogin),
+            (WechatError::Broken { endpoint: USERINFO }, Class::BackOff),
+            (WechatError::TimedOut { endpoint: EXCHANGE }, Class::RestartLogin),
+            (WechatError::TimedOut { endpoint: USERINFO }, Class::BackOff),
             (unusable(EXCHANGE), Class::RestartLogin),
             (unusable(USERINFO), Class::BackOff),
-            (Fault::TooLarge { endpoint: EXCHANGE }, Class::RestartLogin),
+            (WechatError::TooLarge { endpoint: EXCHANGE }, Class::RestartLogin),
             (status(EXCHANGE, 429), Class::BackOff),
             (status(EXCHANGE, 502), Class::BackOff),
             (status(EXCHANGE, 302), Class::Configuration),
             (status(USERINFO, 404), Class::Configuration),
-            (Fault::BreakerOpen { endpoint: EXCHANGE, retry_after: Duration::ZERO }, Class::BackOff),
-            (Fault::TooManyCalls { endpoint: EXCHANGE }, Class::BackOff),
-            (Fault::Mismatch { endpoint: USERINFO }, Class::Fatal),
+            (WechatError::BreakerOpen { endpoint: EXCHANGE, retry_after: Duration::ZERO }, Class::BackOff),
+            (WechatError::TooManyCalls { endpoint: EXCHANGE }, Class::BackOff),
+            (WechatError::Mismatch { endpoint: USERINFO }, Class::Fatal),
         ] {
-            assert_eq!(fault.class(), class, "{fault}");
+            assert_eq!(error.class(), class, "{error}");
         }
     }
 
     #[test]
     fn the_breaker_counts_wechats_failures_and_never_users_or_operators() {
-        let errcode = |code| Fault::Errcode { endpoint: EXCHANGE, code, rid: None };
-        let status = |status| Fault::Status { endpoint: EXCHANGE, status };
-        for (fault, blame) in [
-            (Fault::Unsent { endpoint: EXCHANGE, why: "refused" }, Some(true)),
-            (Fault::Broken { endpoint: EXCHANGE }, Some(true)),
-            (Fault::TimedOut { endpoint: EXCHANGE }, Some(true)),
+        let errcode = |code| WechatError::Errcode { endpoint: EXCHANGE, code, rid: None };
+        let status = |status| WechatError::Status { endpoint: EXCHANGE, status };
+        for (error, blame) in [
+            (WechatError::Unsent { endpoint: EXCHANGE, why: "refused" }, Some(true)),
+            (WechatError::Broken { endpoint: EXCHANGE }, Some(true)),
+            (WechatError::TimedOut { endpoint: EXCHANGE }, Some(true)),
             (status(500), Some(true)),
             (errcode(-1), Some(true)),
             (status(429), Some(false)),
@@ -257,19 +257,19 @@ mod tests {
             (errcode(40125), Some(false)),
             (errcode(45011), Some(false)),
             (errcode(99999), Some(false)),
-            (Fault::Certificate { endpoint: EXCHANGE }, None),
+            (WechatError::Certificate { endpoint: EXCHANGE }, None),
         ] {
-            assert_eq!(fault.blames_wechat(), blame, "{fault}");
+            assert_eq!(error.blames_wechat(), blame, "{error}");
         }
     }
 
     #[test]
     fn a_refusal_reads_well_with_and_without_its_id() {
-        let fault =
-            |rid: Option<&str>| Fault::Errcode { endpoint: EXCHANGE, code: 40029, rid: rid.and_then(Rid::parse) };
-        assert_eq!(fault(None).to_string(), "WeChat answers 40029 to access_token");
+        let error =
+            |rid: Option<&str>| WechatError::Errcode { endpoint: EXCHANGE, code: 40029, rid: rid.and_then(Rid::parse) };
+        assert_eq!(error(None).to_string(), "WeChat answers 40029 to access_token");
         assert_eq!(
-            fault(Some("6741a0c2-11aa22bb-33cc44dd")).to_string(),
+            error(Some("6741a0c2-11aa22bb-33cc44dd")).to_string(),
             "WeChat answers 40029 to access_token (rid 6741a0c2-11aa22bb-33cc44dd)"
         );
     }

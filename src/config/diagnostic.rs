@@ -1,16 +1,16 @@
-//! Faults of the configuration: what is wrong, where, and what would be right.
+//! Diagnostics of the configuration: what is wrong, where, and what would be right.
 //!
-//! A fault names its key and its line and never quotes the line: a secret pasted into the wrong place must not travel
+//! A error names its key and its line and never quotes the line: a secret pasted into the wrong place must not travel
 //! on into a terminal, a CI log or a screenshot. A value is quoted only where it cannot be one (see [`shown`]).
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Most faults that are printed; somebody with more has opened the wrong file.
-const MOST_PRINTED: usize = 100;
+/// Most errors that are printed; somebody with more has opened the wrong file.
+const MAX_PRINTED: usize = 100;
 /// Longest value that is quoted.
-const LONGEST_QUOTED: usize = 64;
+const MAX_QUOTED: usize = 64;
 /// So many characters without a break are a key or a token rather than a word: an AppSecret has 32.
 const SECRET_LIKE: usize = 20;
 
@@ -45,10 +45,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// One fault. `found` and `wanted` are phrases that read well with a semicolon between them: "found `5x`, whose unit
+/// One error. `found` and `wanted` are phrases that read well with a semicolon between them: "found `5x`, whose unit
 /// is unknown; write a duration such as 5s".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
+pub struct Diagnostic {
     /// Where it was written.
     pub place: Place,
     /// Which setting, such as `apps[0].origin`; empty for the whole file.
@@ -61,8 +61,8 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-impl Fault {
-    /// A fault without a hint.
+impl Diagnostic {
+    /// A error without a hint.
     pub fn new(place: Place, path: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self { place, path: path.into(), found: found.into(), wanted: wanted.into(), hint: None }
     }
@@ -75,7 +75,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if !self.path.is_empty() {
@@ -86,49 +86,49 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault of one reading, in the order of the file; at least one.
+/// Every error of one reading, in the order of the file; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct Diagnostics(Vec<Diagnostic>);
 
-impl Faults {
-    /// The faults in the order of the file; none where there are none.
+impl Diagnostics {
+    /// The errors in the order of the file; none where there are none.
     #[must_use]
-    pub fn of(mut faults: Vec<Fault>) -> Option<Self> {
-        faults.sort();
-        faults.dedup();
-        (!faults.is_empty()).then_some(Self(faults))
+    pub fn of(mut errors: Vec<Diagnostic>) -> Option<Self> {
+        errors.sort();
+        errors.dedup();
+        (!errors.is_empty()).then_some(Self(errors))
     }
 
     /// One after the other.
-    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }
 }
 
-impl From<Fault> for Faults {
-    fn from(fault: Fault) -> Self {
-        Self(vec![fault])
+impl From<Diagnostic> for Diagnostics {
+    fn from(error: Diagnostic) -> Self {
+        Self(vec![error])
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, fault) in self.0.iter().take(MOST_PRINTED).enumerate() {
+        for (n, error) in self.0.iter().take(MAX_PRINTED).enumerate() {
             if n > 0 {
                 f.write_str("\n")?;
             }
-            fault.fmt(f)?;
+            error.fmt(f)?;
         }
-        match self.0.len().saturating_sub(MOST_PRINTED) {
+        match self.0.len().saturating_sub(MAX_PRINTED) {
             0 => Ok(()),
             more => write!(f, "\n… and {more} more"),
         }
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for Diagnostics {}
 
-/// A value as a fault may show it: in backticks, or only its length where it could be a secret.
+/// A value as a error may show it: in backticks, or only its length where it could be a secret.
 #[must_use]
 pub fn shown(text: &str) -> String {
     if can_be_quoted(text) {
@@ -151,7 +151,7 @@ pub fn can_be_quoted(text: &str) -> bool {
         .max()
         .unwrap_or_default();
     let plain = text.chars().all(|c| !is_invisible(c) && !matches!(c, '`' | '@' | '?'));
-    !text.is_empty() && plain && longest_run < SECRET_LIKE && text.chars().count() <= LONGEST_QUOTED
+    !text.is_empty() && plain && longest_run < SECRET_LIKE && text.chars().count() <= MAX_QUOTED
 }
 
 /// Control characters and those that reorder or hide what stands around them.
@@ -194,36 +194,36 @@ mod tests {
     }
 
     #[test]
-    fn faults_stand_in_the_order_of_the_file_and_once_each() {
+    fn errors_stand_in_the_order_of_the_file_and_once_each() {
         let at = |line| Place::Line { file: "c.yaml".into(), line, column: 1 };
-        let fault = |place| Fault::new(place, "a.b", "unknown key", "leave it out");
-        let faults = Faults::of(vec![
-            fault(Place::Variable("X".into())),
-            fault(at(10)),
-            fault(at(9)).with_hint(Some("is this the right file?".to_owned())),
-            fault(at(10)),
+        let error = |place| Diagnostic::new(place, "a.b", "unknown key", "leave it out");
+        let errors = Diagnostics::of(vec![
+            error(Place::Variable("X".into())),
+            error(at(10)),
+            error(at(9)).with_hint(Some("is this the right file?".to_owned())),
+            error(at(10)),
         ]);
         assert_eq!(
-            faults.unwrap().to_string(),
+            errors.unwrap().to_string(),
             "c.yaml:9: a.b: unknown key; leave it out (is this the right file?)\n\
              c.yaml:10: a.b: unknown key; leave it out\n\
              X: a.b: unknown key; leave it out"
         );
-        assert_eq!(Faults::of(vec![]), None);
+        assert_eq!(Diagnostics::of(vec![]), None);
     }
 
     /// An unknown key is named as it was written, and a quoted one can hold anything.
     #[test]
     fn no_key_steers_the_terminal() {
         let line = Place::Line { file: "c\u{1b}.yaml".into(), line: 1, column: 1 };
-        let text = Fault::new(line, "apps[0].\u{1b}[31m\t\u{202e}x", "unknown key", "leave it out").to_string();
+        let text = Diagnostic::new(line, "apps[0].\u{1b}[31m\t\u{202e}x", "unknown key", "leave it out").to_string();
         assert_eq!(text, "c\u{fffd}.yaml:1: apps[0].\u{fffd}[31m\u{fffd}\u{fffd}x: unknown key; leave it out");
     }
 
     #[test]
-    fn a_flood_of_faults_is_cut() {
-        let fault = |line| Fault::new(Place::Line { file: "c".into(), line, column: 1 }, "", "a", "b");
-        let text = Faults::of((0..150).map(fault).collect()).unwrap().to_string();
+    fn a_flood_of_errors_is_cut() {
+        let error = |line| Diagnostic::new(Place::Line { file: "c".into(), line, column: 1 }, "", "a", "b");
+        let text = Diagnostics::of((0..150).map(error).collect()).unwrap().to_string();
         assert_eq!(text.lines().count(), 101);
         assert!(text.ends_with("… and 50 more"));
     }

@@ -2,19 +2,19 @@
 
 use super::tally;
 use crate::wechat::errcode::Class;
-use crate::wechat::fault::Fault;
+use crate::wechat::error::WechatError;
 use std::time::Duration;
 
 /// Why there is no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CentralFault {
+pub enum AccessTokenError {
     /// WeChat was asked and gave none.
     #[error(transparent)]
-    Wechat(#[from] Fault),
+    Wechat(#[from] WechatError),
     /// WeChat was asked a moment ago, perhaps by another instance, and gave none.
     #[error("WeChat gave none ({why}) and is not asked for another {retry_after:?}")]
     Resting {
-        /// The label of that fault.
+        /// The label of that error.
         why: String,
         /// When it may be asked again.
         retry_after: Duration,
@@ -27,12 +27,12 @@ pub enum CentralFault {
     Waited,
 }
 
-impl CentralFault {
+impl AccessTokenError {
     /// The metric's label.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Wechat(fault) => fault.label(),
+            Self::Wechat(error) => error.label(),
             Self::Resting { .. } => "resting",
             Self::Spent => "spent",
             Self::Waited => "waited",
@@ -43,7 +43,7 @@ impl CentralFault {
     #[must_use]
     pub fn metrics_class(&self) -> &'static str {
         match self {
-            Self::Wechat(fault) if fault.class() == Class::Configuration => "configuration",
+            Self::Wechat(error) if error.class() == Class::Configuration => "configuration",
             Self::Wechat(_) | Self::Resting { .. } | Self::Spent | Self::Waited => "unreachable",
         }
     }
@@ -53,8 +53,8 @@ impl CentralFault {
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Resting { retry_after, .. } => *retry_after,
-            Self::Wechat(Fault::BreakerOpen { retry_after, .. }) => *retry_after,
-            Self::Wechat(fault) => tally::first_rest(fault),
+            Self::Wechat(WechatError::BreakerOpen { retry_after, .. }) => *retry_after,
+            Self::Wechat(error) => tally::first_rest(error),
             Self::Spent => tally::LONG_REST,
             Self::Waited => Duration::from_secs(2),
         }

@@ -1,6 +1,6 @@
-//! How a login can fail, by whose fault it is. What a person sees for each is decided in one place, in the pages.
+//! How a login can fail, by whose error it is. What a person sees for each is decided in one place, in the pages.
 
-use crate::wechat::central::CentralFault;
+use crate::wechat::central::AccessTokenError;
 use crate::wechat::{self, Class, Rid};
 
 /// What WeChat, or the way to it, said.
@@ -22,7 +22,7 @@ impl Cause {
 
 /// Why a login did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoginFault {
+pub enum LoginError {
     /// The code was no good, or may have been spent: a fresh login may go better.
     #[error("the code is of no use any more")]
     CodeSpent(Cause),
@@ -52,7 +52,7 @@ pub enum LoginFault {
     Ours,
 }
 
-impl LoginFault {
+impl LoginError {
     /// The metric's `errcode` label: WeChat's code where there is one, a word otherwise.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -94,10 +94,10 @@ impl LoginFault {
     }
 }
 
-impl From<&wechat::Fault> for LoginFault {
-    fn from(fault: &wechat::Fault) -> Self {
-        let cause = Cause { label: fault.label(), rid: fault.rid() };
-        match fault.class() {
+impl From<&wechat::WechatError> for LoginError {
+    fn from(error: &wechat::WechatError) -> Self {
+        let cause = Cause { label: error.label(), rid: error.rid() };
+        match error.class() {
             Class::RestartLogin => Self::CodeSpent(cause),
             // The last of them is said of no login call; of the application's own token when a new one is refused too.
             Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable(cause),
@@ -107,12 +107,12 @@ impl From<&wechat::Fault> for LoginFault {
     }
 }
 
-impl From<&CentralFault> for LoginFault {
-    fn from(fault: &CentralFault) -> Self {
-        match fault {
-            CentralFault::Wechat(fault) => Self::from(fault),
-            CentralFault::Resting { .. } | CentralFault::Spent | CentralFault::Waited => {
-                Self::Unreachable(Cause::of(fault.label()))
+impl From<&AccessTokenError> for LoginError {
+    fn from(error: &AccessTokenError) -> Self {
+        match error {
+            AccessTokenError::Wechat(error) => Self::from(error),
+            AccessTokenError::Resting { .. } | AccessTokenError::Spent | AccessTokenError::Waited => {
+                Self::Unreachable(Cause::of(error.label()))
             }
         }
     }
