@@ -5,14 +5,15 @@
 //! nothing outside: keys are loaded and the doors listen, until the drain begins.
 
 use crate::clock::{self, Timestamp};
-use crate::gateway::answer::envelope;
+use crate::ext_authz::answer::envelope;
+use crate::redis::Away;
 use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::session::revocations::{SessionId, Target};
-use crate::session::sharing::Sharing;
-use crate::store::events::{Event, Kind};
-use crate::store::registry::SessionRecord;
-use crate::store::{Away, Registry};
+use crate::sessions::Registry;
+use crate::sessions::events::{Event, Kind};
+use crate::sessions::registry::SessionRecord;
+use crate::sessions::revocation_sync::Sharing;
 use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -340,10 +341,11 @@ fn told(status: StatusCode, message: &str) -> Answer {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::redis::Store;
+    use crate::session::Sessions;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
-    use crate::session::{Sessions, sharing};
-    use crate::store::{Store, registry};
+    use crate::sessions::{registry, revocation_sync};
     use crate::telemetry::Lookups;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -363,7 +365,7 @@ mod tests {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
             apps: ArcSwap::from_pointee(BTreeSet::from(["shop".to_owned()])),
             sessions: Arc::clone(&sessions),
-            sharing: Arc::new(Sharing::new(Arc::clone(&sessions), Store::none(), sharing::Settings::default())),
+            sharing: Arc::new(Sharing::new(Arc::clone(&sessions), Store::none(), revocation_sync::Settings::default())),
             registry: Arc::new(registry),
             metrics: Arc::new(metrics),
         };

@@ -12,8 +12,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use wechat_authz::check::{Check, Client, Decision, Identity, Reason, Wanted, Wants};
 use wechat_authz::html::Language;
-use wechat_authz::limits::Limits;
 use wechat_authz::path::NormalPath;
+use wechat_authz::rate_limit::Limits;
 use world::{PEER, World};
 
 /// One question, prepared.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use wechat_authz::check::{Flow, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
-use wechat_authz::decide::{Decider, Site};
-use wechat_authz::gateway::answer::Answer;
-use wechat_authz::gateway::{self, Checked, Envoy};
-use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::ext_authz::answer::Answer;
+use wechat_authz::ext_authz::authorize::{Decider, Site};
+use wechat_authz::ext_authz::{self, Checked, Envoy};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{HostMatch, PathMatch, Policy, Rule};
+use wechat_authz::rate_limit::{self, Limits, Rate};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::Revocations;
 use wechat_authz::session::{Grant, LiveSession, Refusal, Sessions, Settings};
@@ -95,7 +95,7 @@ impl World {
     }
 
     pub fn check(&self, request: &Parts) -> Answer {
-        match gateway::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
+        match ext_authz::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
             Checked::Answer(answer) => answer,
             Checked::Page => panic!("this world has no pages"),
         }
@@ -188,10 +188,10 @@ pub fn traces() -> Traces {
 }
 
 /// Limits that nothing here reaches.
-pub fn generous() -> limits::Settings {
+pub fn generous() -> rate_limit::Settings {
     let number = |number| NonZeroU32::new(number).unwrap();
     let rate = Rate { per_minute: number(4_000_000_000), burst: number(1_000_000_000) };
-    limits::Settings {
+    rate_limit::Settings {
         logins_per_client: rate,
         logins_per_second: number(1_000_000),
         new_tokens_per_client: rate,

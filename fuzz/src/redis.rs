@@ -11,12 +11,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use wechat_authz::login::outcomes::Next;
 use wechat_authz::login::shared::Shared;
+use wechat_authz::redis::Store;
 use wechat_authz::seal::Sealer;
 use wechat_authz::session::revocation;
 use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::sharing;
 use wechat_authz::session::token::{Claims, MAX_LIFETIME, Unverified};
-use wechat_authz::store::{Registry, Store, registry};
+use wechat_authz::sessions::revocation_sync;
+use wechat_authz::sessions::{Registry, registry};
 use wechat_authz::telemetry::OutboxMeter;
 
 /// A revocation read is one that is written so, ends within ninety days, and makes nobody a session; a login's record
@@ -38,7 +39,7 @@ fn revocation(text: &str) {
     if let Some(read) = revocation::read(text) {
         assert_eq!(revocation::read(&revocation::render(&read)), Some(read), "{text}");
     }
-    let Some(read) = sharing::read(text, NOW) else { return };
+    let Some(read) = revocation_sync::read(text, NOW) else { return };
     assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.plus(MAX_LIFETIME).0 + 60, "{read:?}");
     let revocations = Revocations::new(MAX_LIFETIME, None, NOW);
     static KNOWN: LazyLock<[Claims; 2]> = LazyLock::new(|| {

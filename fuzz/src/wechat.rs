@@ -6,7 +6,7 @@ use crate::world::{NOW, world};
 use url::Url;
 use wechat_authz::check::Profile;
 use wechat_authz::session::{Grant, token};
-use wechat_authz::wechat::{Exchanged, Fault, Profiled, answers};
+use wechat_authz::wechat::{Exchanged, Profiled, WechatError, answers};
 
 /// What is read is bounded and of its alphabet, what is not is a fault without a word of the body; and a session made of
 /// it has a small token and headers that say the same.
@@ -33,10 +33,10 @@ pub fn holds(data: &[u8]) {
 }
 
 /// A success, or a fault of closed words.
-fn told<T>(read: Result<T, Fault>) -> Option<T> {
+fn told<T>(read: Result<T, WechatError>) -> Option<T> {
     match read {
         Ok(read) => Some(read),
-        Err(fault @ (Fault::Unusable { .. } | Fault::Errcode { .. })) => {
+        Err(fault @ (WechatError::Unusable { .. } | WechatError::Errcode { .. })) => {
             let text = fault.to_string();
             assert!(text.is_ascii() && text.len() < 120 && !text.contains(['\n', '{', '"']), "{text}");
             let _ = (fault.class(), fault.label());

@@ -7,12 +7,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use wechat_authz::check::{Flow, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
-use wechat_authz::decide::{Decider, Site};
-use wechat_authz::gateway::Envoy;
-use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::ext_authz::Envoy;
+use wechat_authz::ext_authz::authorize::{Decider, Site};
 use wechat_authz::login::settings::{App, OfficialAccount, SubjectRule};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::rate_limit::{self, Limits, Rate};
 use wechat_authz::secret::Secret;
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocation::Target;
@@ -167,7 +167,7 @@ fn mixed() -> Policy {
 fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_cookie: bool) -> Decider {
     let most = NonZeroU32::MAX;
     let endless = Rate { per_minute: most, burst: most };
-    let limits = limits::Settings {
+    let limits = rate_limit::Settings {
         logins_per_client: endless,
         logins_per_second: most,
         new_tokens_per_client: endless,

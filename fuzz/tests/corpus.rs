@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use wechat_authz::config::{self, settings};
-use wechat_authz::gateway::{self, Checked};
+use wechat_authz::ext_authz::{self, Checked};
 use wechat_authz::login::flow;
 use wechat_authz::telemetry::Traces;
 use wechat_authz_fuzz::template::expand;
@@ -77,7 +77,7 @@ fn searches_start_from_both_sides_of_each_promise() {
         let request = check::request(&committed(&format!("check/{name}"))).unwrap();
         for (decider, status) in [(&world.strict, strict), (&world.mixed, mixed)] {
             let peer = Ipv4Addr::LOCALHOST.into();
-            let answer = gateway::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
+            let answer = ext_authz::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
             let answered = match answer {
                 Checked::Answer(answer) => answer.status().as_u16(),
                 Checked::Page => A_PAGE,

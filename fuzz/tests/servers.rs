@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use wechat_authz::check::{Check, Client, Credential, Decision, Requirement, Wanted, Wants};
 use wechat_authz::cookie::Forwarded;
-use wechat_authz::decide::Decider;
+use wechat_authz::ext_authz::authorize::Decider;
 use wechat_authz::path::NormalPath;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};

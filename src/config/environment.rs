@@ -49,7 +49,9 @@ pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsStrin
         }
         match value.into_string() {
             Ok(text) => overrides.push((parts, place, text)),
-            Err(_) => errors.push(Diagnostic::new(place, "", "found bytes that are not UTF-8", "write the value as UTF-8")),
+            Err(_) => {
+                errors.push(Diagnostic::new(place, "", "found bytes that are not UTF-8", "write the value as UTF-8"))
+            }
         }
     }
     overrides.sort();

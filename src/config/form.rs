@@ -6,7 +6,7 @@
 use super::diagnostic::shown;
 use crate::origin::Origin;
 use crate::policy::PathMatch;
-use crate::store;
+use crate::redis;
 use crate::wechat;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -148,7 +148,7 @@ forms! {
     /// One Redis server. Never quoted: people paste the password with it.
     RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
         "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0",
-        |text| store::settings::read_url(text).map(drop).map_err(|error| format!("which {error}"));
+        |text| redis::settings::read_url(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An outgoing proxy. Never quoted: people paste the password with it.
     ProxyUrl = "proxy-url", false, "^https?://[^@/?#]+/?$",
@@ -158,7 +158,7 @@ forms! {
     /// A server's host and port.
     HostAndPort = "host-and-port", false, "^[^@/?#]+:[0-9]{1,5}$",
         "a host and port such as {}", "redis-0.example.com:26379",
-        |text| text.parse::<store::settings::Address>().map(drop).map_err(|error| format!("which {error}"));
+        |text| text.parse::<redis::settings::Address>().map(drop).map_err(|error| format!("which {error}"));
 
     /// A word of the operator's, part of keys.
     Word = "word", true, "^[A-Za-z0-9._-]{1,64}$",
@@ -169,7 +169,7 @@ forms! {
     DomainProof = "domain-proof", true,
         r"^((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})$",
         "the file's name as WeChat gave it, such as {}; or NAME.txt=CONTENT", "MP_verify_AbCdEfGh12345678.txt",
-        |text| crate::pages::DomainProof::parse(text).map(drop).map_err(|error| format!("which {error}"));
+        |text| crate::routes::DomainProof::parse(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An application's host.
     Host = "host", true, r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?)$",

@@ -198,7 +198,8 @@ impl Meaning {
             (None, Some(made)) => Ok(made),
             (None, None) => {
                 let found = "found settings that could not be understood, and no reason why";
-                Err(Diagnostic::new(Place::File(self.file), "", found, "please report this: it is a error of ours").into())
+                Err(Diagnostic::new(Place::File(self.file), "", found, "please report this: it is a error of ours")
+                    .into())
             }
         }
     }

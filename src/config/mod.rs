@@ -8,10 +8,10 @@
 //! text of the file panics it; and that no error quotes what could be a secret. It refuses what it does not know:
 //! unknown keys and variables are errors, never ignored.
 
+pub mod diagnostic;
 pub mod duration;
 pub mod effective;
 pub mod environment;
-pub mod diagnostic;
 pub mod form;
 pub mod loaded;
 pub mod raw;
@@ -51,7 +51,11 @@ pub fn load(path: &Path, env: impl Iterator<Item = (OsString, OsString)>) -> Res
 ///
 /// # Errors
 /// As for [`load`].
-pub fn read(bytes: &[u8], file: Arc<str>, env: impl Iterator<Item = (OsString, OsString)>) -> Result<Loaded, Diagnostics> {
+pub fn read(
+    bytes: &[u8],
+    file: Arc<str>,
+    env: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Diagnostics> {
     let internal = || Diagnostic::new(Place::File(file.clone()), "", "found nothing to read", "please report this");
     let (root, mut errors) = yaml::parse(bytes, &file);
     let Some(mut root) = root else {

@@ -5,17 +5,17 @@
 use super::diagnostic::shown;
 use super::{Diagnostics, Meaning, raw};
 use crate::check::Requirement;
-use crate::gateway::ClientAddress;
-use crate::limits::{self, Rate};
+use crate::client_address::ClientAddress;
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority, is_loopback};
-use crate::pages::DomainProof;
 use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};
+use crate::rate_limit::{self, Rate};
+use crate::redis;
+use crate::routes::DomainProof;
 use crate::secret::{Secret, SecretError};
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
-use crate::store;
 use crate::wechat::{self, AppId, Application, Scope, breaker};
 use aws_lc_rs::digest;
 use rustix::fs::{Access, access};
@@ -65,7 +65,7 @@ pub struct Settings {
     /// The rules.
     pub policy: Policy,
     /// The budgets.
-    pub limits: limits::Settings,
+    pub limits: rate_limit::Settings,
     /// The admin door's token.
     pub admin_token: Option<Secret>,
     /// The least level that is logged.
@@ -90,11 +90,11 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct Redis {
     /// Where it is.
-    pub store: store::Settings,
+    pub store: redis::Settings,
     /// How revocations are kept in step.
-    pub sharing: session::sharing::Settings,
+    pub sharing: crate::sessions::revocation_sync::Settings,
     /// What is kept there of people, and how.
-    pub registry: store::registry::Settings,
+    pub registry: crate::sessions::registry::Settings,
     /// As it was written, to see whether it has changed.
     written: raw::Redis,
 }
@@ -365,13 +365,13 @@ impl Reader {
         let mut tls = raw.tls;
         let form = if let Some(url) = &raw.url {
             let (secure, address, database) =
-                self.meaning.take("redis.url", "the URL", store::settings::read_url(url), REDIS_URL)?;
+                self.meaning.take("redis.url", "the URL", redis::settings::read_url(url), REDIS_URL)?;
             tls |= secure;
-            store::Form::One { address, database }
+            redis::Form::One { address, database }
         } else if let Some(sentinel) = &raw.sentinel {
             let password =
                 sentinel.password_file.as_ref().map(|file| self.secret("redis.sentinel.password_file", file, 1));
-            store::Form::Sentinel {
+            redis::Form::Sentinel {
                 master: sentinel.master.clone(),
                 addresses: self.addresses("redis.sentinel.addresses", &sentinel.addresses)?,
                 database: sentinel.database,
@@ -379,7 +379,7 @@ impl Reader {
                 password: flat(password)?,
             }
         } else {
-            store::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
+            redis::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
         };
         let client = match (flat(certificate)?, flat(key)?) {
             (None, None) => None,
@@ -388,7 +388,7 @@ impl Reader {
                     let found = "found a client certificate without TLS";
                     self.meaning.add("redis.client_certificate_file", found, "write tls: true, or a rediss:// URL");
                 }
-                Some(store::settings::ClientCertificate { chain, key })
+                Some(redis::settings::ClientCertificate { chain, key })
             }
             (Some(_), None) => {
                 let wanted = "write client_key_file as well";
@@ -402,7 +402,7 @@ impl Reader {
             }
         };
         Some(Redis {
-            store: store::Settings {
+            store: redis::Settings {
                 client,
                 form,
                 user: raw.user.clone(),
@@ -412,17 +412,17 @@ impl Reader {
                 prefix: raw.prefix.clone(),
                 timeout: raw.timeout.into(),
             },
-            sharing: session::sharing::Settings {
+            sharing: crate::sessions::revocation_sync::Settings {
                 reconcile: raw.reconcile.into(),
                 stale_after: raw.revocations_stale_after.into(),
             },
-            registry: store::registry::Settings {
+            registry: crate::sessions::registry::Settings {
                 keep_wechat_tokens: raw.keep_wechat_tokens,
-                events: store::events::Settings {
+                events: crate::sessions::events::Settings {
                     max: raw.events.max,
                     subject: match raw.events.subject {
-                        raw::SubjectForm::Plain => store::events::SubjectForm::Plain,
-                        raw::SubjectForm::Digest => store::events::SubjectForm::Digest,
+                        raw::SubjectForm::Plain => crate::sessions::events::SubjectForm::Plain,
+                        raw::SubjectForm::Digest => crate::sessions::events::SubjectForm::Digest,
                     },
                 },
             },
@@ -430,7 +430,7 @@ impl Reader {
         })
     }
 
-    fn addresses(&mut self, at: &str, texts: &[String]) -> Option<Vec<store::settings::Address>> {
+    fn addresses(&mut self, at: &str, texts: &[String]) -> Option<Vec<redis::settings::Address>> {
         let mut addresses = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let wanted = "write a host and port such as redis-0.example.com:6379";
@@ -739,11 +739,11 @@ impl Reader {
         })
     }
 
-    fn limits(&mut self, raw: &raw::Limits) -> Option<limits::Settings> {
+    fn limits(&mut self, raw: &raw::Limits) -> Option<rate_limit::Settings> {
         let rate = |rate: &raw::Rate| {
             Some(Rate { per_minute: NonZeroU32::new(rate.per_minute)?, burst: NonZeroU32::new(rate.burst)? })
         };
-        Some(limits::Settings {
+        Some(rate_limit::Settings {
             logins_per_client: rate(&raw.logins_per_client)?,
             logins_per_second: NonZeroU32::new(raw.logins_per_second)?,
             new_tokens_per_client: rate(&raw.new_tokens_per_client)?,

@@ -5,9 +5,9 @@
 //! the next step can look for errors of meaning in all the rest, and both kinds are reported together. A value with
 //! stand-ins never leaves this module without its errors.
 
+use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::duration::Period;
 use super::environment;
-use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::form::Form;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use super::{schema, typo, yaml};

@@ -142,9 +142,13 @@ fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Diagn
     };
     if bytes.len() > MAX_BYTES {
         let found = "found more than 1 MiB";
-        return Err(
-            Diagnostic::new(Place::File(file.clone()), "", found, "write a smaller file; is it the right one?").into()
-        );
+        return Err(Diagnostic::new(
+            Place::File(file.clone()),
+            "",
+            found,
+            "write a smaller file; is it the right one?",
+        )
+        .into());
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Diagnostic::new(line_of(error.valid_up_to()), "", "found bytes that are not UTF-8", "save the file as UTF-8")

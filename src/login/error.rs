@@ -1,6 +1,6 @@
 //! How a login can fail, by whose error it is. What a person sees for each is decided in one place, in the pages.
 
-use crate::wechat::central::AccessTokenError;
+use crate::access_token::AccessTokenError;
 use crate::wechat::{self, Class, Rid};
 
 /// What WeChat, or the way to it, said.

@@ -25,11 +25,11 @@ pub mod shared;
 
 use crate::check::Flow;
 use crate::clock::Timestamp;
-use crate::limits::{Exceeded, Limits};
 use crate::origin::LOST;
-use crate::session::sharing::Sharing;
+use crate::rate_limit::{Exceeded, Limits};
 use crate::session::{LiveSession, Sessions};
-use crate::store::Registry;
+use crate::sessions::Registry;
+use crate::sessions::revocation_sync::Sharing;
 use crate::telemetry::Metrics;
 use crate::telemetry::traces::{self, Said};
 use crate::wechat;
@@ -71,7 +71,7 @@ pub struct Login {
     /// The way to WeChat's server.
     pub client: Arc<wechat::Client>,
     /// The applications' own tokens.
-    pub central: Arc<wechat::Central>,
+    pub central: Arc<crate::access_token::Central>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.

@@ -11,9 +11,9 @@ use crate::clock::{self, Timestamp};
 use crate::session::Seen;
 use crate::session::profiles::Known;
 use crate::session::token::Claims;
-use crate::store::events::{Event, Kind};
-use crate::store::registry::{ProfileRecord, TokensRecord};
-use crate::wechat::{Application, Class, Exchanged, WechatError, OpenId, Profiled, Scope, UnionId};
+use crate::sessions::events::{Event, Kind};
+use crate::sessions::registry::{ProfileRecord, TokensRecord};
+use crate::wechat::{Application, Class, Exchanged, OpenId, Profiled, Scope, UnionId, WechatError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -273,7 +273,7 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
     let plain = |requirement| Rule::new(PathMatch::prefix("/a").unwrap(), requirement);
     let alice = || Requirement::Subjects(["alice".to_owned()].into());
     let path = NormalPath::parse("/a/b").unwrap();
-    let source: crate::gateway::ClientAddress = "x-forwarded-for:1".parse().unwrap();
+    let source: crate::client_address::ClientAddress = "x-forwarded-for:1".parse().unwrap();
     // The gateway's own address is in the network of every rule.
     let gateway = std::net::IpAddr::from([10, 0, 0, 1]);
     for (rules, unnamed, named) in [

@@ -12,7 +12,6 @@ pub mod profiles;
 pub mod revocation;
 pub mod revocations;
 pub mod settings;
-pub mod sharing;
 mod table;
 pub mod token;
 

@@ -12,7 +12,7 @@ pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
 use crate::clock::Timestamp;
-use crate::store::registry::SessionRecord;
+use crate::sessions::registry::SessionRecord;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -163,7 +163,7 @@ impl Revocations {
 
     /// Takes `listed`, which the shared list holds, and notes that in `round`. Says whether what is in force here is just
     /// that; if not, it is more, and the list needs `listed` no longer.
-    pub(super) fn take(&self, listed: Revocation, round: u32) -> bool {
+    pub(crate) fn take(&self, listed: Revocation, round: u32) -> bool {
         if !self.held.read().unwrap_or_else(PoisonError::into_inner).has(&listed) {
             let _ = self.insert(listed.clone());
         }
@@ -171,7 +171,7 @@ impl Revocations {
     }
 
     /// At most `count` of those that matter at `now` and were not noted in `round`. They are, from now on.
-    pub(super) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
+    pub(crate) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
         let now = self.surely(now);
         self.held.write().unwrap_or_else(PoisonError::into_inner).take_unlisted(round, count, now.0)
     }
@@ -232,14 +232,14 @@ impl Revocations {
     }
 
     /// Those that matter at `now`.
-    pub(super) fn live(&self, now: Timestamp) -> Vec<Revocation> {
+    pub(crate) fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.live(now.0).collect()
     }
 
     /// How many matter at `now`.
-    pub(super) fn count_live(&self, now: Timestamp) -> usize {
+    pub(crate) fn count_live(&self, now: Timestamp) -> usize {
         let now = self.surely(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.count_live(now.0)

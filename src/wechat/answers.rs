@@ -1,8 +1,8 @@
 //! What WeChat's answers say, without a call: the door through which `fuzz/` comes to their reading.
 
 use super::client::understand;
-use super::exchange::Exchanged;
 use super::error::WechatError;
+use super::exchange::Exchanged;
 use super::person::OpenId;
 use super::stable_token::Given;
 use super::userinfo::Profiled;

@@ -12,7 +12,7 @@ use super::error::WechatError;
 use super::retry::{Jitter, Retries, full_jitter};
 use super::settings::{AddressError, Proxy, Settings, check};
 use super::transport;
-use crate::roots;
+use crate::http_client;
 use crate::telemetry::traces::{self, Said, Span};
 use http::header::CONTENT_TYPE;
 use std::time::Duration;
@@ -182,14 +182,18 @@ impl Client {
         error
     }
 
-    async fn request<T>(&self, call: &Call<'_>, read: impl Fn(&Answer) -> Result<T, Unreadable>) -> Result<T, WechatError> {
+    async fn request<T>(
+        &self,
+        call: &Call<'_>,
+        read: impl Fn(&Answer) -> Result<T, Unreadable>,
+    ) -> Result<T, WechatError> {
         let endpoint = call.endpoint;
         let request = match &call.json {
             None => self.http.get(self.url(call)),
             Some(json) => self.http.post(self.url(call)).header(CONTENT_TYPE, "application/json").body(json.clone()),
         };
         let sent = request.send().await;
-        let response = sent.map_err(|error| transport::error(endpoint, error))?;
+        let response = sent.map_err(|error| transport::classify(endpoint, error))?;
         if !response.status().is_success() {
             return Err(WechatError::Status { endpoint, status: response.status().as_u16() });
         }
@@ -228,7 +232,7 @@ pub(super) fn understand<T>(
 /// TLS cannot be set up.
 pub fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
     let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
-    roots::client_trusting(settings.roots.as_deref(), || {
+    http_client::client_trusting(settings.roots.as_deref(), || {
         let builder = configured(settings);
         match &proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
@@ -247,7 +251,7 @@ fn proxy(proxy: &Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    roots::configured()
+    http_client::configured()
         .https_only(settings.api.scheme() == "https")
         // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
         .http1_only()
@@ -261,7 +265,7 @@ async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<
         return Err(WechatError::TooLarge { endpoint });
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport::error(endpoint, error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport::classify(endpoint, error))? {
         if body.len() + chunk.len() > MAX_BODY {
             return Err(WechatError::TooLarge { endpoint });
         }

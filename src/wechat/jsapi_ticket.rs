@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use aws_lc_rs::digest;
 
 impl Client {
-    pub(super) async fn jsapi_ticket(&self, app: &Application, token: &Secret) -> Result<Given, WechatError> {
+    pub(crate) async fn jsapi_ticket(&self, app: &Application, token: &Secret) -> Result<Given, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("type", "jsapi")];
         let (appid, endpoint) = (&app.appid, Endpoint::JsapiTicket);

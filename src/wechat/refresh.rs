@@ -3,8 +3,8 @@
 
 use super::application::Application;
 use super::client::{Call, Client};
-use super::exchange::Exchanged;
 use super::error::WechatError;
+use super::exchange::Exchanged;
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
 

@@ -73,7 +73,10 @@ fn repeat(error: &WechatError) -> Repeat {
         // A minute's or a day's quota does not come back within a call.
         WechatError::Errcode { code: 45009 | 45011, .. } => Repeat::Never,
         WechatError::Errcode { code: -1, .. } if !repeatable => Repeat::Later,
-        WechatError::Errcode { .. } | WechatError::Broken { .. } | WechatError::Unusable { .. } | WechatError::TooLarge { .. }
+        WechatError::Errcode { .. }
+        | WechatError::Broken { .. }
+        | WechatError::Unusable { .. }
+        | WechatError::TooLarge { .. }
             if !repeatable =>
         {
             Repeat::Never

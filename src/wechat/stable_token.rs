@@ -10,18 +10,18 @@ use crate::secret::Secret;
 use std::time::Duration;
 
 /// The longest token or ticket there is; WeChat says 512.
-pub(super) const MAX_LENGTH: usize = 2_048;
+pub(crate) const MAX_LENGTH: usize = 2_048;
 
 /// What WeChat gives for a time.
 #[derive(Clone, Debug)]
-pub(super) struct Given {
+pub(crate) struct Given {
     pub value: Secret,
     pub lives: Duration,
 }
 
 impl Given {
     /// Reads the value under `key` and how long it lives. One without a life is none: it could never be kept.
-    pub(super) fn read(answer: &Answer, key: &'static str) -> Result<Self, Unreadable> {
+    pub(crate) fn read(answer: &Answer, key: &'static str) -> Result<Self, Unreadable> {
         let value = |text: &str| Secret::parse(text, 1).ok().filter(|_| is_token(text)).ok_or(());
         let lives = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
         let lives = lives.filter(|seconds| *seconds > 0).ok_or(Unreadable("expires_in"))?;
@@ -30,13 +30,13 @@ impl Given {
 }
 
 /// Whether `text` can stand in an address and in what is signed.
-pub(super) fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     text.len() <= MAX_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'&')
 }
 
 impl Client {
     /// Asks for the token: the one in force, or with `Endpoint::ForcedToken` another.
-    pub(super) async fn stable_token(&self, app: &Application, endpoint: Endpoint) -> Result<Given, WechatError> {
+    pub(crate) async fn stable_token(&self, app: &Application, endpoint: Endpoint) -> Result<Given, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let json = serde_json::json!({
             "grant_type": "client_credential",

@@ -10,7 +10,12 @@ use super::{Endpoint, Settings};
 use crate::secret::Secret;
 
 impl Client {
-    pub(super) async fn subscription(&self, app: &Application, token: &Secret, openid: &OpenId) -> Result<bool, WechatError> {
+    pub(crate) async fn subscription(
+        &self,
+        app: &Application,
+        token: &Secret,
+        openid: &OpenId,
+    ) -> Result<bool, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("openid", openid.as_str()), ("lang", "zh_CN")];
         let (appid, endpoint) = (&app.appid, Endpoint::Subscription);
@@ -22,7 +27,7 @@ impl Client {
 
 /// Whom the answer is about, and whether they follow. An answer that does not say is none: a flag that is missing must
 /// not count as either.
-pub(super) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
+pub(crate) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
     let follows = match answer.integer("subscribe") {
         Some(0) => false,
         Some(1) => true,

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io;
 
 /// What a failed request to `endpoint` comes to.
-pub(crate) fn error(endpoint: Endpoint, error: reqwest::Error) -> WechatError {
+pub(crate) fn classify(endpoint: Endpoint, error: reqwest::Error) -> WechatError {
     let error = error.without_url();
     if error.is_connect() || error.is_builder() {
         unsent(endpoint, &error, error.is_timeout(), error.is_dns())
@@ -68,7 +68,7 @@ mod tests {
         let endpoint = Endpoint::AccessToken;
         let distrust = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let because = |why| WechatError::Unsent { endpoint, why };
-        for (error, error) in [
+        for (cause, expected) in [
             (io::Error::other(io::Error::other(distrust)), WechatError::Certificate { endpoint }),
             (io::Error::other(rustls::Error::DecryptError), because("TLS failed")),
             (io::Error::from(io::ErrorKind::UnexpectedEof), because("cut off")),
@@ -78,7 +78,7 @@ mod tests {
             (io::Error::from(io::ErrorKind::HostUnreachable), because("not connected")),
             (io::Error::other("dns error"), because("name not resolved")),
         ] {
-            assert_eq!(unsent(endpoint, &error, false, false), error);
+            assert_eq!(unsent(endpoint, &cause, false, false), expected);
         }
     }
 }

@@ -7,8 +7,8 @@
 use super::application::Application;
 use super::client::{Call, Client};
 use super::decode::{Answer, Unreadable};
-use super::exchange::Exchanged;
 use super::error::WechatError;
+use super::exchange::Exchanged;
 use super::person::{OpenId, UnionId};
 use super::{Endpoint, Settings};
 use crate::check::Profile;

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wechat_authz::check::{Flow, Profile};
 use wechat_authz::clock::{self, Timestamp};
+use wechat_authz::redis::{Form, Settings, Store, name};
 use wechat_authz::seal::Sealer;
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::store::registry::{self, ProfileRecord, SessionRecord};
-use wechat_authz::store::{Form, Registry, Settings, Store, name};
+use wechat_authz::sessions::Registry;
+use wechat_authz::sessions::registry::{self, ProfileRecord, SessionRecord};
 use wechat_authz::telemetry::{OutboxMeter, StoreMeter};
 use wechat_simulator::{Effect, Endpoint, Fault, Options};
 

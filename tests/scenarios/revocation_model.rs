@@ -13,12 +13,12 @@ use std::time::Duration;
 use wechat_authz::check::{Flow, Profile};
 use wechat_authz::clock::{self, Timestamp};
 use wechat_authz::random;
+use wechat_authz::redis::{Form, Hearing, Store};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::{Revocations, Target};
-use wechat_authz::session::sharing::{self, Sharing};
 use wechat_authz::session::token::Claims;
 use wechat_authz::session::{Grant, Refusal, Sessions, Settings};
-use wechat_authz::store::{self, Form, Hearing, Store};
+use wechat_authz::sessions::revocation_sync::{self, Sharing};
 use wechat_authz::telemetry::{Lookups, StoreMeter};
 
 const INSTANCES: usize = 3;
@@ -134,7 +134,7 @@ fn settings(app: usize) -> Settings {
 
 impl World {
     async fn new(port: u16) -> Self {
-        let settings = store::Settings {
+        let settings = wechat_authz::redis::Settings {
             form: Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 },
             user: None,
             password: None,
@@ -172,7 +172,7 @@ impl World {
         let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
         let revocations = Revocations::new(90 * DAY, None, self.now);
         let sessions = Arc::new(Sessions::new(keys, revocations, Lookups::default()));
-        let sharing = Sharing::new(Arc::clone(&sessions), self.store.clone(), sharing::Settings::default());
+        let sharing = Sharing::new(Arc::clone(&sessions), self.store.clone(), revocation_sync::Settings::default());
         let hearing = self.store.hear().await.unwrap();
         sharing.reconcile(self.now, true).await.unwrap();
         Instance { sessions, sharing, hearing, said: BTreeSet::new(), known: self.listed.clone(), flushed: false }
@@ -370,7 +370,7 @@ fn a_picture_that_is_not_known_or_too_old_makes_a_tokens_end_strict() {
             let sessions = Sessions::new(keys, Revocations::new(90 * DAY, None, world.now), Lookups::default());
             (Arc::new(sessions), Duration::from_millis(300))
         };
-        let settings = sharing::Settings { reconcile: DAY, stale_after: age };
+        let settings = revocation_sync::Settings { reconcile: DAY, stale_after: age };
         let sharing = Sharing::new(Arc::clone(&sessions), world.store.clone(), settings);
         assert_eq!(verdict(&sessions), Err(Refusal::Expired), "nothing is known yet");
         sharing.reconcile(world.now, true).await.unwrap();
@@ -457,8 +457,10 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
         world.judge().unwrap();
         // Told with a time in a hundred years: sessions from now on are ended for a moment, not for good.
         let far = world.now.0 + 100 * 365 * 86_400;
-        let message =
-            format!(r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#, store::name::digest_of(SUBJECTS[0]));
+        let message = format!(
+            r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#,
+            wechat_authz::redis::name::digest_of(SUBJECTS[0])
+        );
         world.instances[0].sharing.heard(&message, world.now);
         world.now = world.now.plus(Duration::from_secs(61));
         world.sessions.clear();

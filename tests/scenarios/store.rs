@@ -6,9 +6,9 @@ use crate::stack;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wechat_authz::redis::settings::ClientCertificate;
+use wechat_authz::redis::{Away, Form, Settings, Store};
 use wechat_authz::secret::Secret;
-use wechat_authz::store::settings::ClientCertificate;
-use wechat_authz::store::{Away, Form, Settings, Store};
 use wechat_authz::telemetry::StoreMeter;
 
 const TIMEOUT: Duration = Duration::from_millis(300);

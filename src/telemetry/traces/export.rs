@@ -8,7 +8,7 @@
 //! take them and once that it does again: the library's own words, one for each batch, are compiled out.
 
 use super::settings::Settings;
-use crate::roots;
+use crate::http_client;
 use crate::telemetry::metrics::TraceMeter;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,7 +53,7 @@ impl Queue {
     /// A queue to the collector of `settings`. Requests run on `runtime`.
     pub fn new(settings: &Settings, runtime: Handle, meter: TraceMeter) -> Result<(Self, Arc<Tally>), TraceError> {
         let tally = Arc::new(Tally::new(settings.most_waiting, meter));
-        let http = roots::client(|| configured(settings)).map_err(TraceError::Http)?;
+        let http = http_client::client(|| configured(settings)).map_err(TraceError::Http)?;
         let otlp = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(Carrier { http, runtime, tally: Arc::clone(&tally) })
@@ -189,7 +189,7 @@ impl SpanExporter for Counted {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    roots::configured()
+    http_client::configured()
         .connect_timeout(CONNECT.min(settings.timeout))
         .timeout(settings.timeout)
         .pool_max_idle_per_host(1)

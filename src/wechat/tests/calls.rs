@@ -3,7 +3,7 @@
 use super::stub::{says, status, with_head};
 use super::*;
 use crate::wechat::breaker::State;
-use crate::wechat::{Class, Endpoint, WechatError, Rid};
+use crate::wechat::{Class, Endpoint, Rid, WechatError};
 
 const RID: &str = "6741a0c2-11aa22bb-33cc44dd";
 

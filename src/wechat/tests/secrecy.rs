@@ -2,7 +2,7 @@
 
 use super::stub::{status, with_head};
 use super::*;
-use crate::wechat::{Endpoint, WechatError, UnionId};
+use crate::wechat::{Endpoint, UnionId, WechatError};
 use std::error::Error as _;
 
 const CANARIES: [&str; 8] =
