@@ -1,6 +1,6 @@
 //! Where the client's address comes from: one configured source, for the checks and for the pages.
 
-use crate::check::ClientSource;
+use crate::check::ClientAddressSource;
 use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 
@@ -65,7 +65,7 @@ impl ClientAddress {
     }
 }
 
-impl ClientSource for ClientAddress {
+impl ClientAddressSource for ClientAddress {
     /// The client's address; the peer's where the source says none, two, or none that can be read.
     fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         self.named(headers).unwrap_or(peer)

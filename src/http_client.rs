@@ -5,7 +5,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Error, redirect, retry};
 
 /// What the requests have in common that an instance makes by itself: they go where they are sent and nowhere else, and
 /// are repeated by nobody but their caller.
-pub fn configured() -> ClientBuilder {
+pub fn builder() -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())

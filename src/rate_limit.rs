@@ -42,7 +42,7 @@ pub struct Settings {
 
 /// Which budget was asked for; the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Budget {
+pub enum LimitKind {
     /// Logins from one address.
     LoginsPerClient,
     /// Logins of all.
@@ -55,7 +55,7 @@ pub enum Budget {
     Checks,
 }
 
-impl Budget {
+impl LimitKind {
     /// The word for it in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -71,9 +71,9 @@ impl Budget {
 
 /// Refused, and how long to wait before it could be otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
+pub struct LimitExceeded {
     /// Which budget.
-    pub budget: Budget,
+    pub budget: LimitKind,
     /// At least one second.
     pub retry_after: Duration,
 }
@@ -161,9 +161,9 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Exceeded`]: this address's budget, or everybody's.
-    pub fn login(&self, client: IpAddr) -> Result<(), Exceeded> {
-        self.logins_per_client.take(client, &self.clock).map_err(exceeded(Budget::LoginsPerClient))?;
-        self.of_all(&self.logins, Budget::Logins)
+    pub fn login(&self, client: IpAddr) -> Result<(), LimitExceeded> {
+        self.logins_per_client.take(client, &self.clock).map_err(exceeded(LimitKind::LoginsPerClient))?;
+        self.check_global(&self.logins, LimitKind::Logins)
     }
 
     /// A login start from `client`, which waits a little for a token: people of one office or lecture hall start together,
@@ -172,9 +172,9 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Exceeded`], as [`Self::login`].
-    pub async fn start_login(&self, client: IpAddr) -> Result<(), Exceeded> {
+    pub async fn start_login(&self, client: IpAddr) -> Result<(), LimitExceeded> {
         let Err(mut exceeded) = self.login(client) else { return Ok(()) };
-        if exceeded.budget != Budget::LoginsPerClient {
+        if exceeded.budget != LimitKind::LoginsPerClient {
             return Err(exceeded);
         }
         let key = key(canonical(client));
@@ -184,7 +184,7 @@ impl<C: Clock + Clone> Limits<C> {
             tokio::time::sleep(RETRY).await;
             match self.login(client) {
                 Ok(()) => return Ok(()),
-                Err(again) if again.budget != Budget::LoginsPerClient => return Err(again),
+                Err(again) if again.budget != LimitKind::LoginsPerClient => return Err(again),
                 Err(again) => exceeded = again,
             }
         }
@@ -201,10 +201,10 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Exceeded`]: this address's budget, or what the processor can spare for everybody's.
-    pub fn new_token(&self, client: IpAddr) -> Result<(), Exceeded> {
+    pub fn new_token(&self, client: IpAddr) -> Result<(), LimitExceeded> {
         // This order: whoever is beyond their own budget takes nothing from everybody's.
-        self.new_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::NewTokens))?;
-        self.of_all(&self.new_tokens, Budget::NewTokens)
+        self.new_tokens_per_client.take(client, &self.clock).map_err(exceeded(LimitKind::NewTokens))?;
+        self.check_global(&self.new_tokens, LimitKind::NewTokens)
     }
 
     /// A token not seen before, shown to end its session, from `client`. The budgets are separate from those of
@@ -213,9 +213,9 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Exceeded`]: this address's budget, or what the processor can spare for everybody's.
-    pub fn ending_token(&self, client: IpAddr) -> Result<(), Exceeded> {
-        self.ending_tokens_per_client.take(client, &self.clock).map_err(exceeded(Budget::Logouts))?;
-        self.of_all(&self.ending_tokens, Budget::Logouts)
+    pub fn ending_token(&self, client: IpAddr) -> Result<(), LimitExceeded> {
+        self.ending_tokens_per_client.take(client, &self.clock).map_err(exceeded(LimitKind::Logouts))?;
+        self.check_global(&self.ending_tokens, LimitKind::Logouts)
     }
 
     /// Whether a page may draw a QR code now. Without one it still shows the address.
@@ -227,13 +227,13 @@ impl<C: Clock + Clone> Limits<C> {
     ///
     /// # Errors
     /// [`Exceeded`].
-    pub fn check(&self, client: IpAddr) -> Result<(), Exceeded> {
+    pub fn check(&self, client: IpAddr) -> Result<(), LimitExceeded> {
         let Some(checks) = &self.checks else { return Ok(()) };
-        checks.take(client, &self.clock).map_err(exceeded(Budget::Checks))
+        checks.take(client, &self.clock).map_err(exceeded(LimitKind::Checks))
     }
 
     /// One more out of a budget that everybody shares.
-    fn of_all(&self, limiter: &Direct<C>, budget: Budget) -> Result<(), Exceeded> {
+    fn check_global(&self, limiter: &Direct<C>, budget: LimitKind) -> Result<(), LimitExceeded> {
         limiter.check().map_err(|not| exceeded(budget)(not.wait_time_from(self.clock.now())))
     }
 
@@ -241,9 +241,9 @@ impl<C: Clock + Clone> Limits<C> {
     pub fn sweep(&self) {
         let all = [&self.logins_per_client, &self.new_tokens_per_client, &self.ending_tokens_per_client];
         for clients in all.into_iter().chain(self.checks.as_ref()) {
-            clients.fine.retain_recent();
-            clients.fine.shrink_to_fit();
-            clients.coarse.retain_recent();
+            clients.per_client.retain_recent();
+            clients.per_client.shrink_to_fit();
+            clients.per_network.retain_recent();
         }
         self.queue.sweep(Instant::now());
     }
@@ -251,10 +251,10 @@ impl<C: Clock + Clone> Limits<C> {
     /// Addresses remembered.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.logins_per_client.fine.len()
-            + self.new_tokens_per_client.fine.len()
-            + self.ending_tokens_per_client.fine.len()
-            + self.checks.as_ref().map_or(0, |one| one.fine.len())
+        self.logins_per_client.per_client.len()
+            + self.new_tokens_per_client.per_client.len()
+            + self.ending_tokens_per_client.per_client.len()
+            + self.checks.as_ref().map_or(0, |one| one.per_client.len())
     }
 }
 
@@ -270,9 +270,9 @@ fn everybodys_new_tokens(one: Rate) -> Quota {
 
 const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
-fn exceeded(budget: Budget) -> impl Fn(Duration) -> Exceeded {
+fn exceeded(budget: LimitKind) -> impl Fn(Duration) -> LimitExceeded {
     // Rounded up, so that who waits as told is let in.
-    move |wait| Exceeded { budget, retry_after: Duration::from_secs(wait.as_secs() + 1) }
+    move |wait| LimitExceeded { budget, retry_after: Duration::from_secs(wait.as_secs() + 1) }
 }
 
 type Keyed<C> = RateLimiter<u64, Buckets, C, NoOpMiddleware<<C as Clock>::Instant>>;
@@ -366,13 +366,13 @@ impl Queue {
 
 /// One budget for each address, and coarse ones behind it.
 struct Clients<C: Clock + Clone> {
-    fine: Keyed<C>,
+    per_client: Keyed<C>,
     fine_buckets: Buckets,
-    coarse: Keyed<C>,
+    per_network: Keyed<C>,
     coarse_buckets: Buckets,
     /// How long the bucket of one address takes to gain a token.
     interval: Duration,
-    most: usize,
+    max_clients: usize,
 }
 
 /// A network's shared bucket holds as much as this many addresses.
@@ -386,12 +386,12 @@ impl<C: Clock + Clone> Clients<C> {
         };
         let (fine_buckets, coarse_buckets) = (Buckets::default(), Buckets::default());
         Self {
-            fine: RateLimiter::new(quota(1), fine_buckets.clone(), clock.clone()),
+            per_client: RateLimiter::new(quota(1), fine_buckets.clone(), clock.clone()),
             fine_buckets,
-            coarse: RateLimiter::new(quota(COARSE_FACTOR), coarse_buckets.clone(), clock.clone()),
+            per_network: RateLimiter::new(quota(COARSE_FACTOR), coarse_buckets.clone(), clock.clone()),
             coarse_buckets,
             interval: Quota::per_minute(rate.per_minute).replenish_interval(),
-            most: MAX_CLIENTS,
+            max_clients: MAX_CLIENTS,
         }
     }
 
@@ -409,15 +409,15 @@ impl<C: Clock + Clone> Clients<C> {
         let client = canonical(client);
         // A /48 is cheap to have and holds 65,536 addresses of ours: it has a bucket too.
         if let IpAddr::V6(address) = client {
-            take(&self.coarse, network(IpAddr::V6(address)))?;
+            take(&self.per_network, network(IpAddr::V6(address)))?;
         }
-        if self.fine.len() >= self.most {
+        if self.per_client.len() >= self.max_clients {
             if client.is_ipv4() {
-                take(&self.coarse, network(client))?;
+                take(&self.per_network, network(client))?;
             }
             return Ok(());
         }
-        take(&self.fine, key(client))
+        take(&self.per_client, key(client))
     }
 }
 
@@ -483,7 +483,7 @@ mod tests {
             limits.login(office).unwrap();
         }
         let refused = limits.login(office).unwrap_err();
-        assert_eq!((refused.budget, refused.retry_after), (Budget::LoginsPerClient, Duration::from_secs(7)));
+        assert_eq!((refused.budget, refused.retry_after), (LimitKind::LoginsPerClient, Duration::from_secs(7)));
         assert!(limits.login(ip("203.0.113.10")).is_ok(), "a neighbour is another");
         clock.advance(refused.retry_after);
         assert!(limits.login(office).is_ok(), "who waits as told is let in");

@@ -20,7 +20,7 @@ pub fn holds(data: &[u8]) {
         Err(faults) => return told(&faults),
     };
     let effective = loaded.effective();
-    let meant = settings::understand(loaded);
+    let meant = settings::resolve(loaded);
     if let Err(faults) = &meant {
         told(faults);
     }

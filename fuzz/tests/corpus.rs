@@ -4,8 +4,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use wechat_authz::config::{self, settings};
-use wechat_authz::ext_authz::{self, Checked};
-use wechat_authz::login::flow;
+use wechat_authz::ext_authz::{self, CheckOutcome};
+use wechat_authz::login::attempt;
 use wechat_authz::telemetry::Traces;
 use wechat_authz_fuzz::template::expand;
 use wechat_authz_fuzz::world::{NOW, world};
@@ -79,8 +79,8 @@ fn searches_start_from_both_sides_of_each_promise() {
             let peer = Ipv4Addr::LOCALHOST.into();
             let answer = ext_authz::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
             let answered = match answer {
-                Checked::Answer(answer) => answer.status().as_u16(),
-                Checked::Page => A_PAGE,
+                CheckOutcome::Answer(answer) => answer.status().as_u16(),
+                CheckOutcome::Page => A_PAGE,
             };
             assert_eq!(answered, status, "{name}");
         }
@@ -93,8 +93,8 @@ fn searches_start_from_both_sides_of_each_promise() {
     let own = String::from_utf8(committed("flow/own")).unwrap();
     let (state, cookie) = own.split_once('\n').unwrap();
     let headers = http::HeaderMap::from_iter([(http::header::COOKIE, cookie.parse().unwrap())]);
-    assert!(flow::open(world.shop(), state, &headers, &world.sessions.keys, NOW).is_ok());
+    assert!(attempt::open(world.shop(), state, &headers, &world.sessions.keys, NOW).is_ok());
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz.yaml");
     let read = config::read(&committed("config/whole.yaml"), file.into(), std::iter::empty()).unwrap();
-    assert!(settings::understand(read).is_ok());
+    assert!(settings::resolve(read).is_ok());
 }

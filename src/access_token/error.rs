@@ -1,6 +1,6 @@
 //! Why there is no central value.
 
-use super::tally;
+use super::quota;
 use crate::wechat::errcode::Class;
 use crate::wechat::error::WechatError;
 use std::time::Duration;
@@ -54,8 +54,8 @@ impl AccessTokenError {
         match self {
             Self::Resting { retry_after, .. } => *retry_after,
             Self::Wechat(WechatError::BreakerOpen { retry_after, .. }) => *retry_after,
-            Self::Wechat(error) => tally::first_rest(error),
-            Self::Spent => tally::LONG_REST,
+            Self::Wechat(error) => quota::first_backoff(error),
+            Self::Spent => quota::QUOTA_BACKOFF,
             Self::Waited => Duration::from_secs(2),
         }
     }

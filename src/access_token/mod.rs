@@ -10,26 +10,26 @@
 //! WeChat's quota does. While Redis is away an instance does the same alone: WeChat gives all of them the same token.
 //! Refuses to trust Redis: a value that does not open is none, and lives no longer than WeChat ever gives one.
 
+mod entry;
 mod error;
-mod flight;
+mod quota;
+mod refresh;
 mod shared;
-mod slot;
-mod tally;
 
 pub use error::AccessTokenError;
 
-use crate::redis::Store;
+use crate::redis::Redis;
 use crate::seal::Sealer;
 use crate::secret::Secret;
-use crate::telemetry::{CentralMeter, traces};
+use crate::telemetry::{AccessTokenMetrics, traces};
 use crate::wechat::AppId;
-use crate::wechat::application::Application;
+use crate::wechat::application::Credentials;
 use crate::wechat::client::Client;
 use crate::wechat::errcode::Class;
 use crate::wechat::person::OpenId;
-use flight::Flight;
-use shared::{Keys, Shared};
-use slot::{Outcome, Slot, State, is};
+use entry::{Entry, Outcome, State, is};
+use refresh::Refresh;
+use shared::{Shared, TokenKeys};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,14 +40,14 @@ use tracing::Instrument as _;
 
 /// Which of an application's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum TokenKind {
     /// The token itself.
     AccessToken,
     /// What JS-SDK pages are signed with.
     JsapiTicket,
 }
 
-impl Kind {
+impl TokenKind {
     /// The word for it in logs, metrics and Redis.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -69,7 +69,7 @@ pub struct Settings {
     /// How long an owner that died keeps the others waiting.
     pub lease: Duration,
     /// How long a request waits for a value.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Default for Settings {
@@ -78,30 +78,30 @@ impl Default for Settings {
             ahead: Duration::from_secs(270),
             seek_again: Duration::from_secs(20),
             lease: Duration::from_secs(3),
-            patience: Duration::from_secs(8),
+            timeout: Duration::from_secs(8),
         }
     }
 }
 
 /// The central values of all applications. One for each client.
-pub struct Central {
+pub struct AccessTokens {
     client: Arc<Client>,
     shared: Shared,
-    meter: CentralMeter,
+    meter: AccessTokenMetrics,
     tasks: TaskTracker,
     settings: Settings,
     /// One for each application and kind: as many as the configuration names.
-    slots: Mutex<HashMap<(AppId, Kind), Arc<Slot>>>,
+    slots: Mutex<HashMap<(AppId, TokenKind), Arc<Entry>>>,
 }
 
-impl Central {
+impl AccessTokens {
     /// Asks by `client`, shares by `store` what `sealer` sealed. Flights are `tasks`, which a shutdown waits for.
     #[must_use]
     pub fn new(
         client: Arc<Client>,
-        store: Store,
+        store: Redis,
         sealer: Arc<dyn Sealer>,
-        meter: CentralMeter,
+        meter: AccessTokenMetrics,
         tasks: TaskTracker,
         settings: Settings,
     ) -> Arc<Self> {
@@ -112,9 +112,9 @@ impl Central {
     /// The ticket, or why there is none, where this instance knows it without asking anybody; starts to seek the next one
     /// when its end is near.
     #[must_use]
-    pub fn ticket_at_hand(self: &Arc<Self>, app: &Application) -> Option<Result<Secret, AccessTokenError>> {
-        let slot = self.slot(app, Kind::JsapiTicket);
-        let ticket = self.at_hand(app, Kind::JsapiTicket, &slot);
+    pub fn cached_ticket(self: &Arc<Self>, app: &Credentials) -> Option<Result<Secret, AccessTokenError>> {
+        let slot = self.slot(app, TokenKind::JsapiTicket);
+        let ticket = self.cached(app, TokenKind::JsapiTicket, &slot);
         ticket.map(Ok).or_else(|| slot.lock().resting(Instant::now()).map(Err))
     }
 
@@ -122,31 +122,31 @@ impl Central {
     ///
     /// # Errors
     /// [`AccessTokenError`].
-    pub async fn ticket(self: &Arc<Self>, app: &Application) -> Result<Secret, AccessTokenError> {
-        self.value(app, Kind::JsapiTicket, None).await
+    pub async fn ticket(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
+        self.value(app, TokenKind::JsapiTicket, None).await
     }
 
     /// The token.
     ///
     /// # Errors
     /// [`AccessTokenError`].
-    pub async fn token(self: &Arc<Self>, app: &Application) -> Result<Secret, AccessTokenError> {
-        self.value(app, Kind::AccessToken, None).await
+    pub async fn token(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
+        self.value(app, TokenKind::AccessToken, None).await
     }
 
     /// A token other than `dead`, which WeChat would not take.
     ///
     /// # Errors
     /// [`AccessTokenError`].
-    pub async fn token_after(self: &Arc<Self>, app: &Application, dead: &Secret) -> Result<Secret, AccessTokenError> {
-        self.value(app, Kind::AccessToken, Some(dead)).await
+    pub async fn token_after(self: &Arc<Self>, app: &Credentials, dead: &Secret) -> Result<Secret, AccessTokenError> {
+        self.value(app, TokenKind::AccessToken, Some(dead)).await
     }
 
     /// Whether the person follows the Official Account.
     ///
     /// # Errors
     /// [`AccessTokenError`].
-    pub async fn is_subscribed(self: &Arc<Self>, app: &Application, openid: &OpenId) -> Result<bool, AccessTokenError> {
+    pub async fn is_subscribed(self: &Arc<Self>, app: &Credentials, openid: &OpenId) -> Result<bool, AccessTokenError> {
         let token = self.token(app).await?;
         match self.client.subscription(app, &token, openid).await {
             Err(error) if error.class() == Class::RenewToken => {
@@ -159,37 +159,37 @@ impl Central {
 
     async fn value(
         self: &Arc<Self>,
-        app: &Application,
-        kind: Kind,
+        app: &Credentials,
+        kind: TokenKind,
         dead: Option<&Secret>,
     ) -> Result<Secret, AccessTokenError> {
         let slot = self.slot(app, kind);
         if dead.is_none()
-            && let Some(value) = self.at_hand(app, kind, &slot)
+            && let Some(value) = self.cached(app, kind, &slot)
         {
             return Ok(value);
         }
-        let sought = timeout(self.settings.patience, self.sought(app, kind, &slot, dead));
+        let sought = timeout(self.settings.timeout, self.wait_for_refresh(app, kind, &slot, dead));
         sought.await.unwrap_or(Err(AccessTokenError::Waited))
     }
 
     /// The value from memory. Near its end a flight is started, and nobody waits for it.
-    fn at_hand(self: &Arc<Self>, app: &Application, kind: Kind, slot: &Arc<Slot>) -> Option<Secret> {
+    fn cached(self: &Arc<Self>, app: &Credentials, kind: TokenKind, slot: &Arc<Entry>) -> Option<Secret> {
         let now = Instant::now();
         let mut state = slot.lock();
         let held = state.alive(None, now)?;
-        let (value, seek) = (held.value.clone(), held.seek);
+        let (value, seek) = (held.value.clone(), held.refresh_at);
         if seek <= now && state.flight.is_none() && state.resting(now).is_none() {
-            drop(self.take_off(app, kind, slot, &mut state, None));
+            drop(self.start_refresh(app, kind, slot, &mut state, None));
         }
         Some(value)
     }
 
-    async fn sought(
+    async fn wait_for_refresh(
         self: &Arc<Self>,
-        app: &Application,
-        kind: Kind,
-        slot: &Arc<Slot>,
+        app: &Credentials,
+        kind: TokenKind,
+        slot: &Arc<Entry>,
         dead: Option<&Secret>,
     ) -> Result<Secret, AccessTokenError> {
         // A flight that was under way when the token died may bring the dead one; the next one does not.
@@ -205,7 +205,7 @@ impl Central {
                     Some(flight) if flight.has_changed().is_ok() => flight.clone(),
                     _ => match state.resting(now) {
                         Some(resting) => return Err(resting),
-                        None => self.take_off(app, kind, slot, &mut state, dead),
+                        None => self.start_refresh(app, kind, slot, &mut state, dead),
                     },
                 }
             };
@@ -219,35 +219,35 @@ impl Central {
     }
 
     /// Starts the one flight there is. It goes on when nobody waits for it any more.
-    fn take_off(
+    fn start_refresh(
         self: &Arc<Self>,
-        app: &Application,
-        kind: Kind,
-        slot: &Arc<Slot>,
+        app: &Credentials,
+        kind: TokenKind,
+        slot: &Arc<Entry>,
         state: &mut State,
         dead: Option<&Secret>,
     ) -> watch::Receiver<Option<Outcome>> {
         let (tell, told) = watch::channel(None);
         state.flight = Some(told.clone());
-        let flight = Flight {
+        let flight = Refresh {
             central: Arc::clone(self),
             app: app.clone(),
             kind,
-            keys: Keys::new(self.shared.names(), &app.appid, kind),
+            keys: TokenKeys::new(self.shared.names(), &app.appid, kind),
             slot: Arc::clone(slot),
             dead: dead.cloned(),
         };
         let flying = async move {
-            let outcome = flight.fly().await;
-            flight.land(&outcome);
+            let outcome = flight.run().await;
+            flight.finish(&outcome);
             tell.send_replace(Some(outcome));
         };
         // It belongs to the request that was first to want it.
-        drop(self.tasks.spawn(traces::carried(flying.in_current_span())));
+        drop(self.tasks.spawn(traces::with_context(flying.in_current_span())));
         told
     }
 
-    fn slot(&self, app: &Application, kind: Kind) -> Arc<Slot> {
+    fn slot(&self, app: &Credentials, kind: TokenKind) -> Arc<Entry> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry((app.appid.clone(), kind)).or_default())
     }

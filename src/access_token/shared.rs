@@ -1,11 +1,11 @@
 //! What the instances share of a central value, in Redis: the value sealed, whose turn it is, how many calls the day has
 //! seen, and that WeChat failed a moment ago.
 
-use super::Kind;
-use super::flight::MAX_LIFE;
-use super::tally::{self, Call};
+use super::TokenKind;
+use super::quota::{self, CallKind};
+use super::refresh::MAX_LIFE;
 use crate::clock::Timestamp;
-use crate::redis::{Away, Guarded, Lease, Name, Names, Store};
+use crate::redis::{CallError, Guarded, Key, Keys, Lease, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::wechat::AppId;
@@ -46,32 +46,32 @@ static FAILED: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The keys of one application's value.
-pub struct Keys {
+pub struct TokenKeys {
     pub guarded: Guarded,
-    rest: Name,
-    failures: Name,
-    apart: Name,
-    names: Names,
+    rest: Key,
+    failures: Key,
+    apart: Key,
+    names: Keys,
     appid: AppId,
-    kind: Kind,
+    kind: TokenKind,
 }
 
-impl Keys {
-    pub fn new(names: &Names, appid: &AppId, kind: Kind) -> Self {
+impl TokenKeys {
+    pub fn new(names: &Keys, appid: &AppId, kind: TokenKind) -> Self {
         let key = |what| names.token(appid.as_str(), kind.as_str(), what);
         let guarded = Guarded { lock: key("lock"), fence: key("fence"), value: key("value") };
         let (rest, failures, apart) = (key("rest"), key("failures"), key("apart"));
         Self { guarded, rest, failures, apart, names: names.clone(), appid: appid.clone(), kind }
     }
 
-    fn count(&self, call: Call, now: Timestamp) -> Name {
-        let what = format!("{}:{}", call.as_str(), tally::day(now));
+    fn count(&self, call: CallKind, now: Timestamp) -> Key {
+        let what = format!("{}:{}", call.as_str(), quota::day(now));
         self.names.token(self.appid.as_str(), self.kind.as_str(), &what)
     }
 }
 
 /// What stands in Redis.
-pub struct Seen {
+pub struct SharedState {
     /// The value and how long it lives.
     pub value: Option<(Secret, Duration)>,
     /// Why WeChat is not to be asked, and for how long.
@@ -79,30 +79,30 @@ pub struct Seen {
 }
 
 pub struct Shared {
-    store: Store,
+    store: Redis,
     sealer: Arc<dyn Sealer>,
     /// How long it is told that WeChat was asked.
     asked: Duration,
 }
 
 impl Shared {
-    pub fn new(store: Store, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
+    pub fn new(store: Redis, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
         Self { store, sealer, asked }
     }
 
-    pub fn names(&self) -> &Names {
-        self.store.names()
+    pub fn names(&self) -> &Keys {
+        self.store.keys()
     }
 
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Redis {
         &self.store
     }
 
     /// What is there. A value that does not open, or has no end, is none.
-    pub async fn look(&self, keys: &Keys) -> Result<Seen, Away> {
+    pub async fn load(&self, keys: &TokenKeys) -> Result<SharedState, CallError> {
         let value = match self.store.guarded(&keys.guarded).await {
             // A value of another type under our key: as none, and the next one written replaces it.
-            Err(Away::Refused) => None,
+            Err(CallError::Refused) => None,
             other => other?,
         };
         let value = value.and_then(|(sealed, lives)| Some((self.open(keys, &sealed)?, lives.min(MAX_LIFE))));
@@ -113,13 +113,19 @@ impl Shared {
         let known = |why: &String| {
             why.len() <= 20 && why.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         };
-        Ok(Seen { value, rest: why.filter(known).zip(left.map(|left| left.min(tally::LONG_REST))) })
+        Ok(SharedState { value, rest: why.filter(known).zip(left.map(|left| left.min(quota::QUOTA_BACKOFF))) })
     }
 
     /// Writes the value, unless another owner came after this one; whether it was written.
-    pub async fn put(&self, keys: &Keys, lease: &Lease, value: &Secret, lives: Duration) -> Result<bool, Away> {
+    pub async fn put(
+        &self,
+        keys: &TokenKeys,
+        lease: &Lease,
+        value: &Secret,
+        lives: Duration,
+    ) -> Result<bool, CallError> {
         let Some(sealed) = self.sealer.seal(context(keys), value.expose().as_bytes()) else {
-            return Err(Away::Refused);
+            return Err(CallError::Refused);
         };
         let written = self.store.put_fenced(&keys.guarded, lease, &sealed, lives).await?;
         if written {
@@ -132,23 +138,34 @@ impl Shared {
     }
 
     /// Tells all that WeChat failed: the pause, which grows with each failure in a row.
-    pub async fn failed(&self, keys: &Keys, why: &str, first: Duration, most: Duration) -> Result<Duration, Away> {
+    pub async fn failed(
+        &self,
+        keys: &TokenKeys,
+        why: &str,
+        first: Duration,
+        most: Duration,
+    ) -> Result<Duration, CallError> {
         let mut call = FAILED.key(&keys.failures);
-        call.key(&keys.rest).arg(why).arg(millis(first)).arg(millis(most)).arg(millis(tally::IN_A_ROW));
+        call.key(&keys.rest).arg(why).arg(millis(first)).arg(millis(most)).arg(millis(quota::IN_A_ROW));
         // Whatever answers there: an instance must not rest for ever by its word.
-        self.store.run::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(most))
+        self.store.run_script::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(most))
     }
 
     /// Counts a call: how many there were today with it; none where it must not be made.
-    pub async fn spend(&self, keys: &Keys, call: Call, now: Timestamp) -> Result<Option<u64>, Away> {
+    pub async fn consume_quota(
+        &self,
+        keys: &TokenKeys,
+        call: CallKind,
+        now: Timestamp,
+    ) -> Result<Option<u64>, CallError> {
         let (most, apart) = call.bounds();
         let mut spend = SPEND.key(keys.count(call, now));
         spend.key(&keys.apart).arg(most).arg(millis(DAY)).arg(apart.as_millis().min(u128::from(u32::MAX)).to_string());
-        let count: u64 = self.store.run("token_spend", &spend).await?;
+        let count: u64 = self.store.run_script("token_spend", &spend).await?;
         Ok(Some(count).filter(|count| *count > 0))
     }
 
-    fn open(&self, keys: &Keys, sealed: &str) -> Option<Secret> {
+    fn open(&self, keys: &TokenKeys, sealed: &str) -> Option<Secret> {
         let plain = self.sealer.open(context(keys), sealed, MAX_SEALED)?;
         let text = std::str::from_utf8(&plain).ok().filter(|text| is_token(text))?;
         Secret::parse(text, 1).ok()
@@ -156,7 +173,7 @@ impl Shared {
 }
 
 /// The key itself, which holds the schema's version: a value copied under another key does not open.
-fn context(keys: &Keys) -> &str {
+fn context(keys: &TokenKeys) -> &str {
     keys.guarded.value.as_str()
 }
 

@@ -3,10 +3,10 @@
 //! Two runtimes: the checks and the pages share one; health, metrics and revocation have a thread of their own, so that
 //! they answer while the others are busy.
 
-mod beside;
+mod admin_server;
+mod housekeeping;
 mod in_band;
-mod upkeep;
-mod world;
+mod state;
 
 use crate::admin::{Admin, Readiness};
 use crate::cli::check_config::CONFIGURATION_ERROR;
@@ -14,42 +14,42 @@ use crate::clock;
 use crate::config;
 use crate::config::settings::{self, Settings};
 use crate::ext_authz::answer::Answer;
-use crate::ext_authz::{self, Checked};
-use crate::login::Memory;
-use crate::redis::Store;
+use crate::ext_authz::{self, CheckOutcome};
+use crate::login::LoginMemory;
+use crate::redis::Redis;
 use crate::seal::Sealer;
-use crate::server::{BindError, Budget, Door, Drain};
+use crate::server::{BindError, Drain, Listener, ListenerLimits};
 use crate::session::Sessions;
 use crate::session::journal::{Journal, JournalError};
 use crate::session::keys::{KeyError, KeyRing, KeySet};
 use crate::session::revocations::Revocations;
 use crate::session::token::MAX_LIFETIME;
-use crate::sessions::revocation_sync::{self, Sharing};
+use crate::sessions::revocation_sync::{self, RevocationSync};
 use crate::sessions::{Registry, registry};
 use crate::telemetry::{self, Metrics, Traces, traces};
 use crate::wechat;
+use admin_server::AdminServer;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use beside::Beside;
 use futures_util::future::{BoxFuture, Either, FutureExt as _};
 use http::Request;
 use hyper::body::Incoming;
 use in_band::InBand;
+use state::AppState;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{self, Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
-use world::World;
 
 /// How long the start waits for what others have revoked; where Redis says nothing, a start takes no longer than this.
-const FIRST_LOOK: Duration = Duration::from_millis(800);
+const INITIAL_SYNC_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// How long the end waits for what is to be written to Redis, and for the last traces.
-const FLUSH: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the process could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -100,24 +100,24 @@ fn serve(file: &Path) -> Result<(), ServeError> {
     let keys = KeySet::load(&settings.keys).map_err(|errors| ServeError::keys(&errors))?;
     let logs = telemetry::logs(settings.log_level)?;
     log_panics();
-    let runtime = doors_runtime()?;
-    let parts = Arc::new(Parts::assemble(file, &settings, keys, runtime.handle())?);
-    let world = Arc::new(ArcSwap::from_pointee(World::new(&settings, &parts, None)?));
+    let runtime = listener_runtime()?;
+    let parts = Arc::new(Runtime::assemble(file, &settings, keys, runtime.handle())?);
+    let world = Arc::new(ArcSwap::from_pointee(AppState::new(&settings, &parts, None)?));
 
-    let beside = Beside::start(&settings, &parts, &world, logs.level())?;
+    let beside = AdminServer::start(&settings, &parts, &world, logs.level())?;
     let ended = runtime.block_on(async {
         let drain = Drain::new(settings.drain.delay, settings.drain.deadline, parts.tasks.clone());
         // The checks come first: whoever fills the pages' share leaves theirs alone.
         let kept = Arc::clone(&parts);
         let keeping = tokio::spawn(async move {
-            tokio::join!(kept.store.keep(), kept.sharing.keep_in_step(), kept.registry.keep())
+            tokio::join!(kept.store.run(), kept.sharing.keep_in_step(), kept.registry.run())
         });
-        parts.sharing.first_look(FIRST_LOOK).await;
+        parts.sharing.first_look(INITIAL_SYNC_TIMEOUT).await;
         let files = open_files();
-        let checks = Budget::check().at_most(files / 10 * 6);
-        let check = Door::bind(&settings.listen.check, checks).await?;
+        let checks = ListenerLimits::check().at_most(files / 10 * 6);
+        let check = Listener::bind(&settings.listen.check, checks).await?;
         let in_band = InBand::new(checks.connections, Arc::clone(&parts.metrics));
-        let pages = Door::bind(&settings.listen.pages, Budget::pages().at_most(files / 10 * 2)).await?;
+        let pages = Listener::bind(&settings.listen.pages, ListenerLimits::pages().at_most(files / 10 * 2)).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(), check = %check.local_address(),
             pages = %pages.local_address(), ops = %beside.ops, admin = beside.admin.as_ref().map(tracing::field::display),
@@ -125,15 +125,15 @@ fn serve(file: &Path) -> Result<(), ServeError> {
         );
         let doors = [
             parts.open(check, "check", check_handler(&world, &parts, in_band), &drain, ext_authz::envoy::denied),
-            parts.open(pages, "pages", pages_handler(&world), &drain, crate::routes::broken),
+            parts.open(pages, "pages", pages_handler(&world), &drain, crate::routes::internal_error),
         ];
-        let upkeep = tokio::spawn(upkeep::upkeep(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
-        parts.readiness.started();
-        told_to_end().await?;
+        let upkeep = tokio::spawn(housekeeping::run(settings, Arc::clone(&world), Arc::clone(&parts), logs.level()));
+        parts.readiness.mark_started();
+        shutdown_signal().await?;
         tracing::info!("draining: not ready any more, finishing what is under way");
-        parts.readiness.draining();
+        parts.readiness.mark_draining();
         drain.run().await;
-        tokio::join!(parts.registry.flush(FLUSH), parts.traces.close(FLUSH));
+        tokio::join!(parts.registry.flush(FLUSH_TIMEOUT), parts.traces.close(FLUSH_TIMEOUT));
         upkeep.abort();
         keeping.abort();
         doors.iter().for_each(tokio::task::JoinHandle::abort);
@@ -147,7 +147,7 @@ fn serve(file: &Path) -> Result<(), ServeError> {
 
 /// The runtime of the doors, a thread for each core. Where there is one, or a part of one, as beside a gateway in a pod,
 /// work has nowhere to move to, and the simpler runtime does less for each request.
-fn doors_runtime() -> std::io::Result<Runtime> {
+fn listener_runtime() -> std::io::Result<runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut runtime = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     runtime.thread_name("doors").enable_all().build()
@@ -175,13 +175,13 @@ fn log_panics() {
 
 fn read(file: &Path) -> Result<Settings, ServeError> {
     let loaded = config::load(file, std::env::vars_os());
-    loaded.and_then(settings::understand).map_err(|errors| ServeError::Configuration(errors.to_string()))
+    loaded.and_then(settings::resolve).map_err(|errors| ServeError::Configuration(errors.to_string()))
 }
 
 /// Traces, as the standard variables say. A error of theirs is told and ends in none: no trace is worth a login.
 fn open_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces {
     let variable = |name: &str| std::env::var(name).ok();
-    let traces::Reading { settings, complaints } = traces::read(variable);
+    let traces::ParsedSettings { settings, errors: complaints } = traces::read(variable);
     for complaint in complaints {
         tracing::warn!(complaint, "a variable of OpenTelemetry is not used as it is");
     }
@@ -201,15 +201,15 @@ fn open_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces {
 }
 
 /// What lives as long as the process, whatever the configuration says.
-struct Parts {
+struct Runtime {
     file: PathBuf,
     sessions: Arc<Sessions>,
-    store: Store,
-    sharing: Arc<Sharing>,
+    store: Redis,
+    sharing: Arc<RevocationSync>,
     /// Seals what Redis keeps for us.
     sealer: Arc<dyn Sealer>,
     registry: Arc<Registry>,
-    memory: Arc<Memory>,
+    memory: Arc<LoginMemory>,
     metrics: Arc<Metrics>,
     traces: Traces,
     readiness: Arc<Readiness>,
@@ -217,7 +217,7 @@ struct Parts {
     tasks: TaskTracker,
 }
 
-impl Parts {
+impl Runtime {
     fn assemble(file: &Path, settings: &Settings, keys: KeySet, runtime: &Handle) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::default());
         let journal = match &settings.state_directory {
@@ -235,16 +235,16 @@ impl Parts {
         let revocations = Revocations::new(MAX_LIFETIME, journal, clock::now());
         let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
         let store = match &settings.redis {
-            Some(redis) => Store::new(redis.store.clone(), metrics.store.clone()),
+            Some(redis) => Redis::new(redis.store.clone(), metrics.store.clone()),
             None => {
                 tracing::info!(
                     "without redis this instance stands alone: what it revokes and whom it logs in no other knows"
                 );
-                Store::none()
+                Redis::none()
             }
         };
         let sharing = settings.redis.as_ref().map_or_else(revocation_sync::Settings::default, |redis| redis.sharing);
-        let sharing = Arc::new(Sharing::new(Arc::clone(&sessions), store.clone(), sharing));
+        let sharing = Arc::new(RevocationSync::new(Arc::clone(&sessions), store.clone(), sharing));
         let sealer: Arc<dyn Sealer> = Arc::<Sessions>::clone(&sessions);
         let kept = settings.redis.as_ref().map_or_else(registry::Settings::default, |redis| redis.registry);
         let registry = Registry::new(store.clone(), Arc::clone(&sealer), kept, metrics.outbox.clone());
@@ -275,11 +275,11 @@ impl Parts {
     }
 }
 
-impl Parts {
+impl Runtime {
     /// Opens a door on the current runtime.
     fn open<H, F>(
         &self,
-        door: Door,
+        door: Listener,
         name: &'static str,
         handler: H,
         drain: &Drain,
@@ -305,8 +305,8 @@ impl Parts {
 /// The hot path: no wait, no lock held, the world as it is now. Only a page that is asked for in-band has to be waited
 /// for.
 fn check_handler(
-    world: &Arc<ArcSwap<World>>,
-    parts: &Arc<Parts>,
+    world: &Arc<ArcSwap<AppState>>,
+    parts: &Arc<Runtime>,
     in_band: InBand,
 ) -> impl Fn(Request<Incoming>, IpAddr) -> Either<std::future::Ready<Answer>, BoxFuture<'static, Answer>>
 + Send
@@ -318,14 +318,14 @@ fn check_handler(
         let now = clock::now();
         let current = world.load();
         match ext_authz::check(&request, peer, &current.envoy, &current.decider, &metrics, &traces, now) {
-            Checked::Answer(answer) => Either::Left(std::future::ready(answer)),
-            Checked::Page => Either::Right(in_band.answer(Arc::clone(&current), request, peer, now).boxed()),
+            CheckOutcome::Answer(answer) => Either::Left(std::future::ready(answer)),
+            CheckOutcome::Page => Either::Right(in_band.answer(Arc::clone(&current), request, peer, now).boxed()),
         }
     }
 }
 
 fn pages_handler(
-    world: &Arc<ArcSwap<World>>,
+    world: &Arc<ArcSwap<AppState>>,
 ) -> impl Fn(Request<Incoming>, IpAddr) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync + 'static
 {
     let world = Arc::clone(world);
@@ -339,7 +339,7 @@ fn pages_handler(
 }
 
 /// SIGTERM, or Ctrl-C at a terminal.
-async fn told_to_end() -> Result<(), ServeError> {
+async fn shutdown_signal() -> Result<(), ServeError> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => {}

@@ -62,7 +62,7 @@ pub fn check(
 ) -> Result<(), CheckError> {
     let loaded = config::load(path, env)?;
     let effective = loaded.effective();
-    let settings = settings::understand(loaded)?;
+    let settings = settings::resolve(loaded)?;
     KeySet::load(&settings.keys)
         .map_err(|errors| CheckError::Keys(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     writeln!(out, "# The effective configuration. Secrets are read from the files named here and never shown.")?;

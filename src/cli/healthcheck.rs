@@ -3,7 +3,7 @@
 //! It reads no configuration: one that was changed to something wrong is refused by the instance, which goes on, and must
 //! not be ended for it.
 
-use super::call::{CallError, call};
+use super::http::{HttpError, request};
 use crate::config::raw::Listen;
 use crate::server::Address;
 use http::{Request, StatusCode};
@@ -11,18 +11,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The variable that moves the ops door, as `serve` reads it.
-const DOOR: &str = "WECHAT_AUTHZ__LISTEN__OPS";
+const OPS_VARIABLE: &str = "WECHAT_AUTHZ__LISTEN__OPS";
 
 /// Below the second that a probe waits unless told otherwise.
-const PATIENCE: Duration = Duration::from_millis(900);
+const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Why it does not count as well.
 #[derive(Debug, thiserror::Error)]
 enum HealthError {
-    #[error("{DOOR}: `{0}` is no address of a door")]
+    #[error("{OPS_VARIABLE}: `{0}` is no address of a door")]
     NoAddress(String),
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(#[from] HttpError),
     #[error("{0} answers {1}")]
     Unwell(Address, StatusCode),
 }
@@ -31,7 +31,7 @@ enum HealthError {
 /// `ready` whether it takes requests.
 #[must_use]
 pub fn run(door: Option<Address>, ready: bool) -> ExitCode {
-    match asked(door, std::env::var(DOOR).ok(), ready) {
+    match probe(door, std::env::var(OPS_VARIABLE).ok(), ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -40,7 +40,7 @@ pub fn run(door: Option<Address>, ready: bool) -> ExitCode {
     }
 }
 
-fn asked(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<(), HealthError> {
+fn probe(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<(), HealthError> {
     let door = match door {
         Some(door) => door,
         None => {
@@ -49,7 +49,7 @@ fn asked(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<()
         }
     };
     let path = if ready { "/readyz" } else { "/healthz" };
-    match call(&door, Request::get(path), "", PATIENCE)? {
+    match request(&door, Request::get(path), "", TIMEOUT)? {
         (StatusCode::OK, _) => Ok(()),
         (status, _) => Err(HealthError::Unwell(door, status)),
     }

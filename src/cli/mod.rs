@@ -1,11 +1,11 @@
 //! The commands. Each takes its arguments and ends in an exit code.
 
-pub mod ask;
-pub mod call;
+pub mod admin_client;
 pub mod check_config;
 pub mod doctor;
 pub mod drain;
 pub mod healthcheck;
+pub mod http;
 pub mod keygen;
 pub mod policy;
 pub mod revoke;

@@ -109,7 +109,7 @@ impl Rules {
 /// Prints the rules of the configuration `file`.
 #[must_use]
 pub fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
-    let settings = match config::load(file, std::env::vars_os()).and_then(settings::understand) {
+    let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,
         Err(errors) => {
             eprintln!("{errors}");

@@ -1,6 +1,6 @@
 //! `revoke`: ends sessions, everywhere.
 
-use super::ask::{AskError, ask};
+use super::admin_client::{AskError, ask};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -43,13 +43,13 @@ fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> 
     if as_json {
         writeln!(out, "{answer}")?;
     } else {
-        said(&answer).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        describe(&answer).iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
     Ok(out.flush()?)
 }
 
 /// What a person is told of the door's answer.
-fn said(answer: &Value) -> Vec<&'static str> {
+fn describe(answer: &Value) -> Vec<&'static str> {
     let says = |name: &str| answer.get(name).and_then(Value::as_bool);
     let what = match answer.get("revoked").and_then(Value::as_str) {
         Some("session") => "the session is revoked",
@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn what_is_not_certain_is_said() {
         let told = |known: Value, kept, shared| {
-            said(&json!({ "revoked": "subject", "known": known, "kept": kept, "shared": shared }))
+            describe(&json!({ "revoked": "subject", "known": known, "kept": kept, "shared": shared }))
         };
         assert_eq!(told(json!(true), true, true), ["every session of this person from before now is revoked"]);
         assert!(told(json!(false), true, true).iter().any(|line| line.contains("the name is right")));
         assert!(told(json!(null), true, true).iter().any(|line| line.contains("has not seen it")));
         assert!(told(json!(true), true, false).iter().any(|line| line.contains("this instance alone")));
-        let alone = |reason| said(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
+        let alone = |reason| describe(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
         assert!(alone("not_configured").iter().any(|line| line.contains("no Redis is configured")));
         assert!(alone("down").iter().any(|line| line.contains("until Redis answers")));
         assert!(told(json!(true), false, false).iter().any(|line| line.contains("a restart")));

@@ -1,6 +1,6 @@
 //! `sessions list`: who is logged in.
 
-use super::ask::{AskError, ask, printable};
+use super::admin_client::{AskError, ask, printable};
 use crate::clock::Timestamp;
 use http::Method;
 use serde_json::Value;

@@ -56,7 +56,7 @@ pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsStrin
     }
     overrides.sort();
     for (parts, place, text) in overrides {
-        let mut way = Way { path: String::new(), place, errors: &mut errors };
+        let mut way = Override { path: String::new(), place, errors: &mut errors };
         way.set(root, Some(schema::root()), &parts, text);
     }
     errors
@@ -71,13 +71,13 @@ fn part(text: &str) -> Part {
 }
 
 /// One variable on its way into the tree.
-struct Way<'a> {
+struct Override<'a> {
     path: String,
     place: Place,
     errors: &'a mut Vec<Diagnostic>,
 }
 
-impl Way<'_> {
+impl Override<'_> {
     fn error(&mut self, found: impl Into<String>, wanted: impl Into<String>) {
         self.errors.push(Diagnostic::new(self.place.clone(), self.path.as_str(), found, wanted));
     }

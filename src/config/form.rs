@@ -20,12 +20,12 @@ pub struct Form {
     /// The pattern an editor can check. The judge may be stricter.
     pub pattern: &'static str,
     /// What to write; see [`Form::wanted`].
-    asks: &'static str,
+    description: &'static str,
     /// A value of this form.
     example: &'static str,
     /// Whether a error may quote the value.
     pub quotable: bool,
-    judge: fn(&str) -> Result<(), String>,
+    validate: fn(&str) -> Result<(), String>,
 }
 
 impl Form {
@@ -38,20 +38,20 @@ impl Form {
     /// What to write, with an example; the setting's own default is the best.
     #[must_use]
     pub fn wanted(&self, default: Option<&str>) -> String {
-        format!("write {}", self.asks.replace("{}", default.unwrap_or(self.example)))
+        format!("write {}", self.description.replace("{}", default.unwrap_or(self.example)))
     }
 
     /// Whether `text` has this form.
     ///
     /// # Errors
     /// What is wrong with it, as a phrase that follows the value.
-    pub fn judge(&self, text: &str) -> Result<(), String> {
-        (self.judge)(text)
+    pub fn validate(&self, text: &str) -> Result<(), String> {
+        (self.validate)(text)
     }
 
     /// A value of this form, as a error may show it.
     #[must_use]
-    pub fn shown(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         if self.quotable || text.is_empty() {
             return shown(text);
         }
@@ -72,10 +72,10 @@ macro_rules! forms {
                     Form {
                     name: $word,
                     pattern: $pattern,
-                    asks: $asks,
+                    description: $asks,
                     example: $example,
                     quotable: $quotable,
-                    judge: $judge,
+                    validate: $judge,
                 };
             }
 
@@ -386,7 +386,7 @@ mod tests {
             ("subject", vec!["wx:union:oAbCdEf_-1", "wx:wx0123456789abcdef:o123"]),
         ] {
             for text in texts {
-                assert_eq!(Form::named(form).unwrap().judge(text), Ok(()), "{form} {text}");
+                assert_eq!(Form::named(form).unwrap().validate(text), Ok(()), "{form} {text}");
             }
         }
     }
@@ -444,14 +444,14 @@ mod tests {
             ("method", "get", "which holds more than capital letters"),
             ("subject", "oAbCdEf", "which does not start with wx:"),
         ] {
-            assert_eq!(Form::named(form).unwrap().judge(text), Err(reason.to_owned()), "{form} {text}");
+            assert_eq!(Form::named(form).unwrap().validate(text), Err(reason.to_owned()), "{form} {text}");
         }
     }
 
     #[test]
     fn every_example_has_its_own_form() {
-        for form in FORMS.iter().filter(|form| form.asks.contains("{}")) {
-            assert_eq!(form.judge(form.example), Ok(()), "{}", form.name);
+        for form in FORMS.iter().filter(|form| form.description.contains("{}")) {
+            assert_eq!(form.validate(form.example), Ok(()), "{}", form.name);
             assert!(form.wanted(None).contains(form.example));
         }
     }
@@ -469,7 +469,7 @@ mod tests {
             ("https://shop .example.com", false),
         ] {
             assert_eq!(
-                (pattern.is_match(text), Form::named("origin").unwrap().judge(text).is_ok()),
+                (pattern.is_match(text), Form::named("origin").unwrap().validate(text).is_ok()),
                 (right, right),
                 "{text}"
             );
@@ -480,7 +480,7 @@ mod tests {
     fn secrets_and_people_are_never_quoted() {
         for (form, text) in [("secret-file", "hunter2"), ("subject", "o123"), ("redis-url", "redis://:hunter2@a:6379")]
         {
-            assert!(!Form::named(form).unwrap().shown(text).contains(text));
+            assert!(!Form::named(form).unwrap().redact(text).contains(text));
         }
     }
 
@@ -497,15 +497,15 @@ mod tests {
                 ("name", name), ("appid", appid), ("prefix", prefix), ("client-address", source),
                 ("domain-proof", proof), ("method", method), ("subject", subject),
             ] {
-                prop_assert_eq!(Form::named(form).unwrap().judge(&text), Ok(()), "{} {}", form, text);
+                prop_assert_eq!(Form::named(form).unwrap().validate(&text), Ok(()), "{} {}", form, text);
             }
         }
 
         #[test]
         fn no_text_panics(text in "(.|[wx:/*.\\[\\]0-9a-f-]){0,60}") {
             for form in FORMS {
-                let _ = form.judge(&text);
-                let _ = form.shown(&text);
+                let _ = form.validate(&text);
+                let _ = form.redact(&text);
             }
         }
     }

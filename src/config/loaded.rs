@@ -20,14 +20,14 @@ const MAX_SECRET_BYTES: u64 = 4_096;
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) raw: raw::Config,
-    pub(super) meaning: Meaning,
+    pub(super) meaning: Resolver,
     pub(super) digest: [u8; 32],
 }
 
 impl Loaded {
     /// The settings, and what finds their errors.
     #[must_use]
-    pub fn understand(self) -> (raw::Config, Meaning) {
+    pub fn into_parts(self) -> (raw::Config, Resolver) {
         (self.raw, self.meaning)
     }
 
@@ -57,7 +57,7 @@ impl Loaded {
 ///
 /// Paths are those of the errors, such as `apps[0].origin`; `found` and `wanted` are phrases as in [`Diagnostic`].
 #[derive(Debug)]
-pub struct Meaning {
+pub struct Resolver {
     file: Arc<str>,
     directory: PathBuf,
     places: BTreeMap<String, Place>,
@@ -65,7 +65,7 @@ pub struct Meaning {
     warnings: Vec<Diagnostic>,
 }
 
-impl Meaning {
+impl Resolver {
     /// With what the shape left to report. `file` as the user named it.
     pub(super) fn new(file: Arc<str>, places: BTreeMap<String, Place>, errors: Vec<Diagnostic>) -> Self {
         let directory = Path::new(&*file).parent().unwrap_or(Path::new("")).to_owned();
@@ -90,26 +90,26 @@ impl Meaning {
     /// Whether a setting holds what was written or its default, rather than a stand-in: no error was found at it, in
     /// it or around it.
     #[must_use]
-    pub fn trusts(&self, path: &str) -> bool {
+    pub fn is_valid(&self, path: &str) -> bool {
         !self.errors.iter().any(|error| is_within(&error.path, path) || is_within(path, &error.path))
     }
 
     /// Reports a error, unless the setting is known to be wrong already.
     pub fn add(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        if self.trusts(path) {
+        if self.is_valid(path) {
             self.errors.push(Diagnostic::new(self.place(path), path, found, wanted));
         }
     }
 
     /// Notes what works but should not stay so.
     pub fn warn(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        if self.trusts(path) {
+        if self.is_valid(path) {
             self.warnings.push(Diagnostic::new(self.place(path), path, found, wanted));
         }
     }
 
     /// The value, or its error reported: "found `…`, which {error}".
-    pub fn take<T, E: Display>(&mut self, path: &str, text: &str, read: Result<T, E>, wanted: &str) -> Option<T> {
+    pub fn parse<T, E: Display>(&mut self, path: &str, text: &str, read: Result<T, E>, wanted: &str) -> Option<T> {
         read.map_err(|error| self.add(path, format!("found {}, which {error}", shown(text)), wanted)).ok()
     }
 
@@ -127,7 +127,7 @@ impl Meaning {
         file: &str,
         parse: impl FnOnce(&str) -> Result<Secret, SecretError>,
     ) -> Option<Secret> {
-        if !self.trusts(path) {
+        if !self.is_valid(path) {
             return None;
         }
         let whole = self.resolve(file);
@@ -170,7 +170,7 @@ impl Meaning {
 
     /// Reads the certificates in `file`, as PEM.
     pub fn certificates(&mut self, path: &str, file: &str) -> Option<Vec<u8>> {
-        if !self.trusts(path) {
+        if !self.is_valid(path) {
             return None;
         }
         let wanted = "name a file that this process can read and that holds certificates as PEM";
@@ -257,12 +257,12 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn meaning(directory: &Path, errors: Vec<Diagnostic>) -> Meaning {
+    fn meaning(directory: &Path, errors: Vec<Diagnostic>) -> Resolver {
         let line = |line| Place::Line { file: "c.yaml".into(), line, column: 1 };
         let places = [("", 1), ("apps", 2), ("apps[0]", 3), ("apps[0].origin", 4), ("apps[0].secret_file", 5)];
         let places = places.into_iter().map(|(path, n)| (path.to_owned(), line(n))).collect();
         let file = directory.join("c.yaml").to_string_lossy().as_ref().into();
-        Meaning::new(file, places, errors)
+        Resolver::new(file, places, errors)
     }
 
     #[test]
@@ -280,11 +280,11 @@ mod tests {
         let known = Diagnostic::new(Place::File("c.yaml".into()), "apps[0].session.idle", "found x", "write y");
         let mut meaning = meaning(Path::new(""), vec![known]);
         for path in ["apps[0].session.idle", "apps[0].session", "apps", "apps[0].session.idle.x"] {
-            assert!(!meaning.trusts(path), "{path}");
+            assert!(!meaning.is_valid(path), "{path}");
             meaning.add(path, "found z", "write y");
         }
         for path in ["apps[0].session.idle_time", "apps[0].session.lifetime", "apps[1]", "apps[0].origin"] {
-            assert!(meaning.trusts(path), "{path}");
+            assert!(meaning.is_valid(path), "{path}");
         }
         meaning.add("apps[1]", "found z", "write y");
         assert_eq!(meaning.finish(Some(())).unwrap_err().iter().count(), 2);

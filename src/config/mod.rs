@@ -25,7 +25,7 @@ pub mod yaml;
 mod tests;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
-pub use loaded::{Loaded, Meaning};
+pub use loaded::{Loaded, Resolver};
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -74,5 +74,5 @@ pub fn read(
     let raw = serde_json::from_value(shaped.value).map_err(|_| internal())?;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let digest = digest.as_ref().try_into().map_err(|_| internal())?;
-    Ok(Loaded { raw, meaning: Meaning::new(file, shaped.places, errors), digest })
+    Ok(Loaded { raw, meaning: Resolver::new(file, shaped.places, errors), digest })
 }

@@ -3,7 +3,7 @@
 //! Here stand the rules that tie settings to each other. After this step no invalid value exists.
 
 use super::diagnostic::shown;
-use super::{Diagnostics, Meaning, raw};
+use super::{Diagnostics, Resolver, raw};
 use crate::check::Requirement;
 use crate::client_address::ClientAddress;
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
@@ -16,7 +16,7 @@ use crate::secret::{Secret, SecretError};
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
-use crate::wechat::{self, AppId, Application, Scope, breaker};
+use crate::wechat::{self, AppId, Credentials, Scope, breaker};
 use aws_lc_rs::digest;
 use rustix::fs::{Access, access};
 use std::collections::{BTreeSet, HashMap};
@@ -131,9 +131,9 @@ pub struct Drain {
 ///
 /// # Errors
 /// All errors, of shape and of meaning.
-pub fn understand(loaded: super::Loaded) -> Result<Settings, Diagnostics> {
+pub fn resolve(loaded: super::Loaded) -> Result<Settings, Diagnostics> {
     let fingerprint = loaded.digest();
-    let (raw, meaning) = loaded.understand();
+    let (raw, meaning) = loaded.into_parts();
     let mut reader = Reader { meaning, fingerprint: digest::Context::new(&digest::SHA256) };
     reader.fingerprint.update(&fingerprint);
     let mut settings = reader.settings(&raw);
@@ -156,7 +156,7 @@ fn flat<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 struct Reader {
-    meaning: Meaning,
+    meaning: Resolver,
     fingerprint: digest::Context,
 }
 
@@ -221,7 +221,7 @@ impl Reader {
         T: std::str::FromStr,
         T::Err: std::fmt::Display,
     {
-        self.meaning.take(path, text, text.parse(), wanted)
+        self.meaning.parse(path, text, text.parse(), wanted)
     }
 
     /// A password: any text of at least `least` characters.
@@ -322,7 +322,7 @@ impl Reader {
         let roots = raw.ca_file.as_ref().map(|file| self.certificates("wechat.ca_file", file));
         let proxy = raw.proxy.as_ref().map(|text| {
             let wanted = "write the proxy's URL, such as http://proxy.example.com:3128";
-            self.meaning.take("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
+            self.meaning.parse("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
         });
         let credentials = raw.proxy_credentials_file.as_ref().map(|file| {
             let at = "wechat.proxy_credentials_file";
@@ -365,7 +365,7 @@ impl Reader {
         let mut tls = raw.tls;
         let form = if let Some(url) = &raw.url {
             let (secure, address, database) =
-                self.meaning.take("redis.url", "the URL", redis::settings::read_url(url), REDIS_URL)?;
+                self.meaning.parse("redis.url", "the URL", redis::settings::read_url(url), REDIS_URL)?;
             tls |= secure;
             redis::Form::One { address, database }
         } else if let Some(sentinel) = &raw.sentinel {
@@ -434,14 +434,14 @@ impl Reader {
         let mut addresses = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let wanted = "write a host and port such as redis-0.example.com:6379";
-            addresses.push(self.meaning.take(&format!("{at}[{index}]"), "the address", text.parse(), wanted)?);
+            addresses.push(self.meaning.parse(&format!("{at}[{index}]"), "the address", text.parse(), wanted)?);
         }
         Some(addresses)
     }
 
     fn base(&mut self, path: &str, text: &str) -> Option<Url> {
-        let origin = self.meaning.take(path, text, Origin::parse(text), ORIGIN)?;
-        self.meaning.take(path, text, Url::parse(origin.as_str()), ORIGIN)
+        let origin = self.meaning.parse(path, text, Origin::parse(text), ORIGIN)?;
+        self.meaning.parse(path, text, Url::parse(origin.as_str()), ORIGIN)
     }
 
     fn apps(&mut self, raw: &raw::Config) -> Option<Vec<Arc<App>>> {
@@ -474,7 +474,7 @@ impl Reader {
     }
 
     fn app(&mut self, at: &str, raw: &raw::App) -> Option<App> {
-        let origin = self.meaning.take(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
+        let origin = self.meaning.parse(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
         if let Some(found) = origin.as_ref().and_then(wechat_does_not_return) {
             let wanted = "use a domain name and https without a port";
             self.meaning.warn(&format!("{at}.origin"), found, wanted);
@@ -522,7 +522,7 @@ impl Reader {
             .iter()
             .enumerate()
             .map(|(index, text)| {
-                self.meaning.take(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
+                self.meaning.parse(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
             })
             .collect();
         let session = self.session(at, raw, origin.as_ref());
@@ -548,11 +548,11 @@ impl Reader {
         })
     }
 
-    fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Application> {
+    fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Credentials> {
         let wanted = "write the AppID from WeChat's console, such as wx0123456789abcdef";
-        let appid = self.meaning.take(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
+        let appid = self.meaning.parse(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
         let secret = self.token(&format!("{at}.secret_file"), secret_file, MIN_APP_SECRET);
-        Some(Application { appid: appid?, secret: secret? })
+        Some(Credentials { appid: appid?, secret: secret? })
     }
 
     fn session(&mut self, at: &str, raw: &raw::App, origin: Option<&Origin>) -> Option<session::Settings> {
@@ -587,7 +587,7 @@ impl Reader {
             for (number, name) in app.domain_proofs.iter().enumerate() {
                 let path = format!("apps[{index}].domain_proofs[{number}]");
                 let wanted = "write the file's name, such as MP_verify_AbCdEfGh12345678.txt";
-                proofs.push(self.meaning.take(&path, name, DomainProof::parse(name), wanted)?);
+                proofs.push(self.meaning.parse(&path, name, DomainProof::parse(name), wanted)?);
             }
             if let Ok(origin) = Origin::parse(&app.origin) {
                 all.insert(origin.authority().to_owned(), proofs);
@@ -674,7 +674,7 @@ impl Reader {
                 self.meaning.add(at, "found both path_prefix and path_pattern", "write one of them");
                 None
             }
-            (Some(text), None) => self.meaning.take(
+            (Some(text), None) => self.meaning.parse(
                 &format!("{at}.path_prefix"),
                 text,
                 PathMatch::prefix(text),
@@ -682,7 +682,7 @@ impl Reader {
             ),
             (None, Some(text)) => {
                 let wanted = "write a path such as /users/*/avatar, /files/** or /*.js";
-                self.meaning.take(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
+                self.meaning.parse(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
             }
             (None, None) => Some(PathMatch::Any),
         };
@@ -708,7 +708,12 @@ impl Reader {
         let mut clients = Vec::new();
         for (number, text) in raw.clients.iter().flatten().enumerate() {
             let wanted = "write a network or an address, such as 10.0.0.0/8";
-            clients.push(self.meaning.take(&format!("{at}.clients[{number}]"), text, policy::network(text), wanted)?);
+            clients.push(self.meaning.parse(
+                &format!("{at}.clients[{number}]"),
+                text,
+                policy::network(text),
+                wanted,
+            )?);
         }
         if host == HostMatch::Any && (raw.access != raw::Access::Public || path == Some(PathMatch::Any)) {
             let wanted = "write access: public and a path, or name the host of an application";
@@ -809,7 +814,7 @@ policy:
         }
         let file = directory.path().join("c.yaml");
         std::fs::write(&file, text).unwrap();
-        super::super::load(&file, std::iter::empty()).and_then(understand).map_err(|errors| errors.to_string())
+        super::super::load(&file, std::iter::empty()).and_then(resolve).map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -982,7 +987,7 @@ policy:
         std::fs::write(&file, text).unwrap();
         let fingerprint = |secret: &str| {
             std::fs::write(directory.path().join("web.secret"), secret).unwrap();
-            super::super::load(&file, std::iter::empty()).and_then(understand).unwrap().fingerprint
+            super::super::load(&file, std::iter::empty()).and_then(resolve).unwrap().fingerprint
         };
         let first = fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0");
         assert_eq!(first, fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0"));

@@ -207,7 +207,7 @@ fn a_variable_that_is_not_text_is_a_error() {
 fn errors_of_shape_and_meaning_come_together() {
     let text = sample("minimal.yaml").replace("https://shop.example.com", "15").replace("name: shop", "naem: shop");
     let loaded = read(text.as_bytes(), "config.yaml".into(), variables(&[])).unwrap();
-    let (config, mut meaning) = loaded.understand();
+    let (config, mut meaning) = loaded.into_parts();
     assert_eq!(config.apps[0].name, "shop", "a slip in the key does not lose the value");
     let file = config.apps[0].official_account.as_ref().unwrap().secret_file.clone();
     assert!(
@@ -430,7 +430,7 @@ proptest! {
         }
         bytes.truncate(cut.index(bytes.len()).max(bytes.len() / 2));
         if let Ok(loaded) = read(&bytes, "c".into(), variables(&[])) {
-            let (config, meaning) = loaded.understand();
+            let (config, meaning) = loaded.into_parts();
             let _ = meaning.finish(Some(effective::text(&config)));
         }
     }
@@ -503,7 +503,7 @@ fn the_state_directory_is_looked_at_before_serve_needs_it() {
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, text).unwrap();
         let loaded = load(&file, std::iter::empty()).unwrap();
-        settings::understand(loaded).err().map(|errors| errors.to_string()).unwrap_or_default()
+        settings::resolve(loaded).err().map(|errors| errors.to_string()).unwrap_or_default()
     };
     assert!(errors("state").contains("state_directory: found no such directory; make it for the user"));
     assert!(errors("web.secret").contains("state_directory: found a file; "));

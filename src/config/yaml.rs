@@ -93,7 +93,7 @@ pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
                 let second = builder.error(span.start, "found a second document", "write one document, without `---`");
                 if documents > 1 { Err(second.into()) } else { Ok(()) }
             }
-            Ok((event, span)) => builder.take(event, span.start),
+            Ok((event, span)) => builder.handle(event, span.start),
             Err(error) => Err(builder.syntax_error(&error, text).into()),
         };
         if let Err(error) = outcome {
@@ -220,7 +220,7 @@ impl Builder<'_> {
     }
 
     /// Takes one event; an `Err` ends the reading.
-    fn take(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Diagnostic>> {
+    fn handle(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Diagnostic>> {
         let here = place(self.file, at.line(), at.col());
         match event {
             Event::Alias(_) => {

@@ -1,6 +1,6 @@
 //! What all gateway modes share of an answer: the identity headers and the bodies a refused client can use.
 
-use crate::check::{Decision, Identity, Reason, Wants};
+use crate::check::{Decision, Identity, Reason, ResponseFormat};
 use crate::html::{self, Language, Page};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -24,14 +24,14 @@ pub static IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, S
 
 /// The headers that an allow begins with: every identity header, empty, as it is said of nobody. Made once and copied,
 /// which costs a fraction of putting eight headers into a map.
-pub struct Begun {
+pub struct HeaderTemplate {
     headers: HeaderMap,
     /// Whether the identity headers come first, in their order. A map keeps its headers in the order in which they came;
     /// were that to change, no value may stand under another's name.
     in_order: bool,
 }
 
-impl Begun {
+impl HeaderTemplate {
     /// Every identity header, and one more.
     #[must_use]
     pub fn with(more: Option<(HeaderName, &'static str)>) -> Self {
@@ -43,7 +43,7 @@ impl Begun {
 
     /// A copy that says who it is.
     #[must_use]
-    pub fn identified(&self, identity: &Identity) -> HeaderMap {
+    pub fn with_identity(&self, identity: &Identity) -> HeaderMap {
         let mut headers = self.headers.clone();
         let Identity::Known(known) = identity else { return headers };
         if self.in_order {
@@ -62,38 +62,42 @@ impl Begun {
 /// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
 /// which says it itself.
 #[must_use]
-pub fn refusal(decision: &Decision, wants: Wants, language: Language) -> Option<Answer> {
+pub fn denial(decision: &Decision, wants: ResponseFormat, language: Language) -> Option<Answer> {
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => None,
-        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == Wants::Page => {
+        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == ResponseFormat::Page => {
             Some(redirect(location))
         }
         Decision::Login { location, reason } | Decision::Renew { location, reason } => Some(match wants {
-            Wants::Form => page_with(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language),
-            _ => told(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
+            ResponseFormat::Form => {
+                page_with(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language)
+            }
+            _ => error_body(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
         }),
         Decision::Refuse { reason } => Some(match (wants, reason) {
-            (Wants::Page | Wants::Form, Reason::SubjectNotAllowed) => {
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::SubjectNotAllowed) => {
                 page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
             }
-            (Wants::Page | Wants::Form, Reason::PagesNotRouted) => page_with(
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::PagesNotRouted) => page_with(
                 &Page::Misconfigured { incident: reason.as_str(), retry_url: "" },
                 StatusCode::FORBIDDEN,
                 language,
             ),
-            (Wants::Page | Wants::Form, Reason::UnknownHost) => {
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::UnknownHost) => {
                 page_with(&Page::UnknownHost, StatusCode::FORBIDDEN, language)
             }
-            (Wants::Page | Wants::Form, _) => page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language),
-            _ => told(StatusCode::FORBIDDEN, wants, *reason, None),
+            (ResponseFormat::Page | ResponseFormat::Form, _) => {
+                page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language)
+            }
+            _ => error_body(StatusCode::FORBIDDEN, wants, *reason, None),
         }),
         Decision::Limited { retry_after, reason } => {
             let mut answer = match wants {
-                Wants::Page | Wants::Form => {
+                ResponseFormat::Page | ResponseFormat::Form => {
                     let limited = Page::TooManyRequests { retry_after: *retry_after };
                     page_with(&limited, StatusCode::TOO_MANY_REQUESTS, language)
                 }
-                _ => told(StatusCode::TOO_MANY_REQUESTS, wants, *reason, None),
+                _ => error_body(StatusCode::TOO_MANY_REQUESTS, wants, *reason, None),
             };
             answer.headers_mut().insert(header::RETRY_AFTER, jittered(*retry_after));
             Some(answer)
@@ -142,13 +146,13 @@ pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> s
 }
 
 /// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
-fn told(status: StatusCode, wants: Wants, reason: Reason, login_url: Option<&str>) -> Answer {
+fn error_body(status: StatusCode, wants: ResponseFormat, reason: Reason, login_url: Option<&str>) -> Answer {
     let message = match status {
         StatusCode::UNAUTHORIZED => "log in first",
         StatusCode::TOO_MANY_REQUESTS => "too many requests, try again later",
         _ => "not allowed",
     };
-    let (kind, body) = if wants == Wants::Grpc {
+    let (kind, body) = if wants == ResponseFormat::Grpc {
         ("text/plain; charset=utf-8", format!("{message} ({})", reason.as_str()))
     } else {
         let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
@@ -176,10 +180,10 @@ mod tests {
     #[test]
     fn each_value_stands_under_its_name_whatever_order_a_map_has() {
         let alice = Identity::Known(IdentityHeaders::new(&ALICE));
-        let begun = Begun::with(Some((header::COOKIE, "")));
+        let begun = HeaderTemplate::with(Some((header::COOKIE, "")));
         assert!(begun.in_order, "a check would look each name up");
-        let in_order = begun.identified(&alice);
-        assert_eq!(in_order, Begun { in_order: false, ..begun }.identified(&alice));
+        let in_order = begun.with_identity(&alice);
+        assert_eq!(in_order, HeaderTemplate { in_order: false, ..begun }.with_identity(&alice));
         let values = ["wx:wx01:oA", "oA", "", "wx01", "website", "s1", "%E5%B0%8F", "https://a.example/1"];
         for (name, value) in IDENTITY.iter().zip(values) {
             assert_eq!(in_order[name], value, "{name}");

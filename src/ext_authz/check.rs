@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::probe::{self, Wish};
 use crate::check::{Check, Decision, Identity, Reason};
 use crate::clock::Timestamp;
-use crate::ext_authz::authorize::Decider;
+use crate::ext_authz::authorize::Authorizer;
 use crate::html::Language;
 use crate::origin::bounded;
 use crate::telemetry::traces::Span;
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// How a check ended.
 #[derive(Debug)]
 #[must_use]
-pub enum Checked {
+pub enum CheckOutcome {
     /// With this answer.
     Answer(Answer),
     /// With nothing yet: a page of ours is asked for in-band, and no gateway knows the pages. Whoever does answers, by
@@ -32,39 +32,39 @@ pub fn check(
     request: &Parts,
     peer: IpAddr,
     envoy: &Envoy,
-    decider: &Decider,
+    decider: &Authorizer,
     metrics: &Metrics,
     traces: &Traces,
     now: Timestamp,
-) -> Checked {
+) -> CheckOutcome {
     let started = Instant::now();
-    let _asked = Asked(&request.headers);
+    let _asked = PanicContext(&request.headers);
     let span = traces.request(&request.headers, || "check".into());
     let check = envoy.read(request, peer);
     let decision = decider.decide(&check, now);
     if !matches!(decision, Decision::Allow { .. })
         && let Some(wish) = probe::wish(request.uri.query(), &decider.sessions.keys, now)
     {
-        return Checked::Answer(probed(wish, request, envoy, check, decider));
+        return CheckOutcome::Answer(probed(wish, request, envoy, check, decider));
     }
     let checked = match &decision {
-        Decision::Allow { .. } => Checked::Answer(envoy.write(&decision, check, Language::Chinese)),
-        Decision::Page { .. } => Checked::Page,
+        Decision::Allow { .. } => CheckOutcome::Answer(envoy.write(&decision, check, Language::Chinese)),
+        Decision::Page { .. } => CheckOutcome::Page,
         _ => {
-            note(&request.headers, &span, &check, &decision, metrics, now);
-            Checked::Answer(envoy.write(&decision, check, Language::negotiate(&request.headers)))
+            log_denial(&request.headers, &span, &check, &decision, metrics, now);
+            CheckOutcome::Answer(envoy.write(&decision, check, Language::negotiate(&request.headers)))
         }
     };
     metrics.check(&decision, started.elapsed());
     if span.is_traced() {
-        tell(&span, &request.method, &decision, &checked);
+        annotate_span(&span, &request.method, &decision, &checked);
     }
     checked
 }
 
 /// Does what the doctor's probe wishes. It is neither counted nor logged as a check: alerts would count it.
 #[cold]
-fn probed(wish: Wish, request: &Parts, envoy: &Envoy, check: Check, decider: &Decider) -> Answer {
+fn probed(wish: Wish, request: &Parts, envoy: &Envoy, check: Check, decider: &Authorizer) -> Answer {
     // An allow leads to our own page alone, and in-band no route leads there.
     let page = request.uri.path().strip_prefix(decider.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
     let page = page == Some(probe::PAGE) && !decider.pages_in_band;
@@ -84,19 +84,19 @@ fn probed(wish: Wish, request: &Parts, envoy: &Envoy, check: Check, decider: &De
 
 /// What a span says of a check: never where it leads, which is the gateway's to say.
 #[cold]
-fn tell(span: &Span, method: &Method, decision: &Decision, checked: &Checked) {
+fn annotate_span(span: &Span, method: &Method, decision: &Decision, checked: &CheckOutcome) {
     // A page has a span of its own.
-    if let Checked::Answer(answer) = checked {
-        span.answered(method, answer.status());
+    if let CheckOutcome::Answer(answer) = checked {
+        span.set_response(method, answer.status());
     }
-    span.note("wechat_authz.decision", decision.as_str());
-    span.note("wechat_authz.reason", decision.reason().as_str());
+    span.set_attribute("wechat_authz.decision", decision.as_str());
+    span.set_attribute("wechat_authz.reason", decision.reason().as_str());
 }
 
 /// Tells which check made its handler panic: the line with the place knows no request.
-struct Asked<'a>(&'a HeaderMap);
+struct PanicContext<'a>(&'a HeaderMap);
 
-impl Drop for Asked<'_> {
+impl Drop for PanicContext<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let RequestIds { request_id, trace_id } = RequestIds::of(self.0);
@@ -107,7 +107,7 @@ impl Drop for Asked<'_> {
 
 /// A denial in the log. Who merely has to log in is everyday; who is refused or limited may be of interest, but a flood
 /// of them is not: each is counted, and only so many a second are written.
-fn note(headers: &HeaderMap, span: &Span, check: &Check, decision: &Decision, metrics: &Metrics, now: Timestamp) {
+fn log_denial(headers: &HeaderMap, span: &Span, check: &Check, decision: &Decision, metrics: &Metrics, now: Timestamp) {
     let reason = decision.reason().as_str();
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => {}
@@ -164,9 +164,9 @@ mod tests {
         headers.insert("x-request-id", HeaderValue::from_static("d74144f0"));
         headers.insert("traceparent", HeaderValue::from_str(&format!("00-{trace}-00f067aa0ba902b7-00")).unwrap());
         tracing::subscriber::with_default(subscriber, || {
-            drop(Asked(&headers));
+            drop(PanicContext(&headers));
             let broken = std::panic::catch_unwind(|| {
-                let _asked = Asked(&headers);
+                let _asked = PanicContext(&headers);
                 std::panic::resume_unwind(Box::new("broken"));
             });
             assert!(broken.is_err());

@@ -5,7 +5,7 @@
 //! 401, 403 or 429, because Envoy throws a 5xx away and hands any other 2xx to the browser as final.
 
 use super::answer::{self, Answer};
-use crate::check::{Check, Client, Credential, Decision, Identity, Wanted};
+use crate::check::{Check, ClientIp, Credential, Decision, FormatSource, Identity};
 use crate::client_address::ClientAddress;
 use crate::client_kind;
 use crate::cookie::{self, Forwarded, Found};
@@ -38,10 +38,10 @@ impl Envoy {
             host: host(request),
             path: NormalPath::parse(request.uri.path()),
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
-            client: Client::Read(&self.client_address, headers, peer),
+            client: ClientIp::Read(&self.client_address, headers, peer),
             credential,
             bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
-            wanted: Wanted::Read(client_kind::classify, headers),
+            wanted: FormatSource::Read(client_kind::classify, headers),
             forwarded_cookies,
         }
     }
@@ -52,7 +52,7 @@ impl Envoy {
         match decision {
             Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
             // Were it to answer nothing, nobody passes.
-            _ => answer::refusal(decision, check.wants(), language).unwrap_or_else(denied),
+            _ => answer::denial(decision, check.response_format(), language).unwrap_or_else(denied),
         }
     }
 }
@@ -68,20 +68,20 @@ pub fn denied() -> Answer {
 
 fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> Answer {
     /// What the three usual answers begin with, by what becomes of the cookies.
-    static USUAL: LazyLock<[answer::Begun; 3]> = LazyLock::new(|| {
+    static USUAL: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
         // A header both set and removed is removed, so this names only what is not set.
-        [None, Some((header::COOKIE, "")), Some((REMOVE, "cookie"))].map(answer::Begun::with)
+        [None, Some((header::COOKIE, "")), Some((REMOVE, "cookie"))].map(answer::HeaderTemplate::with)
     });
     let [untouched, rest, nothing] = &*USUAL;
     let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
     let mut headers = match check.forwarded_cookies {
-        Forwarded::Untouched => untouched.identified(identity),
+        Forwarded::Untouched => untouched.with_identity(identity),
         Forwarded::Rest(cookies) => {
-            let mut headers = rest.identified(identity);
+            let mut headers = rest.with_identity(identity);
             headers.insert(header::COOKIE, cookies);
             headers
         }
-        Forwarded::Nothing => nothing.identified(identity),
+        Forwarded::Nothing => nothing.with_identity(identity),
     };
     if check.bearer_is_ours {
         let removed = if only_our_cookies { "cookie, authorization" } else { "authorization" };
@@ -150,9 +150,9 @@ pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Reason, Wants};
+    use crate::check::{Reason, ResponseFormat};
     use crate::identity::tests::ALICE;
-    use crate::identity::{IdentityHeaders, Said};
+    use crate::identity::{IdentityFields, IdentityHeaders};
 
     fn request(method: &str, uri: &str, lines: &[(&'static str, &'static str)]) -> Parts {
         let mut request = http::Request::builder().method(method).uri(uri);
@@ -194,10 +194,10 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
-    fn answer(decision: &Decision, wants: Wants) -> String {
+    fn answer(decision: &Decision, wants: ResponseFormat) -> String {
         let parts = request("GET", "/a", &[("host", "shop.example.com")]);
         let envoy = envoy();
-        let check = Check { wanted: Wanted::Known(wants), ..envoy.read(&parts, PEER) };
+        let check = Check { wanted: FormatSource::Known(wants), ..envoy.read(&parts, PEER) };
         text(envoy.write(decision, check, Language::English))
     }
 
@@ -264,7 +264,7 @@ mod tests {
     fn an_allow_is_200_with_every_identity_header() {
         let nobody = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::PublicPath };
         assert_eq!(
-            answer(&nobody, Wants::Page),
+            answer(&nobody, ResponseFormat::Page),
             "200\nx-wechat-appid: \nx-wechat-avatar: \nx-wechat-flow: \nx-wechat-nickname: \nx-wechat-openid: \n\
              x-wechat-session: \nx-wechat-subject: \nx-wechat-unionid: \n\n"
         );
@@ -274,7 +274,7 @@ mod tests {
             reason: Reason::SessionRenewed,
         };
         assert_eq!(
-            answer(&known, Wants::Data),
+            answer(&known, ResponseFormat::Data),
             "200\ncache-control: no-store\nset-cookie: __Host-wechat_session=next\nx-wechat-appid: wx01\n\
              x-wechat-avatar: https://a.example/1\nx-wechat-flow: website\nx-wechat-nickname: %E5%B0%8F\n\
              x-wechat-openid: oA\nx-wechat-session: s1\nx-wechat-subject: wx:wx01:oA\nx-wechat-unionid: \n\n"
@@ -306,7 +306,7 @@ mod tests {
             let envoy = envoy();
             let check = envoy.read(&parts, PEER);
             let identity = if known {
-                Identity::Known(IdentityHeaders::new(&Said { subject: "s", ..Said::default() }))
+                Identity::Known(IdentityHeaders::new(&IdentityFields { subject: "s", ..IdentityFields::default() }))
             } else {
                 Identity::Anonymous
             };
@@ -323,13 +323,13 @@ mod tests {
         let login =
             Decision::Login { location: "https://shop.example.com/_wechat/login".into(), reason: Reason::NoSession };
         assert_eq!(
-            answer(&login, Wants::Data),
+            answer(&login, ResponseFormat::Data),
             "401\ncache-control: no-store\ncontent-type: application/json\nwww-authenticate: Bearer\n\
              x-content-type-options: nosniff\n\n{\"code\":401,\"data\":{\"login_url\":\"https://shop.example.com/_wechat/login\",\
              \"reason\":\"no_session\"},\"message\":\"log in first\"}"
         );
         assert_eq!(
-            answer(&login, Wants::Page),
+            answer(&login, ResponseFormat::Page),
             "302\ncache-control: no-store\nlocation: https://shop.example.com/_wechat/login\n\n"
         );
     }
@@ -338,7 +338,14 @@ mod tests {
     fn every_denial_is_302_401_403_or_429_for_every_client() {
         let location = || "https://shop.example.com/_wechat/login".to_owned();
         let wait = Duration::from_secs(5);
-        for wants in [Wants::Page, Wants::Form, Wants::Data, Wants::Grpc, Wants::WebSocket, Wants::Preflight] {
+        for wants in [
+            ResponseFormat::Page,
+            ResponseFormat::Form,
+            ResponseFormat::Data,
+            ResponseFormat::Grpc,
+            ResponseFormat::WebSocket,
+            ResponseFormat::Preflight,
+        ] {
             for reason in Reason::ALL {
                 for (decision, page, other) in [
                     (Decision::Login { location: location(), reason: *reason }, 302, 401),
@@ -347,7 +354,7 @@ mod tests {
                     (Decision::Limited { retry_after: wait, reason: *reason }, 429, 429),
                 ] {
                     let answer = answer(&decision, wants);
-                    let status = if wants == Wants::Page { page } else { other };
+                    let status = if wants == ResponseFormat::Page { page } else { other };
                     assert!(answer.starts_with(&status.to_string()), "{wants:?} {decision:?}: {answer}");
                     assert!(answer.contains("cache-control: no-store"), "{answer}");
                     assert!(!answer.contains("x-wechat-"), "{answer}");

@@ -250,7 +250,7 @@ fn escape(char: char, regex: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::Client;
+    use crate::check::ClientIp;
     use crate::path::NormalPath;
     use Requirement::{Optional, Public, Required};
     use proptest::prelude::*;
@@ -520,7 +520,7 @@ mod tests {
                     let folded = fold(&reading);
                     for (policy, path) in [(&policy, &reading), (&loose, &folded)] {
                         let normal = NormalPath::parse(path).unwrap();
-                        let client = Client::Known([203, 0, 113, 9].into());
+                        let client = ClientIp::Known([203, 0, 113, 9].into());
                         let requirement = policy.requirement(HOST, &normal, &method, client).unwrap();
                         prop_assert!(matches!(*requirement, Required | Optional), "{} {} is {:?}", method, path, requirement);
                     }

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use std::time::Duration;
 
 /// How long to wait where there was no place, or a page took too long.
-const AGAIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Marks an answer to a script whose effect has taken place: it is passed on, cookies and all, as a page is.
 #[derive(Clone, Copy, Debug)]
@@ -23,14 +23,14 @@ pub struct Done;
 /// scripts take for a lost session; nor 404 and 410, which caches keep. Where trying again may help it is a 429, which
 /// clients know how to wait for, and which gRPC calls take for 503's own `UNAVAILABLE`.
 #[must_use]
-pub fn passed_on(mut answer: Answer) -> Answer {
+pub fn rewrite(mut answer: Answer) -> Answer {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
         300..=499 => return answer,
         200..=299 if is_page(&answer) || answer.extensions().get::<Done>().is_some() => StatusCode::FORBIDDEN,
         500..=599 if again => StatusCode::TOO_MANY_REQUESTS,
         500..=599 => StatusCode::FORBIDDEN,
-        _ => return not_here(),
+        _ => return unavailable_in_band(),
     };
     *answer.status_mut() = status;
     answer
@@ -38,7 +38,7 @@ pub fn passed_on(mut answer: Answer) -> Answer {
 
 /// What a script is told that asks for what only a 200 could say.
 #[must_use]
-pub fn not_here() -> Answer {
+pub fn unavailable_in_band() -> Answer {
     let body = serde_json::json!({
         "code": 403,
         "message": "this is answered at the pages' door only, to which no route of this gateway leads",
@@ -54,9 +54,9 @@ pub fn not_here() -> Answer {
 /// What a browser is told whose page found no place, or no end: its button loads the same address again.
 #[must_use]
 pub fn busy(headers: &HeaderMap) -> Answer {
-    let page = Page::TooManyRequests { retry_after: AGAIN };
+    let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
     let mut answer = answer::page(&page, Language::negotiate(headers));
-    answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(AGAIN));
+    answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(RETRY_AFTER));
     answer
 }
 
@@ -91,7 +91,7 @@ mod tests {
     fn no_page_in_band_lets_a_request_pass_or_is_thrown_away_by_envoy() {
         for status in 100..=999 {
             for lines in [&[][..], &[HTML], &[JSON], &[("content-type", "text/plain")], &[HTML, ("retry-after", "9")]] {
-                let passed = passed_on(answered(status, lines)).status().as_u16();
+                let passed = rewrite(answered(status, lines)).status().as_u16();
                 assert!((300..500).contains(&passed), "{status} {lines:?} became {passed}");
             }
         }
@@ -117,13 +117,13 @@ mod tests {
         ] {
             let before = answered(status, lines);
             let headers = before.headers().clone();
-            let after = passed_on(before);
+            let after = rewrite(before);
             assert_eq!((after.status().as_u16(), after.headers()), (passed, &headers), "{status} {lines:?}");
             assert_eq!(body(after), "the body", "{status} {lines:?}");
         }
         for lines in [&[JSON, ("set-cookie", "a=1")][..], &[("content-type", "text/plain")], &[]] {
             for status in [200, 204] {
-                let told = passed_on(answered(status, lines));
+                let told = rewrite(answered(status, lines));
                 assert_eq!((told.status(), told.headers().contains_key("set-cookie")), (StatusCode::FORBIDDEN, false));
                 let json: serde_json::Value = serde_json::from_str(&body(told)).unwrap();
                 assert_eq!((&json["code"], &json["data"]["reason"]), (&403.into(), &"page_in_band".into()));

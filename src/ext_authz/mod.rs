@@ -12,5 +12,5 @@ pub mod fast;
 pub mod in_band;
 pub mod probe;
 
-pub use check::{Checked, check};
+pub use check::{CheckOutcome, check};
 pub use envoy::Envoy;

@@ -7,10 +7,10 @@
 //! the check fails.
 
 use super::answer::{Answer, IDENTITY};
-use crate::check::ClientSource as _;
+use crate::check::ClientAddressSource as _;
 use crate::client_address::ClientAddress;
 use crate::clock::Timestamp;
-use crate::identity::{IdentityHeaders, Said};
+use crate::identity::{IdentityFields, IdentityHeaders};
 use crate::session::keys::KeyRing;
 use bytes::Bytes;
 use http::request::Parts;
@@ -90,7 +90,7 @@ pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish>
 /// The identity of [`SUBJECT`]: every header has a value, so that each can be missed.
 #[must_use]
 pub fn identity() -> IdentityHeaders {
-    IdentityHeaders::new(&Said {
+    IdentityHeaders::new(&IdentityFields {
         subject: SUBJECT,
         openid: "probe",
         unionid: "probe",
@@ -168,8 +168,8 @@ mod tests {
             assert!(query.len() < MAX_SEALED);
             for (query, keys, at, found) in [
                 (Some(query.as_str()), &ours, now, Some(wanted)),
-                (Some(&query), &ours, now.plus(LIFETIME), Some(wanted)),
-                (Some(&query), &ours, now.plus(LIFETIME + Duration::from_secs(1)), None),
+                (Some(&query), &ours, now.add(LIFETIME), Some(wanted)),
+                (Some(&query), &ours, now.add(LIFETIME + Duration::from_secs(1)), None),
                 (Some(&query), &ours, Timestamp(now.0 - 61), None),
                 (Some(&query), &other, now, None),
                 (Some(&query[1..]), &ours, now, None),

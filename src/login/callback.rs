@@ -54,7 +54,7 @@ impl Callback {
                 _ => *slot = Some(value.into_owned()),
             }
         }
-        let state = state.filter(|state| super::flow::is_state(state)).ok_or(CallbackError::NoState)?;
+        let state = state.filter(|state| super::attempt::is_state(state)).ok_or(CallbackError::NoState)?;
         let code = match code.filter(|code| !code.is_empty()) {
             Some(code) => Some(Code::parse(&code).map_err(|_| CallbackError::NotACode)?),
             None => None,

@@ -15,7 +15,7 @@ pub use audit::Warning;
 pub use network::{NetworkError, network};
 pub use pattern::{PathMatch, PatternError, Segment};
 
-use crate::check::{Client, Requirement};
+use crate::check::{ClientIp, Requirement};
 use crate::path::{NormalPath, PathError, Readings};
 use foldhash::fast::FixedState;
 use http::Method;
@@ -122,7 +122,7 @@ impl Policy {
         host: &str,
         path: &NormalPath,
         method: &Method,
-        client: Client,
+        client: ClientIp,
     ) -> Result<Cow<'_, Requirement>, PathError> {
         self.strictest(host, path, &path.readings()?, method, client)
     }
@@ -137,7 +137,7 @@ impl Policy {
         path: &NormalPath,
         readings: &Readings,
         method: &Method,
-        client: Client,
+        client: ClientIp,
     ) -> Result<Cow<'_, Requirement>, PathError> {
         let at_host = self.hosts.get(host);
         let may_match = self.may_match(client);
@@ -159,7 +159,7 @@ impl Policy {
     /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
     /// more: which application serves an unknown host is the gateway's to say.
     #[must_use]
-    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Client) -> bool {
+    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: ClientIp) -> bool {
         if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
             return false;
         }
@@ -178,19 +178,19 @@ impl Policy {
 
     /// Whether the rule that decides the very path allows encoded slashes.
     #[must_use]
-    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: Client) -> bool {
+    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: ClientIp) -> bool {
         let allows = self.allows(method, client, None);
         self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)
     }
 
     /// The rules that match or do not, by their networks: none where the client's address is known.
-    fn may_match(&self, client: Client) -> &[usize] {
+    fn may_match(&self, client: ClientIp) -> &[usize] {
         if self.with_clients.is_empty() || client.named_address().is_some() { &[] } else { &self.with_clients }
     }
 
     /// Which rules are about a request. Where the client's address is not known, of those with networks only `matches`:
     /// the gateway's own address says nothing of its clients.
-    fn allows(&self, method: &Method, client: Client, matches: Option<usize>) -> impl Fn(usize) -> bool {
+    fn allows(&self, method: &Method, client: ClientIp, matches: Option<usize>) -> impl Fn(usize) -> bool {
         move |number| {
             let is_from = |networks: &[IpNet]| match client.named_address() {
                 Some(address) => networks.iter().any(|network| network.contains(&address.to_canonical())),

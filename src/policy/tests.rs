@@ -9,8 +9,8 @@ fn rule(host: Option<&str>, path: PathMatch, methods: Option<&[Method]>, require
     Rule { host, methods: methods.map(<[Method]>::to_vec), ..Rule::new(path, requirement) }
 }
 
-fn client() -> Client<'static> {
-    Client::Known([203, 0, 113, 9].into())
+fn client() -> ClientIp<'static> {
+    ClientIp::Known([203, 0, 113, 9].into())
 }
 
 fn asks(policy: &Policy, method: Method, host: &str, path: &str) -> Requirement {
@@ -249,7 +249,7 @@ fn a_rule_about_networks_is_for_clients_in_them() {
     let policy = Policy::new(vec![office]);
     let path = NormalPath::parse("/intranet/a").unwrap();
     let asks = |client: &str| {
-        let client = Client::Known(client.parse().unwrap());
+        let client = ClientIp::Known(client.parse().unwrap());
         policy.requirement("shop.example.com", &path, &Method::GET, client).unwrap().into_owned()
     };
     for (client, requirement) in [
@@ -295,7 +295,7 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
             let headers =
                 lines.iter().map(|line| (http::HeaderName::from_static("x-forwarded-for"), line.parse().unwrap()));
             let headers: http::HeaderMap = headers.collect();
-            let client = Client::Read(&source, &headers, gateway);
+            let client = ClientIp::Read(&source, &headers, gateway);
             let asked = policy.requirement("shop.example.com", &path, &Method::GET, client).unwrap();
             assert_eq!(&*asked, expected, "{lines:?}");
         }
@@ -304,9 +304,9 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
     let policy = Policy::new(vec![health]);
     let readings = path.readings().unwrap();
     let headers = http::HeaderMap::new();
-    let unnamed = Client::Read(&source, &headers, gateway);
+    let unnamed = ClientIp::Read(&source, &headers, gateway);
     assert!(!policy.is_public_at_any_host(&readings, &Method::GET, unnamed));
-    assert!(policy.is_public_at_any_host(&readings, &Method::GET, Client::Known(gateway)));
+    assert!(policy.is_public_at_any_host(&readings, &Method::GET, ClientIp::Known(gateway)));
 }
 
 #[test]

@@ -20,14 +20,14 @@ const CLUSTER_RETRIES: u32 = 4;
 
 /// A connection, whatever stands behind it. Clones share it.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(super) enum RedisConnection {
     /// To one server.
     One(MultiplexedConnection),
     /// To all nodes of a Cluster.
     Cluster(ClusterConnection),
 }
 
-impl ConnectionLike for Wire {
+impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::One(wire) => wire.req_packed_command(command),
@@ -55,7 +55,7 @@ impl ConnectionLike for Wire {
     }
 }
 
-impl Wire {
+impl RedisConnection {
     /// Whether the other end is there and may be written to.
     pub(super) async fn probe(&mut self) -> RedisResult<()> {
         match self {
@@ -76,15 +76,15 @@ impl Wire {
 }
 
 /// Connects as `settings` say.
-pub(super) async fn connect(settings: &Settings) -> RedisResult<Wire> {
+pub(super) async fn connect(settings: &Settings) -> RedisResult<RedisConnection> {
     let mut wire = match &settings.form {
-        Form::Cluster { addresses } => Wire::Cluster(cluster(settings, addresses).await?),
+        Form::Cluster { addresses } => RedisConnection::Cluster(cluster(settings, addresses).await?),
         Form::One { .. } | Form::Sentinel { .. } => {
             let client = server(settings).await?;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(settings.timeout));
-            Wire::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            RedisConnection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
         }
     };
     wire.probe().await?;

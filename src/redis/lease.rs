@@ -4,7 +4,7 @@
 //! with a fence, a number that only grows, and a value is written only by the newest fence that was given out. The
 //! number is at least Redis's clock in milliseconds: it grows even where Redis was emptied, or lost its last writes.
 
-use super::{Away, Name, Store};
+use super::{CallError, Key, Redis};
 use crate::random;
 use redis::Script;
 use std::sync::LazyLock;
@@ -17,11 +17,11 @@ const FENCE: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Debug)]
 pub struct Guarded {
     /// Whose turn it is.
-    pub lock: Name,
+    pub lock: Key,
     /// The newest fence.
-    pub fence: Name,
+    pub fence: Key,
     /// The value, behind the fence of who wrote it.
-    pub value: Name,
+    pub value: Key,
 }
 
 /// A turn. Says nothing of whether it is over.
@@ -87,16 +87,16 @@ static GET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-impl Store {
+impl Redis {
     /// Takes the lease for `time`; none where another holds it.
     ///
     /// # Errors
     /// [`Away`]. After [`Away::TimedOut`] it may have been taken, and ends by itself.
-    pub async fn take_lease(&self, keys: &Guarded, time: Duration) -> Result<Option<Lease>, Away> {
+    pub async fn take_lease(&self, keys: &Guarded, time: Duration) -> Result<Option<Lease>, CallError> {
         let owner = random::state();
         let mut call = TAKE.key(&keys.lock);
         call.key(&keys.fence).arg(&owner).arg(millis(time)).arg(millis(FENCE));
-        let fence: Option<String> = self.run("lease_take", &call).await?;
+        let fence: Option<String> = self.run_script("lease_take", &call).await?;
         Ok(fence.map(|fence| Lease { owner, fence }))
     }
 
@@ -104,40 +104,46 @@ impl Store {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, Away> {
+    pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, CallError> {
         let mut call = PROLONG.key(&keys.lock);
         call.arg(&lease.owner).arg(millis(time));
-        self.run("lease_prolong", &call).await
+        self.run_script("lease_prolong", &call).await
     }
 
     /// Ends the lease; whether it still was this owner's. Nobody else's is ended.
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, Away> {
+    pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, CallError> {
         let mut call = RELEASE.key(&keys.lock);
         call.arg(&lease.owner);
-        self.run("lease_release", &call).await
+        self.run_script("lease_release", &call).await
     }
 
     /// Writes the value for `lives`, unless another owner came after this one; whether it was written.
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn put_fenced(&self, keys: &Guarded, lease: &Lease, value: &str, lives: Duration) -> Result<bool, Away> {
+    pub async fn put_fenced(
+        &self,
+        keys: &Guarded,
+        lease: &Lease,
+        value: &str,
+        lives: Duration,
+    ) -> Result<bool, CallError> {
         let mut call = PUT.key(&keys.value);
         call.key(&keys.fence).arg(&lease.fence).arg(value).arg(millis(lives)).arg(millis(FENCE));
-        self.run("put_fenced", &call).await
+        self.run_script("put_fenced", &call).await
     }
 
     /// The value and how long it lives. One without an end is none of ours.
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, Away> {
+    pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, CallError> {
         let mut call = GET.key(&keys.value);
         call.arg(MAX_VALUE);
-        let (value, left): (Option<String>, i64) = self.run("get_fenced", &call).await?;
+        let (value, left): (Option<String>, i64) = self.run_script("get_fenced", &call).await?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let value = value.and_then(|value| value.split_once(':').map(|(_, value)| value.to_owned()));
         Ok(value.zip(left))

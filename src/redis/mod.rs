@@ -6,25 +6,25 @@
 //! one is sealed by its owner. Refuses to know what its values mean.
 
 mod connect;
-mod hearing;
+mod connection;
+pub mod keys;
 pub mod lease;
-mod link;
-pub mod name;
+mod pubsub;
 pub mod settings;
 
-pub use hearing::Hearing;
+pub use keys::{Key, Keys};
 pub use lease::{Guarded, Lease};
-pub use name::{Name, Names};
+pub use pubsub::Subscription;
 pub use settings::{Form, Settings};
 
-use crate::telemetry::StoreMeter;
-use link::Link;
+use crate::telemetry::RedisMetrics;
+use connection::Connection;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation};
 use std::sync::{Arc, LazyLock};
 
 /// Redis did not do it. Whoever called goes on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Away {
+pub enum CallError {
     /// The configuration names none.
     #[error("no Redis is configured")]
     NotConfigured,
@@ -45,7 +45,7 @@ pub enum Away {
     Refused,
 }
 
-impl Away {
+impl CallError {
     /// The metric's label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -71,23 +71,23 @@ static GET: LazyLock<Script> = LazyLock::new(|| {
 
 /// The way to what all instances share.
 #[derive(Clone)]
-pub struct Store {
-    link: Option<Arc<Link>>,
-    names: Names,
+pub struct Redis {
+    link: Option<Arc<Connection>>,
+    names: Keys,
 }
 
-impl Store {
+impl Redis {
     /// No Redis: every call ends in [`Away::NotConfigured`].
     #[must_use]
     pub fn none() -> Self {
-        Self { link: None, names: Names::new("none") }
+        Self { link: None, names: Keys::new("none") }
     }
 
     /// The Redis of `settings`. Connects in the background, from the first [`Store::keep`] on.
     #[must_use]
-    pub fn new(settings: Settings, meter: StoreMeter) -> Self {
-        let names = Names::new(&settings.prefix);
-        Self { link: Some(Arc::new(Link::new(settings, meter))), names }
+    pub fn new(settings: Settings, meter: RedisMetrics) -> Self {
+        let names = Keys::new(&settings.prefix);
+        Self { link: Some(Arc::new(Connection::new(settings, meter))), names }
     }
 
     /// Whether the configuration names a Redis.
@@ -111,21 +111,21 @@ impl Store {
 
     /// What things are called in Redis.
     #[must_use]
-    pub fn names(&self) -> &Names {
+    pub fn keys(&self) -> &Keys {
         &self.names
     }
 
     /// Finds and keeps a connection, for ever. Returns at once where there is no Redis.
-    pub async fn keep(&self) {
+    pub async fn run(&self) {
         if let Some(link) = &self.link {
-            link.keep().await;
+            link.run().await;
         }
     }
 
     /// Waits until the first search for a connection is over, however it ended. Not at all where there is no Redis.
-    pub async fn tried(&self) {
+    pub async fn first_attempt(&self) {
         if let Some(link) = &self.link {
-            link.tried().await;
+            link.first_attempt().await;
         }
     }
 
@@ -141,7 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn ask<T: FromRedisValue>(&self, kind: &'static str, command: &Cmd) -> Result<T, Away> {
+    pub async fn ask<T: FromRedisValue>(&self, kind: &'static str, command: &Cmd) -> Result<T, CallError> {
         let link = self.link()?;
         link.call(kind, async |wire| command.query_async(wire).await).await
     }
@@ -151,17 +151,17 @@ impl Store {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn get(&self, kind: &'static str, name: &Name, max: usize) -> Result<Option<String>, Away> {
+    pub async fn get(&self, kind: &'static str, name: &Key, max: usize) -> Result<Option<String>, CallError> {
         let mut script = GET.prepare_invoke();
         script.key(name).arg(max);
-        self.run(kind, &script).await
+        self.run_script(kind, &script).await
     }
 
     /// Several commands in one go; all keys of one hash slot.
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn pipe<T: FromRedisValue>(&self, kind: &'static str, commands: &Pipeline) -> Result<T, Away> {
+    pub async fn pipe<T: FromRedisValue>(&self, kind: &'static str, commands: &Pipeline) -> Result<T, CallError> {
         let link = self.link()?;
         link.call(kind, async |wire| commands.query_async(wire).await).await
     }
@@ -170,7 +170,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn run<T: FromRedisValue>(&self, kind: &'static str, script: &ScriptInvocation<'_>) -> Result<T, Away> {
+    pub async fn run_script<T: FromRedisValue>(
+        &self,
+        kind: &'static str,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, CallError> {
         let link = self.link()?;
         link.call(kind, async |wire| script.invoke_async(wire).await).await
     }
@@ -179,13 +183,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn hear(&self) -> Result<Hearing, Away> {
+    pub async fn subscribe(&self) -> Result<Subscription, CallError> {
         let link = self.link()?;
         let settings = Arc::clone(&link.settings());
-        hearing::hear(&settings, self.names.channel()).await
+        pubsub::subscribe(&settings, self.names.channel()).await
     }
 
-    fn link(&self) -> Result<&Arc<Link>, Away> {
-        self.link.as_ref().ok_or(Away::NotConfigured)
+    fn link(&self) -> Result<&Arc<Connection>, CallError> {
+        self.link.as_ref().ok_or(CallError::NotConfigured)
     }
 }

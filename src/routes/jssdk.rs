@@ -5,7 +5,7 @@
 
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
-use super::{Pages, Visit};
+use super::{PageRequest, Pages};
 use crate::origin::{MAX_RETURN_BYTES, Origin};
 use crate::wechat::jsapi_ticket::sign;
 use http::{StatusCode, header};
@@ -14,7 +14,7 @@ use url::{Url, form_urlencoded};
 
 impl Pages {
     /// `GET jssdk?url=…`.
-    pub(super) async fn jssdk(&self, visit: &Visit<'_>) -> Answer {
+    pub(super) async fn jssdk(&self, visit: &PageRequest<'_>) -> Answer {
         let account = visit.app.official_account.as_ref().filter(|account| account.jssdk);
         let Some(account) = account else {
             return refused(StatusCode::NOT_FOUND, "official_account.jssdk is off for this application");
@@ -28,7 +28,7 @@ impl Pages {
             let message = "url must be the page's own address, as location.href gives it";
             return refused(StatusCode::BAD_REQUEST, message);
         };
-        let ticket = match self.login.central.ticket_at_hand(&account.application) {
+        let ticket = match self.login.central.cached_ticket(&account.application) {
             Some(known) => known,
             // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins, nor
             // while there is no ticket to be had.

@@ -2,8 +2,8 @@
 
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
-use super::{Pages, Visit};
-use crate::check::Wants;
+use super::{PageRequest, Pages};
+use crate::check::ResponseFormat;
 use crate::client_kind;
 use crate::cookie;
 use crate::ext_authz::in_band::Done;
@@ -34,11 +34,13 @@ impl From<InterruptedError> for NotEnded {
 impl Pages {
     /// `POST logout`, or `GET` from the application's own page: ends the session everywhere, and ends on a page. A
     /// redirect to the application would start the next silent login and undo it.
-    pub(super) async fn leave(&self, visit: &Visit<'_>) -> Answer {
+    pub(super) async fn logout(&self, visit: &PageRequest<'_>) -> Answer {
         let post = visit.request.method == Method::POST;
         let meant = if post { !visit.is_cross_site() } else { visit.is_same_origin() && visit.is_document() };
-        let script =
-            !matches!(client_kind::classify(&visit.request.method, &visit.request.headers), Wants::Page | Wants::Form);
+        let script = !matches!(
+            client_kind::classify(&visit.request.method, &visit.request.headers),
+            ResponseFormat::Page | ResponseFormat::Form
+        );
         if !meant {
             self.record_rejection(visit, Rejection::CrossSite);
             if script {
@@ -63,7 +65,7 @@ impl Pages {
         }
     }
 
-    fn left(&self, visit: &Visit<'_>, script: bool) -> Answer {
+    fn left(&self, visit: &PageRequest<'_>, script: bool) -> Answer {
         let login_url = self.url(visit, "login?go=1", None);
         let answer = if script {
             let data = json!({ "login_url": login_url });
@@ -78,7 +80,7 @@ impl Pages {
     }
 
     /// Ends the session of each token that the request shows.
-    async fn end_all(&self, visit: &Visit<'_>) -> Result<(), NotEnded> {
+    async fn end_all(&self, visit: &PageRequest<'_>) -> Result<(), NotEnded> {
         let mut ended = Ok(());
         for token in Self::tokens(visit) {
             let this = match self.session_to_end(visit, token) {
@@ -105,7 +107,7 @@ impl Pages {
         ended
     }
 
-    fn session_to_end(&self, visit: &Visit<'_>, token: &str) -> Result<SessionToEnd, EndError> {
+    fn session_to_end(&self, visit: &PageRequest<'_>, token: &str) -> Result<SessionToEnd, EndError> {
         let admit = || {
             let admitted = self.limits.ending_token(visit.client);
             admitted.map_err(|exceeded| {
@@ -116,9 +118,9 @@ impl Pages {
         self.sessions().to_end(token, visit.now, admit)
     }
 
-    async fn end(&self, visit: &Visit<'_>, session: &SessionToEnd) -> Result<(), NotEnded> {
+    async fn end(&self, visit: &PageRequest<'_>, session: &SessionToEnd) -> Result<(), NotEnded> {
         let claims = session.claims();
-        self.login.person_left(session, visit.now);
+        self.login.end_session(session, visit.now);
         self.metrics.session_revoked("logout");
         tracing::info!(
             target: "audit", event = "logout", app = visit.app.name,

@@ -10,7 +10,7 @@ mod leave;
 pub mod rejection;
 mod who;
 
-use crate::check::{ClientSource as _, Credential, Wants};
+use crate::check::{ClientAddressSource as _, Credential, ResponseFormat};
 use crate::client_address::ClientAddress;
 use crate::client_kind;
 use crate::clock::Timestamp;
@@ -21,7 +21,7 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
 use crate::rate_limit::Limits;
-use crate::session::{LiveSession, Refusal, Sessions};
+use crate::session::{LiveSession, SessionError, Sessions};
 use crate::telemetry::{Metrics, RequestIds, Traces, traces};
 use answer::Answer;
 use http::request::Parts;
@@ -124,7 +124,7 @@ impl DomainProof {
 }
 
 /// One request to the pages, with what every page needs of it.
-struct Visit<'a> {
+struct PageRequest<'a> {
     request: &'a Parts,
     app: &'a Arc<App>,
     client: IpAddr,
@@ -141,10 +141,10 @@ impl Pages {
         let (request_id, trace_id) = (ids.request_id, ids.trace_id(&span));
         // At the level of errors, so that no level leaves the ids out.
         let logged = tracing::error_span!("request", request_id, trace_id = &*trace_id);
-        let routed = traces::for_request(trace_id.into_owned(), self.routed(request, peer, now));
-        let answer = span.around(routed).instrument(logged).await;
-        span.answered(&request.method, answer.status());
-        span.note("wechat_authz.page", page);
+        let routed = traces::for_request(trace_id.into_owned(), self.route(request, peer, now));
+        let answer = span.scope(routed).instrument(logged).await;
+        span.set_response(&request.method, answer.status());
+        span.set_attribute("wechat_authz.page", page);
         answer
     }
 
@@ -160,7 +160,7 @@ impl Pages {
         matches!(self.page(path), "session" | "jwks.json" | "jssdk")
     }
 
-    async fn routed(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
+    async fn route(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let language = Language::negotiate(&request.headers);
         let host = authority(ext_authz::envoy::host(request));
         let client = self.client_address.read(&request.headers, peer);
@@ -168,7 +168,7 @@ impl Pages {
             self.record_rejection_at("", request, client, Rejection::UnknownHost, now);
             return answer::page(&Page::UnknownHost, language);
         };
-        let visit = Visit { request, app, client, language, now };
+        let visit = PageRequest { request, app, client, language, now };
         let path = request.uri.path();
         let Some(name) = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
             return self.proof(&visit, &host, path);
@@ -189,12 +189,12 @@ impl Pages {
         }
         // A HEAD changes nothing: it spends no code, ends no session and renews none.
         match name {
-            "login" if look => self.begin(&visit).await,
+            "login" if look => self.login(&visit).await,
             "callback" | "logout" | "renew" if head => answer::empty(),
-            "callback" if get => self.complete(&visit).await,
-            "logout" if get || post => self.leave(&visit).await,
+            "callback" if get => self.callback(&visit).await,
+            "logout" if get || post => self.logout(&visit).await,
             "renew" if get || post => self.renew(&visit),
-            "session" if look => self.who(&visit),
+            "session" if look => self.session_info(&visit),
             "jwks.json" if look => self.keys(),
             "jssdk" if look => self.jssdk(&visit).await,
             probe::PAGE if look => self.probe(&visit),
@@ -206,7 +206,7 @@ impl Pages {
     }
 
     /// The domain proof at `path`, never a file from a disk.
-    fn proof(&self, visit: &Visit, host: &str, path: &str) -> Answer {
+    fn proof(&self, visit: &PageRequest, host: &str, path: &str) -> Answer {
         let proofs = self.domain_proofs.get(host).map(Vec::as_slice).unwrap_or_default();
         let wanted = path.strip_prefix('/').and_then(|name| proofs.iter().find(|proof| proof.name == name));
         match wanted {
@@ -217,7 +217,7 @@ impl Pages {
     }
 
     /// What reached this page, for a probe of `doctor`; for everybody else there is no such page.
-    fn probe(&self, visit: &Visit) -> Answer {
+    fn probe(&self, visit: &PageRequest) -> Answer {
         match probe::wish(visit.request.uri.query(), &self.sessions().keys, visit.now) {
             Some(_) => {
                 let report = probe::report("application", visit.request, &self.client_address);
@@ -238,7 +238,7 @@ impl Pages {
     }
 
     /// The token of the request's cookie or bearer.
-    fn token<'a>(visit: &Visit<'a>) -> Option<&'a str> {
+    fn token<'a>(visit: &PageRequest<'a>) -> Option<&'a str> {
         match ext_authz::envoy::credential(&visit.request.headers) {
             Credential::Cookie(token) | Credential::Bearer(token) => Some(token),
             Credential::Absent | Credential::Conflict => None,
@@ -246,7 +246,7 @@ impl Pages {
     }
 
     /// Every session token that the request shows: more than one where a program sends several.
-    fn tokens<'a>(visit: &Visit<'a>) -> Vec<&'a str> {
+    fn tokens<'a>(visit: &PageRequest<'a>) -> Vec<&'a str> {
         let headers = &visit.request.headers;
         match ext_authz::envoy::credential(headers) {
             Credential::Cookie(token) | Credential::Bearer(token) => vec![token],
@@ -262,7 +262,7 @@ impl Pages {
     ///
     /// # Errors
     /// How long to wait, where this address has shown too many unseen tokens: whether there is a session is not known.
-    fn session(&self, visit: &Visit) -> Result<Option<LiveSession>, Duration> {
+    fn session(&self, visit: &PageRequest) -> Result<Option<LiveSession>, Duration> {
         let Some(token) = Self::token(visit) else { return Ok(None) };
         let admit = || {
             self.limits.new_token(visit.client).map_err(|exceeded| {
@@ -272,18 +272,18 @@ impl Pages {
         };
         match self.sessions().verify(token, &visit.app.session, visit.now, admit) {
             Ok(live) => Ok(Some(live)),
-            Err(Refusal::Busy(retry_after)) => Err(retry_after),
+            Err(SessionError::Busy(retry_after)) => Err(retry_after),
             Err(_) => Ok(None),
         }
     }
 
     /// The address of one of our pages at this application, and the way back from it.
-    fn url(&self, visit: &Visit, name: &str, return_to: Option<&str>) -> String {
+    fn url(&self, visit: &PageRequest, name: &str, return_to: Option<&str>) -> String {
         visit.app.origin.page(&format!("{}/{name}", self.login.prefix), return_to)
     }
 }
 
-impl Visit<'_> {
+impl PageRequest<'_> {
     fn query(&self) -> &str {
         self.request.uri.query().unwrap_or_default()
     }
@@ -321,7 +321,9 @@ impl Visit<'_> {
         let says_mode = headers.contains_key(cookie::SEC_FETCH_MODE);
         self.is_navigation()
             && self.says_nothing_but(SEC_FETCH_DEST, "document")
-            && (says_mode || accept.is_none() || client_kind::classify(&self.request.method, headers) == Wants::Page)
+            && (says_mode
+                || accept.is_none()
+                || client_kind::classify(&self.request.method, headers) == ResponseFormat::Page)
     }
 
     /// Whether a page of another site, even of a sibling sub-domain, had the browser send this.
@@ -353,7 +355,7 @@ impl Visit<'_> {
 
 /// The answer of a handler that panicked.
 #[must_use]
-pub fn broken() -> Answer {
+pub fn internal_error() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
     crate::html::security_headers(answer.headers_mut());

@@ -3,13 +3,13 @@
 //! A line names the reason, the page, the application and the client's address, and the host where no application has it;
 //! never the code, the `state` or the query that the client sent.
 
-use super::{Pages, Visit};
+use super::{PageRequest, Pages};
 use crate::clock::Timestamp;
 use crate::ext_authz::envoy;
+use crate::login::attempt::AttemptError;
 use crate::login::callback::CallbackError;
-use crate::login::flow::AttemptError;
 use crate::origin::bounded;
-use crate::rate_limit::Budget;
+use crate::rate_limit::LimitKind;
 use http::request::Parts;
 use std::net::IpAddr;
 
@@ -83,7 +83,7 @@ impl From<AttemptError> for Rejection {
 
 impl Pages {
     /// Records that `visit` was rejected.
-    pub(super) fn record_rejection(&self, visit: &Visit, rejection: impl Into<Rejection>) {
+    pub(super) fn record_rejection(&self, visit: &PageRequest, rejection: impl Into<Rejection>) {
         self.record_rejection_at(&visit.app.name, visit.request, visit.client, rejection.into(), visit.now);
     }
 
@@ -108,7 +108,7 @@ impl Pages {
     }
 
     /// Records that a limit stopped `visit`.
-    pub(super) fn record_limit(&self, visit: &Visit, budget: Budget) {
+    pub(super) fn record_limit(&self, visit: &PageRequest, budget: LimitKind) {
         let (app, page, budget) = (&visit.app.name, self.page(visit.request.uri.path()), budget.as_str());
         self.metrics.limited(budget);
         if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {

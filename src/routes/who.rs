@@ -2,24 +2,24 @@
 
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
-use super::{Pages, Visit};
-use crate::check::{Credential, Wants};
+use super::{PageRequest, Pages};
+use crate::check::{Credential, ResponseFormat};
 use crate::client_kind;
 use crate::clock::Timestamp;
 use crate::cookie;
 use crate::ext_authz::envoy;
 use crate::html::Page;
 use crate::login::return_to;
-use crate::session::{Age, IssueError, Issued, LiveSession};
+use crate::session::{IssueError, Issued, LiveSession, TokenState};
 use http::{Method, StatusCode};
 use serde_json::json;
 
 impl Pages {
     /// `GET session`: who am I, until when.
-    pub(super) fn who(&self, visit: &Visit) -> Answer {
+    pub(super) fn session_info(&self, visit: &PageRequest) -> Answer {
         let live = match self.session(visit) {
             Ok(Some(live)) => live,
-            Ok(None) => return self.nobody(visit),
+            Ok(None) => return self.unauthorized(visit),
             Err(retry_after) => return answer::too_many(retry_after),
         };
         let claims = live.claims();
@@ -38,9 +38,9 @@ impl Pages {
     }
 
     /// `GET renew?return_to=…`: the session's next token as a cookie, then back; to a bearer's holder as JSON.
-    pub(super) fn renew(&self, visit: &Visit) -> Answer {
+    pub(super) fn renew(&self, visit: &PageRequest) -> Answer {
         let headers = &visit.request.headers;
-        let page = client_kind::classify(&visit.request.method, headers) == Wants::Page;
+        let page = client_kind::classify(&visit.request.method, headers) == ResponseFormat::Page;
         let bearer = matches!(envoy::credential(headers), Credential::Bearer(_));
         // The check sends a browser here from whatever led to the application, a link of another site too: such a page
         // load renews as the application's own page would. Nothing else of another site does.
@@ -85,14 +85,14 @@ impl Pages {
                 let login = self.url(visit, "login", wanted.as_deref());
                 answer::redirect(StatusCode::SEE_OTHER, &login, [])
             }
-            Some(Err(_)) | None => self.nobody(visit),
+            Some(Err(_)) | None => self.unauthorized(visit),
         }
     }
 
     /// The session's next token; the one it has, while that is fresh: tokens are not made for the asking.
-    fn next(&self, visit: &Visit, live: &LiveSession) -> Result<Issued, IssueError> {
-        match (live.age(), Self::token(visit)) {
-            (Age::Fresh, Some(token)) => Ok(Issued {
+    fn next(&self, visit: &PageRequest, live: &LiveSession) -> Result<Issued, IssueError> {
+        match (live.state(), Self::token(visit)) {
+            (TokenState::Fresh, Some(token)) => Ok(Issued {
                 token: token.to_owned(),
                 sid: live.claims().sid.clone(),
                 expires: Timestamp(live.claims().exp),
@@ -102,7 +102,7 @@ impl Pages {
         }
     }
 
-    fn nobody(&self, visit: &Visit) -> Answer {
+    fn unauthorized(&self, visit: &PageRequest) -> Answer {
         let data = json!({ "login_url": self.url(visit, "login", None), "reason": "no_session" });
         answer::json(StatusCode::UNAUTHORIZED, &json!({ "code": 401, "message": "log in first", "data": data }))
     }

@@ -1,7 +1,7 @@
 //! A Unix socket's file: whose place it takes, who may connect, and when it goes.
 
 use super::address::Address;
-use super::door::BindError;
+use super::listener::BindError;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};

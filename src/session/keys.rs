@@ -173,7 +173,7 @@ impl KeySet {
     /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
     #[must_use]
     pub fn signing(&self, now: Timestamp) -> Option<&Key> {
-        let ripe = self.keys.iter().rev().find(|key| key.created.plus(self.sign_after) <= now);
+        let ripe = self.keys.iter().rev().find(|key| key.created.add(self.sign_after) <= now);
         ripe.or_else(|| self.keys.first())
     }
 

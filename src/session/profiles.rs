@@ -49,7 +49,7 @@ impl Profiles {
 
     /// `claims` with the profile that is known by now, where that is later than the login.
     #[must_use]
-    pub(super) fn brought_up_to_date(&self, claims: Claims) -> Claims {
+    pub(super) fn apply(&self, claims: Claims) -> Claims {
         match self.last_known(&claims.aud, &claims.sub).filter(|known| known.at.0 >= claims.auth_time) {
             Some(known) => {
                 let Profile { nickname, avatar } = known.profile.clone();

@@ -2,8 +2,8 @@
 
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
-use crate::check::{Flow, Profile};
-use crate::identity::Said;
+use crate::check::{LoginMethod, Profile};
+use crate::identity::IdentityFields;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ pub(super) fn claims(now: Timestamp) -> Claims {
 fn grant() -> Grant {
     Grant {
         subject: "wx:wx0123456789abcdef:oAlice".into(),
-        flow: Flow::OfficialAccount,
+        flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
         unionid: "oUnionAlice".into(),
@@ -63,11 +63,11 @@ impl Fixture {
         self.sessions.begin(grant(), &settings(), NOW).unwrap().token
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<LiveSession, Refusal> {
+    fn verify(&self, token: &str, now: Timestamp) -> Result<LiveSession, SessionError> {
         self.sessions.verify(token, &settings(), now, || Ok(()))
     }
 
-    fn error(&self, token: &str, now: Timestamp) -> Refusal {
+    fn error(&self, token: &str, now: Timestamp) -> SessionError {
         match self.verify(token, now) {
             Err(refusal) => refusal,
             Ok(_) => panic!("accepted: {token}"),
@@ -108,7 +108,7 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
     let claims = live.claims();
     assert_eq!((live.subject(), claims.sub.as_str()), ("wx:wx0123456789abcdef:oAlice", "wx:wx0123456789abcdef:oAlice"));
-    let said = Said {
+    let said = IdentityFields {
         subject: "wx:wx0123456789abcdef:oAlice",
         openid: "oAlice",
         unionid: "oUnionAlice",
@@ -118,8 +118,8 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
         nickname: "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22",
         avatar: "https://thirdwx.qlogo.cn/mmopen/1/132",
     };
-    assert_eq!(live.identity().said(), said);
-    assert_eq!(live.age(), Age::Fresh);
+    assert_eq!(live.identity().fields(), said);
+    assert_eq!(live.state(), TokenState::Fresh);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
     let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
     assert!(issued.token.len() + crate::cookie::SESSION.len() < 1_024, "{}", issued.token.len());
     let live = fixture.verify(&issued.token, NOW).unwrap();
-    assert_eq!(live.identity().said().avatar, "", "what does not fit is left out, the avatar first");
+    assert_eq!(live.identity().fields().avatar, "", "what does not fit is left out, the avatar first");
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar
             Lookups::default(),
         );
         let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
-        assert_eq!((live.claims().nickname.as_str(), live.identity().said().nickname), (nickname, &*encoded));
-        assert_eq!(live.identity().said().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
+        assert_eq!((live.claims().nickname.as_str(), live.identity().fields().nickname), (nickname, &*encoded));
+        assert_eq!(live.identity().fields().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
     }
 }
 
@@ -176,7 +176,7 @@ fn line_1_length_segments_and_encoding() {
     let fixture = fixture();
     let token = fixture.token();
     let (signed, signature) = token.rsplit_once('.').unwrap();
-    let malformed = Refusal::Token(TokenError::Malformed);
+    let malformed = SessionError::Token(TokenError::Malformed);
     for bad in [
         String::new(),
         ".".into(),
@@ -203,7 +203,7 @@ fn line_1_length_segments_and_encoding() {
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|c| !last.contains(*c))
     {
         let refused = fixture.error(&format!("{signed}.{head}{other}"), NOW);
-        assert!(matches!(refused, Refusal::Token(TokenError::Malformed | TokenError::Forged)), "{other}");
+        assert!(matches!(refused, SessionError::Token(TokenError::Malformed | TokenError::Forged)), "{other}");
     }
 }
 
@@ -231,7 +231,7 @@ fn line_2_the_header_has_exactly_three_members() {
         (format!(r#"{{"alg":"ES256","alg":"ES256","typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
         (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":["{kid}"]}}"#), TokenError::Malformed),
     ] {
-        assert_eq!(fixture.error(&fixture.signed(&header, &payload), NOW), Refusal::Token(error), "{header}");
+        assert_eq!(fixture.error(&fixture.signed(&header, &payload), NOW), SessionError::Token(error), "{header}");
     }
 }
 
@@ -244,7 +244,7 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
         let header = format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}"}}"#, token::TYPE);
         assert_eq!(
             fixture.error(&fixture.signed(&header, &payload), NOW),
-            Refusal::Token(TokenError::UnknownKey),
+            SessionError::Token(TokenError::UnknownKey),
             "{kid}"
         );
     }
@@ -255,11 +255,15 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
 fn line_4_the_signature_verifies() {
     let (fixture, stranger) = (self::fixture(), self::fixture());
     let foreign = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
-    assert_eq!(fixture.error(&foreign, NOW), Refusal::Token(TokenError::Forged));
+    assert_eq!(fixture.error(&foreign, NOW), SessionError::Token(TokenError::Forged));
     let token = fixture.token();
     let (signed, _) = token.rsplit_once('.').unwrap();
     let zero = URL_SAFE_NO_PAD.encode([0_u8; 64]);
-    assert_eq!(fixture.error(&format!("{signed}.{zero}"), NOW), Refusal::Token(TokenError::Forged), "CVE-2022-21449");
+    assert_eq!(
+        fixture.error(&format!("{signed}.{zero}"), NOW),
+        SessionError::Token(TokenError::Forged),
+        "CVE-2022-21449"
+    );
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn line_5_the_payload_is_a_flat_object_without_doubles() {
     ] {
         assert_eq!(
             fixture.error(&fixture.signed(&fixture.header(), &bad), NOW),
-            Refusal::Token(TokenError::Malformed),
+            SessionError::Token(TokenError::Malformed),
             "{bad}"
         );
     }
@@ -308,7 +312,7 @@ fn line_6_issuer_and_audience_are_ours_exactly() {
     ] {
         assert_eq!(
             fixture.error(&fixture.with_claim(claim, value.clone()), NOW),
-            Refusal::Token(error),
+            SessionError::Token(error),
             "{claim} {value:?}"
         );
     }
@@ -320,20 +324,20 @@ fn line_7_times_are_integers_and_possible() {
     let fixture = fixture();
     let now = NOW.0;
     for (claim, value, refusal) in [
-        ("exp", None, Refusal::Token(TokenError::Malformed)),
-        ("exp", Some(json!("soon")), Refusal::Token(TokenError::Malformed)),
-        ("exp", Some(json!(1.8e9)), Refusal::Token(TokenError::Malformed)),
-        ("exp", Some(json!(-1)), Refusal::Token(TokenError::Malformed)),
-        ("exp", Some(json!(u64::MAX)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("exp", Some(json!(now + 3_601)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("exp", Some(json!(now)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("iat", None, Refusal::Token(TokenError::Malformed)),
-        ("iat", Some(json!(now + 31)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("auth_time", Some(json!(now + 1)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("session_exp", Some(json!(u64::MAX)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("session_exp", Some(json!(now + 10)), Refusal::Token(TokenError::ImpossibleTimes)),
-        ("nbf", Some(json!(now + 1)), Refusal::Token(TokenError::Malformed)),
-        ("nbf", Some(json!("x")), Refusal::Token(TokenError::Malformed)),
+        ("exp", None, SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!("soon")), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(1.8e9)), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(-1)), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(u64::MAX)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("exp", Some(json!(now + 3_601)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("exp", Some(json!(now)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("iat", None, SessionError::Token(TokenError::Malformed)),
+        ("iat", Some(json!(now + 31)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("auth_time", Some(json!(now + 1)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("session_exp", Some(json!(u64::MAX)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("session_exp", Some(json!(now + 10)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("nbf", Some(json!(now + 1)), SessionError::Token(TokenError::Malformed)),
+        ("nbf", Some(json!("x")), SessionError::Token(TokenError::Malformed)),
     ] {
         assert_eq!(fixture.error(&fixture.with_claim(claim, value.clone()), NOW), refusal, "{claim} {value:?}");
     }
@@ -345,11 +349,11 @@ fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
     let token = fixture.token();
     let live = fixture.verify(&token, NOW).unwrap();
     fixture.sessions.revocations.end(&live.claims(), NOW);
-    assert_eq!(fixture.error(&token, NOW), Refusal::Revoked);
+    assert_eq!(fixture.error(&token, NOW), SessionError::Revoked);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
-    assert_eq!(fixture.error(&token, NOW.plus(HOUR * 24 + Duration::from_secs(1))), Refusal::Idle);
-    assert_eq!(fixture.error(&token, NOW.plus(HOUR * 24 * 7)), Refusal::Expired);
+    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 + Duration::from_secs(1))), SessionError::Idle);
+    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 * 7)), SessionError::Expired);
 }
 
 #[test]
@@ -363,7 +367,7 @@ fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
         Settings { issuer: "https://blog.example.com".into(), ..settings() },
     ] {
         let refused = fixture.sessions.verify(&token, &other, NOW, || unreachable!("no signature is checked")).err();
-        assert_eq!(refused, Some(Refusal::Token(TokenError::Foreign)));
+        assert_eq!(refused, Some(SessionError::Token(TokenError::Foreign)));
     }
     let key = std::fs::read_dir(fixture.directory.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::remove_file(key).unwrap();
@@ -371,7 +375,7 @@ fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
     assert!(fixture.sessions.keys.replace(load(fixture.directory.path())));
     assert_eq!(
         fixture.error(&token, NOW),
-        Refusal::Token(TokenError::UnknownKey),
+        SessionError::Token(TokenError::UnknownKey),
         "a removed key's tokens are dead at once"
     );
 }
@@ -386,8 +390,8 @@ fn the_twin_of_a_signature_is_revoked_with_it() {
     assert_ne!(twin, token);
     let live = fixture.verify(&twin, NOW).expect("n - s verifies as s does");
     fixture.sessions.revocations.end(&live.claims(), NOW);
-    assert_eq!(fixture.error(&token, NOW), Refusal::Revoked);
-    assert_eq!(fixture.error(&twin, NOW), Refusal::Revoked);
+    assert_eq!(fixture.error(&token, NOW), SessionError::Revoked);
+    assert_eq!(fixture.error(&twin, NOW), SessionError::Revoked);
 }
 
 /// n − s for P-256.
@@ -413,10 +417,10 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
     let junk = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
     let none_left = || Err(Duration::from_secs(3));
     let refused = fixture.sessions.verify(&junk, &settings(), NOW, none_left).err();
-    assert_eq!(refused, Some(Refusal::Busy(Duration::from_secs(3))));
+    assert_eq!(refused, Some(SessionError::Busy(Duration::from_secs(3))));
     assert_eq!(fixture.sessions.lookups.verified.get(), 0);
     for _ in 0..5 {
-        assert_eq!(fixture.error(&junk, NOW), Refusal::Token(TokenError::Forged));
+        assert_eq!(fixture.error(&junk, NOW), SessionError::Token(TokenError::Forged));
     }
     assert_eq!(fixture.sessions.lookups.verified.get(), 1);
     let token = fixture.token();
@@ -429,14 +433,16 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
 fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
     let fixture = fixture();
     let token = fixture.token();
-    let late = NOW.plus(Duration::from_secs(901));
-    for (now, age) in [(NOW, Age::Fresh), (NOW.plus(Duration::from_secs(601)), Age::Ending), (late, Age::Ended)] {
-        assert_eq!(fixture.verify(&token, now).unwrap().age(), age);
+    let late = NOW.add(Duration::from_secs(901));
+    for (now, age) in
+        [(NOW, TokenState::Fresh), (NOW.add(Duration::from_secs(601)), TokenState::Ending), (late, TokenState::Ended)]
+    {
+        assert_eq!(fixture.verify(&token, now).unwrap().state(), age);
     }
     let live = fixture.verify(&token, late).unwrap();
     let renewed = fixture.sessions.renew(&live, &settings(), late).unwrap();
     let next = fixture.verify(&renewed.token, late).unwrap();
-    assert_eq!(next.age(), Age::Fresh);
+    assert_eq!(next.state(), TokenState::Fresh);
     assert_eq!((&next.claims().sid, next.claims().auth_time), (&live.claims().sid, NOW.0));
     assert_eq!(next.claims().session_exp, live.claims().session_exp, "renewal does not lengthen the session");
     let again = fixture.sessions.renew(&live, &settings(), late).unwrap();
@@ -447,7 +453,7 @@ fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
 fn a_clock_step_neither_revives_nor_panics() {
     let fixture = fixture();
     let token = fixture.token();
-    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.plus(HOUR * 24 * 8), NOW.minus(HOUR)] {
+    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.add(HOUR * 24 * 8), NOW.sub(HOUR)] {
         assert!(fixture.verify(&token, now).is_err(), "{now:?}");
     }
     assert!(fixture.verify(&token, NOW).is_ok());
@@ -463,8 +469,8 @@ fn a_new_key_verifies_at_once_and_signs_when_others_have_it() {
     let keys = fixture.sessions.keys.current();
     assert_eq!(keys.keys().len(), 2);
     assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
-    assert_eq!(keys.signing(NOW.plus(Duration::from_secs(599))).unwrap().kid(), first);
-    assert_ne!(keys.signing(NOW.plus(Duration::from_secs(600))).unwrap().kid(), first);
+    assert_eq!(keys.signing(NOW.add(Duration::from_secs(599))).unwrap().kid(), first);
+    assert_ne!(keys.signing(NOW.add(Duration::from_secs(600))).unwrap().kid(), first);
 }
 
 #[test]
@@ -548,10 +554,10 @@ fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_be
     let fixture = fixture();
     let token = fixture.token();
     let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };
-    let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.age());
-    assert_eq!(at(NOW), Ok(Age::Fresh));
-    assert_eq!(at(NOW.plus(Duration::from_secs(60))), Ok(Age::Ended));
-    assert_eq!(at(NOW.plus(HOUR)), Err(Refusal::Expired));
+    let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.state());
+    assert_eq!(at(NOW), Ok(TokenState::Fresh));
+    assert_eq!(at(NOW.add(Duration::from_secs(60))), Ok(TokenState::Ended));
+    assert_eq!(at(NOW.add(HOUR)), Err(SessionError::Expired));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::keys::{Key, KeySet};
 use super::settings::Settings;
-use crate::check::{Flow, Profile};
+use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::percent::{decode_component, encode_component};
 use base64::Engine as _;
@@ -55,7 +55,7 @@ pub struct Claims {
     /// When the session ends for good.
     pub session_exp: u64,
     /// The login's flow.
-    pub flow: Flow,
+    pub flow: LoginMethod,
     /// The login's AppID.
     pub appid: String,
     /// The person's id under that AppID.
@@ -237,7 +237,7 @@ fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), Tok
     if claims.iss != settings.issuer || claims.aud != settings.audience {
         return Err(TokenError::Foreign);
     }
-    let latest = now.plus(LEEWAY).0;
+    let latest = now.add(LEEWAY).0;
     let ordered = claims.auth_time <= claims.iat && claims.iat < claims.exp && claims.exp <= claims.session_exp;
     let possible = claims.iat <= latest
         && claims.exp.saturating_sub(claims.iat) <= MAX_TOKEN_LIFETIME.as_secs()
@@ -257,7 +257,7 @@ pub struct Grant {
     /// `wx:union:…` or `wx:<appid>:…`.
     pub subject: String,
     /// The login's flow.
-    pub flow: Flow,
+    pub flow: LoginMethod,
     /// The login's AppID.
     pub appid: String,
     /// The person's id under that AppID.
@@ -272,7 +272,7 @@ impl Claims {
     /// The claims of a new session's first token.
     #[must_use]
     pub fn first(grant: Grant, sid: String, settings: &Settings, now: Timestamp) -> Self {
-        let session_exp = now.plus(settings.lifetime).0;
+        let session_exp = now.add(settings.lifetime).0;
         Self {
             iss: settings.issuer.clone(),
             aud: settings.audience.clone(),
@@ -280,7 +280,7 @@ impl Claims {
             sid,
             auth_time: now.0,
             iat: now.0,
-            exp: now.plus(settings.token_lifetime).0.min(session_exp),
+            exp: now.add(settings.token_lifetime).0.min(session_exp),
             session_exp,
             flow: grant.flow,
             appid: grant.appid,
@@ -294,7 +294,7 @@ impl Claims {
     /// The claims of the same session's next token; none when no second of it is left.
     #[must_use]
     pub fn next(&self, settings: &Settings, now: Timestamp) -> Option<Self> {
-        let exp = now.plus(settings.token_lifetime).0.min(self.session_exp);
+        let exp = now.add(settings.token_lifetime).0.min(self.session_exp);
         // A clock set back must not issue a token from before its login.
         (now.0 >= self.auth_time && exp > now.0).then(|| Self { iat: now.0, exp, ..self.clone() })
     }
@@ -393,8 +393,8 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
         let nickname = decode_component(&encoded).ok_or_else(|| A::Error::custom("a nickname that is no text"))?;
         let nickname = if nickname.is_empty() { plain } else { nickname };
         let flow = match text("flow", true)?.as_str() {
-            "official_account" => Flow::OfficialAccount,
-            "website" => Flow::Website,
+            "official_account" => LoginMethod::OfficialAccount,
+            "website" => LoginMethod::Website,
             _ => return Err(A::Error::custom("unknown flow")),
         };
         let mut time = |name: &str| match take(name) {

@@ -19,7 +19,7 @@
 //! appended again. An instance that is killed loses what it had not appended yet; one that is told
 //! to end does not, while Redis is well.
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::random;
 use crate::telemetry::traces;
@@ -91,7 +91,7 @@ pub struct Event {
     /// The application's name.
     pub app: String,
     /// Which way of logging in.
-    pub flow: Option<Flow>,
+    pub flow: Option<LoginMethod>,
     /// Who.
     pub subject: String,
     /// Which session.
@@ -121,7 +121,7 @@ impl Event {
     /// The fields in their order, those that are empty left out.
     pub(super) fn fields(self, instance: &str, form: SubjectForm) -> Vec<(&'static str, String)> {
         let subject = match form {
-            SubjectForm::Digest if !self.subject.is_empty() => crate::redis::name::digest_of(&self.subject),
+            SubjectForm::Digest if !self.subject.is_empty() => crate::redis::keys::digest_of(&self.subject),
             SubjectForm::Plain | SubjectForm::Digest => self.subject,
         };
         let fields = [
@@ -149,7 +149,7 @@ mod tests {
     fn an_event_says_what_applies_and_a_subject_as_it_is_wanted() {
         let event = Event {
             app: "shop".into(),
-            flow: Some(Flow::Website),
+            flow: Some(LoginMethod::Website),
             subject: "wx:union:oAlice".into(),
             ..Event::new(Kind::Profile, Timestamp(7))
         };
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(names, ["v", "id", "type", "at", "instance", "app", "flow", "subject"]);
         assert!(plain.contains(&("subject", "wx:union:oAlice".into())) && plain.contains(&("at", "7".into())));
         let digest = format!("{:?}", event.fields("i1", SubjectForm::Digest));
-        assert!(!digest.contains("oAlice") && digest.contains(&crate::redis::name::digest_of("wx:union:oAlice")));
+        assert!(!digest.contains("oAlice") && digest.contains(&crate::redis::keys::digest_of("wx:union:oAlice")));
         let bare = Event::new(Kind::Revocation, Timestamp(7)).fields("i1", SubjectForm::Digest);
         assert!(bare.iter().all(|(name, _)| *name != "subject"), "nobody has no digest");
     }

@@ -4,8 +4,8 @@
 //! bytes; what does not fit is dropped, counted, and told once. A thing leaves its line when Redis has said that it has
 //! it, so whatever is lost on the way is written again: twice sometimes, never silently not at all.
 
-use crate::redis::{Away, Name, Store};
-use crate::telemetry::OutboxMeter;
+use crate::redis::{CallError, Key, Redis};
+use crate::telemetry::OutboxMetrics;
 use redis::{FromRedisValue, Script};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +20,10 @@ const MAX_WAITING: usize = 10_000;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Things written in one go: few enough that Redis answers the others in between.
-const ROUND: usize = 100;
+const BATCH_SIZE: usize = 100;
 
 /// What Redis has refused for so long is given up: its room is for what can still be written.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Sessions of one subject in the list at most; beyond, those go that rested longest.
 pub(super) const MAX_OF_SUBJECT: usize = 64;
@@ -128,9 +128,9 @@ pub(super) enum Change {
     /// A session is over.
     Ended { sid: String },
     /// A value is to go.
-    Drop { name: Name },
+    Drop { name: Key },
     /// A value of its own.
-    Put { name: Name, sealed: String, lives: Duration },
+    Put { name: Key, sealed: String, lives: Duration },
 }
 
 impl Change {
@@ -153,13 +153,13 @@ struct Record {
 
 /// An event as it goes into the stream.
 #[derive(Clone, Debug)]
-struct Line {
+struct StreamEvent {
     kind: &'static str,
     fields: Vec<(&'static str, String)>,
 }
 
 /// A bounded line. Only [`Outbox::round`] takes from its front.
-struct Queue<T> {
+struct BoundedQueue<T> {
     kind: &'static str,
     waiting: Mutex<Waiting<T>>,
     /// Whether it was told that it is full.
@@ -171,7 +171,7 @@ struct Waiting<T> {
     bytes: usize,
 }
 
-impl<T: Clone> Queue<T> {
+impl<T: Clone> BoundedQueue<T> {
     fn new(kind: &'static str) -> Self {
         let waiting = Mutex::new(Waiting { things: VecDeque::new(), bytes: 0 });
         Self { kind, waiting, told: AtomicBool::new(false) }
@@ -190,12 +190,12 @@ impl<T: Clone> Queue<T> {
 
     fn front(&self) -> Vec<T> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.things.iter().take(ROUND).map(|(_, _, thing)| thing.clone()).collect()
+        waiting.things.iter().take(BATCH_SIZE).map(|(_, _, thing)| thing.clone()).collect()
     }
 
     /// Takes what was at the front, each with what became of it: written things go, refused ones go to the end until they
     /// have waited too long, the others stay. Gives how many were given up.
-    fn settle(&self, outcomes: &[Result<(), Away>], now: Instant) -> usize {
+    fn pop(&self, outcomes: &[Result<(), CallError>], now: Instant) -> usize {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = outcomes.len().min(waiting.things.len());
         let front: Vec<_> = waiting.things.drain(..taken).collect();
@@ -203,11 +203,11 @@ impl<T: Clone> Queue<T> {
         for (thing, outcome) in front.into_iter().zip(outcomes) {
             match outcome {
                 Ok(()) => waiting.bytes -= thing.1,
-                Err(Away::Refused) if now.saturating_duration_since(thing.0) > PATIENCE => {
+                Err(CallError::Refused) if now.saturating_duration_since(thing.0) > GIVE_UP_AFTER => {
                     waiting.bytes -= thing.1;
                     given_up += 1;
                 }
-                Err(Away::Refused) => refused.push(thing),
+                Err(CallError::Refused) => refused.push(thing),
                 Err(_) => stay.push(thing),
             }
         }
@@ -245,7 +245,7 @@ fn group_label(name: &[u8]) -> String {
 
 /// What one round did.
 #[derive(Debug, Default)]
-pub(super) struct Round {
+pub(super) struct Batch {
     /// Whether Redis took everything it was given.
     pub went_well: bool,
     /// Sessions that were seen and are not listed.
@@ -254,9 +254,9 @@ pub(super) struct Round {
 
 /// The two lines.
 pub(super) struct Outbox {
-    store: Store,
-    events: Queue<Line>,
-    records: Queue<Record>,
+    store: Redis,
+    events: BoundedQueue<StreamEvent>,
+    records: BoundedQueue<Record>,
     most_events: u64,
     filled: Notify,
     /// One round at a time, because only one may take from the front.
@@ -264,7 +264,7 @@ pub(super) struct Outbox {
     losses: Mutex<Losses>,
     /// Whether Redis refused the last trim.
     trim_refused: AtomicBool,
-    meter: OutboxMeter,
+    meter: OutboxMetrics,
 }
 
 /// Lost events of which no log line tells yet, and when the last line was written.
@@ -277,11 +277,11 @@ struct Losses {
 }
 
 impl Outbox {
-    pub fn new(store: Store, most_events: u64, meter: OutboxMeter) -> Self {
+    pub fn new(store: Redis, most_events: u64, meter: OutboxMetrics) -> Self {
         Self {
             store,
-            events: Queue::new("events"),
-            records: Queue::new("records"),
+            events: BoundedQueue::new("events"),
+            records: BoundedQueue::new("records"),
             most_events,
             filled: Notify::new(),
             rounds: tokio::sync::Mutex::default(),
@@ -296,7 +296,7 @@ impl Outbox {
         if self.store.is_configured() {
             let bytes = subject.len() + change.bytes();
             let fits = self.records.push(Record { subject, change }, bytes);
-            self.pushed(&self.records, fits);
+            self.enqueue(&self.records, fits);
         }
     }
 
@@ -304,12 +304,12 @@ impl Outbox {
     pub fn append(&self, kind: &'static str, fields: Vec<(&'static str, String)>) {
         if self.store.is_configured() {
             let bytes = fields.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
-            let fits = self.events.push(Line { kind, fields }, bytes);
-            self.pushed(&self.events, fits);
+            let fits = self.events.push(StreamEvent { kind, fields }, bytes);
+            self.enqueue(&self.events, fits);
         }
     }
 
-    fn pushed<T: Clone>(&self, queue: &Queue<T>, fits: bool) {
+    fn enqueue<T: Clone>(&self, queue: &BoundedQueue<T>, fits: bool) {
         if fits {
             self.meter.waiting(queue.kind, queue.len());
             self.filled.notify_one();
@@ -327,7 +327,7 @@ impl Outbox {
     }
 
     /// Waits until something waits.
-    pub async fn filled(&self) {
+    pub async fn wait_for_work(&self) {
         while self.is_empty() {
             self.filled.notified().await;
         }
@@ -349,12 +349,12 @@ impl Outbox {
     }
 
     /// Writes what is at the front of both lines.
-    pub async fn round(&self) -> Round {
+    pub async fn write_batch(&self) -> Batch {
         let _alone = self.rounds.lock().await;
         let mut unknown = Vec::new();
         let records = self.write_records(&mut unknown).await;
         let events = self.write_events().await;
-        Round { went_well: records && events, unknown }
+        Batch { went_well: records && events, unknown }
     }
 
     async fn write_events(&self) -> bool {
@@ -362,7 +362,7 @@ impl Outbox {
         if lines.is_empty() {
             return true;
         }
-        let stream = self.store.names().events();
+        let stream = self.store.keys().events();
         let mut pipe = redis::pipe();
         // The stream stays bounded although nothing counts what is lost.
         let bounded = self.trim_refused.load(Ordering::Relaxed);
@@ -382,15 +382,15 @@ impl Outbox {
                 self.trim_events().await;
             }
         }
-        self.settled(&self.events, &vec![written.map(drop); lines.len()])
+        self.on_written(&self.events, &vec![written.map(drop); lines.len()])
     }
 
     /// Removes the oldest events beyond the maximum, and records which of them a consumer group had not read.
     async fn trim_events(&self) {
         let mut script = TRIM.prepare_invoke();
-        script.key(self.store.names().events()).arg(self.most_events).arg(MAX_TRIMMED).arg(MAX_GROUPS);
-        let trimmed = self.store.run::<(u64, u64, Vec<(Vec<u8>, u64)>)>("trim_events", &script).await;
-        let refused = matches!(trimmed, Err(Away::Refused | Away::Broken));
+        script.key(self.store.keys().events()).arg(self.most_events).arg(MAX_TRIMMED).arg(MAX_GROUPS);
+        let trimmed = self.store.run_script::<(u64, u64, Vec<(Vec<u8>, u64)>)>("trim_events", &script).await;
+        let refused = matches!(trimmed, Err(CallError::Refused | CallError::Broken));
         if refused != self.trim_refused.swap(refused, Ordering::Relaxed) && refused {
             tracing::warn!("redis refuses to count the events that are removed unread: its user may lack a right");
         }
@@ -430,7 +430,7 @@ impl Outbox {
         if !self.store.is_up() {
             return;
         }
-        let stream = self.store.names().events();
+        let stream = self.store.keys().events();
         let (mut length, mut groups) = (redis::cmd("XLEN"), redis::cmd("XINFO"));
         length.arg(&stream);
         groups.arg("GROUPS").arg(&stream);
@@ -447,7 +447,7 @@ impl Outbox {
 
     async fn write_records(&self, unknown: &mut Vec<String>) -> bool {
         let records = self.records.front();
-        let mut outcomes: Vec<Result<(), Away>> = vec![Err(Away::Down); records.len()];
+        let mut outcomes: Vec<Result<(), CallError>> = vec![Err(CallError::Down); records.len()];
         let mut subjects: Vec<&str> = Vec::new();
         for record in &records {
             if !subjects.contains(&record.subject.as_str()) {
@@ -460,15 +460,20 @@ impl Outbox {
             let outcome = self.write_subject(subject, &own, unknown).await;
             let whose = records.iter().map(|record| record.subject == subject);
             outcomes.iter_mut().zip(whose).filter(|(_, own)| *own).for_each(|(place, _)| *place = outcome);
-            if matches!(outcome, Err(away) if away != Away::Refused) {
+            if matches!(outcome, Err(away) if away != CallError::Refused) {
                 break;
             }
         }
-        records.is_empty() || self.settled(&self.records, &outcomes)
+        records.is_empty() || self.on_written(&self.records, &outcomes)
     }
 
-    async fn write_subject(&self, subject: &str, changes: &[&Change], unknown: &mut Vec<String>) -> Result<(), Away> {
-        let sessions = self.store.names().of_subject(subject, "sessions");
+    async fn write_subject(
+        &self,
+        subject: &str,
+        changes: &[&Change],
+        unknown: &mut Vec<String>,
+    ) -> Result<(), CallError> {
+        let sessions = self.store.keys().of_subject(subject, "sessions");
         let mut script = CHANGE.prepare_invoke();
         script.key(&sessions).arg(MAX_OF_SUBJECT).arg(FURTHEST_END.as_secs());
         let mut puts = redis::pipe();
@@ -496,7 +501,7 @@ impl Outbox {
             }
         }
         if runs {
-            unknown.extend(self.store.run::<Vec<String>>("change_sessions", &script).await?);
+            unknown.extend(self.store.run_script::<Vec<String>>("change_sessions", &script).await?);
         }
         if writes {
             self.store.pipe::<()>("put_records", &puts).await?;
@@ -505,8 +510,8 @@ impl Outbox {
     }
 
     /// Notes what became of the front; whether all of it was written.
-    fn settled<T: Clone>(&self, queue: &Queue<T>, outcomes: &[Result<(), Away>]) -> bool {
-        let given_up = queue.settle(outcomes, Instant::now());
+    fn on_written<T: Clone>(&self, queue: &BoundedQueue<T>, outcomes: &[Result<(), CallError>]) -> bool {
+        let given_up = queue.pop(outcomes, Instant::now());
         (0..given_up).for_each(|_| self.meter.dropped(queue.kind, "refused"));
         let left = queue.len();
         self.meter.waiting(queue.kind, left);
@@ -523,38 +528,39 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded_by_number_and_by_bytes() {
-        let queue = Queue::new("events");
+        let queue = BoundedQueue::new("events");
         assert!((0..MAX_WAITING).all(|number| queue.push(number, 1)));
         assert!(!queue.push(0, 1));
-        let queue = Queue::new("events");
+        let queue = BoundedQueue::new("events");
         assert!(queue.push(0, MAX_BYTES) && !queue.push(1, 1));
-        queue.settle(&[Ok(())], Instant::now());
+        queue.pop(&[Ok(())], Instant::now());
         assert!(queue.push(1, MAX_BYTES), "what is written gives its room back");
     }
 
     #[test]
     fn what_is_not_written_stays_in_its_order_and_what_is_refused_lets_others_pass() {
-        let queue = Queue::new("records");
+        let queue = BoundedQueue::new("records");
         (1..=6).for_each(|number| assert!(queue.push(number, 1)));
-        let outcomes = [Ok(()), Err(Away::Refused), Err(Away::TimedOut), Err(Away::Refused), Err(Away::Down)];
-        queue.settle(&outcomes, Instant::now());
+        let outcomes =
+            [Ok(()), Err(CallError::Refused), Err(CallError::TimedOut), Err(CallError::Refused), Err(CallError::Down)];
+        queue.pop(&outcomes, Instant::now());
         assert_eq!(queue.front(), [3, 5, 6, 2, 4]);
     }
 
     #[test]
     fn what_redis_refuses_for_an_hour_is_given_up() {
-        let queue = Queue::new("records");
+        let queue = BoundedQueue::new("records");
         assert!(queue.push(1, 7));
-        let (now, later) = (Instant::now(), Instant::now() + 2 * PATIENCE);
-        assert_eq!(queue.settle(&[Err(Away::Refused)], now), 0);
-        assert_eq!(queue.settle(&[Err(Away::Down)], later), 0, "redis being away is nobody's error");
-        assert_eq!(queue.settle(&[Err(Away::Refused)], later), 1);
+        let (now, later) = (Instant::now(), Instant::now() + 2 * GIVE_UP_AFTER);
+        assert_eq!(queue.pop(&[Err(CallError::Refused)], now), 0);
+        assert_eq!(queue.pop(&[Err(CallError::Down)], later), 0, "redis being away is nobody's error");
+        assert_eq!(queue.pop(&[Err(CallError::Refused)], later), 1);
         assert_eq!((queue.len(), queue.waiting.lock().unwrap().bytes), (0, 0));
     }
 
     #[test]
     fn without_redis_nothing_waits() {
-        let outbox = Outbox::new(Store::none(), 10, OutboxMeter::default());
+        let outbox = Outbox::new(Redis::none(), 10, OutboxMetrics::default());
         outbox.append("login", vec![("v", "1".into())]);
         outbox.change("d".into(), Change::Ended { sid: "s".into() });
         assert!(outbox.is_empty());

@@ -8,14 +8,14 @@
 
 use super::events::{self, Event};
 use super::outbox::{Change, Outbox};
-use crate::check::{Flow, Profile};
+use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::random;
-use crate::redis::name::digest_of;
-use crate::redis::{Away, Store};
+use crate::redis::keys::digest_of;
+use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
-use crate::telemetry::OutboxMeter;
+use crate::telemetry::OutboxMetrics;
 use redis::Script;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -44,7 +44,7 @@ const MAX_SEALED: usize = 16_384;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// How long to wait for a few things to come together.
-const GATHER: Duration = Duration::from_millis(10);
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 
 /// A session's text in Redis is far shorter.
 const MAX_SESSION_TEXT: usize = 2_048;
@@ -82,7 +82,7 @@ pub struct SessionRecord {
     /// The application's name.
     pub app: String,
     /// Which way of logging in.
-    pub flow: Flow,
+    pub flow: LoginMethod,
     /// When the person logged in.
     pub created: Timestamp,
     /// When it ends.
@@ -123,20 +123,20 @@ pub struct TokensRecord {
 
 /// What is listed of a subject.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct SubjectSessions {
     /// The sessions, newest first.
     pub sessions: Vec<SessionRecord>,
     /// Profiles by application.
     pub profiles: BTreeMap<String, ProfileRecord>,
     /// Why other instances' sessions are not among them, if they are not.
-    pub alone: Option<Away>,
+    pub alone: Option<CallError>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SessionText {
     v: u32,
     app: String,
-    flow: Flow,
+    flow: LoginMethod,
     created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     browser: Option<String>,
@@ -170,11 +170,11 @@ struct Versioned {
 
 /// The registry of this instance, and by Redis of all.
 pub struct Registry {
-    store: Store,
+    store: Redis,
     sealer: Arc<dyn Sealer>,
     settings: Settings,
     outbox: Outbox,
-    meter: OutboxMeter,
+    meter: OutboxMetrics,
     remembered: moka::sync::Cache<String, Arc<SessionRecord>>,
     instance: String,
 }
@@ -182,7 +182,7 @@ pub struct Registry {
 impl Registry {
     /// A registry in `store`, sealed by `sealer`.
     #[must_use]
-    pub fn new(store: Store, sealer: Arc<dyn Sealer>, settings: Settings, meter: OutboxMeter) -> Self {
+    pub fn new(store: Redis, sealer: Arc<dyn Sealer>, settings: Settings, meter: OutboxMetrics) -> Self {
         let remembered = moka::sync::Cache::builder()
             .max_capacity(MAX_REMEMBERED)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
@@ -199,7 +199,7 @@ impl Registry {
     }
 
     /// A session began.
-    pub fn began(&self, record: SessionRecord) {
+    pub fn session_started(&self, record: SessionRecord) {
         self.list_again(&record);
         self.remembered.insert(record.session.clone(), Arc::new(record));
     }
@@ -261,7 +261,7 @@ impl Registry {
     pub fn forget_tokens(&self, app: &str, subject: &str) {
         if self.settings.keep_wechat_tokens {
             let digest = digest_of(subject);
-            let name = self.store.names().of_subject(&digest, &format!("wechat:{app}"));
+            let name = self.store.keys().of_subject(&digest, &format!("wechat:{app}"));
             self.outbox.change(digest, Change::Drop { name });
         }
     }
@@ -270,7 +270,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn stored_profile(&self, app: &str, subject: &str) -> Result<Option<ProfileRecord>, Away> {
+    pub async fn stored_profile(&self, app: &str, subject: &str) -> Result<Option<ProfileRecord>, CallError> {
         let text: Option<ProfileText> = self.take(subject, &format!("profile:{app}")).await?;
         Ok(text.map(|text| ProfileRecord {
             profile: Profile { nickname: text.nickname, avatar: text.avatar },
@@ -283,7 +283,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Away`].
-    pub async fn stored_tokens(&self, app: &str, subject: &str) -> Result<Option<TokensRecord>, Away> {
+    pub async fn stored_tokens(&self, app: &str, subject: &str) -> Result<Option<TokensRecord>, CallError> {
         if !self.settings.keep_wechat_tokens {
             return Ok(None);
         }
@@ -301,7 +301,7 @@ impl Registry {
     }
 
     /// Tells whoever follows the stream.
-    pub fn tell(&self, event: Event) {
+    pub fn emit(&self, event: Event) {
         let kind = event.kind.as_str();
         self.outbox.append(kind, event.fields(&self.instance, self.settings.events.subject));
     }
@@ -313,7 +313,7 @@ impl Registry {
 
     /// The sessions of `subject` that are known at `now`, newest first, and why those of other instances are not among
     /// them, if they are not.
-    pub async fn sessions(&self, subject: &str, now: Timestamp) -> (Vec<SessionRecord>, Option<Away>) {
+    pub async fn sessions(&self, subject: &str, now: Timestamp) -> (Vec<SessionRecord>, Option<CallError>) {
         let mut sessions: HashMap<String, SessionRecord> = self
             .remembered
             .iter()
@@ -337,7 +337,7 @@ impl Registry {
     }
 
     /// What is known of `subject` at `now`, of every instance while Redis is well.
-    pub async fn list(&self, subject: &str, now: Timestamp) -> Listed {
+    pub async fn list(&self, subject: &str, now: Timestamp) -> SubjectSessions {
         let (sessions, alone) = self.sessions(subject, now).await;
         let mut profiles = BTreeMap::new();
         for app in sessions.iter().map(|record| &record.app) {
@@ -348,24 +348,24 @@ impl Registry {
                 profiles.insert(app.clone(), profile);
             }
         }
-        Listed { sessions, profiles, alone }
+        SubjectSessions { sessions, profiles, alone }
     }
 
     /// Writes to Redis what waits for it, for ever. Returns at once where there is no Redis.
-    pub async fn keep(&self) {
+    pub async fn run(&self) {
         if !self.store.is_configured() {
             return;
         }
         let (mut pause, mut epoch) = (PAUSES.0, 0);
         loop {
-            self.outbox.filled().await;
+            self.outbox.wait_for_work().await;
             if !self.store.is_up() {
                 epoch = self.store.connected_since(epoch).await;
                 // All instances meet a new master at once; they need not all come at once.
                 tokio::time::sleep(PAUSES.0 * 4 * fastrand::u32(1..=4)).await;
                 continue;
             }
-            tokio::time::sleep(GATHER).await;
+            tokio::time::sleep(BATCH_DELAY).await;
             if self.round().await {
                 pause = PAUSES.0;
             } else {
@@ -387,7 +387,7 @@ impl Registry {
     }
 
     async fn round(&self) -> bool {
-        let round = self.outbox.round().await;
+        let round = self.outbox.write_batch().await;
         for record in round.unknown.iter().filter_map(|sid| self.remembered.get(sid)) {
             // Redis was emptied, or never heard of it.
             self.list_again(&record);
@@ -410,11 +410,11 @@ impl Registry {
         }
     }
 
-    async fn stored_sessions(&self, subject: &str) -> Result<Vec<SessionRecord>, Away> {
+    async fn stored_sessions(&self, subject: &str) -> Result<Vec<SessionRecord>, CallError> {
         let digest = digest_of(subject);
         let mut script = SESSIONS.prepare_invoke();
-        script.key(self.store.names().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
-        let fields: HashMap<String, String> = self.store.run("list_sessions", &script).await?;
+        script.key(self.store.keys().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
+        let fields: HashMap<String, String> = self.store.run_script("list_sessions", &script).await?;
         let records = fields.into_iter().map(|(sid, value)| self.session(subject, sid, &value));
         Ok(records.filter_map(|record| self.readable(record)).collect())
     }
@@ -435,21 +435,21 @@ impl Registry {
             return;
         }
         let digest = digest_of(subject);
-        let name = self.store.names().of_subject(&digest, what);
+        let name = self.store.keys().of_subject(&digest, what);
         if let Some(sealed) = self.sealed(name.as_str(), text) {
             self.outbox.change(digest, Change::Put { name, sealed, lives: PROFILES_LIVE });
         }
     }
 
-    async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &str, what: &str) -> Result<Option<T>, Away> {
-        let name = self.store.names().of_subject(&digest_of(subject), what);
+    async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &str, what: &str) -> Result<Option<T>, CallError> {
+        let name = self.store.keys().of_subject(&digest_of(subject), what);
         let sealed = self.store.get("read_record", &name, MAX_SEALED).await?;
         Ok(sealed.and_then(|sealed| self.readable(self.open(name.as_str(), &sealed))))
     }
 
     /// Where a session stands: no other place opens what is sealed for it.
     fn place(&self, digest: &str, session: &str) -> String {
-        format!("{}/{session}", self.store.names().of_subject(digest, "sessions").as_str())
+        format!("{}/{session}", self.store.keys().of_subject(digest, "sessions").as_str())
     }
 
     fn sealed(&self, place: &str, text: &impl Serialize) -> Option<String> {

@@ -9,7 +9,7 @@
 
 use crate::clock::{self, Timestamp};
 use crate::random;
-use crate::redis::{Away, Hearing, Store};
+use crate::redis::{CallError, Redis, Subscription};
 use crate::session::ending::SessionToEnd;
 use crate::session::journal::JournalError;
 use crate::session::revocation::{Revocation, Target};
@@ -118,27 +118,27 @@ pub struct Revoked {
     /// Whether a restart of this instance keeps it; none where no journal is configured.
     pub on_disk: Option<Result<(), JournalError>>,
     /// Whether every instance has it.
-    pub shared: Result<(), Away>,
+    pub shared: Result<(), CallError>,
 }
 
 /// The sessions of this instance, in step with those of the others.
-pub struct Sharing {
+pub struct RevocationSync {
     sessions: Arc<Sessions>,
-    store: Store,
+    store: Redis,
     settings: Settings,
     pulled: Mutex<Pulled>,
     /// Somebody wants the whole list.
     whole: tokio::sync::Notify,
     /// Redis did not take something that is in force here, and gets it with the whole list.
     owed: AtomicBool,
-    owing: Arc<Owing>,
+    owing: Arc<Pending>,
 }
 
 /// What was revoked here and is not known to be in Redis. Bounded: what is beyond comes with the whole list.
 #[derive(Default)]
-struct Owing(std::sync::Mutex<Vec<Revocation>>);
+struct Pending(std::sync::Mutex<Vec<Revocation>>);
 
-impl Owing {
+impl Pending {
     fn add(&self, revocation: &Revocation) {
         let mut owing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if owing.len() < PAGE {
@@ -151,7 +151,7 @@ impl Owing {
     }
 
     /// Drops what another entry has replaced.
-    fn paid(&self, these: &[Revocation]) {
+    fn ack(&self, these: &[Revocation]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !these.contains(one));
     }
 }
@@ -183,12 +183,12 @@ struct Fetched {
     superseded: Vec<String>,
 }
 
-impl Sharing {
+impl RevocationSync {
     /// Keeps the revocations of `sessions` in step by `store`.
     #[must_use]
-    pub fn new(sessions: Arc<Sessions>, store: Store, settings: Settings) -> Self {
+    pub fn new(sessions: Arc<Sessions>, store: Redis, settings: Settings) -> Self {
         if store.is_configured() {
-            sessions.revocations.picture().expected_within(settings.stale_after);
+            sessions.revocations.sync_status().set_max_staleness(settings.stale_after);
         }
         Self {
             sessions,
@@ -206,7 +206,7 @@ impl Sharing {
     /// # Errors
     /// [`InterruptedError`].
     pub async fn revoke(&self, target: Target, now: Timestamp) -> Result<Revoked, InterruptedError> {
-        self.spread(move |revocations| revocations.revoke(target, now)).await
+        self.publish(move |revocations| revocations.revoke(target, now)).await
     }
 
     /// Ends one session everywhere, for as long as it could live.
@@ -215,7 +215,7 @@ impl Sharing {
     /// [`InterruptedError`].
     pub async fn end(&self, session: &SessionToEnd, now: Timestamp) -> Result<Revoked, InterruptedError> {
         let claims = session.claims().clone();
-        self.spread(move |revocations| revocations.end(&claims, now)).await
+        self.publish(move |revocations| revocations.end(&claims, now)).await
     }
 
     /// Makes the many ended sessions of `subject` one entry, everywhere, if there are too many. `live` are the login times
@@ -232,18 +232,18 @@ impl Sharing {
             return;
         }
         self.owing.add(&in_force);
-        self.owing.paid(&replaced);
+        self.owing.ack(&replaced);
         if self.push("revoke", std::slice::from_ref(&in_force), true).await.is_err() {
             self.owed.store(true, Ordering::Release);
             return;
         }
-        self.owing.paid(std::slice::from_ref(&in_force));
+        self.owing.ack(std::slice::from_ref(&in_force));
         let replaced: Vec<String> = replaced.iter().map(revocation::render).collect();
         // What stays in the list goes after the next fetch of the whole.
         let _ = self.remove(&replaced).await;
     }
 
-    async fn spread(
+    async fn publish(
         &self,
         revoke: impl FnOnce(&Revocations) -> (Revocation, Option<Result<(), JournalError>>) + Send + 'static,
     ) -> Result<Revoked, InterruptedError> {
@@ -268,14 +268,14 @@ impl Sharing {
         }
         let shared = self.push("revoke", std::slice::from_ref(&in_force), true).await;
         match shared {
-            Ok(()) => self.owing.paid(std::slice::from_ref(&in_force)),
+            Ok(()) => self.owing.ack(std::slice::from_ref(&in_force)),
             Err(_) => self.owed.store(true, Ordering::Release),
         }
         Ok(Revoked { on_disk, shared })
     }
 
     /// Takes a message of another instance, or our own come back.
-    pub fn heard(&self, message: &str, now: Timestamp) {
+    pub fn on_message(&self, message: &str, now: Timestamp) {
         if let Some(revocation) = read(message, now) {
             self.sessions.revocations.merge([revocation]);
         }
@@ -285,7 +285,7 @@ impl Sharing {
     ///
     /// # Errors
     /// [`Away`]; the picture stays as it was and grows older.
-    pub async fn reconcile(&self, now: Timestamp, whole: bool) -> Result<(), Away> {
+    pub async fn reconcile(&self, now: Timestamp, whole: bool) -> Result<(), CallError> {
         let mut pulled = self.pulled.lock().await;
         let owed = self.owed.swap(false, Ordering::AcqRel);
         let due = whole || owed || pulled.mark.is_none() || pulled.count.is_multiple_of(WHOLE_EVERY);
@@ -314,7 +314,7 @@ impl Sharing {
         pulled.until_ms = fetched.now_ms;
         pulled.count = pulled.count.wrapping_add(1);
         if fetched.whole {
-            self.sessions.revocations.picture().completed();
+            self.sessions.revocations.sync_status().mark_synced();
         } else {
             tracing::error!("the list of revocations in redis is too long to read: this instance may miss revocations");
         }
@@ -322,10 +322,10 @@ impl Sharing {
     }
 
     /// Takes the list from `from` (ms) on, page by page. Of a whole list, notes in `round` what it holds.
-    async fn pull(&self, from: u64, round: Option<u32>, now: Timestamp) -> Result<Fetched, Away> {
+    async fn pull(&self, from: u64, round: Option<u32>, now: Timestamp) -> Result<Fetched, CallError> {
         /// Beyond, a list is not read on: twice what a table holds.
         const MAX_PAGES: usize = 2 * crate::session::revocations::MAX_ENTRIES / PAGE;
-        let names = self.store.names();
+        let names = self.store.keys();
         let fresh_mark = random::session_id();
         let (mut from, mut superseded, mut whole) = (from.to_string(), Vec::new(), true);
         for page in 1.. {
@@ -338,7 +338,8 @@ impl Sharing {
                 .arg(MAX_OF_ONE_MOMENT)
                 .arg(MARK_LIVES_MS)
                 .arg(revocation::MAX_TEXT);
-            let (now_ms, mark, count, more, fits, members): Page = self.store.run("pull_revocations", &script).await?;
+            let (now_ms, mark, count, more, fits, members): Page =
+                self.store.run_script("pull_revocations", &script).await?;
             for member in members {
                 let needed = self.take(&member, round, now, Timestamp(now_ms / 1_000));
                 if !needed && superseded.len() < MAX_REMOVED {
@@ -352,7 +353,7 @@ impl Sharing {
             }
             from = more;
         }
-        Err(Away::Broken)
+        Err(CallError::Broken)
     }
 
     /// Puts a member of the list in force. Says whether the list still needs it.
@@ -373,7 +374,7 @@ impl Sharing {
     }
 
     /// Writes what the list lacks after a whole fetch in `round`, and takes out what it needs no longer.
-    async fn put_back(&self, fetched: &Fetched, round: u32, now: Timestamp) -> Result<(), Away> {
+    async fn put_back(&self, fetched: &Fetched, round: u32, now: Timestamp) -> Result<(), CallError> {
         loop {
             let lacking = self.sessions.revocations.take_unlisted(round, PAGE, now);
             if lacking.is_empty() {
@@ -385,17 +386,17 @@ impl Sharing {
     }
 
     /// Takes `members` out of the list.
-    async fn remove(&self, members: &[String]) -> Result<(), Away> {
+    async fn remove(&self, members: &[String]) -> Result<(), CallError> {
         for page in members.chunks(PAGE) {
             let mut command = redis::cmd("ZREM");
-            command.arg(self.store.names().revoked()).arg(page);
+            command.arg(self.store.keys().revoked()).arg(page);
             self.store.ask::<u64>("drop_revocations", &command).await?;
         }
         Ok(())
     }
 
-    async fn push(&self, kind: &'static str, revocations: &[Revocation], tell: bool) -> Result<(), Away> {
-        let names = self.store.names();
+    async fn push(&self, kind: &'static str, revocations: &[Revocation], tell: bool) -> Result<(), CallError> {
+        let names = self.store.keys();
         let mut script = PUSH.prepare_invoke();
         script.key(names.revoked());
         let channel = names.channel();
@@ -403,14 +404,14 @@ impl Sharing {
         for revocation in revocations {
             script.arg(revocation::render(revocation)).arg(revocation.until);
         }
-        self.store.run::<u64>(kind, &script).await.map(drop)
+        self.store.run_script::<u64>(kind, &script).await.map(drop)
     }
 
     /// Learns what is revoked before the first check is answered, as far as Redis can be had within `patience`: who has
     /// just started must not let somebody in whom the others refuse.
     pub async fn first_look(&self, patience: Duration) {
         let look = async {
-            self.store.tried().await;
+            self.store.first_attempt().await;
             if self.store.is_up() {
                 let _ = self.reconcile(clock::now(), true).await;
             }
@@ -432,7 +433,7 @@ impl Sharing {
             sleep(HEAR_AGAIN.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             let owed = self.owing.first();
             if !owed.is_empty() && self.push("put_back_revocations", &owed, true).await.is_ok() {
-                self.owing.paid(&owed);
+                self.owing.ack(&owed);
             }
         }
     }
@@ -463,7 +464,7 @@ impl Sharing {
             if !self.store.is_up() {
                 epoch = self.store.connected_since(epoch).await;
             }
-            if let Ok(hearing) = self.store.hear().await {
+            if let Ok(hearing) = self.store.subscribe().await {
                 // What was told until now may have been missed.
                 self.whole.notify_one();
                 self.follow(hearing).await;
@@ -472,9 +473,9 @@ impl Sharing {
         }
     }
 
-    async fn follow(&self, mut hearing: Hearing) {
+    async fn follow(&self, mut hearing: Subscription) {
         while let Ok(message) = hearing.next().await {
-            self.heard(&message, clock::now());
+            self.on_message(&message, clock::now());
         }
     }
 }
@@ -487,14 +488,14 @@ pub fn read(text: &str, now: Timestamp) -> Option<Revocation> {
 }
 
 fn bounded(mut revocation: Revocation, now: Timestamp) -> Option<Revocation> {
-    let latest = now.plus(LEEWAY).0;
+    let latest = now.add(LEEWAY).0;
     let of_spans = !revocation.spans.is_empty();
     revocation.at = revocation.at.min(latest);
     revocation.spans.retain_mut(|span| {
         span.1 = span.1.min(latest);
         span.0 <= span.1
     });
-    revocation.until = revocation.until.min(now.plus(MAX_LIFETIME + LEEWAY).0);
+    revocation.until = revocation.until.min(now.add(MAX_LIFETIME + LEEWAY).0);
     // Without spans it would end every session of its subject.
     let ends_nothing = of_spans && revocation.spans.is_empty();
     (revocation.until > now.0 && !ends_nothing).then_some(revocation)

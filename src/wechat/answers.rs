@@ -2,10 +2,10 @@
 
 use super::client::understand;
 use super::error::WechatError;
-use super::exchange::Exchanged;
+use super::exchange::ExchangeResponse;
 use super::person::OpenId;
-use super::stable_token::Given;
-use super::userinfo::Profiled;
+use super::stable_token::TokenResponse;
+use super::userinfo::UserInfo;
 use super::{Endpoint, subscription, userinfo};
 use crate::secret::Secret;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use std::time::Duration;
 ///
 /// # Errors
 /// [`WechatError`], as for each of these.
-pub fn exchanged(body: &[u8]) -> Result<Exchanged, WechatError> {
-    understand(Endpoint::AccessToken, body, Exchanged::read)
+pub fn exchanged(body: &[u8]) -> Result<ExchangeResponse, WechatError> {
+    understand(Endpoint::AccessToken, body, ExchangeResponse::read)
 }
 
 /// The answer about a person: whom it is about, and what it says.
 ///
 /// # Errors
 /// [`WechatError`].
-pub fn profiled(body: &[u8]) -> Result<(OpenId, Profiled), WechatError> {
+pub fn profiled(body: &[u8]) -> Result<(OpenId, UserInfo), WechatError> {
     understand(Endpoint::Userinfo, body, userinfo::read)
 }
 
@@ -31,8 +31,8 @@ pub fn profiled(body: &[u8]) -> Result<(OpenId, Profiled), WechatError> {
 /// # Errors
 /// [`WechatError`].
 pub fn token(body: &[u8]) -> Result<(Secret, Duration), WechatError> {
-    let given = understand(Endpoint::StableToken, body, |answer| Given::read(answer, "access_token"))?;
-    Ok((given.value, given.lives))
+    let given = understand(Endpoint::StableToken, body, |answer| TokenResponse::read(answer, "access_token"))?;
+    Ok((given.value, given.ttl))
 }
 
 /// Whom the answer is about, and whether they follow.

@@ -48,7 +48,7 @@ impl fmt::Display for AppId {
 
 /// An Official Account or a website application.
 #[derive(Clone, Debug)]
-pub struct Application {
+pub struct Credentials {
     /// Its AppID.
     pub appid: AppId,
     /// Its AppSecret.
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn an_application_does_not_print_its_secret() {
-        let application = Application {
+        let application = Credentials {
             appid: AppId::parse("wx0123456789abcdef").unwrap(),
             secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
         };

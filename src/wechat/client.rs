@@ -13,7 +13,7 @@ use super::retry::{Jitter, Retries, full_jitter};
 use super::settings::{AddressError, Proxy, Settings, check};
 use super::transport;
 use crate::http_client;
-use crate::telemetry::traces::{self, Said, Span};
+use crate::telemetry::traces::{self, Span, SpanValue};
 use http::header::CONTENT_TYPE;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -64,7 +64,7 @@ pub enum BuildError {
 }
 
 /// One call, before its answer.
-pub(super) struct Call<'a> {
+pub(super) struct ApiCall<'a> {
     pub appid: &'a AppId,
     pub endpoint: Endpoint,
     pub query: &'a [(&'a str, &'a str)],
@@ -113,32 +113,32 @@ impl Client {
     /// Asks until there is an answer that `read` understands, a error that is not repeated, or no time.
     pub(super) async fn ask<T>(
         &self,
-        call: Call<'_>,
+        call: ApiCall<'_>,
         read: impl Fn(&Answer) -> Result<T, Unreadable>,
     ) -> Result<T, WechatError> {
         let began = Instant::now();
         let deadline = began + call.time;
         let endpoint = call.endpoint;
         let breaker = self.breakers.of(call.appid, endpoint, began.into_std());
-        let open = |retry_after| self.refused(WechatError::BreakerOpen { endpoint, retry_after });
+        let open = |retry_after| self.breaker_error(WechatError::BreakerOpen { endpoint, retry_after });
         // Before the wait for room: those whom WeChat keeps hanging may have taken it all.
         breaker.would_refuse(began.into_std()).map_or(Ok(()), |retry_after| Err(open(retry_after)))?;
-        let _room = self.enter(&call).await?;
+        let _room = self.acquire(&call).await?;
         let mut retries = Retries::default();
         let mut last = None;
         loop {
             let now = Instant::now();
-            let permit = match breaker.enter(now.into_std()) {
+            let permit = match breaker.acquire(now.into_std()) {
                 Ok(permit) => permit,
                 // A retry that the breaker forbids ends with what it would have been for.
                 Err(retry_after) => return Err(last.unwrap_or_else(|| open(retry_after))),
             };
-            let span = traces::call("wechat", endpoint.as_str());
+            let span = traces::client_span("wechat", endpoint.as_str());
             let asked = timeout_at(deadline, self.request(&call, &read)).await;
             let outcome = asked.unwrap_or(Err(WechatError::TimedOut { endpoint }));
-            self.tell(&span, &call, last.is_some(), outcome.as_ref().err());
+            self.annotate_span(&span, &call, last.is_some(), outcome.as_ref().err());
             drop(span);
-            judge(permit, &outcome);
+            record_outcome(permit, &outcome);
             (self.observer)(endpoint.as_str(), label(&outcome), now.elapsed());
             let error = match outcome {
                 Ok(read) => return Ok(read),
@@ -154,37 +154,37 @@ impl Client {
     }
 
     /// What a span may say of a request: nothing of its address but the host, for the rest holds secrets.
-    fn tell(&self, span: &Span, call: &Call<'_>, again: bool, error: Option<&WechatError>) {
+    fn annotate_span(&self, span: &Span, call: &ApiCall<'_>, again: bool, error: Option<&WechatError>) {
         if !span.is_traced() {
             return;
         }
-        span.note("http.request.method", if call.json.is_some() { "POST" } else { "GET" });
-        span.note("server.address", Said::configured(self.settings.api.host_str().unwrap_or_default()));
-        span.note("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
-        span.note("wechat.endpoint", call.endpoint.as_str());
+        span.set_attribute("http.request.method", if call.json.is_some() { "POST" } else { "GET" });
+        span.set_attribute("server.address", SpanValue::configured(self.settings.api.host_str().unwrap_or_default()));
+        span.set_attribute("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
+        span.set_attribute("wechat.endpoint", call.endpoint.as_str());
         if again {
-            span.note("wechat.again", true);
+            span.set_attribute("wechat.again", true);
         }
         if let Some(error) = error {
-            span.failed(error.label());
+            span.set_error(error.label());
         }
     }
 
-    async fn enter(&self, call: &Call<'_>) -> Result<SemaphorePermit<'_>, WechatError> {
+    async fn acquire(&self, call: &ApiCall<'_>) -> Result<SemaphorePermit<'_>, WechatError> {
         match timeout(call.time / WAIT_FOR_ROOM, self.room.acquire()).await {
             Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => Err(self.refused(WechatError::TooManyCalls { endpoint: call.endpoint })),
+            Ok(Err(_)) | Err(_) => Err(self.breaker_error(WechatError::TooManyCalls { endpoint: call.endpoint })),
         }
     }
 
-    fn refused(&self, error: WechatError) -> WechatError {
+    fn breaker_error(&self, error: WechatError) -> WechatError {
         (self.observer)(error.endpoint().as_str(), error.label(), Duration::ZERO);
         error
     }
 
     async fn request<T>(
         &self,
-        call: &Call<'_>,
+        call: &ApiCall<'_>,
         read: impl Fn(&Answer) -> Result<T, Unreadable>,
     ) -> Result<T, WechatError> {
         let endpoint = call.endpoint;
@@ -201,7 +201,7 @@ impl Client {
     }
 
     /// Holds secret, code or token: for the request alone.
-    fn url(&self, call: &Call<'_>) -> Url {
+    fn url(&self, call: &ApiCall<'_>) -> Url {
         let mut url = self.settings.api.clone();
         let path = format!("{}{}", url.path().trim_end_matches('/'), call.endpoint.path());
         url.set_path(&path);
@@ -251,7 +251,7 @@ fn proxy(proxy: &Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    http_client::configured()
+    http_client::builder()
         .https_only(settings.api.scheme() == "https")
         // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
         .http1_only()
@@ -274,7 +274,7 @@ async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<
     Ok(body)
 }
 
-fn judge<T>(permit: Permit<'_>, outcome: &Result<T, WechatError>) {
+fn record_outcome<T>(permit: Permit<'_>, outcome: &Result<T, WechatError>) {
     match outcome.as_ref().map_or_else(WechatError::blames_wechat, |_| Some(false)) {
         Some(true) => permit.failed(Instant::now().into_std()),
         Some(false) => permit.succeeded(),

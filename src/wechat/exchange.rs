@@ -1,7 +1,7 @@
 //! Exchanges a code for the user's ids: `sns/oauth2/access_token` (docs/en/wechat.md, Exchange).
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
 use super::error::WechatError;
 use super::person::{OpenId, UnionId, is_word};
@@ -55,7 +55,7 @@ impl fmt::Debug for Code {
 
 /// What a code was good for.
 #[derive(Clone, Debug)]
-pub struct Exchanged {
+pub struct ExchangeResponse {
     /// The person, under this AppID.
     pub openid: OpenId,
     /// The person, under all applications of the Open Platform account (docs/en/wechat.md, Unionid, says when there is one).
@@ -77,7 +77,7 @@ impl Client {
     ///
     /// # Errors
     /// [`WechatError`].
-    pub async fn exchange(&self, app: &Application, code: &Code) -> Result<Exchanged, WechatError> {
+    pub async fn exchange(&self, app: &Credentials, code: &Code) -> Result<ExchangeResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [
             ("appid", app.appid.as_str()),
@@ -86,11 +86,15 @@ impl Client {
             ("grant_type", "authorization_code"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::AccessToken);
-        self.ask(Call { appid, endpoint, query: &query, json: None, time: *exchange_timeout }, Exchanged::read).await
+        self.ask(
+            ApiCall { appid, endpoint, query: &query, json: None, time: *exchange_timeout },
+            ExchangeResponse::read,
+        )
+        .await
     }
 }
 
-impl Exchanged {
+impl ExchangeResponse {
     /// Reads a success of the exchange or of a refresh.
     pub(super) fn read(answer: &Answer) -> Result<Self, Unreadable> {
         let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= MAX_TOKEN).ok_or(());
@@ -114,8 +118,8 @@ impl Exchanged {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Exchanged, Unreadable> {
-        Exchanged::read(&Answer::read(body.as_bytes()).unwrap())
+    fn read(body: &str) -> Result<ExchangeResponse, Unreadable> {
+        ExchangeResponse::read(&Answer::read(body.as_bytes()).unwrap())
     }
 
     #[test]

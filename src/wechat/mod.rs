@@ -34,15 +34,15 @@ mod subscription;
 mod transport;
 pub mod userinfo;
 
-pub use application::{AppId, AppIdError, Application, Scope};
+pub use application::{AppId, AppIdError, Credentials, Scope};
 pub use authorize::authorize_url;
 pub use client::{BuildError, Client, http};
 pub use errcode::{Class, classify, label};
 pub use error::{Rid, WechatError};
-pub use exchange::{Code, CodeError, Exchanged};
+pub use exchange::{Code, CodeError, ExchangeResponse};
 pub use person::{OpenId, UnionId};
 pub use settings::{AddressError, Settings};
-pub use userinfo::Profiled;
+pub use userinfo::UserInfo;
 
 /// The calls there are; each has a breaker of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -32,7 +32,7 @@ pub(crate) struct Retries {
 
 /// How a failed request may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repeat {
+enum RetryKind {
     /// Not in this call.
     Never,
     /// At once; where that was done before, like `Later`.
@@ -49,14 +49,14 @@ impl Retries {
         }
         let repeatable = error.endpoint().is_repeatable();
         let pause = match repeat(error) {
-            Repeat::Never => return None,
-            Repeat::AtOnce if !self.at_once => {
+            RetryKind::Never => return None,
+            RetryKind::AtOnce if !self.at_once => {
                 self.at_once = true;
                 Duration::ZERO
             }
-            Repeat::AtOnce if !repeatable => return None,
-            Repeat::Later if self.later && !repeatable => return None,
-            Repeat::AtOnce | Repeat::Later => {
+            RetryKind::AtOnce if !repeatable => return None,
+            RetryKind::Later if self.later && !repeatable => return None,
+            RetryKind::AtOnce | RetryKind::Later => {
                 self.later = true;
                 jitter(BASE * 2u32.pow(self.made + 1))
             }
@@ -66,32 +66,32 @@ impl Retries {
     }
 }
 
-fn repeat(error: &WechatError) -> Repeat {
+fn repeat(error: &WechatError) -> RetryKind {
     let repeatable = error.endpoint().is_repeatable();
     match error {
-        WechatError::Unsent { .. } => Repeat::AtOnce,
+        WechatError::Unsent { .. } => RetryKind::AtOnce,
         // A minute's or a day's quota does not come back within a call.
-        WechatError::Errcode { code: 45009 | 45011, .. } => Repeat::Never,
-        WechatError::Errcode { code: -1, .. } if !repeatable => Repeat::Later,
+        WechatError::Errcode { code: 45009 | 45011, .. } => RetryKind::Never,
+        WechatError::Errcode { code: -1, .. } if !repeatable => RetryKind::Later,
         WechatError::Errcode { .. }
         | WechatError::Broken { .. }
         | WechatError::Unusable { .. }
         | WechatError::TooLarge { .. }
             if !repeatable =>
         {
-            Repeat::Never
+            RetryKind::Never
         }
         WechatError::Errcode { .. } => match error.class() {
-            Class::RetryNow => Repeat::AtOnce,
-            Class::BackOff => Repeat::Later,
-            Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => Repeat::Never,
+            Class::RetryNow => RetryKind::AtOnce,
+            Class::BackOff => RetryKind::Later,
+            Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => RetryKind::Never,
         },
-        WechatError::Status { .. } if error.class() == Class::BackOff => Repeat::Later,
-        WechatError::Broken { .. } | WechatError::Unusable { .. } => Repeat::Later,
+        WechatError::Status { .. } if error.class() == Class::BackOff => RetryKind::Later,
+        WechatError::Broken { .. } | WechatError::Unusable { .. } => RetryKind::Later,
         // The whole time is over; a body of that size or an answer about another person is no accident.
-        WechatError::TimedOut { .. } | WechatError::TooLarge { .. } | WechatError::Mismatch { .. } => Repeat::Never,
-        WechatError::Status { .. } | WechatError::Certificate { .. } => Repeat::Never,
-        WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. } => Repeat::Never,
+        WechatError::TimedOut { .. } | WechatError::TooLarge { .. } | WechatError::Mismatch { .. } => RetryKind::Never,
+        WechatError::Status { .. } | WechatError::Certificate { .. } => RetryKind::Never,
+        WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. } => RetryKind::Never,
     }
 }
 

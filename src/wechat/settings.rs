@@ -146,7 +146,7 @@ pub(crate) fn check(address: &Url) -> Result<(), AddressError> {
 }
 
 /// `path` below `base`, whether or not `base` ends with a slash.
-pub(crate) fn below(base: &Url, path: &str) -> String {
+pub(crate) fn join_path(base: &Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
 }
 
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn the_defaults_are_wechats_own_hosts() {
         let settings = Settings::default();
-        assert_eq!(below(&settings.open, "/a"), "https://open.weixin.qq.com/a");
-        assert_eq!(below(&settings.api, "/a"), "https://api.weixin.qq.com/a");
+        assert_eq!(join_path(&settings.open, "/a"), "https://open.weixin.qq.com/a");
+        assert_eq!(join_path(&settings.api, "/a"), "https://api.weixin.qq.com/a");
         assert_eq!((check(&settings.open), check(&settings.api)), (Ok(()), Ok(())));
     }
 

@@ -1,8 +1,8 @@
 //! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (docs/en/wechat.md, Access
 //! token of the account).
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
 use super::error::WechatError;
 use super::person::OpenId;
@@ -12,14 +12,14 @@ use crate::secret::Secret;
 impl Client {
     pub(crate) async fn subscription(
         &self,
-        app: &Application,
+        app: &Credentials,
         token: &Secret,
         openid: &OpenId,
     ) -> Result<bool, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("openid", openid.as_str()), ("lang", "zh_CN")];
         let (appid, endpoint) = (&app.appid, Endpoint::Subscription);
-        let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
+        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let (about, follows) = self.ask(call, read).await?;
         if about == *openid { Ok(follows) } else { Err(WechatError::Mismatch { endpoint }) }
     }

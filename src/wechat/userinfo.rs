@@ -4,11 +4,11 @@
 //! Both are written by the person, or by whoever wants to be taken for another. They leave here without control
 //! characters, bounded, and with an address that is https; where they go into a page or header, that place escapes.
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
 use super::error::WechatError;
-use super::exchange::Exchanged;
+use super::exchange::ExchangeResponse;
 use super::person::{OpenId, UnionId};
 use super::{Endpoint, Settings};
 use crate::check::Profile;
@@ -22,7 +22,7 @@ const MAX_AVATAR: usize = 512;
 
 /// What WeChat says of a person.
 #[derive(Clone, Debug)]
-pub struct Profiled {
+pub struct UserInfo {
     /// Nickname and avatar, cleaned; empty where there is none.
     pub profile: Profile,
     /// The unionid, equal to the exchange's where that had one.
@@ -34,7 +34,7 @@ impl Client {
     ///
     /// # Errors
     /// [`WechatError`]; [`WechatError::Mismatch`] where the answer is about somebody else.
-    pub async fn userinfo(&self, app: &Application, exchanged: &Exchanged) -> Result<Profiled, WechatError> {
+    pub async fn userinfo(&self, app: &Credentials, exchanged: &ExchangeResponse) -> Result<UserInfo, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [
             ("access_token", exchanged.access_token.expose()),
@@ -42,7 +42,7 @@ impl Client {
             ("lang", "zh_CN"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::Userinfo);
-        let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
+        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let (openid, profiled) = self.ask(call, read).await?;
         let other = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
         if openid != exchanged.openid || profiled.unionid.as_ref().is_some_and(other) {
@@ -53,9 +53,9 @@ impl Client {
 }
 
 /// Whom the answer is about, and what it says of them.
-pub(super) fn read(answer: &Answer) -> Result<(OpenId, Profiled), Unreadable> {
+pub(super) fn read(answer: &Answer) -> Result<(OpenId, UserInfo), Unreadable> {
     let openid = answer.required("openid", OpenId::parse)?;
-    Ok((openid, Profiled { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
+    Ok((openid, UserInfo { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
 }
 
 fn profile(answer: &Answer) -> Profile {

@@ -3,8 +3,8 @@
 //! Asked from outside, as a browser would, without a session and without following a redirect.
 
 use super::parts::innermost;
-use super::{Finding, PATIENCE};
-use crate::check::{Client, Reason, Requirement};
+use super::{Finding, TIMEOUT};
+use crate::check::{ClientIp, Reason, Requirement};
 use crate::config::settings::Settings;
 use crate::http_client;
 use crate::login::settings::App;
@@ -44,26 +44,26 @@ impl Answer {
 }
 
 /// The way to one application as browsers go it.
-pub(super) struct Live<'a> {
+pub(super) struct LiveGateway<'a> {
     http: reqwest::Client,
     pub settings: &'a Settings,
     pub app: &'a App,
 }
 
 /// Looks at the gateway in front of `url`, an address of one of the applications that requires a login.
-pub async fn look(settings: &Settings, url: &Url) -> Vec<Finding> {
+pub async fn inspect(settings: &Settings, url: &Url) -> Vec<Finding> {
     let origin = url.origin().ascii_serialization();
     let Some(app) = settings.apps.iter().find(|app| app.origin.as_str() == origin) else {
         let known: Vec<&str> = settings.apps.iter().map(|app| app.origin.as_str()).collect();
         let cure = format!("name an address below one of: {}; or correct apps[].origin", known.join(", "));
         return vec![Finding::fail("gateway", format!("no application lives at {origin}"), cure)];
     };
-    let built = http_client::client(|| http_client::configured().timeout(PATIENCE));
+    let built = http_client::client(|| http_client::builder().timeout(TIMEOUT));
     let http = match built {
         Ok(http) => http,
         Err(error) => return vec![Finding::fail("gateway", error.to_string(), "report this")],
     };
-    let live = Live { http, settings, app };
+    let live = LiveGateway { http, settings, app };
     let mut findings = Vec::new();
     match live.ask(Method::GET, url.as_str(), &[("accept", PAGE), ("user-agent", DESKTOP)]).await {
         Err(why) => {
@@ -84,7 +84,7 @@ pub async fn look(settings: &Settings, url: &Url) -> Vec<Finding> {
     findings
 }
 
-impl Live<'_> {
+impl LiveGateway<'_> {
     pub(super) async fn ask(&self, method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
         let mut request = self.http.request(method, url);
         for (name, value) in headers {
@@ -101,7 +101,7 @@ impl Live<'_> {
         Ok(Answer { status, headers, body })
     }
 
-    pub(super) fn ours(&self, page: &str) -> String {
+    pub(super) fn is_our_page(&self, page: &str) -> String {
         self.app.origin.absolute(&format!("{}/{page}", self.settings.prefix))
     }
 
@@ -109,7 +109,7 @@ impl Live<'_> {
     fn page(&self, url: &Url, answer: &Answer) -> Vec<Finding> {
         let (about, status) = ("gateway: pages", answer.status);
         let required = NormalPath::parse(url.path()).is_ok_and(|path| {
-            let client = Client::Known(std::net::Ipv4Addr::LOCALHOST.into());
+            let client = ClientIp::Known(std::net::Ipv4Addr::LOCALHOST.into());
             let requirement =
                 self.settings.policy.requirement(self.app.origin.authority(), &path, &Method::GET, client);
             requirement.is_ok_and(|requirement| *requirement != Requirement::Public)
@@ -192,7 +192,7 @@ impl Live<'_> {
     }
 
     /// Whether the keys' page was reached, in-band where that is how it is reached.
-    fn has_reached(&self, answer: &Answer) -> bool {
+    fn reached_keys(&self, answer: &Answer) -> bool {
         if self.settings.pages_in_band { Self::is_in_band(answer) } else { answer.status == StatusCode::OK }
     }
 
@@ -201,7 +201,7 @@ impl Live<'_> {
         let about = "gateway: prefix";
         let cure =
             "let the gateway ask the check about the prefix, too, or route it and set gateway.pages_in_band: false";
-        match self.ask(Method::GET, &self.ours("jwks.json"), &[]).await {
+        match self.ask(Method::GET, &self.is_our_page("jwks.json"), &[]).await {
             Err(why) => Finding::fail(about, format!("no answer: {why}"), cure),
             Ok(answer) if Self::is_in_band(&answer) => {
                 Finding::ok(about, "leads to the check listener, which has the pages")
@@ -222,7 +222,7 @@ impl Live<'_> {
         let about = "gateway: prefix";
         let route =
             format!("route {}/ to listen.pages, whole segments, with the check off there", self.settings.prefix);
-        let answer = match self.ask(Method::GET, &self.ours("jwks.json"), &[]).await {
+        let answer = match self.ask(Method::GET, &self.is_our_page("jwks.json"), &[]).await {
             Ok(answer) => answer,
             Err(why) => return Finding::fail(about, format!("no answer: {why}"), route),
         };
@@ -250,7 +250,7 @@ impl Live<'_> {
         let about = "gateway: login";
         let agent = if self.app.official_account.is_some() { WECHAT } else { DESKTOP };
         let headers = [("accept", PAGE), ("user-agent", agent)];
-        let answer = match self.ask(Method::GET, &self.ours("login?go=1"), &headers).await {
+        let answer = match self.ask(Method::GET, &self.is_our_page("login?go=1"), &headers).await {
             Ok(answer) => answer,
             Err(why) => return Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
         };
@@ -262,7 +262,7 @@ impl Live<'_> {
         let callback =
             location.query_pairs().find(|(name, _)| name == "redirect_uri").map(|(_, value)| value.into_owned());
         if location.origin() != self.settings.wechat.open.origin()
-            || callback.as_deref() != Some(&self.ours("callback"))
+            || callback.as_deref() != Some(&self.is_our_page("callback"))
         {
             let cure =
                 "something between here and the pages listener rewrites Location: switch that off for the prefix";
@@ -285,7 +285,7 @@ impl Live<'_> {
     /// The callback with a state that nobody has: our page that says so, not the application's and not a login.
     async fn callback(&self) -> Finding {
         let about = "gateway: callback";
-        let url = self.ours(&format!("callback?code=doctor&state={NO_STATE}"));
+        let url = self.is_our_page(&format!("callback?code=doctor&state={NO_STATE}"));
         match self.ask(Method::GET, &url, &[("accept", PAGE), ("user-agent", WECHAT)]).await {
             Err(why) => Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
             Ok(answer) if answer.status != StatusCode::BAD_REQUEST => {
@@ -304,8 +304,8 @@ impl Live<'_> {
     async fn long_cookies(&self) -> Finding {
         let about = "gateway: cookies";
         let cookie = format!("other={}", "a".repeat(7_000));
-        match self.ask(Method::GET, &self.ours("jwks.json"), &[("cookie", &cookie)]).await {
-            Ok(answer) if self.has_reached(&answer) => Finding::ok(about, "7 KiB of cookies pass"),
+        match self.ask(Method::GET, &self.is_our_page("jwks.json"), &[("cookie", &cookie)]).await {
+            Ok(answer) if self.reached_keys(&answer) => Finding::ok(about, "7 KiB of cookies pass"),
             Ok(answer) => {
                 let cure = "raise the gateway's limit of request headers to 16 KiB";
                 Finding::warn(about, format!("7 KiB of cookies get {}", answer.status), cure)

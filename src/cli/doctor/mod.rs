@@ -5,7 +5,7 @@ mod gateway;
 mod parts;
 mod probes;
 
-use super::ask::printable;
+use super::admin_client::printable;
 use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
 use crate::config::{self, settings};
 use clap::ValueEnum;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use url::Url;
 
 /// The longest one question takes.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How well it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -35,7 +35,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
     /// What was looked at, in few words.
-    pub about: String,
+    pub subject: String,
     /// How well it is.
     pub verdict: Verdict,
     /// What was found.
@@ -46,15 +46,15 @@ pub struct Finding {
 
 impl Finding {
     fn ok(about: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { about: about.into(), verdict: Verdict::Ok, found: found.into(), cure: String::new() }
+        Self { subject: about.into(), verdict: Verdict::Ok, found: found.into(), cure: String::new() }
     }
 
     fn warn(about: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { about: about.into(), verdict: Verdict::Warn, found: found.into(), cure: cure.into() }
+        Self { subject: about.into(), verdict: Verdict::Warn, found: found.into(), cure: cure.into() }
     }
 
     fn fail(about: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { about: about.into(), verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
+        Self { subject: about.into(), verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
     }
 }
 
@@ -62,7 +62,7 @@ impl Finding {
 /// something fails.
 #[must_use]
 pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
-    let settings = match config::load(file, std::env::vars_os()).and_then(settings::understand) {
+    let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,
         Err(errors) => {
             eprintln!("{errors}");
@@ -77,26 +77,26 @@ pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
         }
     };
     let findings = runtime.block_on(async {
-        let mut findings = parts::look(&settings).await;
+        let mut findings = parts::inspect(&settings).await;
         if let Some(url) = url {
-            findings.extend(gateway::look(&settings, url).await);
+            findings.extend(gateway::inspect(&settings, url).await);
         }
         findings
     });
     runtime.shutdown_background();
-    if let Err(error) = tell(&findings, as_json, &mut io::stdout().lock()) {
+    if let Err(error) = print(&findings, as_json, &mut io::stdout().lock()) {
         eprintln!("cannot print: {error}");
         return ExitCode::from(OUTPUT_ERROR);
     }
     ExitCode::from(u8::from(findings.iter().any(|finding| finding.verdict == Verdict::Fail)))
 }
 
-fn tell(findings: &[Finding], as_json: bool, out: &mut impl Write) -> io::Result<()> {
+fn print(findings: &[Finding], as_json: bool, out: &mut impl Write) -> io::Result<()> {
     if as_json {
         return writeln!(out, "{}", serde_json::json!({ "findings": findings }));
     }
-    let width = findings.iter().map(|finding| finding.about.chars().count()).max().unwrap_or(0);
-    for Finding { about, verdict, found, cure } in findings {
+    let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
+    for Finding { subject: about, verdict, found, cure } in findings {
         let word = match verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warn => "warn",
@@ -118,11 +118,11 @@ mod tests {
     fn a_finding_is_a_line_and_its_cure_another_and_nothing_steers_the_terminal() {
         let findings = [Finding::ok("keys", "2 keys"), Finding::fail("redis", "says \u{1b}[2J", "start it")];
         let mut out = Vec::new();
-        tell(&findings, false, &mut out).unwrap();
+        print(&findings, false, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "ok    keys   2 keys\nFAIL  redis  says \u{fffd}[2J\n             -> start it\n");
         let mut out = Vec::new();
-        tell(&findings, true, &mut out).unwrap();
+        print(&findings, true, &mut out).unwrap();
         let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(told["findings"][1]["verdict"], "fail");
     }

@@ -1,12 +1,12 @@
 //! What stands behind an instance: its keys, WeChat, the clock, Redis.
 
-use super::{Finding, PATIENCE};
+use super::{Finding, TIMEOUT};
 use crate::clock::{self, Timestamp};
 use crate::config::settings::Settings;
-use crate::redis::Store;
+use crate::redis::Redis;
 use crate::session::keys::KeySet;
-use crate::telemetry::StoreMeter;
-use crate::wechat::{self, Application, Class, Client, Code};
+use crate::telemetry::RedisMetrics;
+use crate::wechat::{self, Class, Client, Code, Credentials};
 use std::time::UNIX_EPOCH;
 use tokio::time::timeout;
 
@@ -14,12 +14,12 @@ use tokio::time::timeout;
 const LEEWAY: u64 = 30;
 
 /// Looks at all of them.
-pub async fn look(settings: &Settings) -> Vec<Finding> {
+pub async fn inspect(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![configuration(settings)];
     findings
         .extend(settings.warnings.iter().map(|warning| Finding::warn("configuration", warning.clone(), "as it says")));
     findings.push(keys(settings));
-    findings.extend(wechat_itself(settings).await);
+    findings.extend(wechat(settings).await);
     findings.extend(applications(settings).await);
     findings.extend(redis(settings).await);
     findings
@@ -48,11 +48,11 @@ fn keys(settings: &Settings) -> Finding {
 }
 
 /// Whether WeChat is there, and its clock beside ours.
-async fn wechat_itself(settings: &Settings) -> Vec<Finding> {
+async fn wechat(settings: &Settings) -> Vec<Finding> {
     let (about, api) = ("WeChat", settings.wechat.api.clone());
     let host = api.host_str().unwrap_or_default().to_owned();
     let answer = match wechat::http(&settings.wechat) {
-        Ok(client) => client.get(api.clone()).timeout(PATIENCE).send().await.map_err(reqwest::Error::without_url),
+        Ok(client) => client.get(api.clone()).timeout(TIMEOUT).send().await.map_err(reqwest::Error::without_url),
         Err(error) => Err(error),
     };
     match answer {
@@ -107,7 +107,7 @@ async fn applications(settings: &Settings) -> Vec<Finding> {
         let account = app.official_account.as_ref().map(|account| (&account.application, "official_account"));
         let website = app.website.as_ref().map(|website| (website, "website"));
         for (application, kind) in account.into_iter().chain(website) {
-            findings.push(known(&client, application, format!("{} {kind}", app.name)).await);
+            findings.push(check_application(&client, application, format!("{} {kind}", app.name)).await);
         }
         if let Some(account) = app.official_account.as_ref().filter(|own| own.jssdk || own.require_subscription) {
             findings.push(trusted(&client, &account.application, format!("{} access_token", app.name)).await);
@@ -116,7 +116,7 @@ async fn applications(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-async fn known(client: &Client, application: &Application, about: String) -> Finding {
+async fn check_application(client: &Client, application: &Credentials, about: String) -> Finding {
     let appid = application.appid.as_str();
     let Ok(code) = Code::parse("doctor") else { return Finding::fail(about, "no code", "report this") };
     match client.exchange(application, &code).await {
@@ -142,7 +142,7 @@ async fn known(client: &Client, application: &Application, about: String) -> Fin
 }
 
 /// Whether WeChat gives out the account's own token, without which there is no JS-SDK and no look at followers.
-async fn trusted(client: &Client, application: &Application, about: String) -> Finding {
+async fn trusted(client: &Client, application: &Credentials, about: String) -> Finding {
     let appid = application.appid.as_str();
     match client.is_trusted(application).await {
         Ok(()) => Finding::ok(about, format!("WeChat gives {appid}'s token to this machine")),
@@ -165,10 +165,10 @@ async fn redis(settings: &Settings) -> Vec<Finding> {
     let Some(redis) = &settings.redis else {
         return vec![Finding::ok("Redis", "not configured: this instance stands alone")];
     };
-    let store = Store::new(redis.store.clone(), StoreMeter::default());
+    let store = Redis::new(redis.store.clone(), RedisMetrics::default());
     let keeper = store.clone();
-    let keeping = tokio::spawn(async move { keeper.keep().await });
-    let tried = timeout(PATIENCE, store.tried()).await;
+    let keeping = tokio::spawn(async move { keeper.run().await });
+    let tried = timeout(TIMEOUT, store.first_attempt()).await;
     let mut command = redis::cmd("TIME");
     command.arg(&[] as &[&str]);
     let told = store.ask::<(u64, u64)>("doctor", &command).await;

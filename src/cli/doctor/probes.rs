@@ -5,8 +5,8 @@
 //! gateway passes requests that it must not pass.
 
 use super::Finding;
-use super::gateway::Live;
-use crate::check::Flow;
+use super::gateway::LiveGateway;
+use crate::check::LoginMethod;
 use crate::cli::policy::Rules;
 use crate::clock;
 use crate::cookie;
@@ -39,7 +39,7 @@ impl Answered {
     }
 }
 
-impl Live<'_> {
+impl LiveGateway<'_> {
     /// What the check receives, what the application receives, and what happens when the check fails.
     pub(super) async fn probes(&self, url: &Url) -> Vec<Finding> {
         let Ok(keys) = KeySet::load(&self.settings.keys).map(KeyRing::new) else { return Vec::new() };
@@ -162,7 +162,7 @@ impl Live<'_> {
     pub(super) async fn rules(&self, url: &Url) -> Option<Finding> {
         let about = "gateway: rules";
         let cure = "generate it again: envoy/render --fast --config FILE, and have Envoy load it";
-        let answer = self.ask(Method::GET, &self.ours("jwks.json"), &[]).await.ok()?;
+        let answer = self.ask(Method::GET, &self.is_our_page("jwks.json"), &[]).await.ok()?;
         let live = answer.headers.get("x-wechat-authz-policy").and_then(|digest| digest.to_str().ok());
         let Some(live) = live else { return self.unasked(url).await };
         Some(match Rules::new(self.settings, &[]) {
@@ -198,7 +198,7 @@ impl Live<'_> {
 fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
     let keys = KeySet::load(keys).ok()?;
     let now = clock::now();
-    let end = now.plus(Duration::from_secs(60)).0;
+    let end = now.add(Duration::from_secs(60)).0;
     let claims = Claims {
         iss: app.session.issuer.clone(),
         aud: app.session.audience.clone(),
@@ -208,7 +208,7 @@ fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String>
         iat: now.0,
         exp: end,
         session_exp: end,
-        flow: Flow::Website,
+        flow: LoginMethod::Website,
         appid: String::new(),
         openid: String::new(),
         unionid: String::new(),

@@ -3,7 +3,7 @@
 //! Synchronous, without I/O: the security tests are tables over [`Decider::decide`]. Every way to an answer is written
 //! out; an allow is never what is left over.
 
-use crate::check::{Check, Credential, Decision, Identity, Reason, Requirement, Wants};
+use crate::check::{Check, Credential, Decision, Identity, Reason, Requirement, ResponseFormat};
 use crate::clock::Timestamp;
 use crate::cookie;
 use crate::origin::{Origin, authority};
@@ -12,7 +12,7 @@ use crate::path::{NormalPath, Readings, is_under};
 use crate::policy::Policy;
 use crate::rate_limit::Limits;
 use crate::session::token::TokenError;
-use crate::session::{self, Age, LiveSession, Refusal, Sessions};
+use crate::session::{self, LiveSession, SessionError, Sessions, TokenState};
 use foldhash::fast::FixedState;
 use http::Method;
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// One application as the check knows it.
 #[derive(Clone, Debug)]
-pub struct Site {
+pub struct AppPolicy {
     /// Where it lives.
     pub origin: Origin,
     /// Its sessions.
@@ -30,9 +30,9 @@ pub struct Site {
 }
 
 /// All that a decision rests on besides the question and the time.
-pub struct Decider {
+pub struct Authorizer {
     /// Applications by authority. The names in it are the operator's alone, so its hashes need no secret.
-    pub sites: HashMap<String, Site, FixedState>,
+    pub apps: HashMap<String, AppPolicy, FixedState>,
     /// The rules.
     pub policy: Policy,
     /// Where the pages are, such as `/_wechat`.
@@ -47,7 +47,7 @@ pub struct Decider {
     pub limits: Arc<Limits>,
 }
 
-impl Decider {
+impl Authorizer {
     /// Decides one check at `now`.
     #[must_use]
     pub fn decide(&self, check: &Check, now: Timestamp) -> Decision {
@@ -59,8 +59,8 @@ impl Decider {
             return Decision::Refuse { reason: Reason::MethodNotUpperCase };
         }
         // Most clients write it as we do.
-        let known = self.sites.get_key_value(check.host);
-        let Some((host, site)) = known.or_else(|| self.sites.get_key_value(&*authority(check.host))) else {
+        let known = self.apps.get_key_value(check.host);
+        let Some((host, site)) = known.or_else(|| self.apps.get_key_value(&*authority(check.host))) else {
             return self.at_unknown_host(check);
         };
         let (path, readings) = match self.readings(check) {
@@ -131,7 +131,7 @@ impl Decider {
     }
 
     /// The live session the request shows, if it shows one.
-    fn session(&self, check: &Check, site: &Site, now: Timestamp) -> Result<LiveSession, NoSession> {
+    fn session(&self, check: &Check, site: &AppPolicy, now: Timestamp) -> Result<LiveSession, NoSession> {
         let token = match check.credential {
             Credential::Absent => return Err(NoSession::NotShown),
             Credential::Conflict => return Err(NoSession::Conflict),
@@ -141,19 +141,23 @@ impl Decider {
         self.sessions.verify(token, &site.session, now, admit).map_err(NoSession::Refused)
     }
 
-    fn allow(&self, check: &Check, site: &Site, live: &LiveSession, now: Timestamp) -> Decision {
+    fn allow(&self, check: &Check, site: &AppPolicy, live: &LiveSession, now: Timestamp) -> Decision {
         let identity = Identity::Known(live.identity());
         // Only the cookie is renewed here: a bearer's holder asks the renewal page.
         let cookie = matches!(check.credential, Credential::Cookie(_));
-        if cookie && live.age() != Age::Fresh {
+        if cookie && live.state() != TokenState::Fresh {
             if self.delivers_set_cookie
                 && let Ok(next) = self.sessions.renew(live, &site.session, now)
             {
                 let renewed = cookie::set(cookie::SESSION, &next.token, "/", next.session_expires.since(now));
                 return Decision::Allow { identity, renewed: Some(renewed), reason: Reason::SessionRenewed };
             }
-            let follows = || check.method == Method::GET && check.wants() == Wants::Page;
-            if !self.delivers_set_cookie && live.age() == Age::Ended && follows() && live.may_be_sent_to_renew(now) {
+            let follows = || check.method == Method::GET && check.response_format() == ResponseFormat::Page;
+            if !self.delivers_set_cookie
+                && live.state() == TokenState::Ended
+                && follows()
+                && live.may_be_sent_to_renew(now)
+            {
                 let location = self.page(site, "renew", Some(check.target));
                 return Decision::Renew { location, reason: Reason::SessionNeedsRenewal };
             }
@@ -161,29 +165,30 @@ impl Decider {
         Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }
     }
 
-    fn deny(&self, check: &Check, site: &Site, no: NoSession) -> Decision {
+    fn deny(&self, check: &Check, site: &AppPolicy, no: NoSession) -> Decision {
         let reason = match no {
-            NoSession::NotShown if check.wants() == Wants::Preflight => {
+            NoSession::NotShown if check.response_format() == ResponseFormat::Preflight => {
                 return Decision::Refuse { reason: Reason::PreflightRefused };
             }
-            NoSession::Refused(Refusal::Busy(retry_after)) => {
+            NoSession::Refused(SessionError::Busy(retry_after)) => {
                 return Decision::Limited { retry_after, reason: Reason::TooManyNewTokens };
             }
             NoSession::NotShown => Reason::NoSession,
             NoSession::Conflict => Reason::ConflictingCredentials,
-            NoSession::Refused(Refusal::Token(error)) => match error {
+            NoSession::Refused(SessionError::Token(error)) => match error {
                 TokenError::Malformed | TokenError::ImpossibleTimes => Reason::TokenMalformed,
                 TokenError::Foreign => Reason::TokenForeign,
                 TokenError::UnknownKey => Reason::TokenUnknownKey,
                 TokenError::Forged => Reason::TokenForged,
                 TokenError::Expired => Reason::SessionExpired,
             },
-            NoSession::Refused(Refusal::Expired) => Reason::SessionExpired,
-            NoSession::Refused(Refusal::Idle) => Reason::SessionIdle,
-            NoSession::Refused(Refusal::Revoked) => Reason::SessionRevoked,
+            NoSession::Refused(SessionError::Expired) => Reason::SessionExpired,
+            NoSession::Refused(SessionError::Idle) => Reason::SessionIdle,
+            NoSession::Refused(SessionError::Revoked) => Reason::SessionRevoked,
         };
         // A script's address is no place for a person to come back to: who shows the login adds the way back.
-        let back = matches!(check.wants(), Wants::Page | Wants::Form).then_some(check.target);
+        let back =
+            matches!(check.response_format(), ResponseFormat::Page | ResponseFormat::Form).then_some(check.target);
         Decision::Login { location: self.page(site, "login", back), reason }
     }
 
@@ -195,7 +200,7 @@ impl Decider {
         }
     }
 
-    fn page(&self, site: &Site, name: &str, back: Option<&str>) -> String {
+    fn page(&self, site: &AppPolicy, name: &str, back: Option<&str>) -> String {
         site.origin.page(&format!("{}/{name}", self.prefix), back)
     }
 }
@@ -205,7 +210,7 @@ impl Decider {
 enum NoSession {
     NotShown,
     Conflict,
-    Refused(Refusal),
+    Refused(SessionError),
 }
 
 fn anonymous(reason: Reason) -> Decision {

@@ -1,7 +1,7 @@
 //! The decision as tables: every requirement against every way of showing, or not showing, a session.
 
 use super::*;
-use crate::check::{Client, Flow, Profile, Wanted};
+use crate::check::{ClientIp, FormatSource, LoginMethod, Profile};
 use crate::path::NormalPath;
 use crate::policy::{PathMatch, Rule};
 use crate::rate_limit::{self, Rate};
@@ -17,12 +17,12 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 const ALICE: &str = "wx:wx0123456789abcdef:oAlice";
 
 struct Fixture {
-    decider: Decider,
+    decider: Authorizer,
     alice: Issued,
     _keys: tempfile::TempDir,
 }
 
-fn site(name: &str, origin: &str) -> (String, Site) {
+fn site(name: &str, origin: &str) -> (String, AppPolicy) {
     let origin = Origin::parse(origin).unwrap();
     let session = session::Settings {
         issuer: origin.as_str().to_owned(),
@@ -31,7 +31,7 @@ fn site(name: &str, origin: &str) -> (String, Site) {
         lifetime: Duration::from_secs(7 * 86_400),
         idle: Duration::from_secs(86_400),
     };
-    (origin.authority().to_owned(), Site { origin, session, allow_encoded_slashes: false })
+    (origin.authority().to_owned(), AppPolicy { origin, session, allow_encoded_slashes: false })
 }
 
 fn fixture() -> Fixture {
@@ -56,19 +56,19 @@ fn fixture() -> Fixture {
     ]);
     let sessions =
         Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None, NOW), Lookups::default());
-    let sites: HashMap<String, Site, FixedState> =
+    let sites: HashMap<String, AppPolicy, FixedState> =
         [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into_iter().collect();
     let grant = Grant {
         subject: ALICE.into(),
-        flow: Flow::OfficialAccount,
+        flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
         unionid: String::new(),
         profile: Profile::default(),
     };
     let alice = sessions.begin(grant, &sites["shop.example.com"].session, NOW).unwrap();
-    let decider = Decider {
-        sites,
+    let decider = Authorizer {
+        apps: sites,
         policy,
         prefix: "/_wechat".into(),
         delivers_set_cookie: true,
@@ -85,10 +85,10 @@ fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Chec
         host,
         path: NormalPath::parse(target.split('?').next().unwrap()),
         target,
-        client: Client::Known([203, 0, 113, 9].into()),
+        client: ClientIp::Known([203, 0, 113, 9].into()),
         credential,
         bearer_is_ours: false,
-        wanted: Wanted::Known(Wants::Page),
+        wanted: FormatSource::Known(ResponseFormat::Page),
         forwarded_cookies: cookie::Forwarded::Untouched,
     }
 }
@@ -234,10 +234,10 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
         ("/_wechat/a%2Fb", Reason::AmbiguousPath, Reason::AmbiguousPath),
     ] {
         assert_eq!(reason(&fixture, target), by_rule, "{target} by rule");
-        fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = true;
+        fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = true;
         fixture.decider.limits = self::fixture().decider.limits;
         assert_eq!(reason(&fixture, target), by_application, "{target} by application");
-        fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = false;
+        fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = false;
     }
 }
 
@@ -250,7 +250,7 @@ fn ordinary_paths_pass_and_others_do_not() {
     for line in include_str!("../../../tests/paths/ordinary.txt").lines().filter(|line| !line.starts_with('#')) {
         let (mark, path) = line.split_once(' ').unwrap();
         for allow_encoded_slashes in [false, true] {
-            fixture.decider.sites.get_mut(SHOP).unwrap().allow_encoded_slashes = allow_encoded_slashes;
+            fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = allow_encoded_slashes;
             let decision = fixture.decider.decide(&check(SHOP, path, Credential::Absent), NOW);
             let passes = mark == "+" || mark == "s" && allow_encoded_slashes;
             let reason = if passes { Reason::PublicPath } else { Reason::AmbiguousPath };
@@ -340,13 +340,18 @@ fn a_session_of_one_application_is_nothing_in_another() {
 fn the_login_address_is_ours_and_knows_the_way_back() {
     let fixture = fixture();
     for (wants, target, location) in [
-        (Wants::Page, "/a?b=c&d=中", "https://shop.example.com/_wechat/login?return_to=%2Fa%3Fb%3Dc%26d%3D%E4%B8%AD"),
-        (Wants::Page, "/", "https://shop.example.com/_wechat/login?return_to=%2F"),
-        (Wants::Form, "/order", "https://shop.example.com/_wechat/login?return_to=%2Forder"),
-        (Wants::Data, "/api/me", "https://shop.example.com/_wechat/login"),
-        (Wants::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
+        (
+            ResponseFormat::Page,
+            "/a?b=c&d=中",
+            "https://shop.example.com/_wechat/login?return_to=%2Fa%3Fb%3Dc%26d%3D%E4%B8%AD",
+        ),
+        (ResponseFormat::Page, "/", "https://shop.example.com/_wechat/login?return_to=%2F"),
+        (ResponseFormat::Form, "/order", "https://shop.example.com/_wechat/login?return_to=%2Forder"),
+        (ResponseFormat::Data, "/api/me", "https://shop.example.com/_wechat/login"),
+        (ResponseFormat::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
     ] {
-        let asked = Check { wanted: Wanted::Known(wants), ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
+        let asked =
+            Check { wanted: FormatSource::Known(wants), ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
         match fixture.decider.decide(&asked, NOW) {
             Decision::Login { location: to, .. } => assert_eq!(to, location),
             other => panic!("{other:?}"),
@@ -365,7 +370,7 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
         [("/api", Reason::PreflightRefused), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
     {
         let preflight = Check {
-            wanted: Wanted::Known(Wants::Preflight),
+            wanted: FormatSource::Known(ResponseFormat::Preflight),
             method: &Method::OPTIONS,
             ..check(SHOP, target, Credential::Absent)
         };
@@ -375,15 +380,15 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
 
 #[test]
 fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
-    let late = NOW.plus(Duration::from_secs(901));
-    let nearly = NOW.plus(Duration::from_secs(700));
+    let late = NOW.add(Duration::from_secs(901));
+    let nearly = NOW.add(Duration::from_secs(700));
     let mut fixture = fixture();
     let token = fixture.alice.token.clone();
     let cookie = Credential::Cookie(&token);
     for (now, renewed) in [(NOW, false), (nearly, true), (late, true)] {
-        for wants in [Wants::Page, Wants::Data] {
+        for wants in [ResponseFormat::Page, ResponseFormat::Data] {
             let decision =
-                fixture.decider.decide(&Check { wanted: Wanted::Known(wants), ..check(SHOP, "/", cookie) }, now);
+                fixture.decider.decide(&Check { wanted: FormatSource::Known(wants), ..check(SHOP, "/", cookie) }, now);
             assert!(
                 matches!(&decision, Decision::Allow { renewed: cookie, .. } if cookie.is_some() == renewed),
                 "{decision:?}"
@@ -395,18 +400,22 @@ fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
 
     fixture.decider.delivers_set_cookie = false;
     let ask = |wants, now| {
-        fixture.decider.decide(&Check { wanted: Wanted::Known(wants), ..check(SHOP, "/a?b", cookie) }, now)
+        fixture.decider.decide(&Check { wanted: FormatSource::Known(wants), ..check(SHOP, "/a?b", cookie) }, now)
     };
-    assert_eq!(ask(Wants::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
-    assert_eq!(ask(Wants::Data, late).reason(), Reason::SessionValid, "a data request never breaks because of it");
-    match ask(Wants::Page, late) {
+    assert_eq!(ask(ResponseFormat::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
+    assert_eq!(
+        ask(ResponseFormat::Data, late).reason(),
+        Reason::SessionValid,
+        "a data request never breaks because of it"
+    );
+    match ask(ResponseFormat::Page, late) {
         Decision::Renew { location, .. } => {
             assert_eq!(location, "https://shop.example.com/_wechat/renew?return_to=%2Fa%3Fb");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(ask(Wants::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
-    assert_eq!(ask(Wants::Page, late.plus(Duration::from_secs(60))).reason(), Reason::SessionNeedsRenewal);
+    assert_eq!(ask(ResponseFormat::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
+    assert_eq!(ask(ResponseFormat::Page, late.add(Duration::from_secs(60))).reason(), Reason::SessionNeedsRenewal);
 }
 
 #[test]
@@ -414,10 +423,10 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
     let fixture = fixture();
     let cookie = Credential::Cookie(&fixture.alice.token);
     let at = |now| fixture.decider.decide(&check(SHOP, "/", cookie), now).reason();
-    assert_eq!(at(NOW.plus(Duration::from_secs(86_401))), Reason::SessionIdle);
-    assert_eq!(at(NOW.plus(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
+    assert_eq!(at(NOW.add(Duration::from_secs(86_401))), Reason::SessionIdle);
+    assert_eq!(at(NOW.add(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
     let alice =
-        fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.sites[SHOP].session, NOW, || Ok(()));
+        fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.apps[SHOP].session, NOW, || Ok(()));
     let alice = alice.unwrap_or_else(|refusal| panic!("{refusal:?}"));
     fixture.decider.sessions.revocations.end(&alice.claims(), NOW);
     assert_eq!(at(NOW), Reason::SessionRevoked);
@@ -431,7 +440,7 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
     let (signed, signature) = alice.rsplit_once('.').unwrap();
     let turned = if signature.starts_with('A') { "B" } else { "A" };
     let forged = format!("{signed}.{turned}{}", &signature[1..]);
-    let past = NOW.plus(Duration::from_secs(7 * 86_400));
+    let past = NOW.add(Duration::from_secs(7 * 86_400));
     // As another instance sees it, or this one after a restart: nothing is known of any token.
     fixture.decider.sessions.settings_changed();
     for (token, now, reason) in [
@@ -450,7 +459,7 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
         let turned = if forged[at..].starts_with('A') { "B" } else { "A" };
         let other = format!("{}{turned}{}", &forged[..at], &forged[at + 1..]);
         let elsewhere =
-            Check { client: Client::Known([203, 0, 113, 10].into()), ..check(SHOP, "/", Credential::Bearer(&other)) };
+            Check { client: ClientIp::Known([203, 0, 113, 10].into()), ..check(SHOP, "/", Credential::Bearer(&other)) };
         fixture.decider.decide(&elsewhere, NOW).reason()
     });
     assert_eq!(answers.collect::<Vec<_>>(), [TokenForged, TokenForged, TokenForged, TooManyNewTokens]);

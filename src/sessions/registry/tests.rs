@@ -15,7 +15,7 @@ impl Sealer for Plain {
 }
 
 fn alone() -> Registry {
-    Registry::new(Store::none(), Arc::new(Plain), Settings::default(), OutboxMeter::default())
+    Registry::new(Redis::none(), Arc::new(Plain), Settings::default(), OutboxMetrics::default())
 }
 
 fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
@@ -23,7 +23,7 @@ fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
         session: session.into(),
         subject: subject.into(),
         app: "shop".into(),
-        flow: Flow::Website,
+        flow: LoginMethod::Website,
         created: Timestamp(created),
         ends: Timestamp(created + 1_000),
         seen: Timestamp(created),
@@ -34,13 +34,13 @@ fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
 #[tokio::test]
 async fn without_redis_an_instance_lists_what_it_has_seen_itself() {
     let registry = alone();
-    registry.began(record("a", "wx:1", 100));
-    registry.began(record("b", "wx:1", 200));
-    registry.began(record("c", "wx:2", 200));
+    registry.session_started(record("a", "wx:1", 100));
+    registry.session_started(record("b", "wx:1", 200));
+    registry.session_started(record("c", "wx:2", 200));
     let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", "wx:1", 100) };
     registry.seen([seen, SessionRecord { browser: None, ..record("d", "wx:1", 50) }]);
     let listed = registry.list("wx:1", Timestamp(300)).await;
-    assert_eq!(listed.alone, Some(Away::NotConfigured));
+    assert_eq!(listed.alone, Some(CallError::NotConfigured));
     let told: Vec<_> =
         listed.sessions.iter().map(|one| (one.session.as_str(), one.seen.0, one.browser.as_deref())).collect();
     assert_eq!(told, [("b", 200, Some("chrome")), ("a", 900, Some("chrome")), ("d", 50, None)]);

@@ -3,7 +3,7 @@
 //!
 //! Where a system does not tell (only Linux has `/proc`), the metric is absent rather than wrong.
 
-use super::Documented;
+use super::MetricInfo;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -24,9 +24,9 @@ pub(super) struct Process;
 
 impl Process {
     /// What there is, for the tables.
-    pub fn documented() -> [Documented; 4] {
+    pub fn documented() -> [MetricInfo; 4] {
         [(MEMORY, "gauge"), (CPU, "counter"), (OPEN_FILES, "gauge"), (MAX_FILES, "gauge")]
-            .map(|((name, help), kind)| Documented { name: name.into(), kind, help })
+            .map(|((name, help), kind)| MetricInfo { name: name.into(), kind, help })
     }
 }
 

@@ -14,7 +14,7 @@ const FLAGS: usize = 53;
 
 /// A whole and valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent<'a> {
+pub struct TraceParent<'a> {
     /// 32 hex digits.
     pub trace_id: &'a str,
     /// 16 hex digits.
@@ -23,7 +23,7 @@ pub struct Parent<'a> {
     pub sampled: bool,
 }
 
-impl<'a> Parent<'a> {
+impl<'a> TraceParent<'a> {
     /// The parent that `headers` name.
     #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
@@ -55,7 +55,7 @@ impl<'a> Parent<'a> {
 
 /// Whether a `traceparent` says that this trace is not recorded. Looks at the flags alone: it is asked for every check,
 /// and what is no trace at all is not recorded either.
-pub(super) fn says_no(headers: &HeaderMap) -> bool {
+pub(super) fn is_unsampled(headers: &HeaderMap) -> bool {
     let Some(line) = headers.get(&TRACEPARENT) else { return false };
     let line = line.as_bytes();
     line.len() == FLAGS + 2 && line.starts_with(b"00-") && !is_odd(line)
@@ -87,8 +87,12 @@ mod tests {
         {
             let line = format!("00-{TRACE}-{SPAN}-{flags}");
             let headers = headers(&[("traceparent", &line)]);
-            assert_eq!(Parent::of(&headers), Some(Parent { trace_id: TRACE, span_id: SPAN, sampled }), "{line}");
-            assert_eq!(says_no(&headers), !sampled, "{line}");
+            assert_eq!(
+                TraceParent::of(&headers),
+                Some(TraceParent { trace_id: TRACE, span_id: SPAN, sampled }),
+                "{line}"
+            );
+            assert_eq!(is_unsampled(&headers), !sampled, "{line}");
         }
     }
 
@@ -106,17 +110,17 @@ mod tests {
             format!("00-{TRACE}-{SPAN}-0g"),
             format!("00-{TRACE}-{SPAN}-é"),
         ] {
-            assert_eq!(Parent::of(&headers(&[("traceparent", &line)])), None, "{line}");
+            assert_eq!(TraceParent::of(&headers(&[("traceparent", &line)])), None, "{line}");
         }
-        assert_eq!(Parent::of(&HeaderMap::new()), None);
-        assert!(!says_no(&HeaderMap::new()));
+        assert_eq!(TraceParent::of(&HeaderMap::new()), None);
+        assert!(!is_unsampled(&HeaderMap::new()));
     }
 
     #[test]
     fn a_later_version_may_say_more() {
         let line = format!("cc-{TRACE}-{SPAN}-01-more");
         let headers = headers(&[("traceparent", &line)]);
-        assert!(Parent::of(&headers).unwrap().sampled && !says_no(&headers));
+        assert!(TraceParent::of(&headers).unwrap().sampled && !is_unsampled(&headers));
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let long = format!("a={}", "x".repeat(600));
         for (state, kept) in [("vendor=1,other=2", "vendor=1,other=2"), ("", ""), ("no state", ""), (&long, "")] {
             let headers = headers(&[("traceparent", &line), ("tracestate", state)]);
-            let context = Parent::of(&headers).unwrap().context(&headers).unwrap();
+            let context = TraceParent::of(&headers).unwrap().context(&headers).unwrap();
             assert_eq!(context.trace_state().header(), kept);
             assert_eq!(context.trace_id().to_string(), TRACE);
             assert!(context.is_remote() && context.is_sampled());

@@ -49,7 +49,7 @@ async fn the_applications_own_token_is_asked_for_by_post_with_the_secret_in_the_
     let (stub, client, heard) = stage([says(r#"{"access_token":"37_Own","expires_in":7200}"#)]).await;
     for endpoint in [Endpoint::StableToken, Endpoint::ForcedToken] {
         let given = client.stable_token(&app(), endpoint).await.unwrap();
-        assert_eq!((given.value.expose(), given.lives), ("37_Own", Duration::from_secs(7200)));
+        assert_eq!((given.value.expose(), given.ttl), ("37_Own", Duration::from_secs(7200)));
     }
     assert_eq!(stub.requests(), ["POST /cgi-bin/stable_token HTTP/1.1"; 2]);
     let body = |force: bool| {
@@ -176,7 +176,7 @@ async fn a_profile_of_somebody_else_is_not_taken() {
     let other_unionid = PERSON.replace("oUnIo", "oOther");
     for body in [other_openid, other_unionid] {
         let (stub, client, _) = stage([says(body)]).await;
-        let known = Exchanged { unionid: Some(crate::wechat::UnionId::parse("oUnIo").unwrap()), ..exchanged() };
+        let known = ExchangeResponse { unionid: Some(crate::wechat::UnionId::parse("oUnIo").unwrap()), ..exchanged() };
         let error = client.userinfo(&app(), &known).await.unwrap_err();
         assert_eq!((error, stub.calls()), (WechatError::Mismatch { endpoint: Endpoint::Userinfo }, 1));
     }

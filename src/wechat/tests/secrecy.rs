@@ -44,12 +44,12 @@ fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
 async fn neither_errors_nor_logs_contain_a_secret() {
     let (lines, _guard) = logged();
     tracing::trace!("logs are listened to");
-    let app = Application {
+    let app = Credentials {
         appid: AppId::parse("wx0123456789abcdef").unwrap(),
         secret: Secret::parse("CanarySecret0123456789", 16).unwrap(),
     };
     let code = Code::parse("CanaryCode").unwrap();
-    let known = Exchanged {
+    let known = ExchangeResponse {
         openid: OpenId::parse("CanaryOpenid").unwrap(),
         unionid: Some(UnionId::parse("CanaryUnionid").unwrap()),
         access_token: Secret::parse("CanaryToken", 1).unwrap(),

@@ -1,12 +1,12 @@
 //! A session as the cache keeps it: small, because a hundred thousand are kept.
 
-use super::revocations::Concerned;
+use super::revocations::RevocationSubject;
 use super::settings::Settings;
 use super::token::{self, Claims, TokenError, VerifiedToken};
-use super::{Age, Refusal};
-use crate::check::Flow;
+use super::{SessionError, TokenState};
+use crate::check::LoginMethod;
 use crate::clock::Timestamp;
-use crate::identity::{IdentityHeaders, Said};
+use crate::identity::{IdentityFields, IdentityHeaders};
 use crate::percent::{decode_component, encode_component};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A verified token with what is made from it once.
-pub struct Session {
+pub struct CachedSession {
     pub(super) identity: IdentityHeaders,
-    pub(super) site: Arc<Site>,
-    pub(super) flow: Flow,
+    pub(super) site: Arc<TokenAudience>,
+    pub(super) flow: LoginMethod,
     auth_time: u64,
     iat: u64,
     exp: u64,
@@ -30,17 +30,17 @@ pub struct Session {
     /// When it was last used, to a minute, in seconds.
     last_seen: AtomicU64,
     /// When it was last told of, in seconds.
-    last_told: AtomicU64,
+    last_reported: AtomicU64,
 }
 
 /// For whom the tokens of one application are; its sessions share it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Site {
+pub(super) struct TokenAudience {
     pub issuer: String,
     pub audience: String,
 }
 
-impl Site {
+impl TokenAudience {
     /// Whether it is the one that `settings` describe.
     pub(super) fn is_of(&self, settings: &Settings) -> bool {
         self.issuer == settings.issuer && self.audience == settings.audience
@@ -53,14 +53,14 @@ pub(super) struct Next {
     pub token: String,
 }
 
-impl Session {
+impl CachedSession {
     /// What the cache keeps of `token`, which is for `site`.
-    pub(super) fn new(token: &VerifiedToken, site: Arc<Site>) -> Self {
+    pub(super) fn new(token: &VerifiedToken, site: Arc<TokenAudience>) -> Self {
         let Claims {
             sub, sid, auth_time, iat, exp, session_exp, flow, appid, openid, unionid, nickname, avatar, ..
         } = token.claims();
         let nickname = Cow::from(encode_component(nickname));
-        let said = Said {
+        let said = IdentityFields {
             subject: sub,
             openid,
             unionid,
@@ -82,13 +82,13 @@ impl Session {
             next: Mutex::new(None),
             sent_to_renew: AtomicU64::new(0),
             last_seen: AtomicU64::new(0),
-            last_told: AtomicU64::new(0),
+            last_reported: AtomicU64::new(0),
         }
     }
 
     /// What the token says, word for word.
     pub(super) fn claims(&self) -> Claims {
-        let Said { subject, openid, unionid, appid, session, nickname, avatar, .. } = self.identity.said();
+        let IdentityFields { subject, openid, unionid, appid, session, nickname, avatar, .. } = self.identity.fields();
         Claims {
             iss: self.site.issuer.clone(),
             aud: self.site.audience.clone(),
@@ -108,31 +108,31 @@ impl Session {
     }
 
     /// What time says of it.
-    pub(super) fn age(&self, settings: &Settings, now: Timestamp) -> Result<Age, Refusal> {
+    pub(super) fn state(&self, settings: &Settings, now: Timestamp) -> Result<TokenState, SessionError> {
         // What the configuration allows today counts, should it have allowed more when the token was issued.
-        let over = Timestamp(self.auth_time).plus(settings.lifetime).min(Timestamp(self.session_exp));
+        let over = Timestamp(self.auth_time).add(settings.lifetime).min(Timestamp(self.session_exp));
         if over <= now {
-            return Err(Refusal::Expired);
+            return Err(SessionError::Expired);
         }
         // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
-        if self.iat > now.plus(token::LEEWAY).0 {
-            return Err(Refusal::Token(TokenError::ImpossibleTimes));
+        if self.iat > now.add(token::LEEWAY).0 {
+            return Err(SessionError::Token(TokenError::ImpossibleTimes));
         }
         if now.since(Timestamp(self.iat)) > settings.idle {
-            return Err(Refusal::Idle);
+            return Err(SessionError::Idle);
         }
-        let left = Timestamp(self.iat).plus(settings.token_lifetime).min(Timestamp(self.exp)).since(now);
+        let left = Timestamp(self.iat).add(settings.token_lifetime).min(Timestamp(self.exp)).since(now);
         Ok(if left.is_zero() {
-            Age::Ended
+            TokenState::Ended
         } else if left < settings.token_lifetime / 3 {
-            Age::Ending
+            TokenState::Ending
         } else {
-            Age::Fresh
+            TokenState::Fresh
         })
     }
 
     /// Notes that it is used. To a minute, so that the threads that answer do not write one place all the time.
-    pub(super) fn used(&self, now: Timestamp) {
+    pub(super) fn touch(&self, now: Timestamp) {
         const MINUTE: u64 = 60;
         if now.0 >= self.last_seen.load(Ordering::Relaxed).saturating_add(MINUTE) {
             self.last_seen.store(now.0, Ordering::Relaxed);
@@ -140,25 +140,25 @@ impl Session {
     }
 
     /// When it was last used, if that has to be told.
-    pub(super) fn to_tell(&self) -> Option<Timestamp> {
+    pub(super) fn take_last_seen(&self) -> Option<Timestamp> {
         const APART: u64 = 300;
         let seen = self.last_seen.load(Ordering::Relaxed);
-        let due = seen >= self.last_told.load(Ordering::Relaxed).saturating_add(APART);
+        let due = seen >= self.last_reported.load(Ordering::Relaxed).saturating_add(APART);
         due.then(|| {
-            self.last_told.store(seen, Ordering::Relaxed);
+            self.last_reported.store(seen, Ordering::Relaxed);
             Timestamp(seen)
         })
     }
 
     /// How long nobody has shown it with success. Its issue counts, so that it is there for its first check.
-    pub(super) fn unused(&self, now: Timestamp) -> Duration {
+    pub(super) fn idle_for(&self, now: Timestamp) -> Duration {
         now.since(Timestamp(self.last_seen.load(Ordering::Relaxed).max(self.iat)))
     }
 }
 
-impl<'a> From<&'a Session> for Concerned<'a> {
-    fn from(session: &'a Session) -> Self {
-        let Said { subject, session: sid, .. } = session.identity.said();
+impl<'a> From<&'a CachedSession> for RevocationSubject<'a> {
+    fn from(session: &'a CachedSession) -> Self {
+        let IdentityFields { subject, session: sid, .. } = session.identity.fields();
         Self { sid, sub: subject, aud: &session.site.audience, auth_time: session.auth_time }
     }
 }
@@ -172,14 +172,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_says_what_the_token_said() {
-        let site = || Arc::new(Site { issuer: "https://shop.example.com".into(), audience: "shop".into() });
+        let site = || Arc::new(TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".into() });
         let said = claims(NOW);
         for claims in [
             said.clone(),
             Claims { sub: "не ASCII".into(), nickname: "100 % \0 \u{7f} ;%41".into(), ..said.clone() },
             Claims { unionid: String::new(), nickname: String::new(), avatar: String::new(), ..said },
         ] {
-            assert_eq!(Session::new(&VerifiedToken::for_tests(claims.clone()), site()).claims(), claims);
+            assert_eq!(CachedSession::new(&VerifiedToken::for_tests(claims.clone()), site()).claims(), claims);
         }
     }
 }

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts requests rather than reading a clock for each: who looks now and then sees whether anything happened between.
 #[derive(Default)]
-pub(super) struct Pulse {
+pub(super) struct InFlight {
     asked: AtomicU64,
     done: AtomicU64,
 }
 
-impl Pulse {
+impl InFlight {
     /// A request begins.
-    pub fn begins(&self) {
+    pub fn start(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request is over: answered, or given up by its client.
-    pub fn is_over(&self) {
+    pub fn finish(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -26,7 +26,7 @@ impl Pulse {
     }
 
     /// Whether no request is under way.
-    pub fn rests(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.done.load(Ordering::Relaxed) == self.asked()
     }
 }

@@ -8,7 +8,7 @@ const MAX_LINES: u32 = 100;
 
 /// Bounds the lines of one kind.
 #[derive(Debug, Default)]
-pub struct LineBound(Mutex<Second>);
+pub struct LogLimiter(Mutex<Second>);
 
 #[derive(Debug, Default)]
 struct Second {
@@ -17,7 +17,7 @@ struct Second {
     left_out: u64,
 }
 
-impl LineBound {
+impl LogLimiter {
     /// Whether a line may be written at `now`; if so, how many were left out since the last one.
     #[must_use]
     pub fn admit(&self, now: Timestamp) -> Option<u64> {
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_second_has_so_many_lines_and_the_next_one_says_how_many_were_left_out() {
-        let (bound, now) = (LineBound::default(), Timestamp(1_800_000_000));
+        let (bound, now) = (LogLimiter::default(), Timestamp(1_800_000_000));
         let written = (0..5_000).filter(|_| bound.admit(now).is_some()).count();
         assert_eq!(written, MAX_LINES as usize);
         let next = Timestamp(now.0 + 1);

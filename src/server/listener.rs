@@ -1,9 +1,9 @@
 //! A door: a listener with its budget.
 
 use super::address::Address;
-use super::budget::Budget;
-use super::connection::{self, Answer, Shared};
+use super::connection::{self, ListenerContext, Response};
 use super::drain::Drain;
+use super::limits::ListenerLimits;
 use super::unix::{self, SocketFile};
 use http::Request;
 use hyper::body::Incoming;
@@ -31,25 +31,25 @@ pub enum BindError {
 }
 
 /// After a failed accept (too many open files) it pays to wait for some to close.
-const AFTER_FAILURE: Duration = Duration::from_millis(50);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// While all places are taken, so long passes between one connection that makes way and the next.
 const BETWEEN_EXCHANGES: Duration = Duration::from_millis(2);
 
 /// When the door closes, those who wait to be accepted are taken until none has come for this long.
-const LAST_COMER: Duration = Duration::from_millis(10);
+const BACKLOG_WAIT: Duration = Duration::from_millis(10);
 
 /// And no longer than this in all, however many come.
-const LAST_COMERS: Duration = Duration::from_millis(500);
+const BACKLOG_DRAIN: Duration = Duration::from_millis(500);
 
 /// Bound, and not yet serving: connections wait.
-pub struct Door {
-    listener: Listener,
+pub struct Listener {
+    listener: Socket,
     local: Address,
-    budget: Budget,
+    budget: ListenerLimits,
 }
 
-enum Listener {
+enum Socket {
     Tcp(TcpListener),
     /// The file goes when the listener does.
     Unix(UnixListener, #[allow(dead_code)] SocketFile),
@@ -57,12 +57,12 @@ enum Listener {
 
 type Stream = Either<TcpStream, UnixStream>;
 
-impl Door {
+impl Listener {
     /// Listens at `address`.
     ///
     /// # Errors
     /// [`BindError`] names the address.
-    pub async fn bind(address: &Address, budget: Budget) -> Result<Self, BindError> {
+    pub async fn bind(address: &Address, budget: ListenerLimits) -> Result<Self, BindError> {
         let refused = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken(address.clone()),
             _ => BindError::Refused(address.clone(), error),
@@ -71,11 +71,11 @@ impl Door {
             Address::Tcp(at) => {
                 let listener = TcpListener::bind(at).await.map_err(refused)?;
                 let local = Address::Tcp(listener.local_addr().map_err(refused)?);
-                (Listener::Tcp(listener), local)
+                (Socket::Tcp(listener), local)
             }
             Address::Unix(path) => {
                 let (listener, file) = unix::listen(address, path).await?;
-                (Listener::Unix(listener, file), address.clone())
+                (Socket::Unix(listener, file), address.clone())
             }
         };
         Ok(Self { listener, local, budget })
@@ -104,14 +104,14 @@ impl Door {
         drain: Drain,
         open: Gauge,
         failed: impl Fn(&io::Error) + Send,
-        panicked: impl Fn() -> Answer + Send + Sync + 'static,
+        panicked: impl Fn() -> Response + Send + Sync + 'static,
     ) where
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Unpin + Send + 'static,
+        F: Future<Output = Response> + Unpin + Send + 'static,
     {
         let budget = self.budget;
         let places = Arc::new(Semaphore::new(budget.connections));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ListenerContext {
             budget,
             protocols: budget.protocols(),
             handler,
@@ -122,7 +122,7 @@ impl Door {
             crowded: Arc::default(),
         });
         let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {
-            let (shared, open) = (Arc::clone(&shared), Open::count(&open));
+            let (shared, open) = (Arc::clone(&shared), ConnectionGuard::count(&open));
             drain.connections.spawn(async move {
                 connection::serve(stream, peer, shared).await;
                 drop((open, place));
@@ -139,7 +139,7 @@ impl Door {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     failed(&error);
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
@@ -164,32 +164,32 @@ impl Door {
         // The system has promised these an answer: closing the listener would reset them.
         let last_comers = async {
             while let Ok(place) = Arc::clone(&places).try_acquire_owned()
-                && let Ok(Ok(accepted)) = tokio::time::timeout(LAST_COMER, self.listener.accept()).await
+                && let Ok(Ok(accepted)) = tokio::time::timeout(BACKLOG_WAIT, self.listener.accept()).await
             {
                 welcome(accepted, place);
             }
         };
-        let _ = tokio::time::timeout(LAST_COMERS, last_comers).await;
+        let _ = tokio::time::timeout(BACKLOG_DRAIN, last_comers).await;
     }
 }
 
 /// A connection in the gauge, however it ends.
-struct Open(Gauge);
+struct ConnectionGuard(Gauge);
 
-impl Open {
+impl ConnectionGuard {
     fn count(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Open {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
-impl Listener {
+impl Socket {
     async fn accept(&self) -> io::Result<(Stream, IpAddr)> {
         match self {
             Self::Tcp(listener) => {

@@ -18,24 +18,24 @@ pub const MAX_FORCED: u64 = 10;
 pub const BETWEEN_FORCED: Duration = Duration::from_secs(60);
 
 /// After the day's quota, ours or WeChat's, is used up.
-pub const LONG_REST: Duration = Duration::from_secs(600);
+pub const QUOTA_BACKOFF: Duration = Duration::from_secs(600);
 
 /// Doubled with each failure in a row, up to a minute.
-const RESTS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// Failures further apart are not in a row.
 pub const IN_A_ROW: Duration = Duration::from_secs(600);
 
 /// A way of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum CallKind {
     /// For what is in force.
     Usual,
     /// For another token, at the cost of the one in force.
     Forced,
 }
 
-impl Call {
+impl CallKind {
     /// The word for it in metrics and Redis.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,29 +55,29 @@ impl Call {
 
 /// The number of a day that begins at midnight in Beijing.
 pub fn day(now: Timestamp) -> u64 {
-    now.plus(Duration::from_secs(8 * 3_600)).0 / 86_400
+    now.add(Duration::from_secs(8 * 3_600)).0 / 86_400
 }
 
 /// The rest after a error, the first time and at most.
-pub fn rests(error: &WechatError) -> (Duration, Duration) {
+pub fn backoff_range(error: &WechatError) -> (Duration, Duration) {
     match error {
         WechatError::BreakerOpen { retry_after, .. } => (*retry_after, *retry_after),
-        WechatError::Errcode { code: 45009, .. } => (LONG_REST, LONG_REST),
-        WechatError::Errcode { code: 45011, .. } => (RESTS.1, RESTS.1),
+        WechatError::Errcode { code: 45009, .. } => (QUOTA_BACKOFF, QUOTA_BACKOFF),
+        WechatError::Errcode { code: 45011, .. } => (BACKOFF.1, BACKOFF.1),
         // Long enough not to be a storm, short enough for who has just set it right.
-        _ if error.class() == Class::Configuration => (Duration::from_secs(15), RESTS.1),
-        _ => RESTS,
+        _ if error.class() == Class::Configuration => (Duration::from_secs(15), BACKOFF.1),
+        _ => BACKOFF,
     }
 }
 
 /// The first rest after a error.
-pub fn first_rest(error: &WechatError) -> Duration {
-    rests(error).0
+pub fn first_backoff(error: &WechatError) -> Duration {
+    backoff_range(error).0
 }
 
 /// What one instance knows by itself.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Quota {
     day: u64,
     usual: u64,
     forced: u64,
@@ -85,24 +85,24 @@ pub struct Tally {
     failures: u32,
 }
 
-impl Tally {
+impl Quota {
     /// Counts a call: how many there were today with it; none where it must not be made.
-    pub fn spend(&mut self, call: Call, now: Timestamp) -> Option<u64> {
+    pub fn consume(&mut self, call: CallKind, now: Timestamp) -> Option<u64> {
         if self.day != day(now) {
             (self.day, self.usual, self.forced) = (day(now), 0, 0);
         }
         let (most, apart) = call.bounds();
         let count = match call {
-            Call::Usual => &mut self.usual,
-            Call::Forced => &mut self.forced,
+            CallKind::Usual => &mut self.usual,
+            CallKind::Forced => &mut self.forced,
         };
         let too_soon =
-            call == Call::Forced && self.last_forced.is_some_and(|last| now < last.plus(apart) && now >= last);
+            call == CallKind::Forced && self.last_forced.is_some_and(|last| now < last.add(apart) && now >= last);
         if *count >= most || too_soon {
             return None;
         }
         *count += 1;
-        if call == Call::Forced {
+        if call == CallKind::Forced {
             self.last_forced = Some(now);
         }
         Some(*count)
@@ -110,14 +110,14 @@ impl Tally {
 
     /// The pause after another failure.
     pub fn failed(&mut self, error: &WechatError) -> Duration {
-        let (first, most) = rests(error);
+        let (first, most) = backoff_range(error);
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(most);
         self.failures = self.failures.saturating_add(1);
         pause
     }
 
     /// It went well.
-    pub fn well(&mut self) {
+    pub fn reset_failures(&mut self) {
         self.failures = 0;
     }
 }
@@ -129,44 +129,44 @@ mod tests {
 
     #[test]
     fn a_day_has_so_many_calls_and_the_next_one_as_many_again() {
-        let (mut tally, now) = (Tally::default(), Timestamp(1_800_000_000));
+        let (mut tally, now) = (Quota::default(), Timestamp(1_800_000_000));
         for count in 1..=MAX_CALLS {
-            assert_eq!(tally.spend(Call::Usual, now), Some(count));
+            assert_eq!(tally.consume(CallKind::Usual, now), Some(count));
         }
-        assert_eq!(tally.spend(Call::Usual, now), None);
-        assert_eq!(tally.spend(Call::Usual, now.plus(Duration::from_secs(86_400))), Some(1));
+        assert_eq!(tally.consume(CallKind::Usual, now), None);
+        assert_eq!(tally.consume(CallKind::Usual, now.add(Duration::from_secs(86_400))), Some(1));
     }
 
     #[test]
     fn forced_calls_are_few_and_far_between() {
-        let (mut tally, mut now) = (Tally::default(), Timestamp(1_800_000_000));
+        let (mut tally, mut now) = (Quota::default(), Timestamp(1_800_000_000));
         for count in 1..=MAX_FORCED {
-            assert_eq!(tally.spend(Call::Forced, now), Some(count));
-            assert_eq!(tally.spend(Call::Forced, now.plus(Duration::from_secs(59))), None);
-            now = now.plus(BETWEEN_FORCED);
+            assert_eq!(tally.consume(CallKind::Forced, now), Some(count));
+            assert_eq!(tally.consume(CallKind::Forced, now.add(Duration::from_secs(59))), None);
+            now = now.add(BETWEEN_FORCED);
         }
-        assert_eq!(tally.spend(Call::Forced, now), None);
-        assert!(tally.spend(Call::Usual, now).is_some());
+        assert_eq!(tally.consume(CallKind::Forced, now), None);
+        assert!(tally.consume(CallKind::Usual, now).is_some());
     }
 
     #[test]
     fn a_day_begins_at_midnight_in_beijing() {
         let midnight = Timestamp::from_civil(2026, 11, 23, 16, 0, 0).unwrap();
-        assert_eq!(day(midnight), day(midnight.minus(Duration::from_secs(1))) + 1);
+        assert_eq!(day(midnight), day(midnight.sub(Duration::from_secs(1))) + 1);
     }
 
     #[test]
     fn pauses_grow_and_end_with_success() {
         let endpoint = Endpoint::StableToken;
-        let mut tally = Tally::default();
+        let mut tally = Quota::default();
         let away = WechatError::TimedOut { endpoint };
         let pauses: Vec<_> = (0..8).map(|_| tally.failed(&away).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
-        tally.well();
+        tally.reset_failures();
         assert_eq!(tally.failed(&away).as_secs(), 2);
         for (code, pause) in [(45009, 600), (45011, 60), (40164, 15), (40125, 15), (-1, 2)] {
             assert_eq!(
-                Tally::default().failed(&WechatError::Errcode { endpoint, code, rid: None }).as_secs(),
+                Quota::default().failed(&WechatError::Errcode { endpoint, code, rid: None }).as_secs(),
                 pause,
                 "{code}"
             );

@@ -1,7 +1,7 @@
 //! What one instance holds of one value.
 
 use super::AccessTokenError;
-use super::tally::Tally;
+use super::quota::Quota;
 use crate::secret::Secret;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 
 /// A value and its times.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct CachedToken {
     pub value: Secret,
-    pub ends: Instant,
+    pub expires_at: Instant,
     /// From when on a new one is sought.
-    pub seek: Instant,
+    pub refresh_at: Instant,
 }
 
 /// How a search ends.
-pub type Outcome = Result<Held, AccessTokenError>;
+pub type Outcome = Result<CachedToken, AccessTokenError>;
 
 /// One application's value of one kind.
 #[derive(Default)]
-pub struct Slot(Mutex<State>);
+pub struct Entry(Mutex<State>);
 
-impl Slot {
+impl Entry {
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -31,18 +31,18 @@ impl Slot {
 
 #[derive(Default)]
 pub struct State {
-    pub held: Option<Held>,
+    pub held: Option<CachedToken>,
     /// The one search under way, which all wait for.
     pub flight: Option<watch::Receiver<Option<Outcome>>>,
     /// Until when nobody is asked, and why.
     pub rest: Option<(Instant, String)>,
-    pub tally: Tally,
+    pub tally: Quota,
 }
 
 impl State {
     /// The value, where it lives and is not `dead`.
-    pub fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&Held> {
-        self.held.as_ref().filter(|held| held.ends > now && !is(&held.value, dead))
+    pub fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
+        self.held.as_ref().filter(|held| held.expires_at > now && !is(&held.value, dead))
     }
 
     pub fn resting(&self, now: Instant) -> Option<AccessTokenError> {

@@ -1,14 +1,14 @@
 //! What a configuration makes: the check and the pages, replaced whole when it changes.
 
-use super::{Parts, ServeError};
-use crate::access_token::{self, Central};
-use crate::check::Flow;
+use super::{Runtime, ServeError};
+use crate::access_token::{self, AccessTokens};
+use crate::check::LoginMethod;
 use crate::config::settings::Settings;
 use crate::ext_authz::Envoy;
-use crate::ext_authz::authorize::{Decider, Site};
+use crate::ext_authz::authorize::{AppPolicy, Authorizer};
 use crate::login::Login;
+use crate::login::callback_lock::CallbackLock;
 use crate::login::settings::App;
-use crate::login::shared::Shared;
 use crate::rate_limit::{self, Limits};
 use crate::routes::Pages;
 use crate::routes::rejection::Rejection;
@@ -17,22 +17,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a configuration makes; replaced whole when it changes.
-pub(super) struct World {
+pub(super) struct AppState {
     pub envoy: Envoy,
-    pub decider: Decider,
+    pub decider: Authorizer,
     pub pages: Pages,
     /// The longest that WeChat may keep a page waiting.
     pub longest_login: Duration,
     pub limits: Arc<Limits>,
     pub client: Arc<wechat::Client>,
-    central: Arc<Central>,
+    central: Arc<AccessTokens>,
     limit_settings: rate_limit::Settings,
     wechat_settings: wechat::Settings,
 }
 
-impl World {
+impl AppState {
     /// What `settings` make. Budgets and breakers go on where their own settings are as `before`.
-    pub fn new(settings: &Settings, parts: &Parts, before: Option<&Self>) -> Result<Self, ServeError> {
+    pub fn new(settings: &Settings, parts: &Runtime, before: Option<&Self>) -> Result<Self, ServeError> {
         let metrics = Arc::clone(&parts.metrics);
         let limits = match before.filter(|before| before.limit_settings == settings.limits) {
             Some(before) => Arc::clone(&before.limits),
@@ -54,7 +54,7 @@ impl World {
         // What it remembers goes with its client; the next one finds the same in Redis, or at WeChat.
         let central = match before.filter(|before| Arc::ptr_eq(&before.client, &client)) {
             Some(before) => Arc::clone(&before.central),
-            None => Central::new(
+            None => AccessTokens::new(
                 Arc::clone(&client),
                 parts.store.clone(),
                 Arc::clone(&parts.sealer),
@@ -64,15 +64,15 @@ impl World {
             ),
         };
         let site = |app: &Arc<App>| {
-            let site = Site {
+            let site = AppPolicy {
                 origin: app.origin.clone(),
                 session: app.session.clone(),
                 allow_encoded_slashes: app.allow_encoded_slashes,
             };
             (app.origin.authority().to_owned(), site)
         };
-        let decider = Decider {
-            sites: settings.apps.iter().map(site).collect(),
+        let decider = Authorizer {
+            apps: settings.apps.iter().map(site).collect(),
             policy: settings.policy.clone(),
             prefix: settings.prefix.clone(),
             delivers_set_cookie: settings.delivers_set_cookie,
@@ -90,7 +90,7 @@ impl World {
             central: Arc::clone(&central),
             sessions: Arc::clone(&parts.sessions),
             sharing: Arc::clone(&parts.sharing),
-            shared: Shared::new(parts.store.clone(), Arc::clone(&parts.sealer), longest_login),
+            shared: CallbackLock::new(parts.store.clone(), Arc::clone(&parts.sealer), longest_login),
             registry: Arc::clone(&parts.registry),
             profile_max_age: settings.profile_max_age,
             memory: Arc::clone(&parts.memory),
@@ -108,8 +108,8 @@ impl World {
         };
         for app in &settings.apps {
             let flows = [
-                app.official_account.as_ref().map(|_| Flow::OfficialAccount),
-                app.website.as_ref().map(|_| Flow::Website),
+                app.official_account.as_ref().map(|_| LoginMethod::OfficialAccount),
+                app.website.as_ref().map(|_| LoginMethod::Website),
             ];
             flows.into_iter().flatten().for_each(|flow| parts.metrics.flow(&app.name, flow));
             Rejection::ALL.iter().for_each(|reason| parts.metrics.rejection(&app.name, reason.as_str()));

@@ -11,14 +11,14 @@ use std::task::{Context, Poll, Waker};
 
 /// The executor. Who looks at a connection that has it does so by [`look`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AtOnce;
+pub(super) struct InlineExecutor;
 
 thread_local! {
     /// What the look under way on this thread has found.
     static FOUND: RefCell<Vec<BoxFuture<'static, ()>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<F> hyper::rt::Executor<F> for AtOnce
+impl<F> hyper::rt::Executor<F> for InlineExecutor
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -36,7 +36,7 @@ pub(super) fn has_found() -> bool {
 const ROUNDS: usize = 4;
 
 /// Polls `connection`, and answers what it found. Other connections have their turn before one that keeps on asking.
-pub(super) fn look<C: Future>(mut connection: Pin<&mut C>, context: &mut Context<'_>) -> Poll<C::Output> {
+pub(super) fn poll_connection<C: Future>(mut connection: Pin<&mut C>, context: &mut Context<'_>) -> Poll<C::Output> {
     for _ in 0..ROUNDS {
         let polled = connection.as_mut().poll(context);
         let mut found = FOUND.take();

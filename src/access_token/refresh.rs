@@ -1,17 +1,17 @@
 //! One search for a value: Redis, the lease, WeChat, and how it ended.
 
-use super::shared::{self, Keys, Seen};
-use super::slot::{Held, Outcome, Slot, is};
-use super::tally::{self, Call};
-use super::{AccessTokenError, Central, Kind};
+use super::entry::{CachedToken, Entry, Outcome, is};
+use super::quota::{self, CallKind};
+use super::shared::{self, SharedState, TokenKeys};
+use super::{AccessTokenError, AccessTokens, TokenKind};
 use crate::clock;
 use crate::redis::Lease;
 use crate::secret::Secret;
 use crate::wechat::Endpoint;
-use crate::wechat::application::Application;
+use crate::wechat::application::Credentials;
 use crate::wechat::errcode::Class;
 use crate::wechat::error::WechatError;
-use crate::wechat::stable_token::Given;
+use crate::wechat::stable_token::TokenResponse;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -27,31 +27,31 @@ const FIRST_CONNECTION: Duration = Duration::from_secs(1);
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
 /// One search for a value.
-pub struct Flight {
-    pub central: Arc<Central>,
-    pub app: Application,
-    pub kind: Kind,
-    pub keys: Keys,
-    pub slot: Arc<Slot>,
+pub struct Refresh {
+    pub central: Arc<AccessTokens>,
+    pub app: Credentials,
+    pub kind: TokenKind,
+    pub keys: TokenKeys,
+    pub slot: Arc<Entry>,
     /// The value that WeChat would not take, where that is why.
     pub dead: Option<Secret>,
 }
 
-impl Flight {
-    pub async fn fly(&self) -> Outcome {
-        let Central { shared, settings, .. } = &*self.central;
-        let deadline = Instant::now() + settings.patience * 2;
+impl Refresh {
+    pub async fn run(&self) -> Outcome {
+        let AccessTokens { shared, settings, .. } = &*self.central;
+        let deadline = Instant::now() + settings.timeout * 2;
         if shared.store().is_configured() {
             let _ = timeout(FIRST_CONNECTION, shared.store().connected_since(0)).await;
         }
         let mut pause = LOOKS.0;
         loop {
-            let Ok(seen) = shared.look(&self.keys).await else { return self.ask_alone().await };
+            let Ok(seen) = shared.load(&self.keys).await else { return self.ask_alone().await };
             if let Some(good) = self.good(&seen) {
                 return Ok(good);
             }
             let old = self.living(&seen);
-            if let Some(rests) = self.rests(&seen) {
+            if let Some(rests) = self.shared_backoff(&seen) {
                 return old.ok_or(rests);
             }
             match shared.store().take_lease(&self.keys.guarded, settings.lease).await {
@@ -69,13 +69,13 @@ impl Flight {
     }
 
     /// What another instance wrote, if it lives and is not the dead one.
-    fn living(&self, seen: &Seen) -> Option<Held> {
+    fn living(&self, seen: &SharedState) -> Option<CachedToken> {
         let (value, lives) = seen.value.as_ref()?;
-        (!is(value, self.dead.as_ref())).then(|| self.held(value.clone(), *lives))
+        (!is(value, self.dead.as_ref())).then(|| self.fresh_value(value.clone(), *lives))
     }
 
     /// The same, unless it is so near its end that a new one is due.
-    fn good(&self, seen: &Seen) -> Option<Held> {
+    fn good(&self, seen: &SharedState) -> Option<CachedToken> {
         let (_, lives) = seen.value.as_ref()?;
         let good = self.living(seen).filter(|_| *lives > self.central.settings.ahead)?;
         self.central.meter.got(self.kind.as_str(), "redis");
@@ -84,26 +84,26 @@ impl Flight {
 
     /// Why WeChat is not to be asked now, as the instances together know it. That it was asked a moment ago is no reason
     /// where there is no value, or a dead one.
-    fn rests(&self, seen: &Seen) -> Option<AccessTokenError> {
+    fn shared_backoff(&self, seen: &SharedState) -> Option<AccessTokenError> {
         let (why, retry_after) = seen.rest.clone()?;
         let asked = why == shared::ASKED && self.living(seen).is_none();
         (!asked).then_some(AccessTokenError::Resting { why, retry_after })
     }
 
-    fn held(&self, value: Secret, lives: Duration) -> Held {
+    fn fresh_value(&self, value: Secret, lives: Duration) -> CachedToken {
         let now = Instant::now();
         let lives = lives.min(MAX_LIFE);
         // Drawn by chance, so that not all instances look at once; never earlier than `ahead`.
         let ahead = self.central.settings.ahead.mul_f64(1.0 - fastrand::f64() / 10.0);
         let seek = lives.saturating_sub(ahead).max(self.central.settings.seek_again.min(lives / 4));
-        Held { value, ends: now + lives, seek: now + seek }
+        CachedToken { value, expires_at: now + lives, refresh_at: now + seek }
     }
 
     async fn ask_as_owner(&self, lease: &Lease) -> Outcome {
-        let Central { shared, settings, .. } = &*self.central;
+        let AccessTokens { shared, settings, .. } = &*self.central;
         // Somebody may have written between the look and the lease.
-        if let Ok(seen) = shared.look(&self.keys).await {
-            let found = match self.rests(&seen) {
+        if let Ok(seen) = shared.load(&self.keys).await {
+            let found = match self.shared_backoff(&seen) {
                 Some(rests) => Some(self.living(&seen).ok_or(rests)),
                 None => self.good(&seen).map(Ok),
             };
@@ -126,20 +126,20 @@ impl Flight {
         };
         let outcome = match asked {
             Ok(given) => {
-                let lives = given.lives.min(MAX_LIFE).saturating_sub(began.elapsed());
+                let lives = given.ttl.min(MAX_LIFE).saturating_sub(began.elapsed());
                 let written = shared.put(&self.keys, lease, &given.value, lives).await;
                 let newer = match written {
                     // Another owner came after this one: what it wrote is newer.
-                    Ok(false) => shared.look(&self.keys).await.ok().and_then(|seen| self.living(&seen)),
+                    Ok(false) => shared.load(&self.keys).await.ok().and_then(|seen| self.living(&seen)),
                     Ok(true) | Err(_) => None,
                 };
-                Ok(newer.unwrap_or_else(|| self.held(given.value, lives)))
+                Ok(newer.unwrap_or_else(|| self.fresh_value(given.value, lives)))
             }
             Err(error) => {
                 if let AccessTokenError::Wechat(wechat) = &error
-                    && was_asked(wechat)
+                    && concerns_wechat(wechat)
                 {
-                    let (first, most) = tally::rests(wechat);
+                    let (first, most) = quota::backoff_range(wechat);
                     if let Ok(pause) = shared.failed(&self.keys, wechat.label(), first, most).await {
                         self.slot.lock().rest = Some((Instant::now() + pause, wechat.label().to_owned()));
                     }
@@ -154,31 +154,31 @@ impl Flight {
     /// Without Redis: the same call, with what this instance knows by itself.
     async fn ask_alone(&self) -> Outcome {
         let given = self.ask().await?;
-        Ok(self.held(given.value, given.lives))
+        Ok(self.fresh_value(given.value, given.ttl))
     }
 
-    async fn ask(&self) -> Result<Given, AccessTokenError> {
-        let Central { client, meter, .. } = &*self.central;
+    async fn ask(&self) -> Result<TokenResponse, AccessTokenError> {
+        let AccessTokens { client, meter, .. } = &*self.central;
         let given = match self.kind {
-            Kind::AccessToken => {
-                self.spend(Call::Usual).await?;
+            TokenKind::AccessToken => {
+                self.consume_quota(CallKind::Usual).await?;
                 let given = client.stable_token(&self.app, Endpoint::StableToken).await?;
                 // Where another system had the token replaced, asking is enough. Forcing is for a token that WeChat
                 // gives out and does not take.
                 if is(&given.value, self.dead.as_ref()) {
-                    self.spend(Call::Forced).await?;
+                    self.consume_quota(CallKind::Forced).await?;
                     client.stable_token(&self.app, Endpoint::ForcedToken).await?
                 } else {
                     given
                 }
             }
-            Kind::JsapiTicket => {
+            TokenKind::JsapiTicket => {
                 let token = self.central.token(&self.app).await?;
-                self.spend(Call::Usual).await?;
+                self.consume_quota(CallKind::Usual).await?;
                 match client.jsapi_ticket(&self.app, &token).await {
                     Err(error) if error.class() == Class::RenewToken => {
                         let other = self.central.token_after(&self.app, &token).await?;
-                        self.spend(Call::Usual).await?;
+                        self.consume_quota(CallKind::Usual).await?;
                         client.jsapi_ticket(&self.app, &other).await?
                     }
                     outcome => outcome?,
@@ -190,11 +190,11 @@ impl Flight {
     }
 
     /// Counts a call, in Redis or, while it is away, here.
-    async fn spend(&self, call: Call) -> Result<(), AccessTokenError> {
+    async fn consume_quota(&self, call: CallKind) -> Result<(), AccessTokenError> {
         let now = clock::now();
-        let counted = match self.central.shared.spend(&self.keys, call, now).await {
+        let counted = match self.central.shared.consume_quota(&self.keys, call, now).await {
             Ok(counted) => counted,
-            Err(_) => self.slot.lock().tally.spend(call, now),
+            Err(_) => self.slot.lock().tally.consume(call, now),
         };
         match counted {
             Some(today) => {
@@ -206,7 +206,7 @@ impl Flight {
     }
 
     /// Remembers how it ended, and says so once.
-    pub fn land(&self, outcome: &Outcome) {
+    pub fn finish(&self, outcome: &Outcome) {
         let now = Instant::now();
         let (appid, kind) = (self.app.appid.as_str(), self.kind.as_str());
         let mut state = self.slot.lock();
@@ -215,7 +215,7 @@ impl Flight {
             Ok(held) => {
                 state.held = Some(held.clone());
                 state.rest = None;
-                state.tally.well();
+                state.tally.reset_failures();
             }
             Err(error) => {
                 self.central.meter.failed(kind, error.metrics_class(), error.label());
@@ -232,7 +232,7 @@ impl Flight {
                     AccessTokenError::Resting { .. } => {}
                     // The token's own search has said it.
                     AccessTokenError::Wechat(wechat)
-                        if self.kind == Kind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
+                        if self.kind == TokenKind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
                     AccessTokenError::Wechat(wechat) if wechat.class() == Class::Configuration => {
                         tracing::error!(appid, kind, old, %error, "WeChat gives no central token: this needs the operator");
                     }
@@ -244,6 +244,6 @@ impl Flight {
 }
 
 /// Whether the error says something of WeChat, and not of this instance alone.
-fn was_asked(error: &WechatError) -> bool {
+fn concerns_wechat(error: &WechatError) -> bool {
     !matches!(error, WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. })
 }

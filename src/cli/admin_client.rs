@@ -1,8 +1,8 @@
 //! Asking the admin door of a running instance. Where it is and what opens it comes from the configuration, so that no
 //! secret stands on a command line.
 
-use super::call::{CallError, call};
 use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
+use super::http::{self as http_client, HttpError};
 use crate::config::{self, settings};
 use http::{Method, Request, StatusCode, header};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The longest one question takes, all of it: the door waits for a disk and for Redis.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer, by whose error it is.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum AskError {
     NoDoor,
     /// No answer came.
     #[error("{0}. Is the instance running, and with this configuration?")]
-    Call(CallError),
+    Call(HttpError),
     /// The door said no.
     #[error("the admin listener refused ({0}): {1}")]
     Refused(StatusCode, String),
@@ -38,10 +38,10 @@ pub enum AskError {
     Output(#[from] io::Error),
 }
 
-impl From<CallError> for AskError {
-    fn from(error: CallError) -> Self {
+impl From<HttpError> for AskError {
+    fn from(error: HttpError) -> Self {
         match error {
-            CallError::NoRequest => Self::Configuration("admin.token_file: holds what no header can".to_owned()),
+            HttpError::NoRequest => Self::Configuration("admin.token_file: holds what no header can".to_owned()),
             other => Self::Call(other),
         }
     }
@@ -73,15 +73,15 @@ struct Envelope {
 /// [`AskError`].
 pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskError> {
     let loaded = config::load(file, std::env::vars_os());
-    let settings = loaded.and_then(settings::understand);
+    let settings = loaded.and_then(settings::resolve);
     let settings = settings.map_err(|errors| AskError::Configuration(errors.to_string()))?;
     let (Some(address), Some(token)) = (settings.listen.admin, settings.admin_token) else {
         return Err(AskError::NoDoor);
     };
     let request = Request::builder().method(method).uri(path);
     let request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
-    let (status, body) = call(&address, request, body, PATIENCE)?;
-    let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| CallError::NotUnderstood(address))?;
+    let (status, body) = http_client::request(&address, request, body, TIMEOUT)?;
+    let Envelope { message, data } = serde_json::from_slice(&body).map_err(|_| HttpError::NotUnderstood(address))?;
     match status {
         StatusCode::OK => Ok(data),
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Err(AskError::Rejected(printable(&message))),

@@ -1,11 +1,11 @@
 //! What is done now and then: looking for changes, forgetting what no longer matters.
 
-use super::Parts;
-use super::world::World;
+use super::Runtime;
+use super::state::AppState;
 use crate::clock::{self, Timestamp};
 use crate::config::settings::{self, Settings};
 use crate::config::{self, Diagnostics};
-use crate::session::Seen;
+use crate::session::RecentSession;
 use crate::session::keys::KeySet;
 use crate::sessions::registry::SessionRecord;
 use crate::telemetry;
@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is forgotten, how often.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Sessions told of in one sweep at most.
 const MAX_SEEN: usize = 20_000;
 
 /// A session in use as the registry lists it.
-fn listed(seen: &Seen) -> SessionRecord {
+fn session_record(seen: &RecentSession) -> SessionRecord {
     let claims = seen.claims();
     SessionRecord {
         session: claims.sid.clone(),
@@ -37,18 +37,18 @@ fn listed(seen: &Seen) -> SessionRecord {
 }
 
 /// Looks for changes and forgets what no longer matters.
-pub(super) async fn upkeep(
+pub(super) async fn run(
     settings: Settings,
-    world: Arc<ArcSwap<World>>,
-    parts: Arc<Parts>,
+    world: Arc<ArcSwap<AppState>>,
+    parts: Arc<Runtime>,
     log: telemetry::logs::Level,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     let mut look = tokio::time::interval(settings.reload_interval);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut sweep = tokio::time::interval(SWEEP);
+    let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let reload = Reload { parts: Arc::clone(&parts), last_complaint: String::new(), seen_once: None };
+    let reload = Reload { parts: Arc::clone(&parts), last_error: String::new(), seen_once: None };
     parts.metrics.reloaded_at.set(i64::try_from(clock::now().0).unwrap_or(i64::MAX));
     look.tick().await;
     let mut settings = Arc::new(settings);
@@ -67,13 +67,13 @@ pub(super) async fn upkeep(
                     swept.sessions.revocations.sweep(clock::now());
                     swept.sessions.sweep(clock::now());
                     let seen = swept.sessions.seen(MAX_SEEN);
-                    swept.registry.seen(seen.iter().map(listed));
+                    swept.registry.seen(seen.iter().map(session_record));
                     seen
                 }).await;
                 if let Some(seen) = seen.ok().filter(|seen| !seen.is_empty()) {
                     let login = Arc::clone(&world.load().pages.login);
                     // Not among the tasks that a shutdown waits for: nothing is lost with it.
-                    tokio::spawn(async move { login.look_after(&seen).await });
+                    tokio::spawn(async move { login.refresh_profiles(&seen).await });
                 }
                 continue;
             }
@@ -82,7 +82,7 @@ pub(super) async fn upkeep(
             (Arc::clone(&settings), Arc::clone(&world), log.clone(), Arc::clone(&reload));
         let looked = tokio::task::spawn_blocking(move || {
             let mut reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
-            reload.look(&current, &world, &level, at_once)
+            reload.check_for_changes(&current, &world, &level, at_once)
         });
         // A look that panicked has been logged; the next one is as good as any.
         let Ok(Some(next)) = looked.await else { continue };
@@ -96,18 +96,18 @@ pub(super) async fn upkeep(
 
 /// The look for changes. A bad change is refused whole, and said once.
 struct Reload {
-    parts: Arc<Parts>,
-    last_complaint: String,
+    parts: Arc<Runtime>,
+    last_error: String,
     /// A change seen once. It counts when it is seen again: a file may be read while it is being written.
     seen_once: Option<[u8; 32]>,
 }
 
 impl Reload {
     /// Puts what changed in force; gives the new settings if the configuration did. `at_once` is for who asks for it.
-    fn look(
+    fn check_for_changes(
         &mut self,
         current: &Settings,
-        world: &ArcSwap<World>,
+        world: &ArcSwap<AppState>,
         log: &telemetry::logs::Level,
         at_once: bool,
     ) -> Option<Settings> {
@@ -123,7 +123,7 @@ impl Reload {
         if next.is_none() {
             self.keys(current, &mut complaints);
         }
-        let next = next.filter(|next| match World::new(next, &self.parts, Some(&world.load())) {
+        let next = next.filter(|next| match AppState::new(next, &self.parts, Some(&world.load())) {
             Ok(made) => {
                 world.store(Arc::new(made));
                 self.parts.sessions.settings_changed();
@@ -134,7 +134,7 @@ impl Reload {
                 self.parts.admin.token.store(next.admin_token.clone().map(Arc::new));
                 self.parts.admin.apps.store(Arc::new(next.app_names()));
                 log.set(next.log_level);
-                self.accepted("configuration");
+                self.log_accepted("configuration");
                 true
             }
             Err(error) => {
@@ -143,7 +143,7 @@ impl Reload {
             }
         });
         complaints.dedup();
-        self.complain(complaints.join("\n"));
+        self.log_rejected(complaints.join("\n"));
         next
     }
 
@@ -152,7 +152,7 @@ impl Reload {
         match KeySet::load(&settings.keys) {
             Ok(keys) => {
                 if self.parts.sessions.keys.replace(keys) {
-                    self.accepted("keys");
+                    self.log_accepted("keys");
                 }
                 true
             }
@@ -163,24 +163,24 @@ impl Reload {
         }
     }
 
-    fn accepted(&self, what: &'static str) {
+    fn log_accepted(&self, what: &'static str) {
         self.parts.metrics.reload("accepted");
         self.parts.metrics.reloaded_at.set(i64::try_from(clock::now().0).unwrap_or(i64::MAX));
         tracing::info!(target: "audit", event = "reload", what, "a change is in force");
     }
 
-    fn complain(&mut self, complaint: String) {
-        if !complaint.is_empty() && complaint != self.last_complaint {
+    fn log_rejected(&mut self, complaint: String) {
+        if !complaint.is_empty() && complaint != self.last_error {
             self.parts.metrics.reload("refused");
             tracing::error!(errors = complaint, "a change is refused; what was in force stays");
         }
-        self.last_complaint = complaint;
+        self.last_error = complaint;
     }
 }
 
 /// The configuration, if it or a secret has changed.
 fn read_changed(file: &Path, current: &Settings) -> Result<Option<Settings>, Diagnostics> {
-    let next = config::load(file, std::env::vars_os()).and_then(settings::understand)?;
+    let next = config::load(file, std::env::vars_os()).and_then(settings::resolve)?;
     if next.fingerprint == current.fingerprint {
         return Ok(None);
     }

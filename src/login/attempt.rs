@@ -5,7 +5,7 @@
 //! no sibling sub-domain can plant one, so it is the bond to the browser as well. [`MatchedFlow`] exists only where both
 //! agree.
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::cookie::{self, FLOW_PREFIX};
 use crate::login::settings::App;
@@ -41,13 +41,13 @@ const MAX_READ: usize = 2 * MAX;
 
 /// What the cookie holds. Names of one letter: it goes along with every request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnderWay {
+pub struct Attempt {
     /// 32 hex digits, also in the address at WeChat.
     #[serde(rename = "s")]
     state: String,
     /// Which way of logging in, so that a code of one AppID is never spent as another's.
     #[serde(rename = "f")]
-    flow: Flow,
+    flow: LoginMethod,
     /// Where to go in the end: an absolute address, or what follows the application's origin. Absent where it is set aside.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     return_to: Option<String>,
@@ -65,12 +65,12 @@ pub struct UnderWay {
 /// A flow whose `state` and cookie agree, of this application, not too old. Only [`open`] makes one, and the exchange
 /// asks for one: no code is spent before.
 #[derive(Clone, Debug)]
-pub struct MatchedFlow {
-    under_way: UnderWay,
+pub struct MatchedAttempt {
+    under_way: Attempt,
     return_to: Option<String>,
 }
 
-impl MatchedFlow {
+impl MatchedAttempt {
     /// Its `state`.
     #[must_use]
     pub fn state(&self) -> &str {
@@ -79,7 +79,7 @@ impl MatchedFlow {
 
     /// Which way of logging in.
     #[must_use]
-    pub fn flow(&self) -> Flow {
+    pub fn flow(&self) -> LoginMethod {
         self.under_way.flow
     }
 
@@ -116,7 +116,7 @@ impl MatchedFlow {
 
 /// A flow just started.
 #[derive(Debug)]
-pub struct Begun {
+pub struct NewAttempt {
     /// For WeChat.
     pub state: String,
     /// The flow's cookie, and changes to those there were too many or too large of.
@@ -138,23 +138,23 @@ pub struct SetAside {
 #[must_use]
 pub fn begin(
     app: &App,
-    flow: Flow,
+    flow: LoginMethod,
     return_to: String,
     restarts: u8,
     headers: &HeaderMap,
     keys: &KeyRing,
     now: Timestamp,
-) -> Option<Begun> {
+) -> Option<NewAttempt> {
     let state = random::state();
     let mut set_aside = Vec::new();
     let inline = Some(relative(app, &return_to)).filter(|target| target.len() <= MAX_INLINE);
-    let mut under_way = UnderWay {
+    let mut under_way = Attempt {
         state: state.clone(),
         flow,
         return_to: inline.map(str::to_owned),
         at: now.0,
         restarts,
-        trace: traces::here(),
+        trace: traces::current_id(),
     };
     let mut sealed = seal(app, &under_way, keys, now)?;
     // Some texts grow when they are written as JSON.
@@ -179,7 +179,7 @@ pub fn begin(
     others.forget(room);
     let mut cookies = others.cookies;
     cookies.push(cookie::set(&name, &sealed, "/", LIFETIME));
-    Some(Begun { state, cookies, set_aside })
+    Some(NewAttempt { state, cookies, set_aside })
 }
 
 /// Why a `state` matches no attempt of this browser.
@@ -209,7 +209,7 @@ pub fn open(
     headers: &HeaderMap,
     keys: &KeyRing,
     now: Timestamp,
-) -> Result<MatchedFlow, AttemptError> {
+) -> Result<MatchedAttempt, AttemptError> {
     if !is_state(state) {
         return Err(AttemptError::Unknown);
     }
@@ -227,7 +227,7 @@ pub fn open(
         return Err(AttemptError::Expired);
     }
     let return_to = under_way.return_to.as_deref().map(|target| absolute(app, target));
-    Ok(MatchedFlow { under_way, return_to })
+    Ok(MatchedAttempt { under_way, return_to })
 }
 
 /// Ends the flow's cookie.
@@ -252,7 +252,7 @@ struct Others<'a> {
 }
 
 struct Other<'a> {
-    flow: UnderWay,
+    flow: Attempt,
     name: &'a str,
     bytes: usize,
     /// Its new cookie.
@@ -322,11 +322,11 @@ fn absolute(app: &App, target: &str) -> String {
     if target.starts_with('/') { app.origin.absolute(target) } else { target.to_owned() }
 }
 
-fn seal(app: &App, under_way: &UnderWay, keys: &KeyRing, now: Timestamp) -> Option<String> {
+fn seal(app: &App, under_way: &Attempt, keys: &KeyRing, now: Timestamp) -> Option<String> {
     keys.seal(&context(app), &serde_json::to_vec(under_way).ok()?, now)
 }
 
-fn unseal(app: &App, sealed: &str, keys: &KeyRing) -> Option<UnderWay> {
+fn unseal(app: &App, sealed: &str, keys: &KeyRing) -> Option<Attempt> {
     serde_json::from_slice(&keys.open(&context(app), sealed, MAX_SEALED)?).ok()
 }
 

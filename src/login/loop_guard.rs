@@ -26,12 +26,12 @@ const MAX_SEALED: usize = 512;
 
 /// The ends of this browser's last logins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempts {
+pub struct RecentOutcomes {
     failed: Vec<u64>,
     succeeded: Vec<u64>,
 }
 
-impl Attempts {
+impl RecentOutcomes {
     /// Reads them from the browser's cookie; none where it says nothing of ours.
     #[must_use]
     pub fn read(app: &App, headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Self {
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn three_failures_are_too_many_and_a_success_forgives_them() {
         let now = Timestamp(1_000);
-        let twice = Attempts::default().failed(now).failed(now);
+        let twice = RecentOutcomes::default().failed(now).failed(now);
         assert!(!twice.are_too_many());
         assert!(twice.clone().failed(now).are_too_many());
         assert!(!twice.succeeded(now).failed(now).are_too_many());
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn logins_that_end_well_again_and_again_are_a_loop() {
         let now = Timestamp(1_000);
-        let five = (0..5).fold(Attempts::default(), |attempts, _| attempts.succeeded(now));
+        let five = (0..5).fold(RecentOutcomes::default(), |attempts, _| attempts.succeeded(now));
         assert!(!five.are_too_many());
         assert!(five.succeeded(now).are_too_many());
     }

@@ -5,11 +5,11 @@
 //! While Redis is away an instance goes on alone: the sealed cookie still logs people in, and only a callback that comes
 //! to two instances at once may need a second, silent login.
 
+use super::attempt::{self, SetAside};
 use super::error::{Cause, LoginError};
-use super::flow::{self, SetAside};
-use super::outcomes::{Entered, Next, Progress};
+use super::outcomes::{CodeAction, LoginOutcome, Progress};
 use crate::random;
-use crate::redis::{Away, Store};
+use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use redis::Script;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 const MAX_RECORD: usize = 16_384;
 
 /// How often to look whether another instance is done: from the one to the other, by chance.
-const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
+const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
 
 /// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms), the
 /// longest record; a longer one is none of ours, and stays in Redis.
@@ -46,16 +46,16 @@ static SETTLE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Logins as all instances know them.
-pub struct Shared {
-    store: Store,
+pub struct CallbackLock {
+    store: Redis,
     sealer: Arc<dyn Sealer>,
     /// The longest an exchange can take: so long a turn lasts, and so long others wait for it.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// The right to spend a flow's code.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Lock {
     owner: String,
 }
 
@@ -63,32 +63,32 @@ pub struct Turn {
 #[derive(Debug)]
 pub enum Known {
     /// Nothing that would end it: spend the code.
-    Mine(Turn),
+    Mine(Lock),
     /// Another instance has ended it.
     Ended(Progress<LoginError>),
     /// Redis does not say: spend the code, without a promise that nobody else does.
-    Alone(Away),
+    Alone(CallError),
 }
 
-impl Shared {
+impl CallbackLock {
     /// Logins shared by `store`, sealed by `sealer`; an exchange takes at most `patience`.
     #[must_use]
-    pub fn new(store: Store, sealer: Arc<dyn Sealer>, patience: Duration) -> Self {
-        Self { store, sealer, patience }
+    pub fn new(store: Redis, sealer: Arc<dyn Sealer>, timeout: Duration) -> Self {
+        Self { store, sealer, timeout }
     }
 
     /// Takes the turn for `code` of the flow of `state`, or waits until whoever has it is done.
-    pub async fn take(&self, state: &str, code: &str) -> Known {
-        let turn = Turn { owner: random::session_id() };
-        let deadline = Instant::now() + self.patience;
+    pub async fn acquire(&self, state: &str, code: &str) -> Known {
+        let turn = Lock { owner: random::session_id() };
+        let deadline = Instant::now() + self.timeout;
         loop {
             let (progress, took) = match self.try_take(state, &turn).await {
                 Ok(found) => found,
                 Err(away) => return Known::Alone(away),
             };
-            if let Some(progress) = progress.filter(|progress| !matches!(progress.next(code), Next::Spend)) {
+            if let Some(progress) = progress.filter(|progress| !matches!(progress.next(code), CodeAction::Spend)) {
                 if took {
-                    let _ = self.settle(state, &turn, None).await;
+                    let _ = self.release(state, &turn, None).await;
                 }
                 return Known::Ended(progress);
             }
@@ -96,9 +96,9 @@ impl Shared {
                 return Known::Mine(turn);
             }
             if Instant::now() >= deadline {
-                return Known::Alone(Away::TimedOut);
+                return Known::Alone(CallError::TimedOut);
             }
-            sleep(LOOK.0 + (LOOK.1 - LOOK.0).mul_f64(fastrand::f64())).await;
+            sleep(POLL_INTERVAL.0 + (POLL_INTERVAL.1 - POLL_INTERVAL.0).mul_f64(fastrand::f64())).await;
         }
     }
 
@@ -106,8 +106,13 @@ impl Shared {
     ///
     /// # Errors
     /// [`Away`]: they find out for themselves.
-    pub async fn settle(&self, state: &str, turn: &Turn, progress: Option<&Progress<LoginError>>) -> Result<(), Away> {
-        let names = self.store.names();
+    pub async fn release(
+        &self,
+        state: &str,
+        turn: &Lock,
+        progress: Option<&Progress<LoginError>>,
+    ) -> Result<(), CallError> {
+        let names = self.store.keys();
         let name = names.flow(state);
         let sealed = progress.and_then(|progress| {
             let plain = serde_json::to_vec(&Record::from(progress)).ok()?;
@@ -116,40 +121,44 @@ impl Shared {
         let stands = progress.is_some_and(|progress| progress.entered().is_some());
         let mut script = SETTLE.prepare_invoke();
         script.key(&name).key(names.turn(state));
-        script.arg(&turn.owner).arg(sealed.unwrap_or_default()).arg(milliseconds(flow::LIFETIME)).arg(u8::from(stands));
-        self.store.run::<u8>("settle_login", &script).await.map(drop)
+        script
+            .arg(&turn.owner)
+            .arg(sealed.unwrap_or_default())
+            .arg(milliseconds(attempt::LIFETIME))
+            .arg(u8::from(stands));
+        self.store.run_script::<u8>("settle_login", &script).await.map(drop)
     }
 
     /// How the flow of `state` ended, if it ended well.
-    pub async fn entered(&self, state: &str) -> Option<Entered> {
-        let name = self.store.names().flow(state);
+    pub async fn entered(&self, state: &str) -> Option<LoginOutcome> {
+        let name = self.store.keys().flow(state);
         let sealed = self.store.get("read_login", &name, MAX_RECORD).await.ok()?;
         self.open(name.as_str(), &sealed?)?.entered().cloned()
     }
 
     /// Keeps a return address for all instances. While Redis is away only this one knows it.
     pub async fn set_aside(&self, entry: &SetAside) {
-        let name = self.store.names().return_to(&entry.state);
+        let name = self.store.keys().return_to(&entry.state);
         let Some(sealed) = self.sealer.seal(name.as_str(), entry.return_to.as_bytes()) else { return };
         let mut command = redis::cmd("SET");
-        command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(flow::LIFETIME));
+        command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(attempt::LIFETIME));
         let _ = self.store.ask::<()>("set_aside", &command).await;
     }
 
     /// The return address of `state` that an instance has set aside.
     pub async fn return_to(&self, state: &str) -> Option<String> {
-        let name = self.store.names().return_to(state);
+        let name = self.store.keys().return_to(state);
         let sealed = self.store.get("read_set_aside", &name, MAX_RECORD).await.ok()?;
         String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MAX_RECORD)?).ok()
     }
 
-    async fn try_take(&self, state: &str, turn: &Turn) -> Result<(Option<Progress<LoginError>>, bool), Away> {
-        let names = self.store.names();
+    async fn try_take(&self, state: &str, turn: &Lock) -> Result<(Option<Progress<LoginError>>, bool), CallError> {
+        let names = self.store.keys();
         let name = names.flow(state);
         let mut script = TAKE.prepare_invoke();
         script.key(&name).key(names.turn(state));
-        script.arg(&turn.owner).arg(milliseconds(self.patience)).arg(MAX_RECORD);
-        let (sealed, took): (Option<String>, u8) = self.store.run("take_login", &script).await?;
+        script.arg(&turn.owner).arg(milliseconds(self.timeout)).arg(MAX_RECORD);
+        let (sealed, took): (Option<String>, u8) = self.store.run_script("take_login", &script).await?;
         Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
     }
 
@@ -247,7 +256,7 @@ impl From<&Progress<LoginError>> for Record {
 
 impl From<Record> for Progress<LoginError> {
     fn from(record: Record) -> Self {
-        let entered = record.entered.map(|entered| Entered {
+        let entered = record.entered.map(|entered| LoginOutcome {
             token: entered.token,
             sid: entered.sid,
             lifetime: Duration::from_secs(entered.lifetime),
@@ -276,11 +285,11 @@ mod tests {
             LoginError::Ours,
         ] {
             let mut progress = Progress::default();
-            progress.note("a code", &Err(error));
+            progress.record("a code", &Err(error));
             let text = serde_json::to_string(&Record::from(&progress)).unwrap();
             assert!(!text.contains("a code"), "{text}");
             let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
-            let Next::Failed(back) = back.next("a code") else { panic!("{text}") };
+            let CodeAction::Failed(back) = back.next("a code") else { panic!("{text}") };
             assert_eq!((back.class(), back.to_string()), (error.class(), error.to_string()));
             assert!(matches!(back.label(), "elsewhere") || back.label() == error.label());
         }
@@ -288,14 +297,14 @@ mod tests {
 
     #[test]
     fn a_session_comes_back_whole() {
-        let entered = Entered {
+        let entered = LoginOutcome {
             token: "token".into(),
             sid: "sid".into(),
             lifetime: Duration::from_secs(60),
             location: "https://shop.example.com/a".into(),
         };
         let mut progress = Progress::<LoginError>::default();
-        progress.note("a code", &Ok(entered.clone()));
+        progress.record("a code", &Ok(entered.clone()));
         let text = serde_json::to_string(&Record::from(&progress)).unwrap();
         let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
         let back = back.entered().unwrap();

@@ -25,9 +25,9 @@ pub const VERSION: u32 = 1;
 
 /// A key's or channel's whole name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name(String);
+pub struct Key(String);
 
-impl Name {
+impl Key {
     /// As Redis knows it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -35,7 +35,7 @@ impl Name {
     }
 }
 
-impl redis::ToRedisArgs for Name {
+impl redis::ToRedisArgs for Key {
     fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
         out.write_arg(self.0.as_bytes());
     }
@@ -43,11 +43,11 @@ impl redis::ToRedisArgs for Name {
 
 /// Makes names.
 #[derive(Clone, Debug)]
-pub struct Names {
+pub struct Keys {
     start: String,
 }
 
-impl Names {
+impl Keys {
     /// Names that begin with `prefix`.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
@@ -56,60 +56,60 @@ impl Names {
 
     /// `state`'s progress.
     #[must_use]
-    pub fn flow(&self, state: &str) -> Name {
+    pub fn flow(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), "")
     }
 
     /// Where `state` goes in the end.
     #[must_use]
-    pub fn return_to(&self, state: &str) -> Name {
+    pub fn return_to(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":return_to")
     }
 
     /// Who works on `state`.
     #[must_use]
-    pub fn turn(&self, state: &str) -> Name {
+    pub fn turn(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":turn")
     }
 
     /// The list of revocations.
     #[must_use]
-    pub fn revoked(&self) -> Name {
+    pub fn revoked(&self) -> Key {
         self.tagged("revoked", ":list")
     }
 
     /// The mark that is lost when Redis is emptied.
     #[must_use]
-    pub fn mark(&self) -> Name {
+    pub fn mark(&self) -> Key {
         self.tagged("revoked", ":mark")
     }
 
     /// A key of `subject`, given by its digest: all of them share a slot.
     #[must_use]
-    pub fn of_subject(&self, subject_digest: &str, what: &str) -> Name {
+    pub fn of_subject(&self, subject_digest: &str, what: &str) -> Key {
         self.tagged(subject_digest, &format!(":{what}"))
     }
 
     /// A key of the central token `kind` of `appid`.
     #[must_use]
-    pub fn token(&self, appid: &str, kind: &str, what: &str) -> Name {
+    pub fn token(&self, appid: &str, kind: &str, what: &str) -> Key {
         self.tagged(&format!("token:{appid}:{kind}"), &format!(":{what}"))
     }
 
     /// The stream of events.
     #[must_use]
-    pub fn events(&self) -> Name {
+    pub fn events(&self) -> Key {
         self.tagged("events", "")
     }
 
     /// The channel on which instances tell each other of changes.
     #[must_use]
-    pub fn channel(&self) -> Name {
-        Name(format!("{}:changes", self.start))
+    pub fn channel(&self) -> Key {
+        Key(format!("{}:changes", self.start))
     }
 
-    fn tagged(&self, tag: &str, rest: &str) -> Name {
-        Name(format!("{}:{{{tag}}}{rest}", self.start))
+    fn tagged(&self, tag: &str, rest: &str) -> Key {
+        Key(format!("{}:{{{tag}}}{rest}", self.start))
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_name_holds_no_client_text_and_one_slot_holds_a_subject() {
-        let names = Names::new("wechat-authz");
+        let names = Keys::new("wechat-authz");
         let subject = digest_of("wx:wx0123456789abcdef:oAlice{}");
         assert_eq!(subject.len(), 32);
         let sessions = names.of_subject(&subject, "sessions");

@@ -4,9 +4,9 @@
 //! seeks it, with pauses that grow and are drawn by chance, so that many instances do not come back together; it also asks
 //! every second whether the other end still answers and may still be written to.
 
-use super::connect::{Wire, connect};
-use super::{Away, Settings};
-use crate::telemetry::{StoreMeter, traces};
+use super::connect::{RedisConnection, connect};
+use super::{CallError, Settings};
+use crate::telemetry::{RedisMetrics, traces};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 use std::collections::BTreeMap;
@@ -32,34 +32,35 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// How long nothing of a kind must have been refused before that is told. A Cluster in the midst of a failover refuses one
 /// slot's keys and takes another's.
-const CALM: Duration = Duration::from_secs(5);
+const RECOVERY_WINDOW: Duration = Duration::from_secs(5);
 
 /// What it means that Redis is away; said once.
-const AWAY: &str = "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
+const UNAVAILABLE_MESSAGE: &str =
+    "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
 
-pub(super) struct Link {
+pub(super) struct Connection {
     settings: ArcSwap<Settings>,
-    wire: ArcSwapOption<Wire>,
+    wire: ArcSwapOption<RedisConnection>,
     /// Grows with each new connection.
     epoch: watch::Sender<u64>,
     /// Whether the first search for a connection is over.
-    tried: watch::Sender<bool>,
+    first_attempt: watch::Sender<bool>,
     /// Somebody doubts the connection.
-    doubted: Notify,
+    suspect: Notify,
     room: Semaphore,
     /// What Redis has refused and not yet done again for a while, and when last: each is told once.
     refused: Mutex<BTreeMap<&'static str, Instant>>,
-    meter: StoreMeter,
+    meter: RedisMetrics,
 }
 
-impl Link {
-    pub(super) fn new(settings: Settings, meter: StoreMeter) -> Self {
+impl Connection {
+    pub(super) fn new(settings: Settings, meter: RedisMetrics) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
             wire: ArcSwapOption::empty(),
             epoch: watch::Sender::new(0),
-            tried: watch::Sender::new(false),
-            doubted: Notify::new(),
+            first_attempt: watch::Sender::new(false),
+            suspect: Notify::new(),
             room: Semaphore::new(MAX_CALLS),
             refused: Mutex::default(),
             meter,
@@ -90,85 +91,85 @@ impl Link {
     }
 
     /// Waits until the first search for a connection is over, however it ended.
-    pub(super) async fn tried(&self) {
-        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
+    pub(super) async fn first_attempt(&self) {
+        let _ = self.first_attempt.subscribe().wait_for(|tried| *tried).await;
     }
 
     /// One call, within the configured time.
     pub(super) async fn call<T: FromRedisValue>(
         &self,
         kind: &'static str,
-        ask: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
-    ) -> Result<T, Away> {
+        ask: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
+    ) -> Result<T, CallError> {
         let began = Instant::now();
-        let span = traces::call("redis", kind);
-        let answer = self.asked(kind, ask).await;
+        let span = traces::client_span("redis", kind);
+        let answer = self.send(kind, ask).await;
         let failed = answer.as_ref().err().map(|away| away.as_str());
-        span.note("db.system.name", "redis");
+        span.set_attribute("db.system.name", "redis");
         if let Some(why) = failed {
-            span.failed(why);
+            span.set_error(why);
         }
         self.meter.call(kind, failed, began.elapsed());
         answer
     }
 
-    async fn asked<T: FromRedisValue>(
+    async fn send<T: FromRedisValue>(
         &self,
         kind: &'static str,
-        ask: impl AsyncFnOnce(&mut Wire) -> RedisResult<T>,
-    ) -> Result<T, Away> {
-        let Some(shared) = self.wire.load_full() else { return Err(Away::Down) };
-        let _room = self.room.try_acquire().map_err(|_| Away::Busy)?;
-        let mut wire = Wire::clone(&shared);
+        ask: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
+    ) -> Result<T, CallError> {
+        let Some(shared) = self.wire.load_full() else { return Err(CallError::Down) };
+        let _room = self.room.try_acquire().map_err(|_| CallError::Busy)?;
+        let mut wire = RedisConnection::clone(&shared);
         match timeout(self.settings().timeout, ask(&mut wire)).await {
             Ok(Ok(answer)) => {
-                self.done(kind);
+                self.on_success(kind);
                 Ok(answer)
             }
-            Ok(Err(error)) => Err(self.failed(kind, &shared, &error)),
+            Ok(Err(error)) => Err(self.on_error(kind, &shared, &error)),
             Err(_) => {
-                self.doubted.notify_one();
-                Err(Away::TimedOut)
+                self.suspect.notify_one();
+                Err(CallError::TimedOut)
             }
         }
     }
 
     /// What an error means, for the caller and for the connection.
-    fn failed(&self, kind: &'static str, wire: &Arc<Wire>, error: &RedisError) -> Away {
+    fn on_error(&self, kind: &'static str, wire: &Arc<RedisConnection>, error: &RedisError) -> CallError {
         match error.kind() {
             // A replica now, or one that has lost its master: the master is elsewhere. A Cluster's client looks itself.
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-                if matches!(**wire, Wire::One(_)) =>
+                if matches!(**wire, RedisConnection::One(_)) =>
             {
-                self.give_up(wire);
-                Away::Broken
+                self.reconnect(wire);
+                CallError::Broken
             }
             // Full, no right, another type: Redis is there and says no.
             ErrorKind::Server(_) | ErrorKind::Extension => {
-                self.refuse(kind, error);
-                Away::Refused
+                self.log_refusal(kind, error);
+                CallError::Refused
             }
             _ if error.is_timeout() => {
-                self.doubted.notify_one();
-                Away::TimedOut
+                self.suspect.notify_one();
+                CallError::TimedOut
             }
             // An answer of another type than this call has: somebody else's value under our key.
             ErrorKind::UnexpectedReturnType => {
-                self.refuse(kind, error);
-                Away::Refused
+                self.log_refusal(kind, error);
+                CallError::Refused
             }
             _ => {
-                if error.is_unrecoverable_error() && matches!(**wire, Wire::One(_)) {
-                    self.give_up(wire);
+                if error.is_unrecoverable_error() && matches!(**wire, RedisConnection::One(_)) {
+                    self.reconnect(wire);
                 } else {
-                    self.doubted.notify_one();
+                    self.suspect.notify_one();
                 }
-                Away::Broken
+                CallError::Broken
             }
         }
     }
 
-    fn refuse(&self, kind: &'static str, error: &RedisError) {
+    fn log_refusal(&self, kind: &'static str, error: &RedisError) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.insert(kind, Instant::now()).is_none() {
             let code = error.code().unwrap_or("an answer of another type");
@@ -176,27 +177,27 @@ impl Link {
         }
     }
 
-    fn done(&self, kind: &'static str) {
+    fn on_success(&self, kind: &'static str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.get(kind).is_some_and(|last| last.elapsed() > CALM) {
+        if refused.get(kind).is_some_and(|last| last.elapsed() > RECOVERY_WINDOW) {
             refused.remove(kind);
             tracing::info!(kind, "redis does again what it refused");
         }
     }
 
     /// Drops `wire`, if it is still the one in use, and has another sought.
-    fn give_up(&self, wire: &Arc<Wire>) {
+    fn reconnect(&self, wire: &Arc<RedisConnection>) {
         let dropped = self.wire.rcu(|current| match current {
             Some(current) if Arc::ptr_eq(current, wire) => None,
             other => other.clone(),
         });
         if dropped.is_some_and(|dropped| Arc::ptr_eq(&dropped, wire)) {
-            self.doubted.notify_one();
+            self.suspect.notify_one();
         }
     }
 
     /// Seeks and keeps a connection, for ever.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn run(&self) {
         let mut pause = PAUSES.0;
         let mut told_away = false;
         loop {
@@ -209,39 +210,43 @@ impl Link {
                     let why = self.watch_over(Arc::new(wire)).await;
                     self.wire.store(None);
                     self.meter.up(false);
-                    tracing::warn!(why, at = settings.form.to_string(), "{AWAY}");
+                    tracing::warn!(why, at = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
                     told_away = true;
                 }
                 Ok(Err(error)) if !told_away => {
                     told_away = true;
                     let why = reason(&error);
-                    tracing::warn!(why, at = settings.form.to_string(), "{AWAY}");
+                    tracing::warn!(why, at = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
                 }
                 Err(_) if !told_away => {
                     told_away = true;
-                    tracing::warn!(why = "no connection in time", at = settings.form.to_string(), "{AWAY}");
+                    tracing::warn!(
+                        why = "no connection in time",
+                        at = settings.form.to_string(),
+                        "{UNAVAILABLE_MESSAGE}"
+                    );
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
-            self.tried.send_replace(true);
+            self.first_attempt.send_replace(true);
             sleep(pause.mul_f64(fastrand::f64()) + PAUSES.0).await;
             pause = (pause * 2).min(PAUSES.1);
         }
     }
 
     /// Lends `wire` to the calls until it is of no use; why it is not.
-    async fn watch_over(&self, wire: Arc<Wire>) -> String {
+    async fn watch_over(&self, wire: Arc<RedisConnection>) -> String {
         self.wire.store(Some(Arc::clone(&wire)));
-        self.tried.send_replace(true);
+        self.first_attempt.send_replace(true);
         self.epoch.send_modify(|epoch| *epoch += 1);
-        let patience = if matches!(*wire, Wire::Cluster(_)) { FAILED_PROBES } else { 1 };
+        let patience = if matches!(*wire, RedisConnection::Cluster(_)) { FAILED_PROBES } else { 1 };
         let mut failed = 0;
         loop {
-            let doubted = timeout(PROBE, self.doubted.notified()).await.is_ok();
+            let doubted = timeout(PROBE, self.suspect.notified()).await.is_ok();
             if self.wire.load().is_none() {
                 return "the connection broke, or leads to a replica".to_owned();
             }
-            let mut probing = Wire::clone(&wire);
+            let mut probing = RedisConnection::clone(&wire);
             let probed = timeout(2 * self.settings().timeout, probing.probe()).await;
             let why = match probed {
                 Ok(Ok(())) => {

@@ -1,12 +1,12 @@
 //! The small doors beside the traffic: ops and admin, on a thread and runtime of their own, so that they answer while the
 //! others are busy.
 
-use super::world::World;
-use super::{Parts, ServeError};
+use super::state::AppState;
+use super::{Runtime, ServeError};
 use crate::admin::Ops;
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::server::{Address, Budget, Door, Drain};
+use crate::server::{Address, Drain, Listener, ListenerLimits};
 use crate::telemetry;
 use crate::wechat;
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// The ops and admin doors, on a thread and runtime of their own.
-pub(super) struct Beside {
+pub(super) struct AdminServer {
     /// Where the ops door listens.
     pub ops: Address,
     /// Where the admin door listens, if there is one.
@@ -26,17 +26,17 @@ pub(super) struct Beside {
     stop: tokio::sync::oneshot::Sender<()>,
 }
 
-impl Beside {
+impl AdminServer {
     pub fn start(
         settings: &Settings,
-        parts: &Arc<Parts>,
-        world: &Arc<ArcSwap<World>>,
+        parts: &Arc<Runtime>,
+        world: &Arc<ArcSwap<AppState>>,
         log: telemetry::logs::Level,
     ) -> Result<Self, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let ops = runtime.block_on(Door::bind(&settings.listen.ops, Budget::small()))?;
+        let ops = runtime.block_on(Listener::bind(&settings.listen.ops, ListenerLimits::small()))?;
         let admin = match &settings.listen.admin {
-            Some(address) => Some(runtime.block_on(Door::bind(address, Budget::small()))?),
+            Some(address) => Some(runtime.block_on(Listener::bind(address, ListenerLimits::small()))?),
             None => None,
         };
         let (ops_address, admin_address) =
@@ -54,14 +54,14 @@ impl Beside {
                 });
                 let ops_handler =
                     move |request: Request<Incoming>, _| std::future::ready(answers.answer(&request.into_parts().0));
-                let _ops = parts.open(ops, "ops", ops_handler, &drain, crate::routes::broken);
+                let _ops = parts.open(ops, "ops", ops_handler, &drain, crate::routes::internal_error);
                 let _admin = admin.map(|door| {
                     let admin = Arc::clone(&parts.admin);
                     let handler = move |request, _| {
                         let admin = Arc::clone(&admin);
                         Box::pin(async move { admin.answer(request).await })
                     };
-                    parts.open(door, "admin", handler, &drain, crate::routes::broken)
+                    parts.open(door, "admin", handler, &drain, crate::routes::internal_error)
                 });
                 let _ = stopped.await;
             });
@@ -77,17 +77,17 @@ impl Beside {
 
 /// Brings the gauges up to date when somebody looks.
 fn refresh(
-    parts: &Arc<Parts>,
-    world: &Arc<ArcSwap<World>>,
+    parts: &Arc<Runtime>,
+    world: &Arc<ArcSwap<AppState>>,
     log: telemetry::logs::Level,
 ) -> Box<dyn Fn() + Send + Sync> {
     let (parts, world) = (Arc::clone(parts), Arc::clone(world));
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Box::new(move || {
         let (metrics, sessions, world) = (&parts.metrics, &parts.sessions, world.load());
-        metrics.sessions_cached.set(number(sessions.cached()));
+        metrics.sessions_cached.set(number(sessions.cached_count()));
         metrics.revocations.set(number(sessions.revocations.len()));
-        metrics.revocations_age.set(sessions.revocations.picture().age().as_secs_f64());
+        metrics.revocations_age.set(sessions.revocations.sync_status().age().as_secs_f64());
         metrics.limiter_clients.set(number(world.limits.clients()));
         metrics.flow_outcomes.set(number(parts.memory.outcomes.len()));
         metrics.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));

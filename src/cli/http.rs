@@ -15,7 +15,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub enum HttpError {
     /// Nobody is there.
     #[error("nobody answers at {0}: {1}")]
     Unreachable(Address, io::Error),
@@ -34,38 +34,38 @@ pub enum CallError {
 ///
 /// # Errors
 /// [`CallError`].
-pub fn call(
+pub fn request(
     address: &Address,
     request: request::Builder,
     body: &str,
     patience: Duration,
-) -> Result<(StatusCode, Bytes), CallError> {
+) -> Result<(StatusCode, Bytes), HttpError> {
     let host = match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     };
     let request = request.header(header::HOST, host).body(Full::new(Bytes::copy_from_slice(body.as_bytes())));
-    let request = request.map_err(|_| CallError::NoRequest)?;
-    let unreachable = |error| CallError::Unreachable(address.clone(), error);
+    let request = request.map_err(|_| HttpError::NoRequest)?;
+    let unreachable = |error| HttpError::Unreachable(address.clone(), error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
-    let answer = runtime.block_on(async { tokio::time::timeout(patience, sent(address, request)).await });
-    answer.map_err(|_| CallError::TimedOut(address.clone(), patience))?
+    let answer = runtime.block_on(async { tokio::time::timeout(patience, send(address, request)).await });
+    answer.map_err(|_| HttpError::TimedOut(address.clone(), patience))?
 }
 
-async fn sent(address: &Address, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), CallError> {
-    let unreachable = |error| CallError::Unreachable(address.clone(), error);
+async fn send(address: &Address, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), HttpError> {
+    let unreachable = |error| HttpError::Unreachable(address.clone(), error);
     match address {
-        Address::Tcp(place) => spoken(address, TcpStream::connect(place).await.map_err(unreachable)?, request).await,
-        Address::Unix(path) => spoken(address, UnixStream::connect(path).await.map_err(unreachable)?, request).await,
+        Address::Tcp(place) => exchange(address, TcpStream::connect(place).await.map_err(unreachable)?, request).await,
+        Address::Unix(path) => exchange(address, UnixStream::connect(path).await.map_err(unreachable)?, request).await,
     }
 }
 
-async fn spoken(
+async fn exchange(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), CallError> {
-    let odd = || CallError::NotUnderstood(address.clone());
+) -> Result<(StatusCode, Bytes), HttpError> {
+    let odd = || HttpError::NotUnderstood(address.clone());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| odd())?;
     tokio::spawn(connection);

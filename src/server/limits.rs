@@ -1,6 +1,6 @@
 //! What a door's connections may cost.
 
-use super::at_once::AtOnce;
+use super::inline_executor::InlineExecutor;
 use http::StatusCode;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
@@ -38,7 +38,7 @@ const fn in_all([check, pages, small]: [usize; 3]) -> usize {
 
 /// The limits of one door and each of its connections.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct ListenerLimits {
     /// Connections at once. A further one takes the place of one that rests, or waits.
     pub connections: usize,
     /// Connections at once whose head has 8 KiB and more; further ones wait to be read.
@@ -88,7 +88,7 @@ pub enum HeaderLines {
     AtMost(usize),
 }
 
-impl Budget {
+impl ListenerLimits {
     /// For the gateway's checks.
     #[must_use]
     pub const fn check() -> Self {
@@ -144,8 +144,8 @@ impl Budget {
     }
 
     /// The protocol settings of this budget, made once per door.
-    pub(super) fn protocols(&self) -> auto::Builder<AtOnce> {
-        let mut builder = auto::Builder::new(AtOnce);
+    pub(super) fn protocols(&self) -> auto::Builder<InlineExecutor> {
+        let mut builder = auto::Builder::new(InlineExecutor);
         builder
             .http1()
             .timer(TokioTimer::new())
