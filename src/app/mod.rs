@@ -9,10 +9,9 @@ mod in_band;
 mod state;
 
 use crate::admin::{Admin, Readiness};
-use crate::cli::check_config::CONFIGURATION_ERROR;
 use crate::clock;
-use crate::config;
 use crate::config::settings::{self, Settings};
+use crate::config::{self, CONFIGURATION_ERROR};
 use crate::ext_authz::answer::Answer;
 use crate::ext_authz::{self, CheckOutcome};
 use crate::login::LoginMemory;

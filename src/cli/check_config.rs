@@ -2,6 +2,7 @@
 //!
 //! It starts nothing, connects to nobody and prints no secret.
 
+pub use crate::config::CONFIGURATION_ERROR;
 use crate::config::{self, Diagnostics, schema, settings};
 use crate::session::keys::KeySet;
 use std::ffi::OsString;
@@ -9,8 +10,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Exit code for a configuration with errors: `EX_CONFIG` of sysexits.h.
-pub const CONFIGURATION_ERROR: u8 = 78;
 /// Exit code where the answer could not be printed: `EX_IOERR` of sysexits.h.
 pub const OUTPUT_ERROR: u8 = 74;
 

@@ -31,6 +31,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Exit code of a process whose configuration has errors: `EX_CONFIG` of sysexits.h.
+pub const CONFIGURATION_ERROR: u8 = 78;
+
 /// Reads the file at `path` with the overrides in `env`.
 ///
 /// A file of the wrong shape loads too, as long as it is YAML: its errors wait in the [`Meaning`] to be reported with
