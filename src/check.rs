@@ -2,7 +2,7 @@
 
 use crate::cookie;
 use crate::identity::IdentityHeaders;
-use crate::path::{NormalPath, PathError};
+use crate::path::{NormalPath, PathFault};
 use http::{HeaderMap, HeaderValue, Method};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ pub struct Check<'a> {
     /// The client's `Host` or `:authority`, as it came; empty where there was none.
     pub host: &'a str,
     /// The path, decoded once, or why it is refused.
-    pub path: Result<NormalPath<'a>, PathError>,
+    pub path: Result<NormalPath<'a>, PathFault>,
     /// Path and query byte for byte, to bring the person back to.
     pub target: &'a str,
     /// Who is asking.
-    pub client: ClientIp<'a>,
+    pub client: Client<'a>,
     /// What a session may be shown by.
     pub credential: Credential<'a>,
     /// Whether `Authorization` holds a session token, whoever's: the application must not see it.
     pub bearer_is_ours: bool,
     /// How to tell which kind of answer this client can use.
-    pub wanted: FormatSource<'a>,
+    pub wanted: Wanted<'a>,
     /// Cookies as the application may see them.
     pub forwarded_cookies: cookie::Forwarded,
 }
@@ -34,10 +34,10 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The kind of answer this client can use.
     #[must_use]
-    pub fn response_format(&self) -> ResponseFormat {
+    pub fn wants(&self) -> Wants {
         match self.wanted {
-            FormatSource::Known(wants) => wants,
-            FormatSource::Read(read, headers) => read(self.method, headers),
+            Wanted::Known(wants) => wants,
+            Wanted::Read(read, headers) => read(self.method, headers),
         }
     }
 }
@@ -45,23 +45,23 @@ impl Check<'_> {
 /// How to tell which kind of answer a client can use. Most checks end in an allow, which asks nobody: a gateway leaves it
 /// to be read.
 #[derive(Clone, Copy, Debug)]
-pub enum FormatSource<'a> {
+pub enum Wanted<'a> {
     /// It is known.
-    Known(ResponseFormat),
+    Known(Wants),
     /// This reads it from the method and these headers.
-    Read(fn(&Method, &HeaderMap) -> ResponseFormat, &'a HeaderMap),
+    Read(fn(&Method, &HeaderMap) -> Wants, &'a HeaderMap),
 }
 
 /// Who is asking. Budgets, the log of denials and rules with client networks go by it; for other allows it is not read.
 #[derive(Clone, Copy, Debug)]
-pub enum ClientIp<'a> {
+pub enum Client<'a> {
     /// This address.
     Known(IpAddr),
     /// The one that this source says.
-    Read(&'a dyn ClientAddressSource, &'a HeaderMap, IpAddr),
+    Read(&'a dyn ClientSource, &'a HeaderMap, IpAddr),
 }
 
-impl ClientIp<'_> {
+impl Client<'_> {
     /// The address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -82,7 +82,7 @@ impl ClientIp<'_> {
 }
 
 /// Where a client's address comes from.
-pub trait ClientAddressSource: std::fmt::Debug {
+pub trait ClientSource: std::fmt::Debug {
     /// The client's address, from a request's headers and the connection's other end.
     fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr;
 
@@ -105,7 +105,7 @@ pub enum Credential<'a> {
 
 /// The kind of answer a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ResponseFormat {
+pub enum Wants {
     /// A browser navigating by GET or HEAD: it follows a redirect.
     Page,
     /// A browser sending a form: a redirect would lose what was typed.
@@ -218,14 +218,14 @@ pub enum Identity {
 /// Which way of logging in a session came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LoginMethod {
+pub enum Flow {
     /// Web authorization inside WeChat (公众号网页授权).
     OfficialAccount,
     /// Website QR login (网站应用).
     Website,
 }
 
-impl LoginMethod {
+impl Flow {
     /// The word for it in headers, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -254,6 +254,9 @@ macro_rules! reasons {
         impl Reason {
             /// Every reason there is.
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            #[cfg(test)]
+            const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),+),)+];
 
             /// The word for it, in snake_case.
             #[must_use]
@@ -313,4 +316,16 @@ reasons! {
     TooManyChecks = "too_many_checks",
     /// More unseen tokens than the limit, from this address or from all together.
     TooManyNewTokens = "too_many_new_tokens",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_explain_each_reason() {
+        let meanings = Reason::MEANINGS.iter().map(|meaning| meaning.trim().to_owned());
+        let words = Reason::ALL.iter().map(|reason| reason.as_str().to_owned());
+        crate::documents::assert_table("reasons.md", words.zip(meanings));
+    }
 }

@@ -35,6 +35,9 @@ macro_rules! table {
         /// Every code the table names on its own.
         pub const KNOWN: &[i64] = &[$($code,)+];
 
+        #[cfg(test)]
+        const MEANINGS: &[&str] = &[$($meaning,)+];
+
         const fn row(errcode: i64) -> Option<Row> {
             match errcode {
                 $($code => Some(Row {
@@ -197,6 +200,19 @@ mod tests {
         }
         let untested: Vec<_> = KNOWN.iter().filter(|code| !seen.contains(code)).collect();
         assert!(untested.is_empty(), "{untested:?}");
+    }
+
+    #[test]
+    fn the_documents_explain_each_code() {
+        let class = |code: i64| match classify(EXCHANGE, code) {
+            Class::RestartLogin => "`restart_login`",
+            Class::Configuration => "`configuration`",
+            Class::Fatal => "`refused`",
+            Class::RetryNow | Class::BackOff | Class::RenewToken => "`unreachable`",
+        };
+        let rows = KNOWN.iter().zip(MEANINGS);
+        let rows = rows.map(|(code, meaning)| (code.to_string(), format!("{meaning} | {}", class(*code))));
+        crate::documents::assert_table("reasons.md", rows);
     }
 
     #[test]

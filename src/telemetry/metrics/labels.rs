@@ -1,6 +1,6 @@
 //! The label sets: words of ours, the applications of the configuration, WeChat's known error codes, loaded keys.
 
-use crate::check::LoginMethod;
+use crate::check::Flow;
 use prometheus_client::encoding::EncodeLabelSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,7 +99,7 @@ pub struct KeyLabels {
 }
 
 impl FlowLabels {
-    pub fn of(app: &str, flow: LoginMethod) -> Self {
+    pub fn of(app: &str, flow: Flow) -> Self {
         Self { app: app.to_owned(), flow: flow.as_str() }
     }
 }

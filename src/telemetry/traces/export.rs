@@ -8,8 +8,8 @@
 //! take them and once that it does again: the library's own words, one for each batch, are compiled out.
 
 use super::settings::Settings;
-use crate::http_client;
-use crate::telemetry::metrics::TraceMetrics;
+use crate::roots;
+use crate::telemetry::metrics::TraceMeter;
 use async_trait::async_trait;
 use bytes::Bytes;
 use opentelemetry_http::{HttpClient, HttpError};
@@ -26,14 +26,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// A collector's answer has a few bytes.
-const MAX_BODY: usize = 64 * 1024;
+const MOST_BODY: usize = 64 * 1024;
 
 /// The longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// Traces cannot leave.
 #[derive(Debug, thiserror::Error)]
-pub enum TraceError {
+pub enum TraceFault {
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
@@ -44,23 +44,19 @@ pub enum TraceError {
 
 /// Takes ended spans, as many as may wait.
 #[derive(Debug)]
-pub(super) struct SpanQueue {
+pub(super) struct Queue {
     batches: BatchSpanProcessor,
-    tally: Arc<ExportStats>,
+    tally: Arc<Tally>,
 }
 
-impl SpanQueue {
+impl Queue {
     /// A queue to the collector of `settings`. Requests run on `runtime`.
-    pub fn new(
-        settings: &Settings,
-        runtime: Handle,
-        meter: TraceMetrics,
-    ) -> Result<(Self, Arc<ExportStats>), TraceError> {
-        let tally = Arc::new(ExportStats::new(settings.most_waiting, meter));
-        let http = http_client::client(|| configured(settings)).map_err(TraceError::Http)?;
+    pub fn new(settings: &Settings, runtime: Handle, meter: TraceMeter) -> Result<(Self, Arc<Tally>), TraceFault> {
+        let tally = Arc::new(Tally::new(settings.most_waiting, meter));
+        let http = roots::client(|| configured(settings)).map_err(TraceFault::Http)?;
         let otlp = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(OtlpHttpClient { http, runtime, tally: Arc::clone(&tally) })
+            .with_http_client(Carrier { http, runtime, tally: Arc::clone(&tally) })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(settings.endpoint.as_str())
             .with_timeout(settings.timeout)
@@ -70,12 +66,12 @@ impl SpanQueue {
             .with_max_export_batch_size(settings.batch)
             .with_scheduled_delay(settings.delay)
             .build();
-        let batches = BatchSpanProcessor::new(CountingExporter { otlp, tally: Arc::clone(&tally) }, config);
+        let batches = BatchSpanProcessor::new(Counted { otlp, tally: Arc::clone(&tally) }, config);
         Ok((Self { batches, tally: Arc::clone(&tally) }, tally))
     }
 }
 
-impl SpanProcessor for SpanQueue {
+impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -100,7 +96,7 @@ impl SpanProcessor for SpanQueue {
 
 /// What became of the spans.
 #[derive(Debug)]
-pub(super) struct ExportStats {
+pub(super) struct Tally {
     most_waiting: usize,
     waiting: AtomicUsize,
     /// Refused by an answer that took the others.
@@ -108,11 +104,11 @@ pub(super) struct ExportStats {
     /// How the last request failed.
     why: Mutex<String>,
     told: AtomicBool,
-    meter: TraceMetrics,
+    meter: TraceMeter,
 }
 
-impl ExportStats {
-    pub fn new(most_waiting: usize, meter: TraceMetrics) -> Self {
+impl Tally {
+    pub fn new(most_waiting: usize, meter: TraceMeter) -> Self {
         Self {
             most_waiting,
             waiting: AtomicUsize::new(0),
@@ -168,12 +164,12 @@ impl ExportStats {
 
 /// The library's exporter, counted.
 #[derive(Debug)]
-struct CountingExporter {
+struct Counted {
     otlp: opentelemetry_otlp::SpanExporter,
-    tally: Arc<ExportStats>,
+    tally: Arc<Tally>,
 }
 
-impl SpanExporter for CountingExporter {
+impl SpanExporter for Counted {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         // The queue's room is free from here on.
@@ -193,20 +189,20 @@ impl SpanExporter for CountingExporter {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    http_client::builder()
+    roots::configured()
         .connect_timeout(CONNECT.min(settings.timeout))
         .timeout(settings.timeout)
         .pool_max_idle_per_host(1)
 }
 
 /// Makes the exporter's requests: it runs on a thread without a runtime.
-struct OtlpHttpClient {
+struct Carrier {
     http: reqwest::Client,
     runtime: Handle,
-    tally: Arc<ExportStats>,
+    tally: Arc<Tally>,
 }
 
-impl fmt::Debug for OtlpHttpClient {
+impl fmt::Debug for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Carrier")
     }
@@ -218,7 +214,7 @@ impl fmt::Debug for OtlpHttpClient {
 struct NoAnswer(&'static str);
 
 #[async_trait]
-impl HttpClient for OtlpHttpClient {
+impl HttpClient for Carrier {
     async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let sending = self.runtime.spawn(send(self.http.clone(), request));
         let answer = sending.await.unwrap_or(Err(NoAnswer("ended")));
@@ -244,7 +240,7 @@ async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<ht
     *whole.headers_mut() = answer.headers().clone();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| NoAnswer(how(&error)))? {
-        if body.len() + chunk.len() > MAX_BODY {
+        if body.len() + chunk.len() > MOST_BODY {
             return Err(NoAnswer("answer too large"));
         }
         body.extend_from_slice(&chunk);
@@ -268,8 +264,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_what_does_not_fit_is_counted() {
-        let meter = TraceMetrics::default();
-        let tally = ExportStats::new(2, meter.clone());
+        let meter = TraceMeter::default();
+        let tally = Tally::new(2, meter.clone());
         assert_eq!([(); 4].map(|()| tally.admit()), [true, true, false, false]);
         assert_eq!((tally.waiting(), meter.dropped_so_far("full")), (2, 2));
         tally.waiting.fetch_sub(2, Ordering::Relaxed);
@@ -278,8 +274,8 @@ mod tests {
 
     #[test]
     fn an_answer_may_refuse_a_part() {
-        let meter = TraceMetrics::default();
-        let tally = ExportStats::new(9, meter.clone());
+        let meter = TraceMeter::default();
+        let tally = Tally::new(9, meter.clone());
         tally.refused.store(3, Ordering::Relaxed);
         tally.settle(5, true);
         assert_eq!((meter.exported_so_far(), meter.dropped_so_far("refused")), (2, 3));

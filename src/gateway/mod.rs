@@ -1,0 +1,18 @@
+//! Gateways: what each one asks, read from exactly one place, and what each one understands as an answer.
+//!
+//! One mode per listener, never several told apart by path or header: a client's raw `/../other` would otherwise climb
+//! into a mode that trusts what it can forge (docs/en/ext-authz.md, One gateway per listener). A gateway never calls
+//! WeChat and never waits.
+
+pub mod answer;
+mod check;
+pub mod client_address;
+pub mod envoy;
+pub mod fast;
+pub mod in_band;
+pub mod probe;
+pub mod wants;
+
+pub use check::{Checked, check};
+pub use client_address::ClientAddress;
+pub use envoy::Envoy;

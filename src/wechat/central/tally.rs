@@ -1,0 +1,175 @@
+//! How often WeChat may be asked, and how long not after a failure.
+//!
+//! WeChat allows 500,000 calls for a token a day, 20 of them forced and those 30 s apart (docs/en/wechat.md, Access token
+//! of the account). Other programs may use the same AppID, so we stay far below: a quiet day needs a dozen.
+
+use crate::clock::Timestamp;
+use crate::wechat::errcode::Class;
+use crate::wechat::fault::Fault;
+use std::time::Duration;
+
+/// Calls a day; each may be repeated twice within itself.
+pub const MOST_CALLS: u64 = 10_000;
+
+/// Forced calls a day: half of what WeChat allows.
+pub const MOST_FORCED: u64 = 10;
+
+/// Between two forced calls: twice what WeChat asks for.
+pub const BETWEEN_FORCED: Duration = Duration::from_secs(60);
+
+/// After the day's quota, ours or WeChat's, is used up.
+pub const LONG_REST: Duration = Duration::from_secs(600);
+
+/// Doubled with each failure in a row, up to a minute.
+const RESTS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// Failures further apart are not in a row.
+pub const IN_A_ROW: Duration = Duration::from_secs(600);
+
+/// A way of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// For what is in force.
+    Usual,
+    /// For another token, at the cost of the one in force.
+    Forced,
+}
+
+impl Call {
+    /// The word for it in metrics and Redis.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usual => "usual",
+            Self::Forced => "forced",
+        }
+    }
+
+    /// Of this, so many a day, and so far apart.
+    pub const fn bounds(self) -> (u64, Duration) {
+        match self {
+            Self::Usual => (MOST_CALLS, Duration::ZERO),
+            Self::Forced => (MOST_FORCED, BETWEEN_FORCED),
+        }
+    }
+}
+
+/// The number of a day that begins at midnight in Beijing.
+pub fn day(now: Timestamp) -> u64 {
+    now.plus(Duration::from_secs(8 * 3_600)).0 / 86_400
+}
+
+/// The rest after a fault, the first time and at most.
+pub fn rests(fault: &Fault) -> (Duration, Duration) {
+    match fault {
+        Fault::BreakerOpen { retry_after, .. } => (*retry_after, *retry_after),
+        Fault::Errcode { code: 45009, .. } => (LONG_REST, LONG_REST),
+        Fault::Errcode { code: 45011, .. } => (RESTS.1, RESTS.1),
+        // Long enough not to be a storm, short enough for who has just set it right.
+        _ if fault.class() == Class::Configuration => (Duration::from_secs(15), RESTS.1),
+        _ => RESTS,
+    }
+}
+
+/// The first rest after a fault.
+pub fn first_rest(fault: &Fault) -> Duration {
+    rests(fault).0
+}
+
+/// What one instance knows by itself.
+#[derive(Debug, Default)]
+pub struct Tally {
+    day: u64,
+    usual: u64,
+    forced: u64,
+    last_forced: Option<Timestamp>,
+    failures: u32,
+}
+
+impl Tally {
+    /// Counts a call: how many there were today with it; none where it must not be made.
+    pub fn spend(&mut self, call: Call, now: Timestamp) -> Option<u64> {
+        if self.day != day(now) {
+            (self.day, self.usual, self.forced) = (day(now), 0, 0);
+        }
+        let (most, apart) = call.bounds();
+        let count = match call {
+            Call::Usual => &mut self.usual,
+            Call::Forced => &mut self.forced,
+        };
+        let too_soon =
+            call == Call::Forced && self.last_forced.is_some_and(|last| now < last.plus(apart) && now >= last);
+        if *count >= most || too_soon {
+            return None;
+        }
+        *count += 1;
+        if call == Call::Forced {
+            self.last_forced = Some(now);
+        }
+        Some(*count)
+    }
+
+    /// The pause after another failure.
+    pub fn failed(&mut self, fault: &Fault) -> Duration {
+        let (first, most) = rests(fault);
+        let pause = first.saturating_mul(1 << self.failures.min(16)).min(most);
+        self.failures = self.failures.saturating_add(1);
+        pause
+    }
+
+    /// It went well.
+    pub fn well(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wechat::Endpoint;
+
+    #[test]
+    fn a_day_has_so_many_calls_and_the_next_one_as_many_again() {
+        let (mut tally, now) = (Tally::default(), Timestamp(1_800_000_000));
+        for count in 1..=MOST_CALLS {
+            assert_eq!(tally.spend(Call::Usual, now), Some(count));
+        }
+        assert_eq!(tally.spend(Call::Usual, now), None);
+        assert_eq!(tally.spend(Call::Usual, now.plus(Duration::from_secs(86_400))), Some(1));
+    }
+
+    #[test]
+    fn forced_calls_are_few_and_far_between() {
+        let (mut tally, mut now) = (Tally::default(), Timestamp(1_800_000_000));
+        for count in 1..=MOST_FORCED {
+            assert_eq!(tally.spend(Call::Forced, now), Some(count));
+            assert_eq!(tally.spend(Call::Forced, now.plus(Duration::from_secs(59))), None);
+            now = now.plus(BETWEEN_FORCED);
+        }
+        assert_eq!(tally.spend(Call::Forced, now), None);
+        assert!(tally.spend(Call::Usual, now).is_some());
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_in_beijing() {
+        let midnight = Timestamp::from_civil(2026, 11, 23, 16, 0, 0).unwrap();
+        assert_eq!(day(midnight), day(midnight.minus(Duration::from_secs(1))) + 1);
+    }
+
+    #[test]
+    fn pauses_grow_and_end_with_success() {
+        let endpoint = Endpoint::StableToken;
+        let mut tally = Tally::default();
+        let away = Fault::TimedOut { endpoint };
+        let pauses: Vec<_> = (0..8).map(|_| tally.failed(&away).as_secs()).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
+        tally.well();
+        assert_eq!(tally.failed(&away).as_secs(), 2);
+        for (code, pause) in [(45009, 600), (45011, 60), (40164, 15), (40125, 15), (-1, 2)] {
+            assert_eq!(
+                Tally::default().failed(&Fault::Errcode { endpoint, code, rid: None }).as_secs(),
+                pause,
+                "{code}"
+            );
+        }
+    }
+}
