@@ -31,7 +31,7 @@ class Outside(Stage):
         process.wait_until(lambda: answers(self.simulator, "/_sim/clock"), READY_WITHIN)
 
     def secrets(self):
-        """As the README has them made: the files of `wechat-authz keygen`, and each AppSecret under its AppID."""
+        """As docs/en/kubernetes.md creates them: the files of `wechat-authz keygen`, and each AppSecret under its AppID."""
         keys = {file.name: file.read_bytes() for file in (self.directory / "keys").iterdir()}
         appids = [appid for site in SITES for appid in (site.official_account, site.website)]
         known = {appid: (self.directory / f"{appid}.secret").read_bytes() for appid in appids}

@@ -221,7 +221,7 @@ class Scenes:
             address = pod.sandbox.address
             person = self.log_in(address, 15006)
             load = Load(Service(node, self.cluster.services["swap"]), person.host, person.cookie, person.subject, clients=2)
-            # As the README has it: keygen into the same directory again, and the Secret made anew from it.
+            # As docs/en/kubernetes.md has it: keygen into the same directory again, and the Secret made anew from it.
             program = self.images.ours.files["/wechat-authz"]
             subprocess.run([program, "keygen", self.stage.directory / "keys"], check=True, capture_output=True, timeout=30)
             node.objects[("secret", "wechat-keys")] = self.stage.secrets()[("secret", "wechat-keys")]
