@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A web application that knows nothing of logins: it shows each request as it arrives.
+"""A web application without a login of its own: it shows each request as it arrives.
 
-A browser gets a page, everything else JSON. Who the user is stands in the x-wechat-* headers, which here nobody but the
-gateway can set; it reads the nickname to greet, and that is all the work there is.
+A browser gets a page, other clients get JSON. The x-wechat-* headers identify the user, and only the gateway can set them. The
+page greets the user by the nickname.
 """
 import argparse
 import html
@@ -42,7 +42,7 @@ class Application(http.server.BaseHTTPRequestHandler):
     def answer(self):
         announced = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(min(announced, LARGEST_BODY))
-        # What is left unread must not be taken for the next request.
+        # Otherwise the unread rest of the body would be read as the next request.
         self.close_connection |= announced > LARGEST_BODY or "transfer-encoding" in self.headers
         headers = [[name.lower(), value] for name, value in self.headers.items()]
         if "text/html" in self.headers.get("accept", ""):
@@ -73,15 +73,15 @@ class Application(http.server.BaseHTTPRequestHandler):
         )
 
     def log_message(self, *_):
-        """Envoy has logged the request, without its query."""
+        """Logs nothing: Envoy logs the request, without its query."""
 
 
 class Server(http.server.ThreadingHTTPServer):
-    # As servers have it, not Python's five: a connection that finds no place comes a second later, when Envoy has given up.
+    # Python's default is 5. A connection beyond the queue is retried after a second, when Envoy has timed out.
     request_queue_size = 128
 
     def handle_error(self, request, client_address):
-        """A client that goes away in the middle is its own affair."""
+        """Ignores clients that disconnect during a request."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 

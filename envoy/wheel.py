@@ -1,5 +1,5 @@
-"""Programs that come as wheels: through pip, pinned by their digests, below target/. Safe when two runs do it at once,
-and when one is interrupted."""
+"""Programs from wheels: downloaded by pip, pinned by their digests, unpacked below target/. Safe to run concurrently and to
+interrupt."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ import zipfile
 
 
 def works(*command):
-    """Whether a command can be run and succeeds."""
+    """Whether a command succeeds."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
         return subprocess.run(command, timeout=300, check=False, **quiet).returncode == 0
@@ -21,7 +21,7 @@ def works(*command):
 
 
 class Wheel:
-    """A program of one release; `who` says that it fetches `name`, and `program` is its path below the release's place."""
+    """A program of one release. `who` is the script that fetches `name`; `program` is its path below the release's directory."""
 
     def __init__(self, who, name, package, version, digests, place, program, size):
         self.who, self.name, self.package, self.version = who, name, package, version
@@ -29,7 +29,7 @@ class Wheel:
         self.program = place / version / program
 
     def get(self, unpack):
-        """The path of the program, which `unpack` puts with all it needs from the open wheel into a directory."""
+        """The path of the program. `unpack` extracts it and its files from the open wheel to a directory."""
         if not self.program.is_file():
             self.place.mkdir(parents=True, exist_ok=True)
             with open(self.place / "lock", "w") as lock:
@@ -39,7 +39,7 @@ class Wheel:
         return self.program
 
     def _install(self, unpack):
-        """Downloads and unpacks beside the final place, then moves: half a program is never seen there."""
+        """Downloads and unpacks beside the final directory, then renames, so that no incomplete program is ever visible."""
         for stale in self.place.glob("making-*"):
             shutil.rmtree(stale, ignore_errors=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix="making-", dir=self.place))
@@ -51,7 +51,7 @@ class Wheel:
             with zipfile.ZipFile(self._download(work)) as wheel:
                 unpack(wheel, ready)
             made = ready / self.program.relative_to(final)
-            # Envoy says its version by a flag, Go by a word.
+            # Envoy prints its version with a flag, Go with a command.
             if not works(str(made), "--version") and not works(str(made), "version"):
                 sys.exit(f"{self.who}: the downloaded {self.name} does not run on this machine")
             shutil.rmtree(final, ignore_errors=True)
@@ -68,7 +68,7 @@ class Wheel:
         command += ["--only-binary", ":all:", "--require-hashes", "--dest", str(work / "wheel")]
         command += ["--requirement", str(pinned)]
         if subprocess.run(command, stdout=sys.stderr, timeout=900, check=False).returncode != 0:
-            sys.exit(f"{self.who}: pip could not download {self.package}=={self.version}; its own words are above")
+            sys.exit(f"{self.who}: pip could not download {self.package}=={self.version}; its output is above")
         return next((work / "wheel").glob("*.whl"))
 
     def _pip(self, work):
@@ -84,7 +84,7 @@ class Wheel:
         if can_make():
             return str(python)
         if os.geteuid() == 0 and shutil.which("apt-get"):
-            # Debian ships Python without pip and without what makes a virtual environment.
+            # Debian ships Python without pip and venv.
             self._say("this Python has no pip; installing Debian's python3-venv")
             works("apt-get", "update", "-qq")
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -5,14 +5,15 @@
 //! nothing outside: keys are loaded and the doors listen, until the drain begins.
 
 use crate::clock::{self, Timestamp};
-use crate::gateway::answer::envelope;
+use crate::ext_authz::answer::envelope;
+use crate::redis::CallError;
 use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::session::revocations::{SessionId, Target};
-use crate::session::sharing::Sharing;
-use crate::store::events::{Event, Kind};
-use crate::store::registry::SessionRecord;
-use crate::store::{Away, Registry};
+use crate::sessions::Registry;
+use crate::sessions::events::{Event, Kind};
+use crate::sessions::registry::SessionRecord;
+use crate::sessions::revocation_sync::RevocationSync;
 use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -38,12 +39,12 @@ pub struct Readiness {
 
 impl Readiness {
     /// Everything a check needs is there.
-    pub fn started(&self) {
+    pub fn mark_started(&self) {
         self.started.store(true, Ordering::Release);
     }
 
     /// The end has begun. It does not stop.
-    pub fn draining(&self) {
+    pub fn mark_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
@@ -70,21 +71,21 @@ impl Ops {
     pub fn answer(&self, request: &Parts) -> Answer {
         let path = request.uri.path();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return plain(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n");
+            return text_response(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n");
         }
         if !matches!(request.method, Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
         match path {
             "/metrics" => {
                 (self.refresh)();
-                let mut answer = plain(StatusCode::OK, &self.metrics.render());
+                let mut answer = text_response(StatusCode::OK, &self.metrics.render());
                 let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);
                 answer
             }
-            "/readyz" if !self.readiness.is_ready() => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            _ => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if !self.readiness.is_ready() => text_response(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            _ => text_response(StatusCode::OK, "ok\n"),
         }
     }
 }
@@ -98,7 +99,7 @@ pub struct Admin {
     /// Sessions, and which of them no longer count.
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.
-    pub sharing: Arc<Sharing>,
+    pub sharing: Arc<RevocationSync>,
     /// Who is logged in.
     pub registry: Arc<Registry>,
     /// Where it is counted.
@@ -106,7 +107,7 @@ pub struct Admin {
 }
 
 /// A request body is far shorter.
-const MOST_BODY: usize = 4_096;
+const MAX_BODY: usize = 4_096;
 
 /// A body that takes longer is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,94 +124,95 @@ impl Admin {
         let RequestIds { request_id, trace_id } = RequestIds::of(&parts.headers);
         let logged = tracing::error_span!("request", request_id, trace_id);
         let trace_id = trace_id.to_owned();
-        traces::for_request(trace_id, self.answered(parts, body)).instrument(logged).await
+        traces::for_request(trace_id, self.handle(parts, body)).instrument(logged).await
     }
 
-    async fn answered<B>(&self, parts: Parts, body: B) -> Answer
+    async fn handle<B>(&self, parts: Parts, body: B) -> Answer
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !host_is_local(&parts) {
             // A page in the operator's browser that resolves its own name to this address (DNS rebinding).
-            return told(StatusCode::FORBIDDEN, "address this door by its own address");
+            return error_response(StatusCode::FORBIDDEN, "address this door by its own address");
         }
-        if !self.knows(&parts) {
+        if !self.has_app(&parts) {
             let mut answer =
-                told(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
+                error_response(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
         }
         match (parts.uri.path(), &parts.method) {
             ("/sessions/revoke", &Method::POST) => {}
             ("/sessions", &Method::GET) => return self.list(parts.uri.query().unwrap_or_default()).await,
-            ("/sessions/revoke", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
-            ("/sessions", _) => return told(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
-            _ => return told(StatusCode::NOT_FOUND, "here are /sessions and /sessions/revoke"),
+            ("/sessions/revoke", _) => return error_response(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
+            ("/sessions", _) => return error_response(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
+            _ => return error_response(StatusCode::NOT_FOUND, "here are /sessions and /sessions/revoke"),
         }
-        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY).collect()).await {
+        let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return told(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
-            Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+            Ok(Err(_)) => return error_response(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
+            Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         };
-        match asked(&body) {
-            Ok(Asked::App(app)) if !self.apps.load().contains(&app) => {
-                told(StatusCode::NOT_FOUND, "no application of this name is configured; nothing was revoked")
+        match parse_target(&body) {
+            Ok(RevocationRequest::App(app)) if !self.apps.load().contains(&app) => {
+                error_response(StatusCode::NOT_FOUND, "no application of this name is configured; nothing was revoked")
             }
             Ok(asked) => self.revoke(asked).await,
-            Err(message) => told(StatusCode::BAD_REQUEST, message),
+            Err(message) => error_response(StatusCode::BAD_REQUEST, message),
         }
     }
 
-    async fn revoke(&self, asked: Asked) -> Answer {
+    async fn revoke(&self, asked: RevocationRequest) -> Answer {
         let now = clock::now();
         let (kind, id, target) = match &asked {
-            Asked::Session(id) => ("session", id, Target::session(id)),
+            RevocationRequest::Session(id) => ("session", id, Target::session(id)),
             // Asked for by its name, known by its digest.
-            Asked::Subject(id) => ("subject", id, Target::subject(id)),
-            Asked::App(id) => ("app", id, Target::App(id.clone())),
+            RevocationRequest::Subject(id) => ("subject", id, Target::subject(id)),
+            RevocationRequest::App(id) => ("app", id, Target::App(id.clone())),
         };
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin listener");
         self.metrics.session_revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
-            return told(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
+            return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
         };
         // Afterwards: nothing is to wait for a Redis that is slow to say who there is.
-        let known = self.knows_of(&asked, now).await;
+        let known = self.is_known(&asked, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
         let shared = revoked.shared;
-        let reason = shared.err().map(Away::as_str);
+        let reason = shared.err().map(CallError::as_str);
         let answer = json!({
             "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok(), "reason": reason,
         });
         let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
-        self.registry.tell(match asked {
-            Asked::Session(session) => Event { session, ..event },
-            Asked::Subject(subject) => {
+        self.registry.emit(match asked {
+            RevocationRequest::Session(session) => Event { session, ..event },
+            RevocationRequest::Subject(subject) => {
                 self.apps.load().iter().for_each(|app| self.registry.forget_tokens(app, &subject));
                 Event { subject, ..event }
             }
-            Asked::App(app) => Event { app, ..event },
+            RevocationRequest::App(app) => Event { app, ..event },
         });
         match (revoked.on_disk, shared) {
-            (Some(Err(_)), Err(_)) => {
-                told(StatusCode::INTERNAL_SERVER_ERROR, "revoked here, but not on the disk: a restart would forget it")
-            }
+            (Some(Err(_)), Err(_)) => error_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "revoked here, but not on the disk: a restart would forget it",
+            ),
             _ => done("revoked", answer),
         }
     }
 
     /// Whether there is anything to revoke, as far as that can be told: sessions that others have seen have no list by
     /// their ids.
-    async fn knows_of(&self, asked: &Asked, now: Timestamp) -> Option<bool> {
+    async fn is_known(&self, asked: &RevocationRequest, now: Timestamp) -> Option<bool> {
         match asked {
-            Asked::Session(id) => self.registry.has_seen(id).then_some(true),
-            Asked::Subject(id) => {
+            RevocationRequest::Session(id) => self.registry.has_seen(id).then_some(true),
+            RevocationRequest::Subject(id) => {
                 let listed = self.registry.list(id, now).await;
                 let found = !listed.sessions.is_empty();
                 (found || listed.alone.is_none()).then_some(found)
             }
-            Asked::App(_) => Some(true),
+            RevocationRequest::App(_) => Some(true),
         }
     }
 
@@ -219,10 +221,10 @@ impl Admin {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let (subject, more) = (pairs.next(), pairs.next());
         let Some(subject) = subject.filter(|(name, _)| name == "subject" && more.is_none()) else {
-            return told(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
+            return error_response(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
         };
         if !is_subject(&subject.1) {
-            return told(StatusCode::BAD_REQUEST, NO_SUBJECT);
+            return error_response(StatusCode::BAD_REQUEST, NO_SUBJECT);
         }
         let (subject, now) = (subject.1, clock::now());
         let who = telemetry::redact(&subject);
@@ -254,10 +256,10 @@ impl Admin {
     }
 
     fn is_revoked(&self, record: &SessionRecord) -> bool {
-        self.sessions.revocations.covers(record, &AtomicU64::new(0))
+        self.sessions.revocations.is_revoked(record, &AtomicU64::new(0))
     }
 
-    fn knows(&self, parts: &Parts) -> bool {
+    fn has_app(&self, parts: &Parts) -> bool {
         let mut lines = parts.headers.get_all(header::AUTHORIZATION).iter();
         let (Some(line), None) = (lines.next(), lines.next()) else { return false };
         let shown = line.to_str().ok().and_then(|line| line.split_once(' '));
@@ -271,7 +273,7 @@ impl Admin {
 /// What a body asks to revoke.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Asked {
+enum RevocationRequest {
     Session(String),
     Subject(String),
     App(String),
@@ -287,11 +289,11 @@ const NO_SUBJECT: &str = "this is not a subject; nothing was done. A subject is 
      as in the x-wechat-subject header: write wx:, the AppID and a colon before an openid";
 
 /// Reads a body, or says what is wrong with it.
-fn asked(body: &[u8]) -> Result<Asked, &'static str> {
-    let asked: Asked = serde_json::from_slice(body).map_err(|_| BODY)?;
+fn parse_target(body: &[u8]) -> Result<RevocationRequest, &'static str> {
+    let asked: RevocationRequest = serde_json::from_slice(body).map_err(|_| BODY)?;
     match &asked {
-        Asked::Session(id) if SessionId::parse(id).is_none() => Err(NO_SESSION_ID),
-        Asked::Subject(id) if !is_subject(id) => Err(NO_SUBJECT),
+        RevocationRequest::Session(id) if SessionId::parse(id).is_none() => Err(NO_SESSION_ID),
+        RevocationRequest::Subject(id) if !is_subject(id) => Err(NO_SUBJECT),
         _ => Ok(asked),
     }
 }
@@ -313,7 +315,7 @@ fn host_is_local(parts: &Parts) -> bool {
     parsed.as_ref().and_then(url::Url::host).is_some_and(|host| crate::origin::is_loopback(&host))
 }
 
-fn plain(status: StatusCode, body: &str) -> Answer {
+fn text_response(status: StatusCode, body: &str) -> Answer {
     let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
@@ -322,28 +324,29 @@ fn plain(status: StatusCode, body: &str) -> Answer {
     answer
 }
 
-fn json_answer(status: StatusCode, body: &serde_json::Value) -> Answer {
-    let mut answer = plain(status, &body.to_string());
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = text_response(status, &body.to_string());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
 fn done(message: &str, data: Value) -> Answer {
-    json_answer(StatusCode::OK, &envelope(StatusCode::OK, message, data))
+    json_response(StatusCode::OK, &envelope(StatusCode::OK, message, data))
 }
 
-fn told(status: StatusCode, message: &str) -> Answer {
-    json_answer(status, &envelope(status, message, Value::Null))
+fn error_response(status: StatusCode, message: &str) -> Answer {
+    json_response(status, &envelope(status, message, Value::Null))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::redis::Redis;
+    use crate::session::Sessions;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
     use crate::session::revocations::Revocations;
-    use crate::session::{Sessions, sharing};
-    use crate::store::{Store, registry};
+    use crate::sessions::{registry, revocation_sync};
     use crate::telemetry::Lookups;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -358,12 +361,16 @@ mod tests {
         let sessions = Arc::new(sessions);
         let metrics = Metrics::default();
         let sealer: Arc<dyn crate::seal::Sealer> = Arc::<Sessions>::clone(&sessions);
-        let registry = Registry::new(Store::none(), sealer, registry::Settings::default(), metrics.outbox.clone());
+        let registry = Registry::new(Redis::none(), sealer, registry::Settings::default(), metrics.outbox.clone());
         let admin = Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
             apps: ArcSwap::from_pointee(BTreeSet::from(["shop".to_owned()])),
             sessions: Arc::clone(&sessions),
-            sharing: Arc::new(Sharing::new(Arc::clone(&sessions), Store::none(), sharing::Settings::default())),
+            sharing: Arc::new(RevocationSync::new(
+                Arc::clone(&sessions),
+                Redis::none(),
+                revocation_sync::Settings::default(),
+            )),
             registry: Arc::new(registry),
             metrics: Arc::new(metrics),
         };
@@ -480,13 +487,13 @@ mod tests {
             session: session.into(),
             subject: "wx:union:o1".into(),
             app: "shop".into(),
-            flow: crate::check::Flow::Website,
+            flow: crate::check::LoginMethod::Website,
             created: Timestamp(created),
             ends: Timestamp(u64::MAX / 2),
             seen: Timestamp(created),
             browser: Some("chrome".into()),
         };
-        ["one", "two"].into_iter().for_each(|session| admin.registry.began(record(session, 100)));
+        ["one", "two"].into_iter().for_each(|session| admin.registry.session_started(record(session, 100)));
         sessions.revocations.revoke(Target::session("one"), clock::now());
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
@@ -526,10 +533,10 @@ mod tests {
             ops.answer(&request.into_parts().0).status().as_u16()
         };
         assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503));
-        readiness.started();
+        readiness.mark_started();
         assert_eq!((ask("GET", "/readyz"), ask("HEAD", "/readyz"), ask("GET", "/metrics")), (200, 200, 200));
-        readiness.draining();
-        readiness.started();
+        readiness.mark_draining();
+        readiness.mark_started();
         assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503), "a drain does not stop");
         assert_eq!((ask("POST", "/metrics"), ask("GET", "/"), ask("GET", "/sessions/revoke")), (405, 404, 404));
     }

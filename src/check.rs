@@ -2,7 +2,7 @@
 
 use crate::cookie;
 use crate::identity::IdentityHeaders;
-use crate::path::{NormalPath, PathFault};
+use crate::path::{NormalPath, PathError};
 use http::{HeaderMap, HeaderValue, Method};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ pub struct Check<'a> {
     /// The client's `Host` or `:authority`, as it came; empty where there was none.
     pub host: &'a str,
     /// The path, decoded once, or why it is refused.
-    pub path: Result<NormalPath<'a>, PathFault>,
+    pub path: Result<NormalPath<'a>, PathError>,
     /// Path and query byte for byte, to bring the person back to.
     pub target: &'a str,
     /// Who is asking.
-    pub client: Client<'a>,
+    pub client: ClientIp<'a>,
     /// What a session may be shown by.
     pub credential: Credential<'a>,
     /// Whether `Authorization` holds a session token, whoever's: the application must not see it.
     pub bearer_is_ours: bool,
     /// How to tell which kind of answer this client can use.
-    pub wanted: Wanted<'a>,
+    pub wanted: FormatSource<'a>,
     /// Cookies as the application may see them.
     pub forwarded_cookies: cookie::Forwarded,
 }
@@ -34,10 +34,10 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// The kind of answer this client can use.
     #[must_use]
-    pub fn wants(&self) -> Wants {
+    pub fn response_format(&self) -> ResponseFormat {
         match self.wanted {
-            Wanted::Known(wants) => wants,
-            Wanted::Read(read, headers) => read(self.method, headers),
+            FormatSource::Known(wants) => wants,
+            FormatSource::Read(read, headers) => read(self.method, headers),
         }
     }
 }
@@ -45,23 +45,23 @@ impl Check<'_> {
 /// How to tell which kind of answer a client can use. Most checks end in an allow, which asks nobody: a gateway leaves it
 /// to be read.
 #[derive(Clone, Copy, Debug)]
-pub enum Wanted<'a> {
+pub enum FormatSource<'a> {
     /// It is known.
-    Known(Wants),
+    Known(ResponseFormat),
     /// This reads it from the method and these headers.
-    Read(fn(&Method, &HeaderMap) -> Wants, &'a HeaderMap),
+    Read(fn(&Method, &HeaderMap) -> ResponseFormat, &'a HeaderMap),
 }
 
 /// Who is asking. Budgets, the log of denials and rules with client networks go by it; for other allows it is not read.
 #[derive(Clone, Copy, Debug)]
-pub enum Client<'a> {
+pub enum ClientIp<'a> {
     /// This address.
     Known(IpAddr),
     /// The one that this source says.
-    Read(&'a dyn ClientSource, &'a HeaderMap, IpAddr),
+    Read(&'a dyn ClientAddressSource, &'a HeaderMap, IpAddr),
 }
 
-impl Client<'_> {
+impl ClientIp<'_> {
     /// The address.
     #[must_use]
     pub fn address(&self) -> IpAddr {
@@ -82,7 +82,7 @@ impl Client<'_> {
 }
 
 /// Where a client's address comes from.
-pub trait ClientSource: std::fmt::Debug {
+pub trait ClientAddressSource: std::fmt::Debug {
     /// The client's address, from a request's headers and the connection's other end.
     fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr;
 
@@ -105,7 +105,7 @@ pub enum Credential<'a> {
 
 /// The kind of answer a client can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wants {
+pub enum ResponseFormat {
     /// A browser navigating by GET or HEAD: it follows a redirect.
     Page,
     /// A browser sending a form: a redirect would lose what was typed.
@@ -218,14 +218,14 @@ pub enum Identity {
 /// Which way of logging in a session came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Flow {
+pub enum LoginMethod {
     /// Web authorization inside WeChat (公众号网页授权).
     OfficialAccount,
     /// Website QR login (网站应用).
     Website,
 }
 
-impl Flow {
+impl LoginMethod {
     /// The word for it in headers, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -11,13 +11,13 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     /// This moment and `by` more; stays at the end of time rather than overflow.
     #[must_use]
-    pub fn plus(self, by: Duration) -> Self {
+    pub fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()))
     }
 
     /// This moment less `by`; stays at 1970 rather than underflow.
     #[must_use]
-    pub fn minus(self, by: Duration) -> Self {
+    pub fn sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_secs()))
     }
 
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn arithmetic_stops_at_the_ends_of_time() {
-        assert_eq!(Timestamp(u64::MAX).plus(Duration::from_secs(1)), Timestamp(u64::MAX));
-        assert_eq!(Timestamp(0).minus(Duration::from_secs(1)), Timestamp(0));
+        assert_eq!(Timestamp(u64::MAX).add(Duration::from_secs(1)), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(0).sub(Duration::from_secs(1)), Timestamp(0));
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
     }
 

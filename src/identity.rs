@@ -8,11 +8,11 @@ use http::HeaderValue;
 use std::fmt;
 
 /// How many texts there are beside the flow.
-const TEXTS: usize = 7;
+const FIELD_COUNT: usize = 7;
 
 /// What is said of one session's user; empty where there is nothing to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said<'a> {
+pub struct IdentityFields<'a> {
     /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
     pub subject: &'a str,
     /// The user's id inside one AppID.
@@ -37,7 +37,7 @@ pub struct IdentityHeaders {
     /// Text after text.
     text: Bytes,
     /// Where each ends.
-    ends: [u16; TEXTS],
+    ends: [u16; FIELD_COUNT],
     /// Whether all of it is ASCII: what is not makes no header.
     ascii: bool,
     flow: &'static str,
@@ -47,8 +47,8 @@ impl IdentityHeaders {
     /// Puts `said` together. It comes from a token, which has 4,096 bytes at most; a text that ended beyond the 65,535th
     /// would be left out.
     #[must_use]
-    pub fn new(said: &Said<'_>) -> Self {
-        let Said { subject, openid, unionid, appid, flow, session, nickname, avatar } = *said;
+    pub fn new(said: &IdentityFields<'_>) -> Self {
+        let IdentityFields { subject, openid, unionid, appid, flow, session, nickname, avatar } = *said;
         let texts = [subject, openid, unionid, appid, session, nickname, avatar];
         let mut text = String::with_capacity(texts.iter().map(|text| text.len()).sum());
         let mut end = 0;
@@ -64,10 +64,10 @@ impl IdentityHeaders {
 
     /// What is said, as text.
     #[must_use]
-    pub fn said(&self) -> Said<'_> {
+    pub fn fields(&self) -> IdentityFields<'_> {
         let [subject, openid, unionid, appid, session, nickname, avatar] =
-            self.places().map(|(start, end)| self.text.get(start..end).unwrap_or_default()).map(text);
-        Said { subject, openid, unionid, appid, flow: self.flow, session, nickname, avatar }
+            self.ranges().map(|(start, end)| self.text.get(start..end).unwrap_or_default()).map(text);
+        IdentityFields { subject, openid, unionid, appid, flow: self.flow, session, nickname, avatar }
     }
 
     /// The subject alone.
@@ -80,19 +80,19 @@ impl IdentityHeaders {
     /// The headers' values in the order of [`Said`]. Our own claims are visible ASCII; what is not becomes empty rather
     /// than a broken header.
     #[must_use]
-    pub fn values(&self) -> [HeaderValue; TEXTS + 1] {
+    pub fn values(&self) -> [HeaderValue; FIELD_COUNT + 1] {
         let value = |(start, end)| match self.text.get(start..end) {
             Some(text) if !text.is_empty() && (self.ascii || text.is_ascii()) => {
                 HeaderValue::from_maybe_shared(self.text.slice(start..end)).unwrap_or(EMPTY)
             }
             _ => EMPTY,
         };
-        let [subject, openid, unionid, appid, session, nickname, avatar] = self.places().map(value);
+        let [subject, openid, unionid, appid, session, nickname, avatar] = self.ranges().map(value);
         [subject, openid, unionid, appid, HeaderValue::from_static(self.flow), session, nickname, avatar]
     }
 
     /// From where to where each text goes.
-    fn places(&self) -> [(usize, usize); TEXTS] {
+    fn ranges(&self) -> [(usize, usize); FIELD_COUNT] {
         let mut start = 0;
         self.ends.map(|end| (std::mem::replace(&mut start, end.into()), end.into()))
     }
@@ -107,7 +107,7 @@ fn text(bytes: &[u8]) -> &str {
 
 impl fmt::Debug for IdentityHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.said().fmt(f)
+        self.fields().fmt(f)
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Somebody of whom all but the unionid is known; the gateways' tests tell of her, too.
-    pub(crate) const ALICE: Said = Said {
+    pub(crate) const ALICE: IdentityFields = IdentityFields {
         subject: "wx:wx01:oA",
         openid: "oA",
         unionid: "",
@@ -130,7 +130,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_said_of_a_user_is_kept_word_for_word_and_becomes_the_headers() {
         let alice = IdentityHeaders::new(&ALICE);
-        assert_eq!((alice.said(), alice.subject()), (ALICE, "wx:wx01:oA"));
+        assert_eq!((alice.fields(), alice.subject()), (ALICE, "wx:wx01:oA"));
         assert_eq!(
             alice.values(),
             ["wx:wx01:oA", "oA", "", "wx01", "website", "s1", "%E5%B0%8F", "https://a.example/1"]
@@ -140,9 +140,9 @@ pub(crate) mod tests {
     #[test]
     fn what_no_header_can_carry_is_an_empty_header_and_moves_no_other() {
         for bad in ["小明", "a\r\nx-wechat-subject: admin", "\0", "\u{7f}"] {
-            let said = Said { openid: bad, ..ALICE };
+            let said = IdentityFields { openid: bad, ..ALICE };
             let identity = IdentityHeaders::new(&said);
-            assert_eq!(identity.said(), said);
+            assert_eq!(identity.fields(), said);
             let [subject, openid, unionid, appid, ..] = identity.values();
             assert_eq!([subject, openid, unionid, appid], ["wx:wx01:oA", "", "", "wx01"]);
         }
@@ -151,7 +151,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_longer_than_any_token_is_left_out_whole() {
         let long = "a".repeat(70_000);
-        let said = Said { unionid: &long, ..ALICE };
-        assert_eq!(IdentityHeaders::new(&said).said(), Said { unionid: "", ..ALICE });
+        let said = IdentityFields { unionid: &long, ..ALICE };
+        assert_eq!(IdentityHeaders::new(&said).fields(), IdentityFields { unionid: "", ..ALICE });
     }
 }

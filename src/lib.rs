@@ -4,51 +4,58 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`server`] | the doors: listening, budgets of connections, time-outs, drain |
-//! | [`gateway`] | a gateway's bytes → [`check::Check`], and [`check::Decision`] → bytes |
-//! | [`decide`] | from the question and the time to the answer; no I/O |
-//! | [`policy`] | host, path and method → what is required |
-//! | [`limits`] | budgets per client address and for all |
+//! | [`server`] | listeners, connections, their limits and time-outs, drain |
+//! | [`ext_authz`] | one check: a gateway's bytes → [`check::Check`] → [`check::Decision`] → bytes; no I/O |
+//! | [`client_kind`], [`client_address`] | what the client can read, and its IP address |
+//! | [`policy`] | host, path and method → requirement |
+//! | [`rate_limit`] | limits per client address and for all clients |
 //! | [`session`] | tokens, keys, the cache of verified tokens, revocations |
-//! | [`pages`] | what the browser sees under the prefix |
-//! | [`login`] | from "who are you?" to a session: flow, callback, outcome |
-//! | [`wechat`] | the calls to WeChat and what its answers mean |
-//! | [`admin`] | health, readiness, metrics; who is logged in, revocation |
-//! | [`html`] | the pages a person sees, in Chinese and English |
-//! | [`store`] | what all instances share: Redis, and how it may be away |
+//! | [`routes`] | the pages under the prefix, one file per route |
+//! | [`login`] | one login: attempt, callback, outcome |
+//! | [`wechat`] | calls to WeChat and the meaning of its answers |
+//! | [`access_token`] | the account's access_token and JS-SDK ticket, shared by all instances |
+//! | [`sessions`] | what instances share: who is logged in, events, revocations |
+//! | [`redis`] | the connection to Redis, and what a call returns without one |
+//! | [`html`] | the pages in Chinese and English |
+//! | [`admin`] | health, readiness, metrics; sessions and revocation for operators |
 //! | [`telemetry`] | logs, metrics and traces |
-//! | [`config`] | what the user wrote → what it means |
-//! | [`command`] | serve, check-config, keygen, revoke, sessions, doctor, healthcheck, drain |
+//! | [`config`] | the configuration file → settings |
+//! | [`app`] | start, reload and drain of the process |
+//! | [`cli`] | serve, check-config, keygen, revoke, sessions, policy, doctor, healthcheck, drain |
 //!
-//! An arrow between modules only goes down the levels that `tests/structure.rs` holds. What is absent on purpose: a
-//! gateway never calls WeChat, [`decide`] never waits, and nothing but a verified token makes a session.
+//! A module uses modules of lower levels only; `tests/structure.rs` holds the levels. Absent on purpose: a gateway contract
+//! never calls WeChat, a check never waits, and only a verified token makes a session.
 
+pub mod access_token;
 pub mod admin;
+pub mod app;
 pub mod check;
+pub mod cli;
+pub mod client_address;
+pub mod client_kind;
 pub mod clock;
-pub mod command;
 pub mod config;
 pub mod cookie;
 pub mod core_dump;
-pub mod decide;
 #[cfg(test)]
 mod documents;
-pub mod gateway;
+pub mod ext_authz;
 pub mod html;
+pub mod http_client;
 pub mod identity;
-pub mod limits;
 pub mod login;
 pub mod origin;
-pub mod pages;
 pub mod path;
 pub mod percent;
 pub mod policy;
 pub mod random;
-pub mod roots;
+pub mod rate_limit;
+pub mod redis;
+pub mod routes;
 pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod session;
-pub mod store;
+pub mod sessions;
 pub mod telemetry;
 pub mod wechat;

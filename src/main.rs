@@ -14,5 +14,5 @@ fn main() -> ExitCode {
         eprintln!("another cryptographic provider was installed first");
         return ExitCode::FAILURE;
     }
-    wechat_authz::command::run(wechat_authz::command::Arguments::parse())
+    wechat_authz::cli::run(wechat_authz::cli::Arguments::parse())
 }

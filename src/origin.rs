@@ -20,7 +20,7 @@ pub const LOST: &str = "lost=1";
 
 /// Why a text is refused as an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OriginFault {
+pub enum OriginError {
     /// Not a URL.
     #[error("is not an absolute URL such as https://app.example.com")]
     NotAUrl,
@@ -39,22 +39,22 @@ impl Origin {
     /// Reads `https://host[:port]`; a single trailing slash is forgiven.
     ///
     /// # Errors
-    /// [`OriginFault`] says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, OriginFault> {
-        let url = Url::parse(text).map_err(|_| OriginFault::NotAUrl)?;
-        let host = url.host().ok_or(OriginFault::NotAUrl)?;
+    /// [`OriginError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, OriginError> {
+        let url = Url::parse(text).map_err(|_| OriginError::NotAUrl)?;
+        let host = url.host().ok_or(OriginError::NotAUrl)?;
         match url.scheme() {
             "https" => {}
             "http" if is_loopback(&host) => {}
-            "http" => return Err(OriginFault::NotHttps),
-            _ => return Err(OriginFault::NotAUrl),
+            "http" => return Err(OriginError::NotHttps),
+            _ => return Err(OriginError::NotAUrl),
         }
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         if !bare || !url.username().is_empty() || url.password().is_some() || text.contains('\\') {
-            return Err(OriginFault::MoreThanOrigin);
+            return Err(OriginError::MoreThanOrigin);
         }
         if matches!(host, Host::Domain(name) if !is_host_name(name)) || url.port() == Some(0) {
-            return Err(OriginFault::NotAHost);
+            return Err(OriginError::NotAHost);
         }
         let scheme_len = url.scheme().len();
         Ok(Self { text: url.origin().ascii_serialization(), scheme_len })
@@ -190,23 +190,23 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for (written, fault) in [
-            ("shop.example.com", OriginFault::NotAUrl),
-            ("ftp://shop.example.com", OriginFault::NotAUrl),
-            ("http://shop.example.com", OriginFault::NotHttps),
-            ("http://127.0.0.1.example.com", OriginFault::NotHttps),
-            ("https://shop.example.com/a", OriginFault::MoreThanOrigin),
-            ("https://me@shop.example.com", OriginFault::MoreThanOrigin),
-            ("https://shop.example.com?x", OriginFault::MoreThanOrigin),
-            ("https://shop.example.com.", OriginFault::NotAHost),
-            ("https://*.example.com", OriginFault::NotAHost),
-            ("https://shop.*", OriginFault::NotAHost),
-            ("https://a..example.com", OriginFault::NotAHost),
-            ("https://-a.example.com", OriginFault::NotAHost),
-            ("https://{tenant}.example.com", OriginFault::NotAHost),
-            ("https://shop.example.com:0", OriginFault::NotAHost),
+        for (written, error) in [
+            ("shop.example.com", OriginError::NotAUrl),
+            ("ftp://shop.example.com", OriginError::NotAUrl),
+            ("http://shop.example.com", OriginError::NotHttps),
+            ("http://127.0.0.1.example.com", OriginError::NotHttps),
+            ("https://shop.example.com/a", OriginError::MoreThanOrigin),
+            ("https://me@shop.example.com", OriginError::MoreThanOrigin),
+            ("https://shop.example.com?x", OriginError::MoreThanOrigin),
+            ("https://shop.example.com.", OriginError::NotAHost),
+            ("https://*.example.com", OriginError::NotAHost),
+            ("https://shop.*", OriginError::NotAHost),
+            ("https://a..example.com", OriginError::NotAHost),
+            ("https://-a.example.com", OriginError::NotAHost),
+            ("https://{tenant}.example.com", OriginError::NotAHost),
+            ("https://shop.example.com:0", OriginError::NotAHost),
         ] {
-            assert_eq!(Origin::parse(written).unwrap_err(), fault, "{written}");
+            assert_eq!(Origin::parse(written).unwrap_err(), error, "{written}");
         }
     }
 

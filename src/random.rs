@@ -28,7 +28,7 @@ pub fn session_id() -> String {
     URL_SAFE_NO_PAD.encode(bytes::<16>())
 }
 
-/// A short id that names one fault both on the page and in the log: 8 hex digits.
+/// A short id that names one error both on the page and in the log: 8 hex digits.
 #[must_use]
 pub fn incident_id() -> String {
     hex(&bytes::<4>())

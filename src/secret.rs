@@ -9,7 +9,7 @@ pub struct Secret(SecretString);
 
 /// Why a text is refused as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretFault {
+pub enum SecretError {
     /// Nothing but white space.
     #[error("is empty")]
     Empty,
@@ -36,18 +36,18 @@ impl Secret {
     ///
     /// # Errors
     /// Empty, shorter than `least` characters, a known placeholder, or one character repeated.
-    pub fn parse(text: &str, least: usize) -> Result<Self, SecretFault> {
+    pub fn parse(text: &str, least: usize) -> Result<Self, SecretError> {
         let text = text.trim();
         let lower = text.to_ascii_lowercase();
         if text.is_empty() {
-            return Err(SecretFault::Empty);
+            return Err(SecretError::Empty);
         }
         let repeated = text.chars().all(|c| text.starts_with(c)) && text.chars().count() > 1;
         if repeated || PLACEHOLDERS.iter().any(|known| lower == *known) || lower.contains("change-me") {
-            return Err(SecretFault::Placeholder);
+            return Err(SecretError::Placeholder);
         }
         if text.chars().count() < least {
-            return Err(SecretFault::TooShort { least });
+            return Err(SecretError::TooShort { least });
         }
         Ok(Self(text.to_owned().into()))
     }
@@ -56,8 +56,8 @@ impl Secret {
     /// quotes, `:` and `=`-labels. People copy `AppSecret: …` or a quoted line of another file.
     ///
     /// # Errors
-    /// Those of [`Secret::parse`], and [`SecretFault::NotAlone`].
-    pub fn parse_token(text: &str, least: usize) -> Result<Self, SecretFault> {
+    /// Those of [`Secret::parse`], and [`SecretError::NotAlone`].
+    pub fn parse_token(text: &str, least: usize) -> Result<Self, SecretError> {
         let secret = Self::parse(text, least)?;
         let token = secret.expose();
         let visible = token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`'));
@@ -66,7 +66,7 @@ impl Secret {
             !rest.trim_matches('=').is_empty()
                 && ["secret", "token", "appid", "key"].iter().any(|word| label.ends_with(word))
         });
-        if visible && !label { Ok(secret) } else { Err(SecretFault::NotAlone) }
+        if visible && !label { Ok(secret) } else { Err(SecretError::NotAlone) }
     }
 
     /// The secret itself, for the one place that needs it.
@@ -107,15 +107,15 @@ mod tests {
 
     #[test]
     fn what_stands_in_examples_is_no_secret() {
-        for (text, fault) in [
-            ("", SecretFault::Empty),
-            (" \n", SecretFault::Empty),
-            ("change-me", SecretFault::Placeholder),
-            ("please-CHANGE-ME-now-0123456789", SecretFault::Placeholder),
-            ("00000000000000000000000000000000", SecretFault::Placeholder),
-            ("short", SecretFault::TooShort { least: 16 }),
+        for (text, error) in [
+            ("", SecretError::Empty),
+            (" \n", SecretError::Empty),
+            ("change-me", SecretError::Placeholder),
+            ("please-CHANGE-ME-now-0123456789", SecretError::Placeholder),
+            ("00000000000000000000000000000000", SecretError::Placeholder),
+            ("short", SecretError::TooShort { least: 16 }),
         ] {
-            assert_eq!(Secret::parse(text, 16).unwrap_err(), fault, "{text:?}");
+            assert_eq!(Secret::parse(text, 16).unwrap_err(), error, "{text:?}");
         }
     }
 
@@ -135,7 +135,7 @@ mod tests {
             format!("\u{feff}{token}"),
             format!("“{token}”"),
         ] {
-            assert_eq!(Secret::parse_token(&text, 16).unwrap_err(), SecretFault::NotAlone, "{text}");
+            assert_eq!(Secret::parse_token(&text, 16).unwrap_err(), SecretError::NotAlone, "{text}");
         }
         for text in [token, "cGFzc3dvcmQtd2l0aC1wYWRkaW5nMTI=", "a:b/c+d-e_f.g~0123456789"] {
             assert_eq!(Secret::parse_token(&format!("{text}\r\n"), 16).unwrap().expose(), text);

@@ -33,10 +33,10 @@ const SESSION: &str = "__Host-wechat_session";
 
 /// What wechat-authz may hold resident, in MiB, whatever addresses and tokens come: three tables of 200,000 addresses,
 /// 20,000 refusals, and 20 MiB to begin with.
-const MOST_AFTER_FLOODS: u64 = 64;
+const MAX_AFTER_FLOODS: u64 = 64;
 /// And while ten thousand connections are open: hyper gives each a buffer of 8 KiB for either direction, and the
 /// system's allocator keeps what they leave for those who come next.
-const MOST_BESIDE_CONNECTIONS: u64 = 256;
+const MAX_BESIDE_CONNECTIONS: u64 = 256;
 /// A kernel with 250 ticks a second looks every 4 ms who should run. Where other work fills the cores, a p99 below that
 /// says when the kernel looked, not what the program did.
 const FLOOR: Duration = Duration::from_millis(4);
@@ -475,7 +475,7 @@ async fn a_million_addresses_without_a_session_are_bounded_and_slow_nobody() {
     }
     let after = stage.resident();
     println!("addresses: idle {} MiB, highest {highest} MiB, after the sweeps {after} MiB", stage.idle);
-    assert!(highest <= MOST_AFTER_FLOODS, "{highest} MiB");
+    assert!(highest <= MAX_AFTER_FLOODS, "{highest} MiB");
     stage.assert_unharmed().await;
 }
 
@@ -526,7 +526,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
     }
     let (after, log) = (stage.resident(), std::fs::metadata(stage.stack.authz_log()).unwrap().len() >> 20);
     println!("tokens: idle {} MiB, highest {highest} MiB, afterwards {after} MiB, log {log} MiB", stage.idle);
-    assert!(highest <= MOST_AFTER_FLOODS, "{highest} MiB");
+    assert!(highest <= MAX_AFTER_FLOODS, "{highest} MiB");
     stage.assert_unharmed().await;
 }
 
@@ -667,7 +667,7 @@ async fn ten_thousand_slow_connections_slow_nobody() {
     .await;
     let (highest, after) = (stage.highest(), stage.resident());
     println!("slow connections: idle {} MiB, held {held} MiB, highest {highest} MiB, after {after} MiB", stage.idle);
-    assert!(highest <= MOST_BESIDE_CONNECTIONS, "{highest} MiB");
+    assert!(highest <= MAX_BESIDE_CONNECTIONS, "{highest} MiB");
     stage.assert_unharmed().await;
 }
 

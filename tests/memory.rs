@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
 use std::time::Duration;
-use wechat_authz::check::{Flow, Profile};
+use wechat_authz::check::{LoginMethod, Profile};
 use wechat_authz::clock::Timestamp;
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::Revocations;
@@ -39,7 +39,7 @@ fn a_hundred_thousand_sessions_fit_into_110_mib() {
     let enter = |number: usize| {
         let grant = Grant {
             subject: format!("wx:wx0123456789abcdef:oAlice{number:022}"),
-            flow: Flow::OfficialAccount,
+            flow: LoginMethod::OfficialAccount,
             appid: "wx0123456789abcdef".into(),
             openid: format!("oAlice{number:022}"),
             unionid: format!("uAlice{number:022}"),
@@ -56,6 +56,6 @@ fn a_hundred_thousand_sessions_fit_into_110_mib() {
     (100..100 + count).for_each(enter);
     let each = resident_bytes().saturating_sub(before) / count;
     println!("{each} bytes for each session");
-    assert_eq!(sessions.cached(), 100 + count);
+    assert_eq!(sessions.cached_count(), 100 + count);
     assert!(each <= MAX_BYTES, "{each} bytes for each session");
 }

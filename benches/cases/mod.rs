@@ -10,10 +10,10 @@ use http::Method;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use wechat_authz::check::{Check, Client, Decision, Identity, Reason, Wanted, Wants};
+use wechat_authz::check::{Check, ClientIp, Decision, FormatSource, Identity, Reason, ResponseFormat};
 use wechat_authz::html::Language;
-use wechat_authz::limits::Limits;
 use wechat_authz::path::NormalPath;
+use wechat_authz::rate_limit::Limits;
 use world::{PEER, World};
 
 /// One question, prepared.
@@ -110,22 +110,25 @@ fn make(name: &str) -> Case {
             let world = World::new(0);
             let live = world.verify(&world.token()).unwrap();
             let identity = Identity::Known(live.identity());
-            render(Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }, Wants::Page)
+            render(Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }, ResponseFormat::Page)
         }
         "render_allow_anonymous" => {
             let nobody = Identity::Anonymous;
-            render(Decision::Allow { identity: nobody, renewed: None, reason: Reason::PublicPath }, Wants::Page)
+            render(
+                Decision::Allow { identity: nobody, renewed: None, reason: Reason::PublicPath },
+                ResponseFormat::Page,
+            )
         }
-        "render_login_page" => render(login(), Wants::Page),
-        "render_login_data" => render(login(), Wants::Data),
+        "render_login_page" => render(login(), ResponseFormat::Page),
+        "render_login_data" => render(login(), ResponseFormat::Data),
         "render_renew_page" => {
             let location = "https://shop.example.com/_wechat/renew?return_to=%2Forders%2F42".to_owned();
-            render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, Wants::Page)
+            render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, ResponseFormat::Page)
         }
-        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, Wants::Page),
-        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, Wants::Data),
-        "render_limited_page" => render(limited(), Wants::Page),
-        "render_limited_data" => render(limited(), Wants::Data),
+        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ResponseFormat::Page),
+        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ResponseFormat::Data),
+        "render_limited_page" => render(limited(), ResponseFormat::Page),
+        "render_limited_data" => render(limited(), ResponseFormat::Data),
         unknown => panic!("no case is called {unknown}"),
     }
 }
@@ -170,15 +173,15 @@ fn policy(rules: usize) -> Case {
     // What the last rule is about.
     let path = NormalPath::parse(format!("/area{}/42/items", rules - 1).leak()).unwrap();
     Case::new(move || {
-        let client = Client::Known(PEER);
+        let client = ClientIp::Known(PEER);
         let _ = black_box(policy.requirement(black_box("shop.example.com"), black_box(&path), &Method::GET, client));
     })
 }
 
-fn render(decision: Decision, wants: Wants) -> Case {
+fn render(decision: Decision, wants: ResponseFormat) -> Case {
     let world: &World = Box::leak(Box::new(World::new(0)));
     let request = Box::leak(Box::new(world.page(Some(&world.token()))));
-    let check = Check { wanted: Wanted::Known(wants), ..world.envoy.read(request, PEER) };
+    let check = Check { wanted: FormatSource::Known(wants), ..world.envoy.read(request, PEER) };
     Case::new(move || {
         black_box(world.envoy.write(black_box(&decision), black_box(check.clone()), Language::Chinese));
     })

@@ -6,25 +6,25 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use wechat_authz::check::{Flow, Profile, Requirement};
+use wechat_authz::check::{LoginMethod, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
-use wechat_authz::decide::{Decider, Site};
-use wechat_authz::gateway::answer::Answer;
-use wechat_authz::gateway::{self, Checked, Envoy};
-use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::ext_authz::answer::Answer;
+use wechat_authz::ext_authz::authorize::{AppPolicy, Authorizer};
+use wechat_authz::ext_authz::{self, CheckOutcome, Envoy};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{HostMatch, PathMatch, Policy, Rule};
+use wechat_authz::rate_limit::{self, Limits, Rate};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::{Grant, LiveSession, Refusal, Sessions, Settings};
-use wechat_authz::telemetry::{Metrics, TraceMeter, Traces, traces};
+use wechat_authz::session::{Grant, LiveSession, SessionError, Sessions, Settings};
+use wechat_authz::telemetry::{Metrics, TraceMetrics, Traces, traces};
 
 pub const NOW: Timestamp = Timestamp(1_800_000_000);
 pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub struct World {
     pub envoy: Envoy,
-    pub decider: Decider,
+    pub decider: Authorizer,
     pub metrics: Metrics,
     pub traces: Traces,
 }
@@ -58,10 +58,10 @@ impl World {
             lifetime: week,
             idle: Duration::from_secs(86_400),
         };
-        let decider = Decider {
-            sites: HashMap::from_iter([(
+        let decider = Authorizer {
+            apps: HashMap::from_iter([(
                 origin.authority().to_owned(),
-                Site { origin, session, allow_encoded_slashes: false },
+                AppPolicy { origin, session, allow_encoded_slashes: false },
             )]),
             policy: policy(rules),
             prefix: "/_wechat".into(),
@@ -78,7 +78,7 @@ impl World {
     pub fn token(&self) -> String {
         let grant = Grant {
             subject: "wx:wx0123456789abcdef:oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),
-            flow: Flow::OfficialAccount,
+            flow: LoginMethod::OfficialAccount,
             appid: "wx0123456789abcdef".into(),
             openid: "oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),
             unionid: "oUnionEfGhIjKlMnOpQrStUvWxYz".into(),
@@ -90,19 +90,19 @@ impl World {
         self.decider.sessions.begin(grant, self.settings(), NOW).unwrap().token
     }
 
-    pub fn verify(&self, token: &str) -> Result<LiveSession, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<LiveSession, SessionError> {
         self.decider.sessions.verify(token, self.settings(), NOW, || Ok(()))
     }
 
     pub fn check(&self, request: &Parts) -> Answer {
-        match gateway::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
-            Checked::Answer(answer) => answer,
-            Checked::Page => panic!("this world has no pages"),
+        match ext_authz::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
+            CheckOutcome::Answer(answer) => answer,
+            CheckOutcome::Page => panic!("this world has no pages"),
         }
     }
 
     fn settings(&self) -> &Settings {
-        &self.decider.sites.get("shop.example.com").unwrap().session
+        &self.decider.apps.get("shop.example.com").unwrap().session
     }
 
     /// A page asked for inside WeChat, with cookies of the application beside ours.
@@ -184,14 +184,14 @@ pub fn traces() -> Traces {
     let runtime = Box::leak(Box::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()));
     let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:9".to_owned());
     let settings = traces::read(endpoint).settings.unwrap();
-    Traces::new(&settings, "bench", None, runtime.handle().clone(), TraceMeter::default()).unwrap()
+    Traces::new(&settings, "bench", None, runtime.handle().clone(), TraceMetrics::default()).unwrap()
 }
 
 /// Limits that nothing here reaches.
-pub fn generous() -> limits::Settings {
+pub fn generous() -> rate_limit::Settings {
     let number = |number| NonZeroU32::new(number).unwrap();
     let rate = Rate { per_minute: number(4_000_000_000), burst: number(1_000_000_000) };
-    limits::Settings {
+    rate_limit::Settings {
         logins_per_client: rate,
         logins_per_second: number(1_000_000),
         new_tokens_per_client: rate,

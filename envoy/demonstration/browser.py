@@ -1,4 +1,4 @@
-"""A browser as far as a login needs one: it keeps cookies by the browsers' rules and follows nothing by itself."""
+"""The parts of a browser that a login needs: it stores cookies by the browsers' rules and follows no redirect by itself."""
 import dataclasses
 import html.parser
 import http.client
@@ -16,7 +16,7 @@ PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 class CookieRefused(Exception):
-    """A cookie that a browser would not keep."""
+    """A browser would reject this cookie."""
 
 
 @dataclasses.dataclass
@@ -29,13 +29,13 @@ class Cookie:
 
 
 class Cookies:
-    """The jar. Like browsers it tells hosts apart but not ports, and counts this machine's http as secure."""
+    """The cookie jar. Like browsers, it distinguishes hosts but not ports, and treats http on localhost as secure."""
 
     def __init__(self):
         self.kept = {}
 
     def take(self, line, url):
-        """Takes one `Set-Cookie` line. Returns the cookie's name and whether it was kept, not ended."""
+        """Applies one `Set-Cookie` line. Returns the cookie's name and whether it was set rather than deleted."""
         pair, *attributes = line.split(";")
         name, _, value = pair.strip().partition("=")
         given = {}
@@ -49,7 +49,7 @@ class Cookies:
         key = (url.hostname, path, name)
         if int(given.get("max-age") or 1) <= 0:
             if self.kept.pop(key, None) is None and any(name == other for _, _, other in self.kept):
-                raise CookieRefused(f"{name}: ended with another path than it was set with, so it would stay")
+                raise CookieRefused(f"{name}: deleted with another path than it was set with, so it would stay")
             return name, False
         self.kept[key] = Cookie(name, value, url.hostname, path, secure)
         return name, True
@@ -88,7 +88,7 @@ def covers(path, requested):
 
 @dataclasses.dataclass
 class Answer:
-    """What came back from one request."""
+    """The response to one request."""
 
     url: str
     status: int
@@ -100,13 +100,13 @@ class Answer:
 
 
 class Browser:
-    """One person's browser."""
+    """The browser of one user."""
 
     def __init__(self, agent):
         self.agent, self.cookies = agent, Cookies()
 
     def ask(self, method, url, accept=PAGE, headers=(), body=None):
-        """One request, without following what it answers."""
+        """Sends one request and follows no redirect."""
         parts = urllib.parse.urlsplit(url)
         lines = {"host": parts.netloc, "user-agent": self.agent, "accept": accept, "accept-language": "zh-CN,en;q=0.5"}
         if accept == PAGE and self.agent == DESKTOP:
@@ -115,7 +115,7 @@ class Browser:
         if cookies:
             lines["cookie"] = cookies
         lines.update(headers)
-        # *.localhost is this machine in every browser, and in no resolver for sure.
+        # Every browser resolves *.localhost to this machine; system resolvers may not.
         connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, timeout=TIMEOUT)
         try:
             connection.request(method, parts._replace(scheme="", netloc="", fragment="").geturl() or "/", body, lines)
@@ -136,7 +136,7 @@ class Browser:
 
 
 class _Ways(html.parser.HTMLParser):
-    """Where a page leads: its links, and each button of its forms with what would be sent."""
+    """The links of a page, and the requests of its forms, one for each button."""
 
     def __init__(self):
         super().__init__()
@@ -161,7 +161,7 @@ class _Ways(html.parser.HTMLParser):
 
 
 def way(answer, *holding):
-    """The first link or button of a page whose address holds all these texts: method and absolute address."""
+    """The first link or button whose address contains all these texts: method and absolute address."""
     page = _Ways()
     page.feed(answer.text)
     for method, address in page.ways:

@@ -1,4 +1,4 @@
-"""The four processes of a demonstration: what each is given, and when it is ready."""
+"""The four processes of the demo: their configurations, and when each is ready."""
 import contextlib
 import dataclasses
 import fcntl
@@ -20,13 +20,13 @@ ROOT = HERE.parent
 PLACE = ROOT / "target" / "demo"
 READY_WITHIN = 20
 
-# Below the ports that systems hand out by themselves, so that nobody gets one between our look and our use.
+# Below the ephemeral ports, so that no other process gets one before it is used.
 PORTS = range(20000, 30000)
 
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """One application as wechat-authz and the simulator know it."""
+    """One application of wechat-authz and of the simulator."""
 
     name: str
     host: str
@@ -63,32 +63,32 @@ def free_ports(count):
 
 
 def build():
-    """Builds the two programs, showing cargo's progress; their paths by name."""
+    """Builds the two programs and shows cargo's progress; returns their paths by name."""
     command = ["cargo", "build", "--message-format=json-render-diagnostics"]
     command += ["--package=wechat-authz", "--bin=wechat-authz", "--package=wechat-simulator", "--bin=wechat-simulator"]
     try:
         cargo = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=dying_with_us(), check=False)
     except FileNotFoundError:
-        raise RunError("there is no cargo: install Rust, https://rustup.rs") from None
+        raise RunError("cargo is missing: install Rust, https://rustup.rs") from None
     if cargo.returncode != 0:
-        raise RunError("cargo could not build; its own words are above")
+        raise RunError("cargo could not build; its output is above")
     messages = (json.loads(line) for line in cargo.stdout.splitlines() if line.startswith(b"{"))
     built = [message for message in messages if message.get("executable")]
     return {message["target"]["name"]: message["executable"] for message in built}
 
 
 def envoy():
-    """The path of Envoy, fetched if need be."""
+    """The path of Envoy, which is downloaded if it is missing."""
     command = [sys.executable, HERE / "get"]
     get = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=dying_with_us(), check=False)
     if get.returncode != 0:
-        raise RunError("there is no Envoy; the reason is above")
+        raise RunError("Envoy is not available; the reason is above")
     return get.stdout.strip()
 
 
 @contextlib.contextmanager
 def taking_turns():
-    """One demonstration at a time takes its ports: from the look for free ones until all listen."""
+    """Lets one run at a time choose free ports, until its processes listen."""
     PLACE.mkdir(parents=True, exist_ok=True)
     with open(PLACE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -96,10 +96,10 @@ def taking_turns():
 
 
 class Stage:
-    """Where it plays: ports, files, processes."""
+    """Ports, files and processes of a run."""
 
     def __init__(self, port=None):
-        """`port` is where browsers come; without one, and for all others, it takes free ones."""
+        """`port` is the port for browsers. The other ports, and this one by default, are free ones."""
         self.edge, self.app, self.simulator, self.check, self.pages, self.ops, self.admin = free_ports(7)
         self.edge = port or self.edge
         self.directory = PLACE / str(self.edge)
@@ -112,7 +112,7 @@ class Stage:
         return self.directory / f"{name}.log"
 
     def build_set(self, programs):
-        """Writes everything the processes read."""
+        """Writes the files that the processes read."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True, mode=0o700)
         registered, applications = [], []
@@ -150,12 +150,12 @@ class Stage:
             raise RunError(f"wechat-authz keygen failed:\n{made.stdout}")
 
     def open(self, processes, programs):
-        """Starts the four, each once those it needs are ready."""
+        """Starts the four processes, each after those that it needs are ready."""
         simulator = [programs["wechat-simulator"], f"--listen=127.0.0.1:{self.simulator}"]
         simulator += [f"--app-file={self.directory / 'simulator.json'}"]
         authz = [programs["wechat-authz"], "serve", "--config", self.directory / "wechat-authz.yaml"]
         envoy_command = [programs["envoy"], "-c", self.directory / "envoy.yaml", "--concurrency", "2"]
-        # With hot restart, two Envoys on one machine would meet.
+        # With hot restart, two Envoys on one machine would conflict.
         envoy_command += ["--disable-hot-restart", "--log-level", "warning", "--file-flush-interval-msec", "20"]
         for name, command, probe in (
             ("simulator", simulator, (self.simulator, "/_sim/clock")),
@@ -168,13 +168,13 @@ class Stage:
 
 
 def environment():
-    """Ours, without what would change the configuration or send calls to the simulator through a proxy."""
+    """This process's environment, without variables that change the configuration or set a proxy."""
     foreign = ("WECHAT_AUTHZ_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
 
 
 def answers(port, path):
-    """Whether there is a 200."""
+    """Whether the response is 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", path)

@@ -1,32 +1,32 @@
-"""What happens while a person clicks, one line for each hop, read from the logs. They hold no query, cookie or code."""
+"""One line for each request of a login, from the logs, which contain no query, cookie or code."""
 import datetime
 import json
 import re
 import time
 
 PAGES = {
-    ("login", 302): "off to WeChat, with a flow cookie that only this browser has",
-    ("login", 200): "a page comes first, so that a person presses the button",
-    ("callback", 303): "WeChat's code is exchanged, a session made; back to where the person was going",
-    ("callback", 200): "a page that says why there is no session, and what to do",
-    ("logout", 200): "a page about the logout; the application would only log in again",
-    ("session", 200): "who am I, until when",
-    ("session", 401): "nobody",
+    ("login", 302): "redirects to WeChat and sets a cookie that binds the login to this browser",
+    ("login", 200): "a page with a button comes first",
+    ("callback", 303): "exchanges WeChat's code, creates a session and redirects to the requested page",
+    ("callback", 200): "a page with the reason why the login failed, and the next step",
+    ("logout", 200): "a page about the logout; the application would start another login",
+    ("session", 200): "the user and the end of the session",
+    ("session", 401): "no session",
     ("renew", 303): "the session's next token",
     ("renew", 302): "the session's next token",
 }
-# Seconds between two looks at the logs.
+# Seconds between two reads of the logs.
 LOOK = 0.02
 DENIED = {
-    302: "wechat-authz knows no session: to the login",
-    401: "wechat-authz knows no session: JSON, which a program can read",
-    403: "wechat-authz refuses",
-    429: "wechat-authz has had too many of these",
+    302: "no session: redirects to the login",
+    401: "no session: JSON for programs",
+    403: "wechat-authz denies it",
+    429: "wechat-authz limits it",
 }
 
 
 def hop(line):
-    """When a line of Envoy's access log began, and the sentence for it; None for other lines."""
+    """The start time and the text for a line of Envoy's access log; None for other lines."""
     try:
         entry = json.loads(line)
         method, path, status = entry["method"], entry["path"], entry["status"]
@@ -37,24 +37,24 @@ def hop(line):
     if entry["cluster"] == "wechat_pages" and passed_on:
         said = PAGES.get((path.rpartition("/")[2], status), "a page of wechat-authz")
     elif entry["details"] == "ext_authz_denied":
-        said = DENIED.get(status, "wechat-authz refuses")
+        said = DENIED.get(status, "wechat-authz denies it")
     elif entry["details"] == "ext_authz_error" or entry["cluster"] == "wechat_pages":
-        said = "wechat-authz does not answer: nobody passes"
+        said = "wechat-authz does not answer: the request is denied"
     elif passed_on:
-        said = "wechat-authz lets it pass, the application answers"
+        said = "wechat-authz allows it, the application answers"
     else:
-        said = "Envoy's own answer"
+        said = "Envoy answers itself"
     return began, f"Envoy   {method:4} {path}  {status}  {said}"
 
 
 def at_wechat(line):
-    """The sentence for one line of the simulator, which came since the last look; None for other lines."""
+    """The time and the text for a new line of the simulator; None for other lines."""
     told = re.fullmatch(r"\d\d:\d\d:\d\d  (\S+)\s+(.*)", line)
     return (time.time() - LOOK / 2, f"WeChat       {told[1]}  {told[2]}") if told else None
 
 
 class Story:
-    """Follows the logs. A line waits a moment, so that both logs come in one order."""
+    """Follows the logs. Delays each line a little, to merge both logs in order."""
 
     WAIT = 0.3
 
@@ -65,7 +65,7 @@ class Story:
         self.waiting = []
 
     def new_lines(self):
-        """Those whose time has come."""
+        """The lines whose delay has passed."""
         for number, (file, told) in enumerate(self.sources):
             *lines, self.halves[number] = (self.halves[number] + file.read()).split("\n")
             self.waiting += filter(None, map(told, lines))

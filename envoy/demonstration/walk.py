@@ -1,6 +1,6 @@
-"""`demo --check`: 小明 logs in every way there is, and each hop is compared with what it should be.
+"""`demo --check`: 小明 logs in by every method, and each response is compared with the expected one.
 
-Prints status, Location and cookie names. Codes, states and whatever else could be used again are masked.
+Prints status, Location and cookie names. Masks codes, states and other values that could be used again.
 """
 import json
 import re
@@ -13,16 +13,16 @@ PERSON = "小明"
 SESSION = "__Host-wechat_session"
 FLOW = "__Host-wechat_flow_*"
 ATTEMPTS = "__Host-wechat_attempts"
-# Of all query parameters only these are shown.
+# The query parameters that are printed.
 HARMLESS = {"appid", "redirect_uri", "response_type", "scope", "return_to", "connect_redirect", "lang", "go", "page"}
 
 
 class Unexpected(Exception):
-    """A hop that was not as it should be."""
+    """A response was not as expected."""
 
 
 def masked(url):
-    """An address without the values that could be used again."""
+    """An address without values that could be used again."""
 
     def mask(parameter):
         name, equals, value = parameter.partition("=")
@@ -33,12 +33,12 @@ def masked(url):
 
 
 def named(cookie):
-    """A cookie's name; a flow's ends in digits of its state."""
+    """A cookie's name. The name of an attempt's cookie ends in digits of its state, which are masked."""
     return FLOW if cookie.startswith(FLOW[:-1]) else cookie
 
 
 class Walk:
-    """One run through all the ways."""
+    """One run of all logins."""
 
     def __init__(self, stage):
         self.stage = stage
@@ -50,7 +50,7 @@ class Walk:
             chapter()
 
     def hop(self, browser, method, url, status, location="", sets=(), ends=(), page=(), **asked):
-        """Makes one request and compares all of its answer. `location` is a regular expression for the whole."""
+        """Sends one request and compares the response. `location` is a regular expression for the whole value."""
         try:
             answer = browser.ask(method, url, **asked)
         except CookieRefused as refused:
@@ -60,7 +60,7 @@ class Walk:
         self.hops += 1
         got = sorted({named(name) for name in answer.cookies_set})
         ended = sorted({named(name) for name in answer.cookies_ended})
-        # Its query stood in the Location before.
+        # The previous Location showed the query.
         print(f"  {method:4} {url.partition('?')[0]}\n       {answer.status}", end="")
         print(f"  → {masked(answer.location)}" if answer.location else "", end="")
         print("".join(f"  +{name}" for name in got) + "".join(f"  -{name}" for name in ended), flush=True)
@@ -76,38 +76,38 @@ class Walk:
         return answer
 
     def step(self, answer):
-        """Where the answer leads, as a browser goes there."""
+        """The address that the response redirects to."""
         return urllib.parse.urljoin(answer.url, answer.location)
 
     def to_login(self, browser, site, path):
-        """The application's page, which sends who is not known to the login."""
+        """The application's page, which redirects users without a session to the login."""
         origin = self.stage.origin(site)
         login = f"{origin}/_wechat/login?return_to={urllib.parse.quote(path, safe='')}"
         return self.hop(browser, "GET", origin + path, 302, re.escape(login))
 
     def to_wechat(self, browser, site, url, page, appid, scope):
-        """The login, which sends the browser to WeChat: parameters in exactly WeChat's order."""
+        """The login, which redirects to WeChat, with the parameters in WeChat's order."""
         callback = re.escape(urllib.parse.quote(f"{self.stage.origin(site)}/_wechat/callback", safe=""))
         wanted = f"{re.escape(self.stage.wechat)}/connect/{page}\\?appid={appid}&redirect_uri={callback}"
         wanted += f"&response_type=code&scope={scope}&state=[0-9a-f]{{32}}#wechat_redirect"
         return self.hop(browser, "GET", url, 302, wanted, sets=(FLOW,))
 
     def first_hop(self, browser, url):
-        """WeChat answers a first visit with the same link and one parameter more."""
+        """WeChat redirects a first visit to the same address with one more parameter."""
         return self.step(self.hop(browser, "GET", url, 302, r"\S+&connect_redirect=1(#wechat_redirect)?"))
 
     def callback(self, site):
         return re.escape(self.stage.origin(site)) + r"/_wechat/callback\?code=\w+&state=[0-9a-f]{32}"
 
     def enter(self, browser, site, url, path):
-        """The callback, which makes the session; then the application."""
-        # With a fragment of its own, so that browsers drop `#wechat_redirect`.
+        """The callback, which creates the session; then the application."""
+        # The fragment makes browsers drop `#wechat_redirect`.
         there = re.escape(self.stage.origin(site) + path + "#")
         answer = self.hop(browser, "GET", url, 303, there, sets=(SESSION, ATTEMPTS), ends=(FLOW,))
         self.hop(browser, "GET", self.step(answer), 200, page=("x-wechat-subject",))
 
     def who(self, browser, site, flow, appid, nickname):
-        """What the application is told about the person; and that it never sees the session."""
+        """The identity headers that the application receives, and that it does not receive the session."""
         answer = self.hop(browser, "GET", self.stage.origin(site) + "/api/orders", 200, accept="application/json")
         seen = dict(json.loads(answer.text)["headers"])
         asked = urllib.parse.urlencode({"appid": appid, "user": PERSON})
@@ -129,7 +129,7 @@ class Walk:
         print(f"       the application sees {PERSON}'s openid, {told}")
 
     def silently(self):
-        """(a) 小明 opens the application inside WeChat; the scope asks nothing (snsapi_base)"""
+        """(a) 小明 opens the application inside WeChat; the scope needs no consent (snsapi_base)"""
         self.phone = browser = Browser(WECHAT)
         login = self.step(self.to_login(browser, SILENT, "/"))
         appid, scope = SILENT.official_account, SILENT.scope
@@ -140,7 +140,7 @@ class Walk:
         self.who(browser, SILENT, "official_account", appid, "")
 
     def with_consent(self):
-        """(b) The same, and 小明 is asked for nickname and picture (snsapi_userinfo)"""
+        """(b) The same with consent to nickname and avatar (snsapi_userinfo)"""
         browser = Browser(WECHAT)
         login = self.step(self.to_login(browser, CONSENT, "/orders?page=2"))
         asks = self.hop(browser, "GET", login, 200)
@@ -182,7 +182,7 @@ class Walk:
         self.who(browser, SILENT, "website", SILENT.website, PERSON)
 
     def as_a_program(self):
-        """(d) A program without a session asks for data: no redirect, but 401 and where to log in"""
+        """(d) A program without a session requests data: 401 with the login's address instead of a redirect"""
         url = self.stage.origin(SILENT) + "/api/orders"
         answer = self.hop(Browser("curl/8.5.0"), "GET", url, 401, accept="application/json")
         try:
@@ -197,7 +197,7 @@ class Walk:
         print(f"       {body['code']} {body['message']!r}, reason {reason}, login_url {masked(login_url)}")
 
     def out(self):
-        """(e) 小明 logs out on the desktop; the session is dead, also for who kept a copy of its cookie"""
+        """(e) 小明 logs out on the desktop; a copy of the cookie is no longer a session either"""
         browser, origin = self.desktop, self.stage.origin(SILENT)
         copy = "; ".join(f"{c.name}={c.value}" for c in browser.cookies.kept.values() if c.name == SESSION)
         same_site = {"origin": origin, "sec-fetch-site": "same-origin"}

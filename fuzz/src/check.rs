@@ -11,9 +11,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use std::net::{IpAddr, Ipv4Addr};
 use wechat_authz::cookie;
-use wechat_authz::decide::Decider;
-use wechat_authz::gateway::answer::{Answer, IDENTITY};
-use wechat_authz::gateway::{self, Checked, envoy};
+use wechat_authz::ext_authz::answer::{Answer, IDENTITY};
+use wechat_authz::ext_authz::authorize::Authorizer;
+use wechat_authz::ext_authz::{self, CheckOutcome, envoy};
 use wechat_authz::telemetry::Traces;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -24,12 +24,13 @@ const REMOVE: &str = "x-envoy-auth-headers-to-remove";
 pub fn holds(data: &[u8]) {
     let world = world();
     let Some(request) = request(&expand(data, |name| world.value(name))) else { return };
-    let answer =
-        |decider: &Decider| gateway::check(&request, PEER, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
+    let answer = |decider: &Authorizer| {
+        ext_authz::check(&request, PEER, &world.envoy, decider, &world.metrics, &Traces::off(), NOW)
+    };
     for (decider, mixed) in [(&world.strict, false), (&world.mixed, true)] {
         let answer = match answer(decider) {
-            Checked::Answer(answer) => answer,
-            Checked::Page => {
+            CheckOutcome::Answer(answer) => answer,
+            CheckOutcome::Page => {
                 assert!(mixed, "a page at a door that has none");
                 is_a_page(world, &request);
                 continue;

@@ -3,7 +3,7 @@
 //! An input is the file; lines that start with `#env NAME=value` are the environment's overrides as well.
 
 use std::ffi::OsString;
-use wechat_authz::config::{self, Faults, Place, settings};
+use wechat_authz::config::{self, Diagnostics, Place, settings};
 
 /// A file either has faults, each with its place, in words that show no control characters, or it has a meaning, and what
 /// is shown of that meaning is read as the same again.
@@ -20,7 +20,7 @@ pub fn holds(data: &[u8]) {
         Err(faults) => return told(&faults),
     };
     let effective = loaded.effective();
-    let meant = settings::understand(loaded);
+    let meant = settings::resolve(loaded);
     if let Err(faults) = &meant {
         told(faults);
     }
@@ -45,7 +45,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-fn told(faults: &Faults) {
+fn told(faults: &Diagnostics) {
     let mut count = 0;
     for fault in faults.iter() {
         count += 1;

@@ -5,10 +5,10 @@
 use crate::template::expand;
 use crate::world::{NOW, world};
 use http::header::{self, HeaderMap, HeaderValue};
-use wechat_authz::check::Flow;
+use wechat_authz::check::LoginMethod;
 use wechat_authz::cookie;
-use wechat_authz::login::attempts::Attempts;
-use wechat_authz::login::flow;
+use wechat_authz::login::attempt;
+use wechat_authz::login::loop_guard::RecentOutcomes;
 
 /// A flow opens for its own `state`, with its own cookie, unchanged, at its own application; nothing else opens.
 pub fn holds(data: &[u8]) {
@@ -20,21 +20,26 @@ pub fn holds(data: &[u8]) {
         lines.filter_map(|line| HeaderValue::from_bytes(line).ok()).map(|line| (header::COOKIE, line)).collect();
     let [shop, blog] = &world.apps;
     let keys = &world.sessions.keys;
-    for (app, own_state, own_sealed, way) in
-        [(shop, "state", "sealed", Flow::Website), (blog, "blog_state", "blog_sealed", Flow::OfficialAccount)]
-    {
+    for (app, own_state, own_sealed, way) in [
+        (shop, "state", "sealed", LoginMethod::Website),
+        (blog, "blog_state", "blog_sealed", LoginMethod::OfficialAccount),
+    ] {
         let name = format!("{}{}", cookie::FLOW_PREFIX, state.get(..8).unwrap_or_default());
         let unchanged = state == world.text(own_state)
             && cookie::find(&headers, &name) == cookie::Found::One(world.text(own_sealed));
-        let opened = flow::open(app, state, &headers, keys, NOW);
+        let opened = attempt::open(app, state, &headers, keys, NOW);
         assert_eq!(opened.is_ok(), unchanged, "{state:?} at {}", app.name);
         if let Ok(opened) = opened {
             assert_eq!((opened.state(), opened.flow(), opened.restarts()), (state, way, 1));
             assert_eq!(opened.return_to(), Some(&*format!("{}/a?b=c", app.origin.as_str())));
-            let late = NOW.plus(flow::LIFETIME).plus(std::time::Duration::from_secs(1));
-            assert!(flow::open(app, state, &headers, keys, late).is_err(), "a flow that lives for ever");
+            let late = NOW.add(attempt::LIFETIME).add(std::time::Duration::from_secs(1));
+            assert!(attempt::open(app, state, &headers, keys, late).is_err(), "a flow that lives for ever");
         }
-        assert_eq!(Attempts::read(app, &headers, keys, NOW), Attempts::default(), "attempts that we did not seal");
+        assert_eq!(
+            RecentOutcomes::read(app, &headers, keys, NOW),
+            RecentOutcomes::default(),
+            "attempts that we did not seal"
+        );
         begins(app, &headers);
     }
 }
@@ -43,8 +48,8 @@ pub fn holds(data: &[u8]) {
 fn begins(app: &wechat_authz::login::settings::App, headers: &HeaderMap) {
     let keys = &world().sessions.keys;
     let to = app.origin.absolute("/");
-    let begun = flow::begin(app, Flow::Website, to, 0, headers, keys, NOW).expect("a login starts");
-    assert!(flow::is_state(&begun.state) && begun.cookies.len() <= 2 * flow::MAX + 1);
+    let begun = attempt::begin(app, LoginMethod::Website, to, 0, headers, keys, NOW).expect("a login starts");
+    assert!(attempt::is_state(&begun.state) && begun.cookies.len() <= 2 * attempt::MAX + 1);
     for line in &begun.cookies {
         let line = line.to_str().unwrap();
         let (name, rest) = line.split_once('=').unwrap();

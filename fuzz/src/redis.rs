@@ -9,15 +9,16 @@ use crate::world::{NOW, SUBJECT, world};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::login::outcomes::Next;
-use wechat_authz::login::shared::Shared;
+use wechat_authz::login::callback_lock::CallbackLock;
+use wechat_authz::login::outcomes::CodeAction;
+use wechat_authz::redis::Redis;
 use wechat_authz::seal::Sealer;
 use wechat_authz::session::revocation;
 use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::sharing;
-use wechat_authz::session::token::{Claims, MOST_LIFETIME, Unverified};
-use wechat_authz::store::{Registry, Store, registry};
-use wechat_authz::telemetry::OutboxMeter;
+use wechat_authz::session::token::{Claims, MAX_LIFETIME, Unverified};
+use wechat_authz::sessions::revocation_sync;
+use wechat_authz::sessions::{Registry, registry};
+use wechat_authz::telemetry::OutboxMetrics;
 
 /// A revocation read is one that is written so, ends within ninety days, and makes nobody a session; a login's record
 /// tries no more codes than three; what is sealed opens in its own place, unchanged, alone.
@@ -38,9 +39,9 @@ fn revocation(text: &str) {
     if let Some(read) = revocation::read(text) {
         assert_eq!(revocation::read(&revocation::render(&read)), Some(read), "{text}");
     }
-    let Some(read) = sharing::read(text, NOW) else { return };
-    assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.plus(MOST_LIFETIME).0 + 60, "{read:?}");
-    let revocations = Revocations::new(MOST_LIFETIME, None, NOW);
+    let Some(read) = revocation_sync::read(text, NOW) else { return };
+    assert!(read.at <= NOW.0 + 60 && read.until > NOW.0 && read.until <= NOW.add(MAX_LIFETIME).0 + 60, "{read:?}");
+    let revocations = Revocations::new(MAX_LIFETIME, None, NOW);
     static KNOWN: LazyLock<[Claims; 2]> = LazyLock::new(|| {
         let world = world();
         let keys = world.sessions.keys.current();
@@ -52,30 +53,30 @@ fn revocation(text: &str) {
     let [alice, revoked] = &*KNOWN;
     let _ = revocations.revoke(revocation::Target::session(&revoked.sid), NOW);
     revocations.merge([read.clone(), read]);
-    assert!(revocations.covers(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
-    let covered = revocations.covers(alice, &AtomicU64::new(0));
+    assert!(revocations.is_revoked(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
+    let covered = revocations.is_revoked(alice, &AtomicU64::new(0));
     let named = [alice.sid.as_str(), "shop", "everyone", "subject"].iter().any(|word| text.contains(word));
     // Escapes can spell a name in other letters.
     assert!(!covered || named || text.contains('\\'), "revoked by what does not name it: {text}");
 }
 
 fn login(text: &str) {
-    static OPEN: LazyLock<Shared> =
-        LazyLock::new(|| Shared::new(Store::none(), Arc::new(Unsealed), Duration::from_secs(1)));
+    static OPEN: LazyLock<CallbackLock> =
+        LazyLock::new(|| CallbackLock::new(Redis::none(), Arc::new(Unsealed), Duration::from_secs(1)));
     if let Some(progress) = OPEN.open("flow", text) {
         assert!(progress.tried().count() <= 3);
         let next = progress.next("a code");
-        assert_eq!(matches!(next, Next::Done(_)), progress.entered().is_some());
+        assert_eq!(matches!(next, CodeAction::Done(_)), progress.entered().is_some());
     }
     // With the real seal, for a text that an instance of ours sealed for something else or that was changed.
-    static SEALED: LazyLock<Shared> =
-        LazyLock::new(|| Shared::new(Store::none(), world().sessions.clone(), Duration::from_secs(1)));
+    static SEALED: LazyLock<CallbackLock> =
+        LazyLock::new(|| CallbackLock::new(Redis::none(), world().sessions.clone(), Duration::from_secs(1)));
     assert!(SEALED.open("flow", text).is_none(), "a record that nobody sealed: {text}");
 }
 
 fn session(text: &str) {
     static OPEN: LazyLock<Registry> = LazyLock::new(|| {
-        Registry::new(Store::none(), Arc::new(Unsealed), registry::Settings::default(), OutboxMeter::default())
+        Registry::new(Redis::none(), Arc::new(Unsealed), registry::Settings::default(), OutboxMetrics::default())
     });
     if let Some(record) = OPEN.session(SUBJECT, "s".into(), text) {
         assert_eq!((record.subject.as_str(), record.session.as_str()), (SUBJECT, "s"));

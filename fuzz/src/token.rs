@@ -59,7 +59,7 @@ pub fn accepts(text: &str) -> bool {
     let live = world.sessions.verify(text, settings, NOW, || Ok(()));
     assert!(verified.is_ok() || live.is_err(), "a session without a verified token");
     if verified.is_ok() {
-        assert!(token::is_ours(text) && text.len() <= token::MOST_BYTES);
+        assert!(token::is_ours(text) && text.len() <= token::MAX_BYTES);
     }
     if let Ok(live) = live {
         assert_ne!(text, world.text("revoked"));

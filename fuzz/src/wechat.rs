@@ -6,7 +6,7 @@ use crate::world::{NOW, world};
 use url::Url;
 use wechat_authz::check::Profile;
 use wechat_authz::session::{Grant, token};
-use wechat_authz::wechat::{Exchanged, Fault, Profiled, answers};
+use wechat_authz::wechat::{ExchangeResponse, UserInfo, WechatError, answers};
 
 /// What is read is bounded and of its alphabet, what is not is a fault without a word of the body; and a session made of
 /// it has a small token and headers that say the same.
@@ -33,10 +33,10 @@ pub fn holds(data: &[u8]) {
 }
 
 /// A success, or a fault of closed words.
-fn told<T>(read: Result<T, Fault>) -> Option<T> {
+fn told<T>(read: Result<T, WechatError>) -> Option<T> {
     match read {
         Ok(read) => Some(read),
-        Err(fault @ (Fault::Unusable { .. } | Fault::Errcode { .. })) => {
+        Err(fault @ (WechatError::Unusable { .. } | WechatError::Errcode { .. })) => {
             let text = fault.to_string();
             assert!(text.is_ascii() && text.len() < 120 && !text.contains(['\n', '{', '"']), "{text}");
             let _ = (fault.class(), fault.label());
@@ -46,7 +46,7 @@ fn told<T>(read: Result<T, Fault>) -> Option<T> {
     }
 }
 
-fn bounded(exchanged: &Exchanged) {
+fn bounded(exchanged: &ExchangeResponse) {
     assert!(is_id(exchanged.openid.as_str()));
     assert!(exchanged.unionid.as_ref().is_none_or(|unionid| is_id(unionid.as_str())));
     assert!((1..=4_096).contains(&exchanged.access_token.expose().len()));
@@ -69,7 +69,7 @@ fn clean(profile: &Profile) {
     }
 }
 
-fn becomes_a_session(exchanged: &Exchanged, profiled: &Profiled) {
+fn becomes_a_session(exchanged: &ExchangeResponse, profiled: &UserInfo) {
     let world = world();
     let settings = &world.shop().session;
     let openid = exchanged.openid.as_str();
@@ -84,7 +84,7 @@ fn becomes_a_session(exchanged: &Exchanged, profiled: &Profiled) {
     assert!(issued.token.len() <= token::BUDGET_BYTES, "a token of {} bytes", issued.token.len());
     let live = world.sessions.verify(&issued.token, settings, NOW, || Ok(())).unwrap();
     let identity = live.identity();
-    let said = identity.said();
+    let said = identity.fields();
     assert_eq!(said.openid, openid);
     assert_eq!(said.subject, format!("wx:wx0123456789abcdef:{openid}"));
     assert_eq!(identity.values()[1], openid);

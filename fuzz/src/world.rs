@@ -5,21 +5,21 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::check::{Flow, Profile, Requirement};
+use wechat_authz::check::{LoginMethod, Profile, Requirement};
 use wechat_authz::clock::Timestamp;
-use wechat_authz::decide::{Decider, Site};
-use wechat_authz::gateway::Envoy;
-use wechat_authz::limits::{self, Limits, Rate};
+use wechat_authz::ext_authz::Envoy;
+use wechat_authz::ext_authz::authorize::{AppPolicy, Authorizer};
 use wechat_authz::login::settings::{App, OfficialAccount, SubjectRule};
 use wechat_authz::origin::Origin;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::rate_limit::{self, Limits, Rate};
 use wechat_authz::secret::Secret;
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocation::Target;
 use wechat_authz::session::revocations::Revocations;
 use wechat_authz::session::{self, Grant, Sessions};
 use wechat_authz::telemetry::{Lookups, Metrics};
-use wechat_authz::wechat::{AppId, Application, Scope};
+use wechat_authz::wechat::{AppId, Credentials, Scope};
 
 /// The moment at which everything is judged.
 pub const NOW: Timestamp = Timestamp(1_800_000_000);
@@ -52,9 +52,9 @@ pub struct World {
     /// Keys, verified tokens, revocations.
     pub sessions: Arc<Sessions>,
     /// A session is required everywhere.
-    pub strict: Decider,
+    pub strict: Authorizer,
     /// Some of the paths are public or optional.
-    pub mixed: Decider,
+    pub mixed: Authorizer,
     /// The gateway's mode.
     pub envoy: Envoy,
     /// Where checks are counted.
@@ -91,7 +91,7 @@ impl World {
 
     /// A decision by these rules.
     #[must_use]
-    pub fn decider(&self, policy: Policy) -> Decider {
+    pub fn decider(&self, policy: Policy) -> Authorizer {
         decider(&self.apps, policy, &self.sessions, true)
     }
 
@@ -102,7 +102,7 @@ impl World {
         let stranger = self::sessions(&keys::generate().unwrap());
         let [shop, blog] = &apps;
         let begin = |by: &Sessions, app: &App, at: Timestamp| by.begin(grant(), &app.session, at).unwrap();
-        let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
+        let ago = |seconds| NOW.sub(Duration::from_secs(seconds));
         let (alice, ending, other) =
             (begin(&sessions, shop, NOW), begin(&sessions, shop, ago(800)), begin(&sessions, blog, NOW));
         let revoked = begin(&sessions, shop, ago(100));
@@ -121,11 +121,12 @@ impl World {
             name(segment, segments.next().unwrap());
         }
         name("kid", sessions.keys.current().keys()[0].kid());
-        for (app, state, sealed, flow) in
-            [(shop, "state", "sealed", Flow::Website), (blog, "blog_state", "blog_sealed", Flow::OfficialAccount)]
-        {
+        for (app, state, sealed, flow) in [
+            (shop, "state", "sealed", LoginMethod::Website),
+            (blog, "blog_state", "blog_sealed", LoginMethod::OfficialAccount),
+        ] {
             let to = format!("{}/a?b=c", app.origin.as_str());
-            let begun = wechat_authz::login::flow::begin(app, flow, to, 1, &HeaderMap::new(), &sessions.keys, NOW);
+            let begun = wechat_authz::login::attempt::begin(app, flow, to, 1, &HeaderMap::new(), &sessions.keys, NOW);
             let begun = begun.unwrap();
             let cookie = begun.cookies.last().unwrap().to_str().unwrap();
             let (cookie, _) = cookie.split_once(';').unwrap();
@@ -164,19 +165,22 @@ fn mixed() -> Policy {
     ])
 }
 
-fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_cookie: bool) -> Decider {
+fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_cookie: bool) -> Authorizer {
     let most = NonZeroU32::MAX;
     let endless = Rate { per_minute: most, burst: most };
-    let limits = limits::Settings {
+    let limits = rate_limit::Settings {
         logins_per_client: endless,
         logins_per_second: most,
         new_tokens_per_client: endless,
         checks_per_client: None,
     };
-    let site =
-        |app: &App| Site { origin: app.origin.clone(), session: app.session.clone(), allow_encoded_slashes: false };
-    Decider {
-        sites: apps.iter().map(|app| (app.origin.authority().to_owned(), site(app))).collect(),
+    let site = |app: &App| AppPolicy {
+        origin: app.origin.clone(),
+        session: app.session.clone(),
+        allow_encoded_slashes: false,
+    };
+    Authorizer {
+        apps: apps.iter().map(|app| (app.origin.authority().to_owned(), site(app))).collect(),
         policy,
         prefix: PREFIX.into(),
         delivers_set_cookie,
@@ -192,7 +196,7 @@ fn sessions(pem: &str) -> Sessions {
     std::fs::write(directory.path().join("20260101T000000Z.pem"), pem).unwrap();
     let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
     let keys = KeySet::load(&settings).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let revocations = Revocations::new(session::token::MOST_LIFETIME, None, NOW);
+    let revocations = Revocations::new(session::token::MAX_LIFETIME, None, NOW);
     Sessions::new(KeyRing::new(keys), revocations, Lookups::default())
 }
 
@@ -201,7 +205,7 @@ fn sessions(pem: &str) -> Sessions {
 pub fn grant() -> Grant {
     Grant {
         subject: SUBJECT.into(),
-        flow: Flow::OfficialAccount,
+        flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
         unionid: String::new(),
@@ -211,7 +215,7 @@ pub fn grant() -> Grant {
 
 fn app(name: &str, origin: &str) -> App {
     let origin = Origin::parse(origin).unwrap();
-    let application = |appid: &str| Application {
+    let application = |appid: &str| Credentials {
         appid: AppId::parse(appid).unwrap(),
         secret: Secret::parse("only a fuzzer's", 1).unwrap(),
     };

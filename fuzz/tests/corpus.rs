@@ -4,15 +4,15 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use wechat_authz::config::{self, settings};
-use wechat_authz::gateway::{self, Checked};
-use wechat_authz::login::flow;
+use wechat_authz::ext_authz::{self, CheckOutcome};
+use wechat_authz::login::attempt;
 use wechat_authz::telemetry::Traces;
 use wechat_authz_fuzz::template::expand;
 use wechat_authz_fuzz::world::{NOW, world};
 use wechat_authz_fuzz::{TARGETS, check, token};
 
 /// Beyond, a corpus is no longer looked at by anybody.
-const MOST_FILES: usize = 60;
+const MAX_FILES: usize = 60;
 
 #[test]
 fn everything_in_the_corpus_holds() {
@@ -20,7 +20,7 @@ fn everything_in_the_corpus_holds() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
         let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        assert!((5..=MOST_FILES).contains(&files.len()), "{name} has {} files", files.len());
+        assert!((5..=MAX_FILES).contains(&files.len()), "{name} has {} files", files.len());
         for file in files {
             let bytes = fs::read(&file).unwrap();
             let held = std::panic::catch_unwind(|| holds(&bytes));
@@ -77,10 +77,10 @@ fn searches_start_from_both_sides_of_each_promise() {
         let request = check::request(&committed(&format!("check/{name}"))).unwrap();
         for (decider, status) in [(&world.strict, strict), (&world.mixed, mixed)] {
             let peer = Ipv4Addr::LOCALHOST.into();
-            let answer = gateway::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
+            let answer = ext_authz::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
             let answered = match answer {
-                Checked::Answer(answer) => answer.status().as_u16(),
-                Checked::Page => A_PAGE,
+                CheckOutcome::Answer(answer) => answer.status().as_u16(),
+                CheckOutcome::Page => A_PAGE,
             };
             assert_eq!(answered, status, "{name}");
         }
@@ -93,8 +93,8 @@ fn searches_start_from_both_sides_of_each_promise() {
     let own = String::from_utf8(committed("flow/own")).unwrap();
     let (state, cookie) = own.split_once('\n').unwrap();
     let headers = http::HeaderMap::from_iter([(http::header::COOKIE, cookie.parse().unwrap())]);
-    assert!(flow::open(world.shop(), state, &headers, &world.sessions.keys, NOW).is_ok());
+    assert!(attempt::open(world.shop(), state, &headers, &world.sessions.keys, NOW).is_ok());
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz.yaml");
     let read = config::read(&committed("config/whole.yaml"), file.into(), std::iter::empty()).unwrap();
-    assert!(settings::understand(read).is_ok());
+    assert!(settings::resolve(read).is_ok());
 }

@@ -4,9 +4,9 @@
 use http::Method;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
-use wechat_authz::check::{Check, Client, Credential, Decision, Requirement, Wanted, Wants};
+use wechat_authz::check::{Check, ClientIp, Credential, Decision, FormatSource, Requirement, ResponseFormat};
 use wechat_authz::cookie::Forwarded;
-use wechat_authz::decide::Decider;
+use wechat_authz::ext_authz::authorize::Authorizer;
 use wechat_authz::path::NormalPath;
 use wechat_authz::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};
@@ -67,16 +67,16 @@ fn first<'r>(rules: &'r [Plain], path: &[Vec<u8>]) -> Option<&'r Plain> {
     rules.iter().find(|rule| rule.matches(path))
 }
 
-fn decide(decider: &Decider, raw: &str, credential: Credential) -> Decision {
+fn decide(decider: &Authorizer, raw: &str, credential: Credential) -> Decision {
     let check = Check {
         method: &Method::GET,
         host: HOST,
         path: NormalPath::parse(raw),
         target: raw,
-        client: Client::Known(Ipv4Addr::LOCALHOST.into()),
+        client: ClientIp::Known(Ipv4Addr::LOCALHOST.into()),
         credential,
         bearer_is_ours: false,
-        wanted: Wanted::Known(Wants::Data),
+        wanted: FormatSource::Known(ResponseFormat::Data),
         forwarded_cookies: Forwarded::Untouched,
     };
     decider.decide(&check, NOW)
@@ -146,7 +146,7 @@ fn respelled(path: &str, way: u8, at: usize) -> String {
 const WAYS: u8 = 27;
 
 /// What is allowed wrongly: the server, the resource and the client.
-fn broken(decider: &Decider, rules: &[Plain], routes: &[Vec<Name>], raw: &str) -> Option<String> {
+fn broken(decider: &Authorizer, rules: &[Plain], routes: &[Vec<Name>], raw: &str) -> Option<String> {
     let alice = Credential::Cookie(&world().good[0].token);
     let allows = |credential| matches!(decide(decider, raw, credential), Decision::Allow { .. });
     let (nobody, alice) = (allows(Credential::Absent), allows(alice));
@@ -165,9 +165,9 @@ fn broken(decider: &Decider, rules: &[Plain], routes: &[Vec<Name>], raw: &str) -
     None
 }
 
-fn decider(rules: &[Plain], allow_encoded_slashes: bool) -> Decider {
+fn decider(rules: &[Plain], allow_encoded_slashes: bool) -> Authorizer {
     let mut decider = world().decider(Policy::new(rules.iter().map(Plain::rule).collect()));
-    decider.sites.values_mut().for_each(|site| site.allow_encoded_slashes = allow_encoded_slashes);
+    decider.apps.values_mut().for_each(|site| site.allow_encoded_slashes = allow_encoded_slashes);
     decider
 }
 

@@ -19,7 +19,7 @@ pub struct Period(Duration);
 
 /// Why a text is no length of time, as a phrase that follows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PeriodFault {
+pub enum PeriodError {
     /// `15`.
     #[error("a number without a unit")]
     NoUnit,
@@ -53,27 +53,27 @@ impl Period {
     /// Reads a number and its unit, with nothing before, between or after.
     ///
     /// # Errors
-    /// [`PeriodFault`] says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, PeriodFault> {
+    /// [`PeriodError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PeriodError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
         if number.is_empty() {
-            return Err(PeriodFault::NotAPeriod);
+            return Err(PeriodError::NotAPeriod);
         }
         if unit.is_empty() {
-            return Err(PeriodFault::NoUnit);
+            return Err(PeriodError::NoUnit);
         }
         if unit.starts_with('.') {
-            return Err(PeriodFault::NotWhole);
+            return Err(PeriodError::NotWhole);
         }
         if !unit.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-            return Err(PeriodFault::NotAPeriod);
+            return Err(PeriodError::NotAPeriod);
         }
-        let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(PeriodFault::UnknownUnit)?;
+        let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(PeriodError::UnknownUnit)?;
         if digits > 9 {
-            return Err(PeriodFault::TooLong);
+            return Err(PeriodError::TooLong);
         }
-        let count: u64 = number.parse().map_err(|_| PeriodFault::TooLong)?;
+        let count: u64 = number.parse().map_err(|_| PeriodError::TooLong)?;
         Ok(Self::milliseconds(count.saturating_mul(*milliseconds)))
     }
 
@@ -150,20 +150,20 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_its_reason() {
-        for (text, fault) in [
-            ("15", PeriodFault::NoUnit),
-            ("15min", PeriodFault::UnknownUnit),
-            ("15M", PeriodFault::UnknownUnit),
-            ("1.5h", PeriodFault::NotWhole),
-            ("1h30m", PeriodFault::NotAPeriod),
-            ("15 m", PeriodFault::NotAPeriod),
-            ("-1s", PeriodFault::NotAPeriod),
-            ("soon", PeriodFault::NotAPeriod),
-            ("", PeriodFault::NotAPeriod),
-            ("1000000000d", PeriodFault::TooLong),
-            ("١s", PeriodFault::NotAPeriod),
+        for (text, error) in [
+            ("15", PeriodError::NoUnit),
+            ("15min", PeriodError::UnknownUnit),
+            ("15M", PeriodError::UnknownUnit),
+            ("1.5h", PeriodError::NotWhole),
+            ("1h30m", PeriodError::NotAPeriod),
+            ("15 m", PeriodError::NotAPeriod),
+            ("-1s", PeriodError::NotAPeriod),
+            ("soon", PeriodError::NotAPeriod),
+            ("", PeriodError::NotAPeriod),
+            ("1000000000d", PeriodError::TooLong),
+            ("١s", PeriodError::NotAPeriod),
         ] {
-            assert_eq!(Period::parse(text).unwrap_err(), fault, "{text}");
+            assert_eq!(Period::parse(text).unwrap_err(), error, "{text}");
         }
     }
 

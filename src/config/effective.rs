@@ -2,7 +2,7 @@
 //!
 //! Secrets never enter the settings, only the paths of their files. A path that looks like a pasted secret is masked.
 
-use super::fault::{Place, can_be_quoted};
+use super::diagnostic::{Place, can_be_quoted};
 use super::yaml::{Node, Reading, Value, parse, read_plain};
 use super::{raw, schema};
 use serde::Serialize;

@@ -2,10 +2,10 @@
 //! `WECHAT_AUTHZ__APPS__0__ORIGIN=…` sets `apps[0].origin`.
 //!
 //! Two underscores separate, so that neither a key with one nor the variables that Kubernetes makes for a service of
-//! our name (`WECHAT_AUTHZ_PORT`) are mistaken. A variable sets one value; an unknown one is a fault, as in the file.
+//! our name (`WECHAT_AUTHZ_PORT`) are mistaken. A variable sets one value; an unknown one is a error, as in the file.
 //! Secrets do not belong here: there is no variable for one, only for the path of its file.
 
-use super::fault::{Fault, Place, Visible, shown};
+use super::diagnostic::{Diagnostic, Place, Visible, shown};
 use super::schema;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// What our variables start with.
 pub const PREFIX: &str = "WECHAT_AUTHZ__";
 /// Most parts in one name; the deepest setting has five.
-const MOST_PARTS: usize = 12;
+const MAX_PARTS: usize = 12;
 
 /// One step of a variable's name; numbers sort as numbers, so that lists grow in order.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,30 +34,32 @@ pub fn variable(path: &str) -> String {
 
 /// Writes the overrides into the tree.
 #[must_use]
-pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Fault> {
-    let mut faults = Vec::new();
+pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
     let mut overrides = Vec::new();
     for (name, value) in variables {
         let name = name.to_string_lossy();
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let place = Place::Variable(Arc::from(name.as_ref()));
-        let parts: Vec<Part> = rest.split("__").take(MOST_PARTS + 1).map(part).collect();
-        if parts.len() > MOST_PARTS || parts.iter().any(|part| *part == Part::Key(String::new())) {
+        let parts: Vec<Part> = rest.split("__").take(MAX_PARTS + 1).map(part).collect();
+        if parts.len() > MAX_PARTS || parts.iter().any(|part| *part == Part::Key(String::new())) {
             let wanted = format!("write a setting's path, such as {PREFIX}LISTEN__CHECK for listen.check");
-            faults.push(Fault::new(place, "", "found a name that is no setting's", wanted));
+            errors.push(Diagnostic::new(place, "", "found a name that is no setting's", wanted));
             continue;
         }
         match value.into_string() {
             Ok(text) => overrides.push((parts, place, text)),
-            Err(_) => faults.push(Fault::new(place, "", "found bytes that are not UTF-8", "write the value as UTF-8")),
+            Err(_) => {
+                errors.push(Diagnostic::new(place, "", "found bytes that are not UTF-8", "write the value as UTF-8"))
+            }
         }
     }
     overrides.sort();
     for (parts, place, text) in overrides {
-        let mut way = Way { path: String::new(), place, faults: &mut faults };
+        let mut way = Override { path: String::new(), place, errors: &mut errors };
         way.set(root, Some(schema::root()), &parts, text);
     }
-    faults
+    errors
 }
 
 fn part(text: &str) -> Part {
@@ -69,15 +71,15 @@ fn part(text: &str) -> Part {
 }
 
 /// One variable on its way into the tree.
-struct Way<'a> {
+struct Override<'a> {
     path: String,
     place: Place,
-    faults: &'a mut Vec<Fault>,
+    errors: &'a mut Vec<Diagnostic>,
 }
 
-impl Way<'_> {
-    fn fault(&mut self, found: impl Into<String>, wanted: impl Into<String>) {
-        self.faults.push(Fault::new(self.place.clone(), self.path.as_str(), found, wanted));
+impl Override<'_> {
+    fn error(&mut self, found: impl Into<String>, wanted: impl Into<String>) {
+        self.errors.push(Diagnostic::new(self.place.clone(), self.path.as_str(), found, wanted));
     }
 
     fn empty(&self, value: Written) -> Node {
@@ -110,13 +112,13 @@ impl Way<'_> {
                             0 => "begin with number 0".to_owned(),
                             _ => format!("the next number is {length}"),
                         };
-                        self.fault(format!("found an item after a gap in a list of {length}"), wanted);
+                        self.error(format!("found an item after a gap in a list of {length}"), wanted);
                     }
                 }
             }
             (Written::List(_), Part::Key(key)) => {
                 let wanted = format!("name the item by its number: {}", variable(&format!("{}.0.{key}", self.path)));
-                self.fault("found a key where a list's number belongs", wanted);
+                self.error("found a key where a list's number belongs", wanted);
             }
             (Written::Table(entries), part) => {
                 let key = match part {
@@ -137,7 +139,7 @@ impl Way<'_> {
             (Written::Scalar(_) | Written::Refused, _) if is("object") || is("array") => {}
             (Written::Scalar(_) | Written::Refused, _) => {
                 let wanted = format!("set it by {}", variable(&self.path));
-                self.fault("found parts of a setting that is a single value", wanted);
+                self.error("found parts of a setting that is a single value", wanted);
             }
         }
     }
@@ -152,7 +154,7 @@ impl Way<'_> {
                 None => schema.and_then(|schema| schema::keys(schema).next()).unwrap_or_default().to_owned(),
             };
             let wanted = format!("set its parts, such as {}", variable(&format!("{}.{next}", self.path)));
-            return self.fault(format!("found {} for a setting of several parts", shown_value(&text)), wanted);
+            return self.error(format!("found {} for a setting of several parts", shown_value(&text)), wanted);
         }
         *node = self.empty(Written::Scalar(Scalar { text, reading }));
     }

@@ -3,10 +3,10 @@
 //! Each form is one line of a table: its pattern for the JSON schema, the words that ask for it, and what judges it.
 //! The judges are those of the modules that use the value, where there is one, so that no second reading exists.
 
-use super::fault::shown;
+use super::diagnostic::shown;
 use crate::origin::Origin;
 use crate::policy::PathMatch;
-use crate::store;
+use crate::redis;
 use crate::wechat;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -20,12 +20,12 @@ pub struct Form {
     /// The pattern an editor can check. The judge may be stricter.
     pub pattern: &'static str,
     /// What to write; see [`Form::wanted`].
-    asks: &'static str,
+    description: &'static str,
     /// A value of this form.
     example: &'static str,
-    /// Whether a fault may quote the value.
+    /// Whether a error may quote the value.
     pub quotable: bool,
-    judge: fn(&str) -> Result<(), String>,
+    validate: fn(&str) -> Result<(), String>,
 }
 
 impl Form {
@@ -38,20 +38,20 @@ impl Form {
     /// What to write, with an example; the setting's own default is the best.
     #[must_use]
     pub fn wanted(&self, default: Option<&str>) -> String {
-        format!("write {}", self.asks.replace("{}", default.unwrap_or(self.example)))
+        format!("write {}", self.description.replace("{}", default.unwrap_or(self.example)))
     }
 
     /// Whether `text` has this form.
     ///
     /// # Errors
     /// What is wrong with it, as a phrase that follows the value.
-    pub fn judge(&self, text: &str) -> Result<(), String> {
-        (self.judge)(text)
+    pub fn validate(&self, text: &str) -> Result<(), String> {
+        (self.validate)(text)
     }
 
-    /// A value of this form, as a fault may show it.
+    /// A value of this form, as a error may show it.
     #[must_use]
-    pub fn shown(&self, text: &str) -> String {
+    pub fn redact(&self, text: &str) -> String {
         if self.quotable || text.is_empty() {
             return shown(text);
         }
@@ -72,10 +72,10 @@ macro_rules! forms {
                     Form {
                     name: $word,
                     pattern: $pattern,
-                    asks: $asks,
+                    description: $asks,
                     example: $example,
                     quotable: $quotable,
-                    judge: $judge,
+                    validate: $judge,
                 };
             }
 
@@ -113,7 +113,7 @@ forms! {
     /// Scheme, host and port.
     OriginForm = "origin", true, r"^https?://[^/?#@*{}\s]+/?$",
         "an origin such as {}", "https://shop.example.com",
-        |text| Origin::parse(text).map(drop).map_err(|fault| format!("which {fault}"));
+        |text| Origin::parse(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An address to listen at.
     Listener = "listener", true, "^(unix:/.+|.+:[0-9]{1,5})$",
@@ -148,7 +148,7 @@ forms! {
     /// One Redis server. Never quoted: people paste the password with it.
     RedisUrl = "redis-url", false, "^rediss?://[^@/?#]+(/[0-9]{1,3})?$",
         "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0",
-        |text| store::settings::read_url(text).map(drop).map_err(|fault| format!("which {fault}"));
+        |text| redis::settings::read_url(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An outgoing proxy. Never quoted: people paste the password with it.
     ProxyUrl = "proxy-url", false, "^https?://[^@/?#]+/?$",
@@ -158,7 +158,7 @@ forms! {
     /// A server's host and port.
     HostAndPort = "host-and-port", false, "^[^@/?#]+:[0-9]{1,5}$",
         "a host and port such as {}", "redis-0.example.com:26379",
-        |text| text.parse::<store::settings::Address>().map(drop).map_err(|fault| format!("which {fault}"));
+        |text| text.parse::<redis::settings::Address>().map(drop).map_err(|error| format!("which {error}"));
 
     /// A word of the operator's, part of keys.
     Word = "word", true, "^[A-Za-z0-9._-]{1,64}$",
@@ -169,7 +169,7 @@ forms! {
     DomainProof = "domain-proof", true,
         r"^((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})$",
         "the file's name as WeChat gave it, such as {}; or NAME.txt=CONTENT", "MP_verify_AbCdEfGh12345678.txt",
-        |text| crate::pages::DomainProof::parse(text).map(drop).map_err(|error| format!("which {error}"));
+        |text| crate::routes::DomainProof::parse(text).map(drop).map_err(|error| format!("which {error}"));
 
     /// An application's host.
     Host = "host", true, r"^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(:[0-9]{1,5})?|\[[0-9a-f:.]+\](:[0-9]{1,5})?)$",
@@ -304,8 +304,8 @@ fn client_address(text: &str) -> Result<(), String> {
     if let Some(place) = text.strip_prefix("x-forwarded-for:") {
         let digits = place.bytes().all(|byte| byte.is_ascii_digit()) && !place.starts_with('0');
         let from_the_right = digits && place.parse().is_ok_and(|place: u8| (1..=99).contains(&place));
-        let fault = "whose place from the right is not a number from 1 to 99";
-        return if from_the_right { Ok(()) } else { Err(fault.to_owned()) };
+        let error = "whose place from the right is not a number from 1 to 99";
+        return if from_the_right { Ok(()) } else { Err(error.to_owned()) };
     }
     Err("which is none of the sources there are".to_owned())
 }
@@ -386,7 +386,7 @@ mod tests {
             ("subject", vec!["wx:union:oAbCdEf_-1", "wx:wx0123456789abcdef:o123"]),
         ] {
             for text in texts {
-                assert_eq!(Form::named(form).unwrap().judge(text), Ok(()), "{form} {text}");
+                assert_eq!(Form::named(form).unwrap().validate(text), Ok(()), "{form} {text}");
             }
         }
     }
@@ -444,14 +444,14 @@ mod tests {
             ("method", "get", "which holds more than capital letters"),
             ("subject", "oAbCdEf", "which does not start with wx:"),
         ] {
-            assert_eq!(Form::named(form).unwrap().judge(text), Err(reason.to_owned()), "{form} {text}");
+            assert_eq!(Form::named(form).unwrap().validate(text), Err(reason.to_owned()), "{form} {text}");
         }
     }
 
     #[test]
     fn every_example_has_its_own_form() {
-        for form in FORMS.iter().filter(|form| form.asks.contains("{}")) {
-            assert_eq!(form.judge(form.example), Ok(()), "{}", form.name);
+        for form in FORMS.iter().filter(|form| form.description.contains("{}")) {
+            assert_eq!(form.validate(form.example), Ok(()), "{}", form.name);
             assert!(form.wanted(None).contains(form.example));
         }
     }
@@ -469,7 +469,7 @@ mod tests {
             ("https://shop .example.com", false),
         ] {
             assert_eq!(
-                (pattern.is_match(text), Form::named("origin").unwrap().judge(text).is_ok()),
+                (pattern.is_match(text), Form::named("origin").unwrap().validate(text).is_ok()),
                 (right, right),
                 "{text}"
             );
@@ -480,7 +480,7 @@ mod tests {
     fn secrets_and_people_are_never_quoted() {
         for (form, text) in [("secret-file", "hunter2"), ("subject", "o123"), ("redis-url", "redis://:hunter2@a:6379")]
         {
-            assert!(!Form::named(form).unwrap().shown(text).contains(text));
+            assert!(!Form::named(form).unwrap().redact(text).contains(text));
         }
     }
 
@@ -497,15 +497,15 @@ mod tests {
                 ("name", name), ("appid", appid), ("prefix", prefix), ("client-address", source),
                 ("domain-proof", proof), ("method", method), ("subject", subject),
             ] {
-                prop_assert_eq!(Form::named(form).unwrap().judge(&text), Ok(()), "{} {}", form, text);
+                prop_assert_eq!(Form::named(form).unwrap().validate(&text), Ok(()), "{} {}", form, text);
             }
         }
 
         #[test]
         fn no_text_panics(text in "(.|[wx:/*.\\[\\]0-9a-f-]){0,60}") {
             for form in FORMS {
-                let _ = form.judge(&text);
-                let _ = form.shown(&text);
+                let _ = form.validate(&text);
+                let _ = form.redact(&text);
             }
         }
     }

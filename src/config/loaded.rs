@@ -1,11 +1,11 @@
 //! A configuration whose shape has been looked at, on its way to its meaning.
 //!
 //! The settings come out only together with a [`Meaning`], and that ends in success only where neither the shape nor
-//! the meaning had a fault: stand-ins for what was wrong can be examined but never run.
+//! the meaning had a error: stand-ins for what was wrong can be examined but never run.
 
-use super::fault::{Fault, Faults, Place, shown};
+use super::diagnostic::{Diagnostic, Diagnostics, Place, shown};
 use super::raw;
-use crate::secret::{Secret, SecretFault};
+use crate::secret::{Secret, SecretError};
 use secrecy::zeroize::Zeroizing;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -14,32 +14,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest secret file: a token or AppSecret has a few dozen characters.
-const MOST_SECRET_BYTES: u64 = 4_096;
+const MAX_SECRET_BYTES: u64 = 4_096;
 
-/// A configuration of the right shape, or one whose faults of shape wait to be reported with those of meaning.
+/// A configuration of the right shape, or one whose errors of shape wait to be reported with those of meaning.
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) raw: raw::Config,
-    pub(super) meaning: Meaning,
+    pub(super) meaning: Resolver,
     pub(super) digest: [u8; 32],
 }
 
 impl Loaded {
-    /// The settings, and what finds their faults.
+    /// The settings, and what finds their errors.
     #[must_use]
-    pub fn understand(self) -> (raw::Config, Meaning) {
+    pub fn into_parts(self) -> (raw::Config, Resolver) {
         (self.raw, self.meaning)
     }
 
     /// The settings alone, where nothing but their shape matters.
     ///
     /// # Errors
-    /// The faults of shape.
-    pub fn shape(self) -> Result<raw::Config, Faults> {
+    /// The errors of shape.
+    pub fn shape(self) -> Result<raw::Config, Diagnostics> {
         self.meaning.finish(Some(self.raw))
     }
 
-    /// The effective configuration as YAML, without secrets. To be shown only once the meaning has no faults: until
+    /// The effective configuration as YAML, without secrets. To be shown only once the meaning has no errors: until
     /// then it can hold stand-ins.
     #[must_use]
     pub fn effective(&self) -> String {
@@ -53,23 +53,23 @@ impl Loaded {
     }
 }
 
-/// Collects the faults of meaning beside those of shape.
+/// Collects the errors of meaning beside those of shape.
 ///
-/// Paths are those of the faults, such as `apps[0].origin`; `found` and `wanted` are phrases as in [`Fault`].
+/// Paths are those of the errors, such as `apps[0].origin`; `found` and `wanted` are phrases as in [`Diagnostic`].
 #[derive(Debug)]
-pub struct Meaning {
+pub struct Resolver {
     file: Arc<str>,
     directory: PathBuf,
     places: BTreeMap<String, Place>,
-    faults: Vec<Fault>,
-    warnings: Vec<Fault>,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
-impl Meaning {
+impl Resolver {
     /// With what the shape left to report. `file` as the user named it.
-    pub(super) fn new(file: Arc<str>, places: BTreeMap<String, Place>, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(file: Arc<str>, places: BTreeMap<String, Place>, errors: Vec<Diagnostic>) -> Self {
         let directory = Path::new(&*file).parent().unwrap_or(Path::new("")).to_owned();
-        Self { file, directory, places, faults, warnings: Vec::new() }
+        Self { file, directory, places, errors, warnings: Vec::new() }
     }
 
     /// Where a setting was written; for one that was left out, where the mapping around it was.
@@ -87,29 +87,29 @@ impl Meaning {
         }
     }
 
-    /// Whether a setting holds what was written or its default, rather than a stand-in: no fault was found at it, in
+    /// Whether a setting holds what was written or its default, rather than a stand-in: no error was found at it, in
     /// it or around it.
     #[must_use]
-    pub fn trusts(&self, path: &str) -> bool {
-        !self.faults.iter().any(|fault| is_within(&fault.path, path) || is_within(path, &fault.path))
+    pub fn is_valid(&self, path: &str) -> bool {
+        !self.errors.iter().any(|error| is_within(&error.path, path) || is_within(path, &error.path))
     }
 
-    /// Reports a fault, unless the setting is known to be wrong already.
+    /// Reports a error, unless the setting is known to be wrong already.
     pub fn add(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        if self.trusts(path) {
-            self.faults.push(Fault::new(self.place(path), path, found, wanted));
+        if self.is_valid(path) {
+            self.errors.push(Diagnostic::new(self.place(path), path, found, wanted));
         }
     }
 
     /// Notes what works but should not stay so.
     pub fn warn(&mut self, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        if self.trusts(path) {
-            self.warnings.push(Fault::new(self.place(path), path, found, wanted));
+        if self.is_valid(path) {
+            self.warnings.push(Diagnostic::new(self.place(path), path, found, wanted));
         }
     }
 
-    /// The value, or its fault reported: "found `…`, which {error}".
-    pub fn take<T, E: Display>(&mut self, path: &str, text: &str, read: Result<T, E>, wanted: &str) -> Option<T> {
+    /// The value, or its error reported: "found `…`, which {error}".
+    pub fn parse<T, E: Display>(&mut self, path: &str, text: &str, read: Result<T, E>, wanted: &str) -> Option<T> {
         read.map_err(|error| self.add(path, format!("found {}, which {error}", shown(text)), wanted)).ok()
     }
 
@@ -125,13 +125,13 @@ impl Meaning {
         &mut self,
         path: &str,
         file: &str,
-        parse: impl FnOnce(&str) -> Result<Secret, SecretFault>,
+        parse: impl FnOnce(&str) -> Result<Secret, SecretError>,
     ) -> Option<Secret> {
-        if !self.trusts(path) {
+        if !self.is_valid(path) {
             return None;
         }
         let whole = self.resolve(file);
-        let text = match read_bounded(&whole, MOST_SECRET_BYTES) {
+        let text = match read_bounded(&whole, MAX_SECRET_BYTES) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(problem) => {
                 let wanted = "name a file that this process can read and that holds the secret";
@@ -141,11 +141,11 @@ impl Meaning {
         };
         let readable_by_all = is_readable_by_all(&whole) && !is_in_a_pods_volume(&whole);
         let secret = match std::str::from_utf8(&text) {
-            Ok(text) => parse(text).map_err(|fault| match fault {
-                SecretFault::NotAlone => "found more than the secret: a label, quotes, or several words".to_owned(),
-                SecretFault::Empty => "found an empty file".to_owned(),
-                SecretFault::Placeholder => "found a placeholder".to_owned(),
-                SecretFault::TooShort { least } => format!("found a secret of fewer than {least} characters"),
+            Ok(text) => parse(text).map_err(|error| match error {
+                SecretError::NotAlone => "found more than the secret: a label, quotes, or several words".to_owned(),
+                SecretError::Empty => "found an empty file".to_owned(),
+                SecretError::Placeholder => "found a placeholder".to_owned(),
+                SecretError::TooShort { least } => format!("found a secret of fewer than {least} characters"),
             }),
             Err(_) => Err("found bytes that are not text".to_owned()),
         };
@@ -162,7 +162,7 @@ impl Meaning {
             }
             Err(found) => {
                 let wanted = "write the secret itself into this file, alone";
-                self.faults.push(Fault::new(Place::SecretFile(whole), path, found, wanted));
+                self.errors.push(Diagnostic::new(Place::SecretFile(whole), path, found, wanted));
                 None
             }
         }
@@ -170,11 +170,11 @@ impl Meaning {
 
     /// Reads the certificates in `file`, as PEM.
     pub fn certificates(&mut self, path: &str, file: &str) -> Option<Vec<u8>> {
-        if !self.trusts(path) {
+        if !self.is_valid(path) {
             return None;
         }
         let wanted = "name a file that this process can read and that holds certificates as PEM";
-        match read_bounded(&self.resolve(file), MOST_CERTIFICATE_BYTES) {
+        match read_bounded(&self.resolve(file), MAX_CERTIFICATE_BYTES) {
             Ok(bytes) if bytes.windows(PEM.len()).any(|window| window == PEM) => return Some(bytes),
             Ok(_) => self.add(path, "found a file without a certificate", wanted),
             Err(problem) => self.add(path, format!("found {problem}"), wanted),
@@ -184,21 +184,22 @@ impl Meaning {
 
     /// What works but should not stay so.
     #[must_use]
-    pub fn warnings(&self) -> &[Fault] {
+    pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }
 
-    /// What was made of the settings, if neither their shape nor their meaning has a fault.
+    /// What was made of the settings, if neither their shape nor their meaning has a error.
     ///
     /// # Errors
-    /// All faults of both.
-    pub fn finish<T>(self, made: Option<T>) -> Result<T, Faults> {
-        match (Faults::of(self.faults), made) {
-            (Some(faults), _) => Err(faults),
+    /// All errors of both.
+    pub fn finish<T>(self, made: Option<T>) -> Result<T, Diagnostics> {
+        match (Diagnostics::of(self.errors), made) {
+            (Some(errors), _) => Err(errors),
             (None, Some(made)) => Ok(made),
             (None, None) => {
                 let found = "found settings that could not be understood, and no reason why";
-                Err(Fault::new(Place::File(self.file), "", found, "please report this: it is a fault of ours").into())
+                Err(Diagnostic::new(Place::File(self.file), "", found, "please report this: it is a error of ours")
+                    .into())
             }
         }
     }
@@ -208,7 +209,7 @@ impl Meaning {
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// A system's whole store has some 200 KiB.
-const MOST_CERTIFICATE_BYTES: u64 = 1_024 * 1_024;
+const MAX_CERTIFICATE_BYTES: u64 = 1_024 * 1_024;
 
 /// Whether `path` is `around` or lies in it.
 fn is_within(path: &str, around: &str) -> bool {
@@ -256,12 +257,12 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn meaning(directory: &Path, faults: Vec<Fault>) -> Meaning {
+    fn meaning(directory: &Path, errors: Vec<Diagnostic>) -> Resolver {
         let line = |line| Place::Line { file: "c.yaml".into(), line, column: 1 };
         let places = [("", 1), ("apps", 2), ("apps[0]", 3), ("apps[0].origin", 4), ("apps[0].secret_file", 5)];
         let places = places.into_iter().map(|(path, n)| (path.to_owned(), line(n))).collect();
         let file = directory.join("c.yaml").to_string_lossy().as_ref().into();
-        Meaning::new(file, places, faults)
+        Resolver::new(file, places, errors)
     }
 
     #[test]
@@ -276,14 +277,14 @@ mod tests {
 
     #[test]
     fn nothing_more_is_said_of_what_is_known_to_be_wrong() {
-        let known = Fault::new(Place::File("c.yaml".into()), "apps[0].session.idle", "found x", "write y");
+        let known = Diagnostic::new(Place::File("c.yaml".into()), "apps[0].session.idle", "found x", "write y");
         let mut meaning = meaning(Path::new(""), vec![known]);
         for path in ["apps[0].session.idle", "apps[0].session", "apps", "apps[0].session.idle.x"] {
-            assert!(!meaning.trusts(path), "{path}");
+            assert!(!meaning.is_valid(path), "{path}");
             meaning.add(path, "found z", "write y");
         }
         for path in ["apps[0].session.idle_time", "apps[0].session.lifetime", "apps[1]", "apps[0].origin"] {
-            assert!(meaning.trusts(path), "{path}");
+            assert!(meaning.is_valid(path), "{path}");
         }
         meaning.add("apps[1]", "found z", "write y");
         assert_eq!(meaning.finish(Some(())).unwrap_err().iter().count(), 2);
@@ -291,8 +292,8 @@ mod tests {
 
     #[test]
     fn stand_ins_never_leave() {
-        let fault = Fault::new(Place::File("c.yaml".into()), "prefix", "found x", "write y");
-        assert!(meaning(Path::new(""), vec![fault]).finish(Some(())).is_err());
+        let error = Diagnostic::new(Place::File("c.yaml".into()), "prefix", "found x", "write y");
+        assert!(meaning(Path::new(""), vec![error]).finish(Some(())).is_err());
         assert!(meaning(Path::new(""), vec![]).finish(Some(())).is_ok());
         assert!(meaning(Path::new(""), vec![]).finish(None::<()>).is_err());
     }
@@ -316,7 +317,7 @@ mod tests {
         let read = |name: &str| {
             let mut meaning = meaning(directory.path(), vec![]);
             let secret = meaning.secret(path, name, |text| Secret::parse_token(text, 32));
-            (secret.is_some(), meaning.finish(Some(())).err().map(|faults| faults.to_string()).unwrap_or_default())
+            (secret.is_some(), meaning.finish(Some(())).err().map(|errors| errors.to_string()).unwrap_or_default())
         };
         assert_eq!(read("good"), (true, String::new()));
         for (name, found) in [

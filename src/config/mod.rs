@@ -2,16 +2,16 @@
 //!
 //! A file is read in steps, each a module: bytes → a tree that knows its lines ([`yaml`]) → with the environment's
 //! overrides ([`environment`]) → checked against the schema ([`shape`]) that is made from the one definition of all
-//! settings ([`raw`]) → examined for its meaning beside the faults found so far ([`Meaning`]).
+//! settings ([`raw`]) → examined for its meaning beside the errors found so far ([`Meaning`]).
 //!
-//! It promises that all faults are reported together, each with its setting, its line and what would be right; that no
-//! text of the file panics it; and that no fault quotes what could be a secret. It refuses what it does not know:
-//! unknown keys and variables are faults, never ignored.
+//! It promises that all errors are reported together, each with its setting, its line and what would be right; that no
+//! text of the file panics it; and that no error quotes what could be a secret. It refuses what it does not know:
+//! unknown keys and variables are errors, never ignored.
 
+pub mod diagnostic;
 pub mod duration;
 pub mod effective;
 pub mod environment;
-pub mod fault;
 pub mod form;
 pub mod loaded;
 pub mod raw;
@@ -24,51 +24,58 @@ pub mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use fault::{Fault, Faults, Place};
-pub use loaded::{Loaded, Meaning};
+pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use loaded::{Loaded, Resolver};
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Exit code of a process whose configuration has errors: `EX_CONFIG` of sysexits.h.
+pub const CONFIGURATION_ERROR: u8 = 78;
+
 /// Reads the file at `path` with the overrides in `env`.
 ///
-/// A file of the wrong shape loads too, as long as it is YAML: its faults wait in the [`Meaning`] to be reported with
+/// A file of the wrong shape loads too, as long as it is YAML: its errors wait in the [`Meaning`] to be reported with
 /// the rest.
 ///
 /// # Errors
 /// Where there is nothing to examine: no such file, not UTF-8, not YAML.
-pub fn load(path: &Path, env: impl Iterator<Item = (OsString, OsString)>) -> Result<Loaded, Faults> {
+pub fn load(path: &Path, env: impl Iterator<Item = (OsString, OsString)>) -> Result<Loaded, Diagnostics> {
     let file: Arc<str> = path.to_string_lossy().as_ref().into();
-    let bytes = loaded::read_bounded(path, yaml::MOST_BYTES as u64).map_err(|found| {
+    let bytes = loaded::read_bounded(path, yaml::MAX_BYTES as u64).map_err(|found| {
         let wanted = "name a configuration file that this process can read";
-        Fault::new(Place::File(file.clone()), "", format!("found {found}"), wanted)
+        Diagnostic::new(Place::File(file.clone()), "", format!("found {found}"), wanted)
     })?;
     read(&bytes, file, env)
 }
 
-/// The same for text at hand; `file` is what faults call it, and relative paths start in its directory.
+/// The same for text at hand; `file` is what errors call it, and relative paths start in its directory.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn read(bytes: &[u8], file: Arc<str>, env: impl Iterator<Item = (OsString, OsString)>) -> Result<Loaded, Faults> {
-    let internal = || Fault::new(Place::File(file.clone()), "", "found nothing to read", "please report this");
-    let (root, mut faults) = yaml::parse(bytes, &file);
+pub fn read(
+    bytes: &[u8],
+    file: Arc<str>,
+    env: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Diagnostics> {
+    let internal = || Diagnostic::new(Place::File(file.clone()), "", "found nothing to read", "please report this");
+    let (root, mut errors) = yaml::parse(bytes, &file);
     let Some(mut root) = root else {
-        return Err(Faults::of(faults).unwrap_or_else(|| internal().into()));
+        return Err(Diagnostics::of(errors).unwrap_or_else(|| internal().into()));
     };
-    faults.extend(environment::apply(&mut root, env));
+    errors.extend(environment::apply(&mut root, env));
     let shaped = shape::check(&root);
-    for fault in faults.iter_mut().filter(|fault| fault.path.is_empty()) {
+    for error in errors.iter_mut().filter(|error| error.path.is_empty()) {
         // YAML knows lines only; whoever fixes the file wants the setting's name too.
-        let there = shaped.places.iter().filter(|(_, place)| **place == fault.place);
-        fault.path = there.map(|(path, _)| path).max_by_key(|path| path.len()).cloned().unwrap_or_default();
+        let there = shaped.places.iter().filter(|(_, place)| **place == error.place);
+        error.path = there.map(|(path, _)| path).max_by_key(|path| path.len()).cloned().unwrap_or_default();
     }
-    faults.extend(shaped.faults);
+    errors.extend(shaped.errors);
     // The walk made a value of the schema's shape, and the schema is made from this type. The error is dropped
     // because its words hold values.
     let raw = serde_json::from_value(shaped.value).map_err(|_| internal())?;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let digest = digest.as_ref().try_into().map_err(|_| internal())?;
-    Ok(Loaded { raw, meaning: Meaning::new(file, shaped.places, faults), digest })
+    Ok(Loaded { raw, meaning: Resolver::new(file, shaped.places, errors), digest })
 }

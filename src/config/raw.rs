@@ -184,7 +184,7 @@ pub struct Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { max: crate::store::events::MAX_EVENTS, subject: SubjectForm::default() }
+        Self { max: crate::sessions::events::MAX_EVENTS, subject: SubjectForm::default() }
     }
 }
 

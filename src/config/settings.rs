@@ -2,21 +2,21 @@
 //!
 //! Here stand the rules that tie settings to each other. After this step no invalid value exists.
 
-use super::fault::shown;
-use super::{Faults, Meaning, raw};
+use super::diagnostic::shown;
+use super::{Diagnostics, Resolver, raw};
 use crate::check::Requirement;
-use crate::gateway::ClientAddress;
-use crate::limits::{self, Rate};
+use crate::client_address::ClientAddress;
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority, is_loopback};
-use crate::pages::DomainProof;
 use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};
-use crate::secret::{Secret, SecretFault};
+use crate::rate_limit::{self, Rate};
+use crate::redis;
+use crate::routes::DomainProof;
+use crate::secret::{Secret, SecretError};
 use crate::server::Address;
 use crate::session;
 use crate::session::keys::KeySettings;
-use crate::store;
-use crate::wechat::{self, AppId, Application, Scope, breaker};
+use crate::wechat::{self, AppId, Credentials, Scope, breaker};
 use aws_lc_rs::digest;
 use rustix::fs::{Access, access};
 use std::collections::{BTreeSet, HashMap};
@@ -28,10 +28,10 @@ use std::time::Duration;
 use url::{Host, Url};
 
 /// An AppSecret has 32 hex digits; fewer than this is not one.
-const LEAST_APP_SECRET: usize = 16;
+const MIN_APP_SECRET: usize = 16;
 
 /// A token that guards revocations.
-const LEAST_ADMIN_TOKEN: usize = 32;
+const MIN_ADMIN_TOKEN: usize = 32;
 
 /// Everything the program runs by.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub struct Settings {
     /// The rules.
     pub policy: Policy,
     /// The budgets.
-    pub limits: limits::Settings,
+    pub limits: rate_limit::Settings,
     /// The admin door's token.
     pub admin_token: Option<Secret>,
     /// The least level that is logged.
@@ -90,11 +90,11 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct Redis {
     /// Where it is.
-    pub store: store::Settings,
+    pub store: redis::Settings,
     /// How revocations are kept in step.
-    pub sharing: session::sharing::Settings,
+    pub sharing: crate::sessions::revocation_sync::Settings,
     /// What is kept there of people, and how.
-    pub registry: store::registry::Settings,
+    pub registry: crate::sessions::registry::Settings,
     /// As it was written, to see whether it has changed.
     written: raw::Redis,
 }
@@ -130,10 +130,10 @@ pub struct Drain {
 /// Makes sense of a configuration of the right shape.
 ///
 /// # Errors
-/// All faults, of shape and of meaning.
-pub fn understand(loaded: super::Loaded) -> Result<Settings, Faults> {
+/// All errors, of shape and of meaning.
+pub fn resolve(loaded: super::Loaded) -> Result<Settings, Diagnostics> {
     let fingerprint = loaded.digest();
-    let (raw, meaning) = loaded.understand();
+    let (raw, meaning) = loaded.into_parts();
     let mut reader = Reader { meaning, fingerprint: digest::Context::new(&digest::SHA256) };
     reader.fingerprint.update(&fingerprint);
     let mut settings = reader.settings(&raw);
@@ -156,16 +156,16 @@ fn flat<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 struct Reader {
-    meaning: Meaning,
+    meaning: Resolver,
     fingerprint: digest::Context,
 }
 
 impl Reader {
-    /// Reads everything before it gives up on anything, so that all faults are reported together.
+    /// Reads everything before it gives up on anything, so that all errors are reported together.
     fn settings(&mut self, raw: &raw::Config) -> Option<Settings> {
         let listen = self.listen(raw);
         let admin_token =
-            raw.admin.as_ref().map(|admin| self.token("admin.token_file", &admin.token_file, LEAST_ADMIN_TOKEN));
+            raw.admin.as_ref().map(|admin| self.token("admin.token_file", &admin.token_file, MIN_ADMIN_TOKEN));
         let client_address = self.parse("gateway.client_address", &raw.gateway.client_address, CLIENT_ADDRESS);
         let wechat = self.wechat(&raw.wechat);
         let redis = raw.redis.as_ref().map(|redis| self.redis(redis));
@@ -221,7 +221,7 @@ impl Reader {
         T: std::str::FromStr,
         T::Err: std::fmt::Display,
     {
-        self.meaning.take(path, text, text.parse(), wanted)
+        self.meaning.parse(path, text, text.parse(), wanted)
     }
 
     /// A password: any text of at least `least` characters.
@@ -238,7 +238,7 @@ impl Reader {
         &mut self,
         path: &str,
         file: &str,
-        parse: impl FnOnce(&str) -> Result<Secret, SecretFault>,
+        parse: impl FnOnce(&str) -> Result<Secret, SecretError>,
     ) -> Option<Secret> {
         let secret = self.meaning.secret(path, file, parse)?;
         self.fingerprint.update(path.as_bytes());
@@ -322,7 +322,7 @@ impl Reader {
         let roots = raw.ca_file.as_ref().map(|file| self.certificates("wechat.ca_file", file));
         let proxy = raw.proxy.as_ref().map(|text| {
             let wanted = "write the proxy's URL, such as http://proxy.example.com:3128";
-            self.meaning.take("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
+            self.meaning.parse("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
         });
         let credentials = raw.proxy_credentials_file.as_ref().map(|file| {
             let at = "wechat.proxy_credentials_file";
@@ -365,13 +365,13 @@ impl Reader {
         let mut tls = raw.tls;
         let form = if let Some(url) = &raw.url {
             let (secure, address, database) =
-                self.meaning.take("redis.url", "the URL", store::settings::read_url(url), REDIS_URL)?;
+                self.meaning.parse("redis.url", "the URL", redis::settings::read_url(url), REDIS_URL)?;
             tls |= secure;
-            store::Form::One { address, database }
+            redis::Form::One { address, database }
         } else if let Some(sentinel) = &raw.sentinel {
             let password =
                 sentinel.password_file.as_ref().map(|file| self.secret("redis.sentinel.password_file", file, 1));
-            store::Form::Sentinel {
+            redis::Form::Sentinel {
                 master: sentinel.master.clone(),
                 addresses: self.addresses("redis.sentinel.addresses", &sentinel.addresses)?,
                 database: sentinel.database,
@@ -379,7 +379,7 @@ impl Reader {
                 password: flat(password)?,
             }
         } else {
-            store::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
+            redis::Form::Cluster { addresses: self.addresses("redis.cluster", raw.cluster.as_deref()?)? }
         };
         let client = match (flat(certificate)?, flat(key)?) {
             (None, None) => None,
@@ -388,7 +388,7 @@ impl Reader {
                     let found = "found a client certificate without TLS";
                     self.meaning.add("redis.client_certificate_file", found, "write tls: true, or a rediss:// URL");
                 }
-                Some(store::settings::ClientCertificate { chain, key })
+                Some(redis::settings::ClientCertificate { chain, key })
             }
             (Some(_), None) => {
                 let wanted = "write client_key_file as well";
@@ -402,7 +402,7 @@ impl Reader {
             }
         };
         Some(Redis {
-            store: store::Settings {
+            store: redis::Settings {
                 client,
                 form,
                 user: raw.user.clone(),
@@ -412,17 +412,17 @@ impl Reader {
                 prefix: raw.prefix.clone(),
                 timeout: raw.timeout.into(),
             },
-            sharing: session::sharing::Settings {
+            sharing: crate::sessions::revocation_sync::Settings {
                 reconcile: raw.reconcile.into(),
                 stale_after: raw.revocations_stale_after.into(),
             },
-            registry: store::registry::Settings {
+            registry: crate::sessions::registry::Settings {
                 keep_wechat_tokens: raw.keep_wechat_tokens,
-                events: store::events::Settings {
+                events: crate::sessions::events::Settings {
                     max: raw.events.max,
                     subject: match raw.events.subject {
-                        raw::SubjectForm::Plain => store::events::SubjectForm::Plain,
-                        raw::SubjectForm::Digest => store::events::SubjectForm::Digest,
+                        raw::SubjectForm::Plain => crate::sessions::events::SubjectForm::Plain,
+                        raw::SubjectForm::Digest => crate::sessions::events::SubjectForm::Digest,
                     },
                 },
             },
@@ -430,18 +430,18 @@ impl Reader {
         })
     }
 
-    fn addresses(&mut self, at: &str, texts: &[String]) -> Option<Vec<store::settings::Address>> {
+    fn addresses(&mut self, at: &str, texts: &[String]) -> Option<Vec<redis::settings::Address>> {
         let mut addresses = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let wanted = "write a host and port such as redis-0.example.com:6379";
-            addresses.push(self.meaning.take(&format!("{at}[{index}]"), "the address", text.parse(), wanted)?);
+            addresses.push(self.meaning.parse(&format!("{at}[{index}]"), "the address", text.parse(), wanted)?);
         }
         Some(addresses)
     }
 
     fn base(&mut self, path: &str, text: &str) -> Option<Url> {
-        let origin = self.meaning.take(path, text, Origin::parse(text), ORIGIN)?;
-        self.meaning.take(path, text, Url::parse(origin.as_str()), ORIGIN)
+        let origin = self.meaning.parse(path, text, Origin::parse(text), ORIGIN)?;
+        self.meaning.parse(path, text, Url::parse(origin.as_str()), ORIGIN)
     }
 
     fn apps(&mut self, raw: &raw::Config) -> Option<Vec<Arc<App>>> {
@@ -474,7 +474,7 @@ impl Reader {
     }
 
     fn app(&mut self, at: &str, raw: &raw::App) -> Option<App> {
-        let origin = self.meaning.take(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
+        let origin = self.meaning.parse(&format!("{at}.origin"), &raw.origin, Origin::parse(&raw.origin), ORIGIN);
         if let Some(found) = origin.as_ref().and_then(wechat_does_not_return) {
             let wanted = "use a domain name and https without a port";
             self.meaning.warn(&format!("{at}.origin"), found, wanted);
@@ -522,7 +522,7 @@ impl Reader {
             .iter()
             .enumerate()
             .map(|(index, text)| {
-                self.meaning.take(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
+                self.meaning.parse(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
             })
             .collect();
         let session = self.session(at, raw, origin.as_ref());
@@ -548,11 +548,11 @@ impl Reader {
         })
     }
 
-    fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Application> {
+    fn application(&mut self, at: &str, appid: &str, secret_file: &str) -> Option<Credentials> {
         let wanted = "write the AppID from WeChat's console, such as wx0123456789abcdef";
-        let appid = self.meaning.take(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
-        let secret = self.token(&format!("{at}.secret_file"), secret_file, LEAST_APP_SECRET);
-        Some(Application { appid: appid?, secret: secret? })
+        let appid = self.meaning.parse(&format!("{at}.appid"), appid, AppId::parse(appid), wanted);
+        let secret = self.token(&format!("{at}.secret_file"), secret_file, MIN_APP_SECRET);
+        Some(Credentials { appid: appid?, secret: secret? })
     }
 
     fn session(&mut self, at: &str, raw: &raw::App, origin: Option<&Origin>) -> Option<session::Settings> {
@@ -587,7 +587,7 @@ impl Reader {
             for (number, name) in app.domain_proofs.iter().enumerate() {
                 let path = format!("apps[{index}].domain_proofs[{number}]");
                 let wanted = "write the file's name, such as MP_verify_AbCdEfGh12345678.txt";
-                proofs.push(self.meaning.take(&path, name, DomainProof::parse(name), wanted)?);
+                proofs.push(self.meaning.parse(&path, name, DomainProof::parse(name), wanted)?);
             }
             if let Ok(origin) = Origin::parse(&app.origin) {
                 all.insert(origin.authority().to_owned(), proofs);
@@ -674,7 +674,7 @@ impl Reader {
                 self.meaning.add(at, "found both path_prefix and path_pattern", "write one of them");
                 None
             }
-            (Some(text), None) => self.meaning.take(
+            (Some(text), None) => self.meaning.parse(
                 &format!("{at}.path_prefix"),
                 text,
                 PathMatch::prefix(text),
@@ -682,7 +682,7 @@ impl Reader {
             ),
             (None, Some(text)) => {
                 let wanted = "write a path such as /users/*/avatar, /files/** or /*.js";
-                self.meaning.take(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
+                self.meaning.parse(&format!("{at}.path_pattern"), text, PathMatch::pattern(text), wanted)
             }
             (None, None) => Some(PathMatch::Any),
         };
@@ -708,7 +708,12 @@ impl Reader {
         let mut clients = Vec::new();
         for (number, text) in raw.clients.iter().flatten().enumerate() {
             let wanted = "write a network or an address, such as 10.0.0.0/8";
-            clients.push(self.meaning.take(&format!("{at}.clients[{number}]"), text, policy::network(text), wanted)?);
+            clients.push(self.meaning.parse(
+                &format!("{at}.clients[{number}]"),
+                text,
+                policy::network(text),
+                wanted,
+            )?);
         }
         if host == HostMatch::Any && (raw.access != raw::Access::Public || path == Some(PathMatch::Any)) {
             let wanted = "write access: public and a path, or name the host of an application";
@@ -739,11 +744,11 @@ impl Reader {
         })
     }
 
-    fn limits(&mut self, raw: &raw::Limits) -> Option<limits::Settings> {
+    fn limits(&mut self, raw: &raw::Limits) -> Option<rate_limit::Settings> {
         let rate = |rate: &raw::Rate| {
             Some(Rate { per_minute: NonZeroU32::new(rate.per_minute)?, burst: NonZeroU32::new(rate.burst)? })
         };
-        Some(limits::Settings {
+        Some(rate_limit::Settings {
             logins_per_client: rate(&raw.logins_per_client)?,
             logins_per_second: NonZeroU32::new(raw.logins_per_second)?,
             new_tokens_per_client: rate(&raw.new_tokens_per_client)?,
@@ -809,7 +814,7 @@ policy:
         }
         let file = directory.path().join("c.yaml");
         std::fs::write(&file, text).unwrap();
-        super::super::load(&file, std::iter::empty()).and_then(understand).map_err(|faults| faults.to_string())
+        super::super::load(&file, std::iter::empty()).and_then(resolve).map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -827,7 +832,7 @@ policy:
     }
 
     #[test]
-    fn settings_that_contradict_each_other_are_faults_with_their_keys() {
+    fn contradicting_settings_are_errors_with_their_keys() {
         for (from, to, key, says) in [
             ("name: blog", "name: shop", "apps[1].name", "the name of an earlier application"),
             ("https://blog.example.com", "https://SHOP.example.com:443", "apps[1].origin", "the host of an earlier"),
@@ -874,22 +879,22 @@ policy:
             ("./web.secret }\npolicy", "./none.secret }\npolicy", "apps[1].website.secret_file", "no such file"),
         ] {
             assert!(GOOD.contains(from), "{from}");
-            let faults = understood(&GOOD.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(key) && faults.contains(says), "{to}: {faults:?}");
-            assert!(!faults.contains("0a1b2c3d4e5f"), "{faults}");
+            let errors = understood(&GOOD.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(key) && errors.contains(says), "{to}: {errors:?}");
+            assert!(!errors.contains("0a1b2c3d4e5f"), "{errors}");
         }
     }
 
     #[test]
-    fn an_application_without_a_way_to_log_in_is_a_fault() {
+    fn an_application_without_a_way_to_log_in_is_a_error() {
         let text =
             GOOD.replace("  website: { appid: wxfedcba9876543210, secret_file: ./web.secret }\npolicy", "policy");
-        let faults = understood(&text).err().unwrap_or_default();
-        assert!(faults.contains("apps[1]: found no way to log in"), "{faults}");
+        let errors = understood(&text).err().unwrap_or_default();
+        assert!(errors.contains("apps[1]: found no way to log in"), "{errors}");
     }
 
     #[test]
-    fn what_only_a_200_could_say_is_a_fault_with_pages_in_band() {
+    fn what_only_a_200_could_say_is_an_error_with_pages_in_band() {
         let in_band = format!("gateway: {{ pages_in_band: true }}\n{GOOD}");
         assert!(understood(&in_band).unwrap().pages_in_band && !understood(GOOD).unwrap().pages_in_band);
         for (from, to, key) in [
@@ -905,8 +910,8 @@ policy:
             ),
         ] {
             assert!(understood(&GOOD.replace(from, to)).is_ok(), "{to}");
-            let faults = understood(&in_band.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(key) && faults.lines().count() == 1, "{faults:?}");
+            let errors = understood(&in_band.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(key) && errors.lines().count() == 1, "{errors:?}");
         }
     }
 
@@ -951,8 +956,8 @@ policy:
         ] {
             let text = format!("{redis}{wechat}{GOOD}");
             assert!(text.contains(from), "{from}");
-            let faults = understood(&text.replace(from, to)).err().unwrap_or_default();
-            assert!(faults.contains(says) && !faults.contains("hunter2"), "{to}: {faults:?}");
+            let errors = understood(&text.replace(from, to)).err().unwrap_or_default();
+            assert!(errors.contains(says) && !errors.contains("hunter2"), "{to}: {errors:?}");
         }
     }
 
@@ -982,7 +987,7 @@ policy:
         std::fs::write(&file, text).unwrap();
         let fingerprint = |secret: &str| {
             std::fs::write(directory.path().join("web.secret"), secret).unwrap();
-            super::super::load(&file, std::iter::empty()).and_then(understand).unwrap().fingerprint
+            super::super::load(&file, std::iter::empty()).and_then(resolve).unwrap().fingerprint
         };
         let first = fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0");
         assert_eq!(first, fingerprint("9f8e7d6c5b4a39281706f5e4d3c2b1a0"));

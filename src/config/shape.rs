@@ -1,13 +1,13 @@
-//! The tree against the schema: every fault of shape in one walk.
+//! The tree against the schema: every error of shape in one walk.
 //!
 //! The walk also makes the JSON value that [`super::raw::Config`] is read from. What was wrong is replaced so that
 //! the value always fits the shape: an optional setting falls back to its default, a needed one gets a stand-in. So
-//! the next step can look for faults of meaning in all the rest, and both kinds are reported together. A value with
-//! stand-ins never leaves this module without its faults.
+//! the next step can look for errors of meaning in all the rest, and both kinds are reported together. A value with
+//! stand-ins never leaves this module without its errors.
 
+use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::duration::Period;
 use super::environment;
-use super::fault::{Fault, Place, can_be_quoted, shown};
 use super::form::Form;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use super::{schema, typo, yaml};
@@ -15,21 +15,21 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the walk made of a tree.
-pub struct Shaped {
+pub struct Validated {
     /// A value of the schema's shape.
     pub value: Value,
     /// Where each setting was written, by its path.
     pub places: BTreeMap<String, Place>,
     /// What is wrong.
-    pub faults: Vec<Fault>,
+    pub errors: Vec<Diagnostic>,
 }
 
 /// Checks the whole tree.
 #[must_use]
-pub fn check(root: &Node) -> Shaped {
-    let mut walk = Walk { places: BTreeMap::new(), faults: Vec::new() };
-    let value = walk.value(root, schema::root(), "").unwrap_or_else(|| stand_in(schema::root(), ""));
-    Shaped { value, places: walk.places, faults: walk.faults }
+pub fn check(root: &Node) -> Validated {
+    let mut walk = Validator { places: BTreeMap::new(), errors: Vec::new() };
+    let value = walk.value(root, schema::root(), "").unwrap_or_else(|| placeholder(schema::root(), ""));
+    Validated { value, places: walk.places, errors: walk.errors }
 }
 
 /// The path of `key` inside `path`.
@@ -38,21 +38,21 @@ pub fn inside(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-struct Walk {
+struct Validator {
     places: BTreeMap<String, Place>,
-    faults: Vec<Fault>,
+    errors: Vec<Diagnostic>,
 }
 
-impl Walk {
-    fn fault(&mut self, place: &Place, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
-        self.faults.push(Fault::new(place.clone(), path, found, wanted));
+impl Validator {
+    fn error(&mut self, place: &Place, path: &str, found: impl Into<String>, wanted: impl Into<String>) {
+        self.errors.push(Diagnostic::new(place.clone(), path, found, wanted));
     }
 
     /// The value, or nothing where it is wrong and that has been reported.
     fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
         self.places.insert(path.to_owned(), node.place.clone());
         match &node.value {
-            // Its fault stands already.
+            // Its error stands already.
             Written::Refused => None,
             Written::Table(entries) if schema::allows(schema, "object") => {
                 Some(self.table(entries, schema, path, &node.place))
@@ -60,11 +60,11 @@ impl Walk {
             Written::List(items) if schema::allows(schema, "array") => self.list(items, schema, path, &node.place),
             Written::Scalar(scalar) => self.scalar(scalar, schema, path, &node.place),
             Written::Table(_) => {
-                self.fault(&node.place, path, "found a mapping", wanted(schema));
+                self.error(&node.place, path, "found a mapping", describe_expected(schema));
                 None
             }
             Written::List(_) => {
-                self.fault(&node.place, path, "found a list", wanted(schema));
+                self.error(&node.place, path, "found a list", describe_expected(schema));
                 None
             }
         }
@@ -73,14 +73,14 @@ impl Walk {
     fn list(&mut self, items: &[Node], schema: &Value, path: &str, place: &Place) -> Option<Value> {
         let item_schema = schema.get("items").unwrap_or(&Value::Null);
         if schema.get("minItems").and_then(Value::as_u64).is_some_and(|least| (items.len() as u64) < least) {
-            self.fault(place, path, "found an empty list", "write at least one item, or leave the key out");
+            self.error(place, path, "found an empty list", "write at least one item, or leave the key out");
             return None;
         }
         let mut values = Vec::with_capacity(items.len());
         for (n, item) in items.iter().enumerate() {
             let path = format!("{path}[{n}]");
-            // Left out, it would shift the others, and their faults would name the wrong one.
-            values.push(self.value(item, item_schema, &path).unwrap_or_else(|| stand_in(item_schema, &path)));
+            // Left out, it would shift the others, and their errors would name the wrong one.
+            values.push(self.value(item, item_schema, &path).unwrap_or_else(|| placeholder(item_schema, &path)));
         }
         Some(Value::Array(values))
     }
@@ -91,18 +91,18 @@ impl Walk {
         let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = seen.get(entry.key.as_str()) {
-                // An unknown key has its fault already.
+                // An unknown key has its error already.
                 if schema::keys(schema).any(|key| key == entry.key) {
                     let line = if let Place::Line { line, .. } = first { *line } else { 0 };
                     let found = format!("found a second time, first on line {line}");
-                    self.fault(&entry.place, &inside(path, &entry.key), found, "keep one of them");
+                    self.error(&entry.place, &inside(path, &entry.key), found, "keep one of them");
                 }
                 continue;
             }
             seen.insert(&entry.key, &entry.place);
             let meant = match schema.get("properties").and_then(|keys| keys.get(&entry.key)) {
                 Some(_) => Some(entry.key.as_str()),
-                // A slip in the key hides neither a fault in its value nor makes the key missing.
+                // A slip in the key hides neither a error in its value nor makes the key missing.
                 None => self.unknown_key(entry, entries, schema, path),
             };
             // A full-width colon: the key is there, and its value cannot be told.
@@ -130,17 +130,17 @@ impl Walk {
             let key_schema = schema.get("properties").and_then(|keys| keys.get(key)).unwrap_or(&Value::Null);
             let path = inside(path, key);
             if !tried.contains(key) {
-                self.fault(place, &path, "missing", wanted(key_schema));
+                self.error(place, &path, "missing", describe_expected(key_schema));
             }
-            object.insert(key.to_owned(), stand_in(key_schema, &path));
+            object.insert(key.to_owned(), placeholder(key_schema, &path));
         }
         Value::Object(object)
     }
 
     /// Reports a key that does not exist; returns the one that was meant, if its place is free.
     fn unknown_key<'a>(&mut self, entry: &Entry, entries: &[Entry], schema: &'a Value, path: &str) -> Option<&'a str> {
-        let home = elsewhere(&entry.key, path);
-        let meant = typo::meant(&entry.key, schema::keys(schema))
+        let home = find_key(&entry.key, path);
+        let meant = typo::closest(&entry.key, schema::keys(schema))
             .or_else(|| typo::related(&entry.key, schema::keys(schema)).filter(|_| home.is_none()));
         let taken = meant.and_then(|key| entries.iter().find(|other| other.key == key));
         let from_variable = matches!(entry.place, Place::Variable(_));
@@ -157,15 +157,15 @@ impl Walk {
             (None, _) if entry.key == "<<" => "merge keys are not supported: write the values out".to_owned(),
             (None, _) => match home {
                 Some(home) => format!("it belongs in `{home}`"),
-                None => format!("the keys here are {}", listed(schema::keys(schema), "and")),
+                None => format!("the keys here are {}", join_quoted(schema::keys(schema), "and")),
             },
         };
         // Nothing that is almost one of our words is a secret, however long.
         if meant.is_some() || can_be_quoted(&entry.key) || from_variable {
-            self.fault(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
+            self.error(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
         } else {
             let length = entry.key.chars().count();
-            self.fault(&entry.place, path, format!("unknown key of {length} characters"), wanted);
+            self.error(&entry.place, path, format!("unknown key of {length} characters"), wanted);
         }
         meant.filter(|_| taken.is_none())
     }
@@ -184,24 +184,25 @@ impl Walk {
             Reading::Boolean(value) if schema::allows(schema, "boolean") => return Some(value.into()),
             Reading::Integer(value) if schema::allows(schema, "integer") => {
                 let bound = |name| schema.get(name).and_then(Value::as_i64);
-                let fault = if bound("minimum").is_some_and(|least| value < least) {
+                let error = if bound("minimum").is_some_and(|least| value < least) {
                     "which is too small"
                 } else if bound("maximum").is_some_and(|most| value > most) {
                     "which is too large"
                 } else {
                     return Some(value.into());
                 };
-                self.fault(place, path, format!("found {}, {fault}", shown(&scalar.text)), wanted(schema));
+                self.error(place, path, format!("found {}, {error}", shown(&scalar.text)), describe_expected(schema));
             }
             _ => {
-                let mut fault = Fault::new(place.clone(), path, found(scalar, reading), wanted(schema));
+                let mut error =
+                    Diagnostic::new(place.clone(), path, describe_found(scalar, reading), describe_expected(schema));
                 let unquoted = if reading == Reading::Quoted { read_plain(&scalar.text) } else { reading };
-                fault.hint = match unquoted {
+                error.hint = match unquoted {
                     Reading::Integer(_) if schema::allows(schema, "integer") => Some("without the quotes".to_owned()),
                     Reading::Boolean(_) if schema::allows(schema, "boolean") => Some("without the quotes".to_owned()),
-                    _ => leave_out(reading, from_variable, schema),
+                    _ => unset_hint(reading, from_variable, schema),
                 };
-                self.faults.push(fault);
+                self.errors.push(error);
             }
         }
         None
@@ -222,9 +223,9 @@ impl Walk {
         let is_number = matches!(reading, Reading::Integer(_) | Reading::Decimal);
         let is_text =
             matches!(reading, Reading::Plain | Reading::Quoted) || (from_variable && reading != Reading::Null);
-        let fault = if is_period && (is_text || is_number) {
+        let error = if is_period && (is_text || is_number) {
             match Period::parse(text) {
-                Err(fault) => format!("found {}, {fault}", shown(text)),
+                Err(error) => format!("found {}, {error}", shown(text)),
                 Ok(period) => match range(schema) {
                     Some((least, _)) if period < least => format!("found {}, which is too short", shown(text)),
                     Some((_, most)) if period > most => format!("found {}, which is too long", shown(text)),
@@ -232,33 +233,34 @@ impl Walk {
                 },
             }
         } else if !is_text {
-            let fits = !text.is_empty() && form.is_some_and(|form| form.judge(text).is_ok());
+            let fits = !text.is_empty() && form.is_some_and(|form| form.validate(text).is_ok());
             let hint = fits.then(|| format!("put it in quotes: \"{text}\"")).filter(|_| can_be_quoted(text));
-            let hint = hint.or_else(|| leave_out(reading, from_variable, schema));
-            let found = form.map_or_else(|| found(scalar, reading), |form| found_of(form, scalar, reading));
-            self.faults.push(Fault::new(place.clone(), path, found, wanted(schema)).with_hint(hint));
+            let hint = hint.or_else(|| unset_hint(reading, from_variable, schema));
+            let found =
+                form.map_or_else(|| describe_found(scalar, reading), |form| describe_found_form(form, scalar, reading));
+            self.errors.push(Diagnostic::new(place.clone(), path, found, describe_expected(schema)).with_hint(hint));
             return None;
         } else if let Some(form) = form {
-            match form.judge(text) {
+            match form.validate(text) {
                 Ok(()) => return Some(text.into()),
                 Err(_) if text.is_empty() => "found an empty text".to_owned(),
-                Err(reason) => format!("found {}, {reason}", form.shown(text)),
+                Err(reason) => format!("found {}, {reason}", form.redact(text)),
             }
         } else if schema::words(schema).any(|word| word == text) {
             return Some(text.into());
         } else {
-            let meant = typo::meant(text, schema::words(schema)).map(|word| format!("did you mean {word}?"));
+            let meant = typo::closest(text, schema::words(schema)).map(|word| format!("did you mean {word}?"));
             let found = format!("found {}", shown(text));
-            self.faults.push(Fault::new(place.clone(), path, found, wanted(schema)).with_hint(meant));
+            self.errors.push(Diagnostic::new(place.clone(), path, found, describe_expected(schema)).with_hint(meant));
             return None;
         };
-        self.fault(place, path, fault, wanted(schema));
+        self.error(place, path, error, describe_expected(schema));
         None
     }
 }
 
 /// A single value of the wrong type, in words.
-fn found(scalar: &Scalar, reading: Reading) -> String {
+fn describe_found(scalar: &Scalar, reading: Reading) -> String {
     let value = shown(&scalar.text);
     match reading {
         Reading::Null if scalar.text.is_empty() => "found nothing".to_owned(),
@@ -274,22 +276,22 @@ fn found(scalar: &Scalar, reading: Reading) -> String {
 }
 
 /// What else to do with a key that has lost its value.
-fn leave_out(reading: Reading, from_variable: bool, schema: &Value) -> Option<String> {
+fn unset_hint(reading: Reading, from_variable: bool, schema: &Value) -> Option<String> {
     let has_default = reading == Reading::Null && schema.get("default").is_some();
     has_default.then(|| if from_variable { "or unset it" } else { "or leave the key out" }.to_owned())
 }
 
 /// The same for a form that may forbid quoting.
-fn found_of(form: &Form, scalar: &Scalar, reading: Reading) -> String {
+fn describe_found_form(form: &Form, scalar: &Scalar, reading: Reading) -> String {
     if form.quotable || reading == Reading::Null {
-        found(scalar, reading)
+        describe_found(scalar, reading)
     } else {
         "found a number or boolean".to_owned()
     }
 }
 
 /// What would be right, in words.
-fn wanted(schema: &Value) -> String {
+fn describe_expected(schema: &Value) -> String {
     if let Some(form) = schema.get("x-form").and_then(Value::as_str).and_then(Form::named) {
         return form.wanted(schema.get("default").and_then(Value::as_str));
     }
@@ -298,7 +300,7 @@ fn wanted(schema: &Value) -> String {
         return format!("write a duration such as {example} ({least} to {most})");
     }
     if schema::words(schema).next().is_some() {
-        return format!("write {}", joined(schema::words(schema), "or"));
+        return format!("write {}", join_words(schema::words(schema), "or"));
     }
     if schema::allows(schema, "boolean") {
         return "write true or false".to_owned();
@@ -308,7 +310,7 @@ fn wanted(schema: &Value) -> String {
         return format!("write a whole number from {} to {}", bound("minimum"), bound("maximum"));
     }
     if schema::allows(schema, "array") {
-        let item = schema.get("items").map(wanted).unwrap_or_default();
+        let item = schema.get("items").map(describe_expected).unwrap_or_default();
         let single = schema.get("items").is_some_and(|items| !schema::allows(items, "object"));
         return if single {
             format!("write a list in brackets, where each item is {}", item.trim_start_matches("write "))
@@ -322,8 +324,8 @@ fn wanted(schema: &Value) -> String {
 
 /// The keys of a mapping in words: those it needs, or all where it needs none.
 fn parts(schema: &Value) -> String {
-    match listed(schema::required(schema), "and") {
-        needed if needed.is_empty() => listed(schema::keys(schema), "and"),
+    match join_quoted(schema::required(schema), "and") {
+        needed if needed.is_empty() => join_quoted(schema::keys(schema), "and"),
         needed => format!("at least {needed}"),
     }
 }
@@ -335,13 +337,13 @@ fn range(schema: &Value) -> Option<(Period, Period)> {
 }
 
 /// `a`, `b` and `c`
-fn listed<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
+fn join_quoted<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     let quoted: Vec<String> = words.map(|word| format!("`{word}`")).collect();
-    joined(quoted.iter().map(String::as_str), last)
+    join_words(quoted.iter().map(String::as_str), last)
 }
 
 /// a, b and c
-fn joined<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
+fn join_words<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     let words: Vec<&str> = words.collect();
     match words.as_slice() {
         [] => String::new(),
@@ -352,7 +354,7 @@ fn joined<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
 
 /// The mapping in which a key would be known, if there is exactly one and it belongs to the same part of the file as
 /// `path`: `host` in `redis` does not mean the one of a policy rule.
-fn elsewhere(key: &str, path: &str) -> Option<String> {
+fn find_key(key: &str, path: &str) -> Option<String> {
     fn search(key: &str, schema: &Value, path: &str, homes: &mut Vec<String>) {
         for (name, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             if name == key && !path.is_empty() {
@@ -373,7 +375,7 @@ fn elsewhere(key: &str, path: &str) -> Option<String> {
 
 /// A value that fits the schema where the written one does not. A text is the setting's own path, so that no two are
 /// the same and none passes for what somebody wrote.
-fn stand_in(schema: &Value, path: &str) -> Value {
+fn placeholder(schema: &Value, path: &str) -> Value {
     if let Some(word) = schema::words(schema).next() {
         return word.into();
     }
@@ -397,7 +399,7 @@ fn stand_in(schema: &Value, path: &str) -> Value {
     }
     let entry = |key: &str| {
         let below = schema.get("properties").and_then(|keys| keys.get(key)).unwrap_or(&Value::Null);
-        (key.to_owned(), stand_in(below, &inside(path, key)))
+        (key.to_owned(), placeholder(below, &inside(path, key)))
     };
     Value::Object(schema::required(schema).map(entry).collect())
 }

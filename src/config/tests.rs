@@ -15,12 +15,12 @@ fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (OsString, OsString
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
 }
 
-fn shape(text: &str, env: &[(&str, &str)]) -> Result<raw::Config, Faults> {
+fn shape(text: &str, env: &[(&str, &str)]) -> Result<raw::Config, Diagnostics> {
     read(text.as_bytes(), "config.yaml".into(), variables(env)).and_then(Loaded::shape)
 }
 
 fn said(text: &str, env: &[(&str, &str)]) -> String {
-    shape(text, env).err().map(|faults| faults.to_string()).unwrap_or_default()
+    shape(text, env).err().map(|errors| errors.to_string()).unwrap_or_default()
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn every_wrong_file_is_told_what_is_wrong_and_what_would_be_right() {
 }
 
 #[test]
-fn no_fault_quotes_a_secret() {
+fn no_error_quotes_a_secret() {
     let text = sample("pasted-secrets.yaml");
     let said = said(&text, &[("WECHAT_AUTHZ__ADMIN__TOKEN", "hunter2"), ("WECHAT_AUTHZ__ADMIN", "hunter2:x")]);
     for secret in ["f00dcafe", "hunter2"] {
@@ -190,13 +190,13 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
 }
 
 #[test]
-fn what_cannot_be_seen_in_a_variables_name_is_not_shown_in_its_fault_either() {
-    let faults = shape(&sample("minimal.yaml"), &[("WECHAT_AUTHZ__APPS__1_\tORIGIN", "x")]).unwrap_err().to_string();
-    assert!(faults.contains("1_\u{fffd}ORIGIN") && !faults.contains('\t'), "{faults}");
+fn invisible_characters_of_a_variable_name_are_not_shown() {
+    let errors = shape(&sample("minimal.yaml"), &[("WECHAT_AUTHZ__APPS__1_\tORIGIN", "x")]).unwrap_err().to_string();
+    assert!(errors.contains("1_\u{fffd}ORIGIN") && !errors.contains('\t'), "{errors}");
 }
 
 #[test]
-fn a_variable_that_is_not_text_is_a_fault() {
+fn a_variable_that_is_not_text_is_a_error() {
     use std::os::unix::ffi::OsStringExt;
     let env = [("WECHAT_AUTHZ__PREFIX".into(), OsString::from_vec(vec![0xff]))];
     let read = read(sample("minimal.yaml").as_bytes(), "c".into(), env.into_iter());
@@ -204,10 +204,10 @@ fn a_variable_that_is_not_text_is_a_fault() {
 }
 
 #[test]
-fn faults_of_shape_and_meaning_come_together() {
+fn errors_of_shape_and_meaning_come_together() {
     let text = sample("minimal.yaml").replace("https://shop.example.com", "15").replace("name: shop", "naem: shop");
     let loaded = read(text.as_bytes(), "config.yaml".into(), variables(&[])).unwrap();
-    let (config, mut meaning) = loaded.understand();
+    let (config, mut meaning) = loaded.into_parts();
     assert_eq!(config.apps[0].name, "shop", "a slip in the key does not lose the value");
     let file = config.apps[0].official_account.as_ref().unwrap().secret_file.clone();
     assert!(
@@ -225,7 +225,7 @@ fn faults_of_shape_and_meaning_come_together() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_a_fault_of_the_file() {
+fn an_unreadable_file_is_an_error_of_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("none.yaml");
     for (path, found) in [(missing.as_path(), "no such file"), (directory.path(), "a directory")] {
@@ -334,18 +334,18 @@ fn the_documents_show_every_setting() {
     crate::documents::assert_table("settings.md", documented());
 }
 
-/// The full file with one key written wrongly: exactly one fault, on its line, with the right guess.
+/// The full file with one key written wrongly: exactly one error, on its line, with the right guess.
 fn assert_understood(text: &str, (key, line, column): &(String, usize, usize), slip: &str) {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let at = column - 1;
     assert!(lines[line - 1][at..].starts_with(key.as_str()));
     lines[line - 1].replace_range(at..at + key.len(), slip);
-    let faults = shape(&lines.join("\n"), &[]).expect_err(slip);
-    let faults: Vec<&Fault> = faults.iter().collect();
-    let [fault] = faults.as_slice() else { panic!("{slip} for {key}: {faults:?}") };
-    assert_eq!(fault.wanted, format!("did you mean `{key}`?"), "{slip}");
-    assert_eq!(fault.place.to_string(), format!("config.yaml:{line}"));
-    assert!(fault.path.ends_with(slip), "{} {slip}", fault.path);
+    let errors = shape(&lines.join("\n"), &[]).expect_err(slip);
+    let errors: Vec<&Diagnostic> = errors.iter().collect();
+    let [error] = errors.as_slice() else { panic!("{slip} for {key}: {errors:?}") };
+    assert_eq!(error.wanted, format!("did you mean `{key}`?"), "{slip}");
+    assert_eq!(error.place.to_string(), format!("config.yaml:{line}"));
+    assert!(error.path.ends_with(slip), "{} {slip}", error.path);
 }
 
 #[test]
@@ -407,7 +407,7 @@ proptest! {
         }
         bytes.truncate(cut.index(bytes.len()).max(bytes.len() / 2));
         if let Ok(loaded) = read(&bytes, "c".into(), variables(&[])) {
-            let (config, meaning) = loaded.understand();
+            let (config, meaning) = loaded.into_parts();
             let _ = meaning.finish(Some(effective::text(&config)));
         }
     }
@@ -429,7 +429,7 @@ proptest! {
         config.keys.directory = format!("x{text}{more}");
         config.state_directory = Some(format!("{text}x"));
         let written = effective::text(&config);
-        prop_assert_eq!(shape(&written, &[]).map_err(|faults| faults.to_string()), Ok(config), "{}", written);
+        prop_assert_eq!(shape(&written, &[]).map_err(|errors| errors.to_string()), Ok(config), "{}", written);
     }
 }
 
@@ -449,9 +449,9 @@ fn a_full_width_colon_is_reported_on_its_own_line() {
     ] {
         let text = good.replace(from, to);
         assert_ne!(text, good);
-        let faults = shape(&text, &[]).unwrap_err().to_string();
-        let says = |fault: &str| fault.starts_with(&format!("config.yaml:{line}:")) && fault.contains("ASCII colon");
-        assert!(faults.lines().any(says), "{to:?}:\n{faults}");
+        let errors = shape(&text, &[]).unwrap_err().to_string();
+        let says = |error: &str| error.starts_with(&format!("config.yaml:{line}:")) && error.contains("ASCII colon");
+        assert!(errors.lines().any(says), "{to:?}:\n{errors}");
     }
     let text = good.replacen("keys: {", "keys： {", 1);
     assert_eq!(shape(&text, &[]).unwrap_err().iter().count(), 1, "the key is not missing");
@@ -460,11 +460,11 @@ fn a_full_width_colon_is_reported_on_its_own_line() {
 #[test]
 fn a_key_of_another_part_of_the_file_is_not_sent_there() {
     let text = "keys: { directory: k }\nredis: { host: redis.example.com }\n";
-    let faults = shape(text, &[]).unwrap_err().to_string();
-    assert!(faults.contains("redis.host: unknown key; the keys here are"), "{faults}");
+    let errors = shape(text, &[]).unwrap_err().to_string();
+    assert!(errors.contains("redis.host: unknown key; the keys here are"), "{errors}");
     let text = "keys: { directory: k }\nhost: shop.example.com\n";
-    let faults = shape(text, &[]).unwrap_err().to_string();
-    assert!(faults.contains("it belongs in `policy[]`"), "{faults}");
+    let errors = shape(text, &[]).unwrap_err().to_string();
+    assert!(errors.contains("it belongs in `policy[]`"), "{errors}");
 }
 
 #[test]
@@ -472,7 +472,7 @@ fn the_state_directory_is_looked_at_before_serve_needs_it() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("web.secret");
     std::fs::write(&secret, "0a1b2c3d4e5f60718293a4b5c6d7e8f9").unwrap();
-    let faults = |state: &str| {
+    let errors = |state: &str| {
         let text = format!(
             "keys: {{ directory: keys }}\nstate_directory: {state}\napps:\n- name: shop\n  origin: \
              https://shop.example.com\n  website: {{ appid: wxfedcba9876543210, secret_file: web.secret }}\n"
@@ -480,10 +480,10 @@ fn the_state_directory_is_looked_at_before_serve_needs_it() {
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, text).unwrap();
         let loaded = load(&file, std::iter::empty()).unwrap();
-        settings::understand(loaded).err().map(|faults| faults.to_string()).unwrap_or_default()
+        settings::resolve(loaded).err().map(|errors| errors.to_string()).unwrap_or_default()
     };
-    assert!(faults("state").contains("state_directory: found no such directory; make it for the user"));
-    assert!(faults("web.secret").contains("state_directory: found a file; "));
+    assert!(errors("state").contains("state_directory: found no such directory; make it for the user"));
+    assert!(errors("web.secret").contains("state_directory: found a file; "));
     std::fs::create_dir(directory.path().join("state")).unwrap();
-    assert_eq!(faults("state"), "");
+    assert_eq!(errors("state"), "");
 }

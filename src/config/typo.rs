@@ -3,7 +3,7 @@
 /// The one of `words` that `written` is most like, if it is like enough.
 ///
 /// Spelling in another style (`tokenLifetime`, `token-lifetime`) counts as the same word.
-pub fn meant<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody writes a key of this length by a slip, and the comparison takes the product of both lengths.
     if written.len() > 64 {
         return None;
@@ -58,7 +58,7 @@ mod tests {
             ("secret", None),
             ("xyz", None),
         ] {
-            assert_eq!(meant(written, words.into_iter()), expected, "{written}");
+            assert_eq!(closest(written, words.into_iter()), expected, "{written}");
         }
         for (written, expected) in [
             ("life", Some("lifetime")),
@@ -70,6 +70,6 @@ mod tests {
         ] {
             assert_eq!(related(written, words.into_iter()), expected, "{written}");
         }
-        assert_eq!(meant(&"a".repeat(100_000), words.into_iter()), None);
+        assert_eq!(closest(&"a".repeat(100_000), words.into_iter()), None);
     }
 }

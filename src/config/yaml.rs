@@ -4,18 +4,18 @@
 //! are refused: they let one line mean another. Plain values are typed by YAML 1.2's core schema, so `no` and `on` are
 //! texts. Size, depth and number of values are bounded.
 
-use super::fault::{Fault, Place};
+use super::diagnostic::{Diagnostic, Place};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 use std::sync::Arc;
 
 /// Largest file: a thousand times a usual one.
-pub const MOST_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 1 << 20;
 /// Most values; ten thousand policy rules fit.
-const MOST_NODES: usize = 100_000;
-/// Most faults that are noted before the last; each is looked up among all settings afterwards.
-const MOST_FAULTS: usize = 100;
+const MAX_NODES: usize = 100_000;
+/// Most errors that are noted before the last; each is looked up among all settings afterwards.
+const MAX_DIAGNOSTICS: usize = 100;
 /// Deepest nesting; the settings need six levels.
-const MOST_DEPTH: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ pub enum Value {
     List(Vec<Node>),
     /// A mapping, in the file's order; a key may stand twice.
     Table(Vec<Entry>),
-    /// Something refused whose fault has been reported.
+    /// Something refused whose error has been reported.
     Refused,
 }
 
@@ -76,36 +76,36 @@ pub struct Entry {
     pub node: Node,
 }
 
-/// Reads one document. The tree is there even with faults, unless the text is no YAML at all.
+/// Reads one document. The tree is there even with errors, unless the text is no YAML at all.
 #[must_use]
-pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Fault>) {
+pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
     let text = match plain_text(bytes, file) {
         Ok(text) => text,
-        Err(fault) => return (None, vec![*fault]),
+        Err(error) => return (None, vec![*error]),
     };
-    let mut builder = Builder { file, open: Vec::new(), root: None, nodes: 0, faults: Vec::new() };
+    let mut builder = Builder { file, open: Vec::new(), root: None, nodes: 0, errors: Vec::new() };
     let mut parser = Parser::new_from_str(text);
     let mut documents = 0;
     while let Some(event) = parser.next_event() {
         let outcome = match event {
             Ok((Event::DocumentStart(_), span)) => {
                 documents += 1;
-                let second = builder.fault(span.start, "found a second document", "write one document, without `---`");
+                let second = builder.error(span.start, "found a second document", "write one document, without `---`");
                 if documents > 1 { Err(second.into()) } else { Ok(()) }
             }
-            Ok((event, span)) => builder.take(event, span.start),
-            Err(error) => Err(builder.syntax_fault(&error, text).into()),
+            Ok((event, span)) => builder.handle(event, span.start),
+            Err(error) => Err(builder.syntax_error(&error, text).into()),
         };
-        if let Err(fault) = outcome {
-            builder.faults.push(*fault);
-            return (None, builder.faults);
+        if let Err(error) = outcome {
+            builder.errors.push(*error);
+            return (None, builder.errors);
         }
     }
     let empty = || Node { place: place(file, 1, 0), value: Value::Table(Vec::new()) };
     let root = builder.root.unwrap_or_else(empty);
     // A file of comments, or of `---` alone.
     let nothing = matches!(&root.value, Value::Scalar(Scalar { reading: Reading::Null, .. }));
-    (Some(if nothing { empty() } else { root }), builder.faults)
+    (Some(if nothing { empty() } else { root }), builder.errors)
 }
 
 /// What the core schema reads in a plain text.
@@ -135,19 +135,23 @@ pub fn read_plain(text: &str) -> Reading {
 }
 
 /// UTF-8 without control characters; the parser takes NUL for the end and would leave the rest of the file unread.
-fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Fault>> {
+fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Diagnostic>> {
     let line_of = |position: usize| {
         let before = bytes.get(..position).unwrap_or_default();
         place(file, before.iter().filter(|byte| **byte == b'\n').count() + 1, 0)
     };
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MAX_BYTES {
         let found = "found more than 1 MiB";
-        return Err(
-            Fault::new(Place::File(file.clone()), "", found, "write a smaller file; is it the right one?").into()
-        );
+        return Err(Diagnostic::new(
+            Place::File(file.clone()),
+            "",
+            found,
+            "write a smaller file; is it the right one?",
+        )
+        .into());
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        Fault::new(line_of(error.valid_up_to()), "", "found bytes that are not UTF-8", "save the file as UTF-8")
+        Diagnostic::new(line_of(error.valid_up_to()), "", "found bytes that are not UTF-8", "save the file as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let forbidden = |(_, c): &(usize, char)| {
@@ -156,7 +160,7 @@ fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Fault
     match text.char_indices().find(forbidden) {
         Some((position, _)) => {
             let found = "found a control character";
-            Err(Fault::new(line_of(position), "", found, "remove it; most editors can show invisible characters")
+            Err(Diagnostic::new(line_of(position), "", found, "remove it; most editors can show invisible characters")
                 .into())
         }
         None => Ok(text),
@@ -207,21 +211,21 @@ struct Builder<'a> {
     open: Vec<Open>,
     root: Option<Node>,
     nodes: usize,
-    faults: Vec<Fault>,
+    errors: Vec<Diagnostic>,
 }
 
 impl Builder<'_> {
-    fn fault(&self, at: Marker, found: &str, wanted: &str) -> Fault {
-        Fault::new(place(self.file, at.line(), at.col()), "", found, wanted)
+    fn error(&self, at: Marker, found: &str, wanted: &str) -> Diagnostic {
+        Diagnostic::new(place(self.file, at.line(), at.col()), "", found, wanted)
     }
 
     /// Takes one event; an `Err` ends the reading.
-    fn take(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Fault>> {
+    fn handle(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Diagnostic>> {
         let here = place(self.file, at.line(), at.col());
         match event {
             Event::Alias(_) => {
-                let fault = self.fault(at, "found an alias (`*`)", "write the value itself");
-                self.report(fault);
+                let error = self.error(at, "found an alias (`*`)", "write the value itself");
+                self.report(error);
                 self.add(Node { place: here, value: Value::Refused })
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -249,12 +253,12 @@ impl Builder<'_> {
     }
 
     /// The parser's own words where ours are not clearer. They never hold more of the text than one character.
-    fn syntax_fault(&self, error: &ScanError, text: &str) -> Fault {
+    fn syntax_error(&self, error: &ScanError, text: &str) -> Diagnostic {
         let info = error.info();
         // The parser takes a key with a full-width colon for the start of a text and stops lines later.
         let lines_read = text.lines().take(error.marker().line());
         if let Some((line, column)) = lines_read.enumerate().filter_map(full_width_after_key).last() {
-            return Fault::new(place(self.file, line, column), "", FULL_WIDTH.0, FULL_WIDTH.1);
+            return Diagnostic::new(place(self.file, line, column), "", FULL_WIDTH.0, FULL_WIDTH.1);
         }
         let (found, wanted) = if info.contains("tab") {
             ("found a tab".to_owned(), "indent with spaces".to_owned())
@@ -268,7 +272,7 @@ impl Builder<'_> {
         } else if info.contains("end of stream") || info.contains("unexpected eof") {
             ("found the end of the file too early".to_owned(), "close the bracket or quote that is open".to_owned())
         } else if info.contains("recursion limit") {
-            ("found too many levels".to_owned(), format!("nest at most {MOST_DEPTH} levels"))
+            ("found too many levels".to_owned(), format!("nest at most {MAX_DEPTH} levels"))
         } else if info.contains("flow mapping") || info.contains("flow sequence") {
             let line = self.open.last().map_or(1, Open::line);
             let found = format!("found neither a comma nor the end of the brackets that open on line {line}");
@@ -287,18 +291,18 @@ impl Builder<'_> {
             let is_indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
             line += text.lines().skip(line.saturating_sub(1)).position(is_indented_by_tab).unwrap_or_default();
         }
-        Fault::new(place(self.file, line, error.marker().col()), "", found, wanted)
+        Diagnostic::new(place(self.file, line, error.marker().col()), "", found, wanted)
     }
 
-    /// Notes a fault after which the reading can go on. Whoever has so many needs no more.
-    fn report(&mut self, fault: Fault) {
-        if self.faults.len() < MOST_FAULTS {
-            self.faults.push(fault);
+    /// Notes a error after which the reading can go on. Whoever has so many needs no more.
+    fn report(&mut self, error: Diagnostic) {
+        if self.errors.len() < MAX_DIAGNOSTICS {
+            self.errors.push(error);
         }
     }
 
     fn refuse_marks(&mut self, anchor: usize, tag: bool, place: &Place) {
-        let mut refuse = |found, wanted| self.report(Fault::new(place.clone(), "", found, wanted));
+        let mut refuse = |found, wanted| self.report(Diagnostic::new(place.clone(), "", found, wanted));
         if anchor != 0 {
             refuse("found an anchor (`&`)", "write the value at each place that needs it");
         }
@@ -315,20 +319,20 @@ impl Builder<'_> {
         }
     }
 
-    fn push(&mut self, open: Open, at: Marker) -> Result<(), Box<Fault>> {
-        if self.open.len() >= MOST_DEPTH {
-            return Err(self.fault(at, "found too many levels", &format!("nest at most {MOST_DEPTH} levels")).into());
+    fn push(&mut self, open: Open, at: Marker) -> Result<(), Box<Diagnostic>> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(self.error(at, "found too many levels", &format!("nest at most {MAX_DEPTH} levels")).into());
         }
         self.open.push(open);
         Ok(())
     }
 
     /// Puts a finished value where it belongs: as an item, a key, a key's value, or the root.
-    fn add(&mut self, mut node: Node) -> Result<(), Box<Fault>> {
+    fn add(&mut self, mut node: Node) -> Result<(), Box<Diagnostic>> {
         self.nodes += 1;
-        if self.nodes > MOST_NODES {
+        if self.nodes > MAX_NODES {
             return Err(
-                Fault::new(node.place, "", format!("found more than {MOST_NODES} values"), "write fewer").into()
+                Diagnostic::new(node.place, "", format!("found more than {MAX_NODES} values"), "write fewer").into()
             );
         }
         let mut refused = None;
@@ -342,7 +346,7 @@ impl Builder<'_> {
                     Value::List(_) | Value::Table(_) => {
                         let found = "found a list or mapping as a key";
                         let wanted = "write a single word before `:`";
-                        refused = Some(Fault::new(node.place.clone(), "", found, wanted));
+                        refused = Some(Diagnostic::new(node.place.clone(), "", found, wanted));
                         None
                     }
                 };
@@ -357,8 +361,8 @@ impl Builder<'_> {
                 entries.push(Entry { key: name, place, node });
             }
         }
-        if let Some(fault) = refused {
-            self.report(fault);
+        if let Some(error) = refused {
+            self.report(error);
         }
         Ok(())
     }
@@ -369,9 +373,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn faults(text: impl AsRef<[u8]>) -> String {
-        let faults = parse(text.as_ref(), &"c.yaml".into()).1;
-        faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    fn errors(text: impl AsRef<[u8]>) -> String {
+        let errors = parse(text.as_ref(), &"c.yaml".into()).1;
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -410,8 +414,8 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line() {
-        let (root, faults) = parse(b"# head\na: 1\nb:\n- x\n-   y: 2\nc:\n", &"c.yaml".into());
-        assert_eq!(faults, []);
+        let (root, errors) = parse(b"# head\na: 1\nb:\n- x\n-   y: 2\nc:\n", &"c.yaml".into());
+        assert_eq!(errors, []);
         let Value::Table(entries) = root.unwrap().value else { panic!("a mapping") };
         let lines: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.node.place.to_string())).collect();
         assert_eq!(lines, [("a", "c.yaml:2".into()), ("b", "c.yaml:3".into()), ("c", "c.yaml:6".into())]);
@@ -422,15 +426,15 @@ mod tests {
     #[test]
     fn an_empty_file_is_an_empty_mapping() {
         for text in ["", "\n", "# nothing\n", "---\n", "\u{feff}# nothing", "null"] {
-            let (root, faults) = parse(text.as_bytes(), &"c.yaml".into());
+            let (root, errors) = parse(text.as_bytes(), &"c.yaml".into());
             assert_eq!(root.map(|root| root.value), Some(Value::Table(vec![])), "{text:?}");
-            assert_eq!(faults, []);
+            assert_eq!(errors, []);
         }
     }
 
     #[test]
     fn what_lets_one_line_mean_another_is_refused() {
-        for (text, fault) in [
+        for (text, error) in [
             ("a: &x 1", "c.yaml:1: found an anchor (`&`); write the value at each place that needs it"),
             ("a: !!str 1", "c.yaml:1: found a tag (`!`); leave it out, or put the value in quotes"),
             (
@@ -441,14 +445,14 @@ mod tests {
             ("a: 1\n---\nb: 2", "c.yaml:2: found a second document; write one document, without `---`"),
             ("[a]: 1", "c.yaml:1: found a list or mapping as a key; write a single word before `:`"),
         ] {
-            assert_eq!(faults(text), fault, "{text:?}");
+            assert_eq!(errors(text), error, "{text:?}");
         }
-        assert!(faults("a: &x 1\nb: *x").contains("c.yaml:2: found an alias (`*`); write the value itself"));
+        assert!(errors("a: &x 1\nb: *x").contains("c.yaml:2: found an alias (`*`); write the value itself"));
     }
 
     #[test]
     fn what_is_not_yaml_is_said_by_its_line() {
-        for (text, fault) in [
+        for (text, error) in [
             ("a:\n\tb: 1", "c.yaml:2: found a tab; indent with spaces"),
             ("a: b: c", "c.yaml:1: found a `:` where none can be; check the indentation, or put the value in quotes"),
             ("a: \"x", "c.yaml:1: found the end of the file too early; close the bracket or quote that is open"),
@@ -465,21 +469,21 @@ mod tests {
                 "c.yaml:3: found a key without a colon; write `key: value`, with a space after the colon",
             ),
         ] {
-            assert_eq!(faults(text), fault, "{text:?}");
+            assert_eq!(errors(text), error, "{text:?}");
         }
-        assert_eq!(faults(b"a: 1\nb: \xff"), "c.yaml:2: found bytes that are not UTF-8; save the file as UTF-8");
+        assert_eq!(errors(b"a: 1\nb: \xff"), "c.yaml:2: found bytes that are not UTF-8; save the file as UTF-8");
         assert_eq!(
-            faults("a: 1\nb: 2\0\nc: 3"),
+            errors("a: 1\nb: 2\0\nc: 3"),
             "c.yaml:2: found a control character; remove it; most editors can show invisible characters"
         );
     }
 
     #[test]
     fn depth_size_and_number_are_bounded() {
-        assert!(faults("[".repeat(17)).contains("too many levels"));
-        assert!(faults("- ".repeat(200_000)).contains("too many levels"));
-        assert!(faults("- 1\n".repeat(100_001)).contains("more than 100000 values"));
-        assert!(faults(" ".repeat(MOST_BYTES + 1)).contains("more than 1 MiB"));
+        assert!(errors("[".repeat(17)).contains("too many levels"));
+        assert!(errors("- ".repeat(200_000)).contains("too many levels"));
+        assert!(errors("- 1\n".repeat(100_001)).contains("more than 100000 values"));
+        assert!(errors(" ".repeat(MAX_BYTES + 1)).contains("more than 1 MiB"));
     }
 
     proptest! {

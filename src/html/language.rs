@@ -15,7 +15,7 @@ pub enum Language {
 }
 
 /// Ranges read of all the header's lines; a browser sends two to six.
-const MOST_RANGES: usize = 32;
+const MAX_RANGES: usize = 32;
 
 /// Varieties of Chinese whose readers read Chinese pages.
 const CHINESE: [&str; 5] = ["zh", "cmn", "yue", "wuu", "hak"];
@@ -27,12 +27,12 @@ impl Language {
     /// The language this request's browser asks for; Chinese where it names neither or likes both the same.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
-        let mut chinese = Wish::default();
-        let mut english = Wish::default();
+        let mut chinese = RankedPreference::default();
+        let mut english = RankedPreference::default();
         let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|line| line.to_str().ok());
-        for (place, range) in lines.flat_map(|line| line.split(',')).take(MOST_RANGES).enumerate() {
+        for (place, range) in lines.flat_map(|line| line.split(',')).take(MAX_RANGES).enumerate() {
             let Some((language, quality)) = read(range) else { continue };
-            let said = Said { quality, place };
+            let said = Preference { quality, place };
             if language == "*" {
                 chinese.otherwise(said);
                 english.otherwise(said);
@@ -62,7 +62,7 @@ impl Language {
 
 /// What the header says about one language.
 #[derive(Clone, Copy)]
-struct Said {
+struct Preference {
     /// Thousandths; 0 is "not acceptable".
     quality: u16,
     /// Where in the header.
@@ -71,24 +71,24 @@ struct Said {
 
 /// How much a language is wanted: by name, or else by `*`.
 #[derive(Clone, Copy, Default)]
-struct Wish {
-    named: Option<Said>,
-    wildcard: Option<Said>,
+struct RankedPreference {
+    named: Option<Preference>,
+    wildcard: Option<Preference>,
 }
 
-impl Wish {
-    fn by_name(&mut self, said: Said) {
+impl RankedPreference {
+    fn by_name(&mut self, said: Preference) {
         keep_better(&mut self.named, said);
     }
 
-    fn otherwise(&mut self, said: Said) {
+    fn otherwise(&mut self, said: Preference) {
         keep_better(&mut self.wildcard, said);
     }
 
     /// To compare by: refused, then not mentioned, then by quality; and the place.
     fn rank(self) -> (u16, usize) {
         match self.named.or(self.wildcard) {
-            Some(Said { quality: 0, .. }) => (0, 0),
+            Some(Preference { quality: 0, .. }) => (0, 0),
             None => (1, 0),
             Some(said) => (1 + said.quality, said.place),
         }
@@ -96,7 +96,7 @@ impl Wish {
 }
 
 /// `en-GB;q=0.5, en;q=0.8` wants English at 0.8.
-fn keep_better(kept: &mut Option<Said>, said: Said) {
+fn keep_better(kept: &mut Option<Preference>, said: Preference) {
     if kept.is_none_or(|kept| said.quality > kept.quality) {
         *kept = Some(said);
     }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn only_so_many_ranges_are_read() {
-        let flood = format!("{}en", "fr,".repeat(MOST_RANGES));
+        let flood = format!("{}en", "fr,".repeat(MAX_RANGES));
         assert_eq!(asked(&[flood.as_bytes()]), Language::Chinese);
     }
 }

@@ -1,7 +1,7 @@
 //! How a page looks: the one template, its fixed stylesheet and the policy that lets only that one in.
 
 use crate::html::code::Code;
-use crate::html::text::Both;
+use crate::html::text::Text;
 use askama::Template;
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -58,7 +58,7 @@ use std::sync::LazyLock;
 )]
 pub struct Layout<'a> {
     pub language: &'static str,
-    pub mark: Mark,
+    pub mark: Icon,
     pub heading: Cow<'static, str>,
     pub cause: Cow<'static, str>,
     pub next: Cow<'static, str>,
@@ -107,18 +107,18 @@ pub enum Action<'a> {
     /// There is nothing the person could do here.
     Nothing,
     /// A link. Also where WeChat follows: `form-action` would hold back a form's redirect to another host.
-    Follow { label: Both, url: &'a str },
+    Follow { label: Text, url: &'a str },
     /// A link that should not be the first choice.
-    FollowQuietly { label: Both, url: &'a str },
+    FollowQuietly { label: Text, url: &'a str },
     /// A form without fields.
-    Post { label: Both, url: &'a str },
+    Post { label: Text, url: &'a str },
     /// Copies what is shown; there only with the script.
-    Copy { label: Both, done: Both },
+    Copy { label: Text, done: Text },
 }
 
 impl Action<'_> {
     /// What stands on it.
-    pub fn label(self) -> Option<Both> {
+    pub fn label(self) -> Option<Text> {
         match self {
             Self::Nothing => None,
             Self::Follow { label, .. }
@@ -129,7 +129,7 @@ impl Action<'_> {
     }
 
     /// What it says afterwards.
-    pub fn done(self) -> Option<Both> {
+    pub fn done(self) -> Option<Text> {
         match self {
             Self::Copy { done, .. } => Some(done),
             _ => None,
@@ -153,7 +153,7 @@ pub fn leading_to(url: &str) -> &str {
 
 /// The drawing at the top: outlines on a 24 by 24 grid.
 #[derive(Clone, Copy)]
-pub enum Mark {
+pub enum Icon {
     Person,
     Done,
     Question,
@@ -162,7 +162,7 @@ pub enum Mark {
     Elsewhere,
 }
 
-impl Mark {
+impl Icon {
     /// The drawing as one SVG path.
     fn path(self) -> &'static str {
         match self {

@@ -13,8 +13,8 @@ mod text;
 
 pub use self::code::Code;
 pub use self::language::Language;
-use self::layout::{Action, Layout, Mark, POLICY, SAME_ADDRESS, policy};
-use self::text::{Both, Words};
+use self::layout::{Action, Icon, Layout, POLICY, SAME_ADDRESS, policy};
+use self::text::{Copy, Text};
 use askama::Template;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -56,7 +56,7 @@ pub enum Page<'a> {
     TooManyRequests { retry_after: Duration },
     /// WeChat is down, slow, or its breaker open.
     WechatUnreachable { login_url: &'a str, incident: &'a str },
-    /// The operator's fault; the incident is in the log.
+    /// The operator's error; the incident is in the log.
     Misconfigured { incident: &'a str, retry_url: &'a str },
     /// WeChat restricts this account (50002, 40226).
     UserRefused { incident: &'a str, retry_url: &'a str },
@@ -94,9 +94,9 @@ pub struct Rendered {
 /// Writes `page` in `language`.
 #[must_use]
 pub fn render(page: &Page<'_>, language: Language) -> Rendered {
-    let plan = page.plan();
-    let fill = |said: Both| page.fill(said.within(language), language);
-    let within = |said: Option<Both>| said.map(|said| said.within(language)).unwrap_or_default();
+    let plan = page.spec();
+    let fill = |said: Text| page.fill(said.within(language), language);
+    let within = |said: Option<Text>| said.map(|said| said.within(language)).unwrap_or_default();
     let layout = Layout {
         language: language.tag(),
         mark: plan.mark,
@@ -132,7 +132,7 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     }
     if let Some(time) = page.retry_after() {
         let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, LONGEST_WAIT)));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MAX_WAIT)));
     }
     Rendered { status: plan.status, headers, body }
 }
@@ -151,29 +151,29 @@ pub fn security_headers(headers: &mut HeaderMap) {
 }
 
 /// `Retry-After` at most, in seconds.
-const LONGEST_WAIT: u64 = 86_400;
+const MAX_WAIT: u64 = 86_400;
 
 /// What one page is made of, before the language.
-struct Plan<'a> {
+struct PageSpec<'a> {
     status: StatusCode,
-    mark: Mark,
-    words: &'static Words,
+    mark: Icon,
+    words: &'static Copy,
     action: Action<'a>,
     /// A second button.
-    other: Option<(Both, &'a str)>,
+    other: Option<(Text, &'a str)>,
     /// Something to pass on, an address to copy or an incident to name, and what it is.
     shown: Option<&'a str>,
-    term: Option<Both>,
+    term: Option<Text>,
     code: Option<&'a Code>,
     image: Option<&'a str>,
 }
 
-impl<'a> Plan<'a> {
-    fn showing(self, term: Both, value: &'a str) -> Self {
+impl<'a> PageSpec<'a> {
+    fn showing(self, term: Text, value: &'a str) -> Self {
         Self { shown: Some(value), term: Some(term), ..self }
     }
 
-    fn or(self, label: Both, url: &'a str) -> Self {
+    fn or(self, label: Text, url: &'a str) -> Self {
         Self { other: Some((label, url)), ..self }
     }
 }
@@ -182,8 +182,8 @@ impl<'a> Page<'a> {
     /// The page's parts. Statuses: a login that ends without a session is never a success, so that a gateway, a monitor
     /// or a test can tell by the status alone; and only WeChat's failure and the operator's are 5xx, because what one
     /// person's account can cause must not make a gateway eject us for everybody.
-    fn plan(&self) -> Plan<'a> {
-        let plan = |status, mark, words, action| Plan {
+    fn spec(&self) -> PageSpec<'a> {
+        let plan = |status, mark, words, action| PageSpec {
             status,
             mark,
             words,
@@ -195,11 +195,11 @@ impl<'a> Page<'a> {
             image: None,
         };
         // A page about another device: the address to copy there, or to scan.
-        let elsewhere = |words, words_with_code, url, code: Option<&'a Code>| Plan {
+        let elsewhere = |words, words_with_code, url, code: Option<&'a Code>| PageSpec {
             code,
             ..plan(
                 StatusCode::FORBIDDEN,
-                Mark::Elsewhere,
+                Icon::Elsewhere,
                 if code.is_some() { words_with_code } else { words },
                 Action::Copy { label: text::COPY, done: text::COPIED },
             )
@@ -210,24 +210,24 @@ impl<'a> Page<'a> {
         let again = |url| follow(text::LOG_IN_AGAIN, url);
         match *self {
             Self::AskFirst { continue_url, .. } => {
-                plan(StatusCode::OK, Mark::Person, &text::ASK_FIRST, follow(text::LOG_IN, continue_url))
+                plan(StatusCode::OK, Icon::Person, &text::ASK_FIRST, follow(text::LOG_IN, continue_url))
             }
             Self::LoggedOut { login_url } => {
-                plan(StatusCode::OK, Mark::Done, &text::LOGGED_OUT, quietly(text::LOG_IN_AGAIN, login_url))
+                plan(StatusCode::OK, Icon::Done, &text::LOGGED_OUT, quietly(text::LOG_IN_AGAIN, login_url))
             }
             Self::LogoutConfirm { post_url } => plan(
                 StatusCode::OK,
-                Mark::Question,
+                Icon::Question,
                 &text::LOGOUT_CONFIRM,
                 Action::Post { label: text::LOG_OUT, url: post_url },
             ),
             Self::NotLoggedOut { post_url, status, .. } => {
-                plan(status, Mark::Notice, &text::NOT_LOGGED_OUT, Action::Post { label: text::LOG_OUT, url: post_url })
+                plan(status, Icon::Notice, &text::NOT_LOGGED_OUT, Action::Post { label: text::LOG_OUT, url: post_url })
             }
-            Self::Denied { login_url } => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::DENIED, again(login_url)),
+            Self::Denied { login_url } => plan(StatusCode::FORBIDDEN, Icon::Notice, &text::DENIED, again(login_url)),
             Self::Snapshot { login_url } => plan(
                 StatusCode::FORBIDDEN,
-                Mark::Notice,
+                Icon::Notice,
                 &text::SNAPSHOT,
                 // In a snapshot page our own button does nothing; it is for those who see this page elsewhere.
                 quietly(text::NO_SUCH_BUTTON, login_url),
@@ -239,50 +239,50 @@ impl<'a> Page<'a> {
                     (None, Some(_)) => &text::NOT_SUBSCRIBED_BY_CODE,
                     (None, None) => &text::NOT_SUBSCRIBED,
                 };
-                let page = plan(StatusCode::FORBIDDEN, Mark::Person, words, again(login_url));
-                Plan { image: code, term: Some(text::FOLLOW_CODE), ..page }
+                let page = plan(StatusCode::FORBIDDEN, Icon::Person, words, again(login_url));
+                PageSpec { image: code, term: Some(text::FOLLOW_CODE), ..page }
             }
-            Self::Expired { login_url } => plan(StatusCode::BAD_REQUEST, Mark::Clock, &text::EXPIRED, again(login_url)),
+            Self::Expired { login_url } => plan(StatusCode::BAD_REQUEST, Icon::Clock, &text::EXPIRED, again(login_url)),
             Self::Incomplete { login_url } => {
-                plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::INCOMPLETE, again(login_url))
+                plan(StatusCode::BAD_REQUEST, Icon::Notice, &text::INCOMPLETE, again(login_url))
             }
             Self::Lost { login_url } => {
-                plan(StatusCode::URI_TOO_LONG, Mark::Notice, &text::LOST, follow(text::LOG_IN, login_url))
+                plan(StatusCode::URI_TOO_LONG, Icon::Notice, &text::LOST, follow(text::LOG_IN, login_url))
             }
             Self::LostLoggedIn { home_url } => {
-                plan(StatusCode::OK, Mark::Done, &text::LOST_LOGGED_IN, quietly(text::HOME, home_url))
+                plan(StatusCode::OK, Icon::Done, &text::LOST_LOGGED_IN, quietly(text::HOME, home_url))
             }
             Self::AlreadyLoggedIn { continue_url } => {
-                plan(StatusCode::OK, Mark::Done, &text::ALREADY_LOGGED_IN, follow(text::CONTINUE, continue_url))
+                plan(StatusCode::OK, Icon::Done, &text::ALREADY_LOGGED_IN, follow(text::CONTINUE, continue_url))
             }
             Self::TooManyAttempts { login_url, in_wechat } => {
                 let words = if in_wechat { &text::TOO_MANY_ATTEMPTS_IN_WECHAT } else { &text::TOO_MANY_ATTEMPTS };
-                plan(StatusCode::TOO_MANY_REQUESTS, Mark::Notice, words, again(login_url))
+                plan(StatusCode::TOO_MANY_REQUESTS, Icon::Notice, words, again(login_url))
             }
             Self::TooManyRequests { .. } => plan(
                 StatusCode::TOO_MANY_REQUESTS,
-                Mark::Clock,
+                Icon::Clock,
                 &text::TOO_MANY_REQUESTS,
                 follow(text::TRY_AGAIN, SAME_ADDRESS),
             ),
             Self::WechatUnreachable { login_url, incident } => {
-                plan(StatusCode::SERVICE_UNAVAILABLE, Mark::Clock, &text::WECHAT_UNREACHABLE, again(login_url))
+                plan(StatusCode::SERVICE_UNAVAILABLE, Icon::Clock, &text::WECHAT_UNREACHABLE, again(login_url))
                     .showing(text::REFERENCE, incident)
             }
             // Not 503: waiting does not help, and gateways retry a 503.
             Self::Misconfigured { incident, retry_url } => plan(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                Mark::Notice,
+                Icon::Notice,
                 &text::MISCONFIGURED,
                 quietly(text::TRY_AGAIN, retry_url),
             )
             .showing(text::REFERENCE, incident),
             Self::UserRefused { incident, retry_url } => {
-                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::USER_REFUSED, quietly(text::TRY_AGAIN, retry_url))
+                plan(StatusCode::FORBIDDEN, Icon::Notice, &text::USER_REFUSED, quietly(text::TRY_AGAIN, retry_url))
                     .showing(text::REFERENCE, incident)
             }
             Self::NoUnionid { incident, retry_url } => {
-                plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NO_UNIONID, quietly(text::TRY_AGAIN, retry_url))
+                plan(StatusCode::FORBIDDEN, Icon::Notice, &text::NO_UNIONID, quietly(text::TRY_AGAIN, retry_url))
                     .showing(text::REFERENCE, incident)
             }
             Self::NeedsWechat { url, code, code_url } => {
@@ -300,16 +300,16 @@ impl<'a> Page<'a> {
                     .or(text::LOG_IN_BY_CODE, code_url)
             }
             Self::FormNotSent { login_url } => {
-                plan(StatusCode::UNAUTHORIZED, Mark::Notice, &text::FORM_NOT_SENT, again(login_url))
+                plan(StatusCode::UNAUTHORIZED, Icon::Notice, &text::FORM_NOT_SENT, again(login_url))
             }
-            Self::NotAllowed => plan(StatusCode::FORBIDDEN, Mark::Notice, &text::NOT_ALLOWED, quietly(text::HOME, "/")),
+            Self::NotAllowed => plan(StatusCode::FORBIDDEN, Icon::Notice, &text::NOT_ALLOWED, quietly(text::HOME, "/")),
             Self::BadRequest => {
-                plan(StatusCode::BAD_REQUEST, Mark::Notice, &text::BAD_REQUEST, quietly(text::HOME, "/"))
+                plan(StatusCode::BAD_REQUEST, Icon::Notice, &text::BAD_REQUEST, quietly(text::HOME, "/"))
             }
             // Its own front page is at the same host.
-            Self::UnknownHost => plan(StatusCode::BAD_REQUEST, Mark::Question, &text::UNKNOWN_HOST, Action::Nothing),
+            Self::UnknownHost => plan(StatusCode::BAD_REQUEST, Icon::Question, &text::UNKNOWN_HOST, Action::Nothing),
             Self::NotFound { home_url } => {
-                plan(StatusCode::NOT_FOUND, Mark::Question, &text::NOT_FOUND, follow(text::HOME, home_url))
+                plan(StatusCode::NOT_FOUND, Icon::Question, &text::NOT_FOUND, follow(text::HOME, home_url))
             }
         }
     }

@@ -74,8 +74,8 @@ fn a_whole_page_looks_like_this() {
     assert_eq!(
         between(&text, "</svg>\n", "<script>"),
         "<h1>暂时连不上微信</h1>\n\
-         <p class=\"cause\">微信的服务器没有正常回应，这不是你的问题。</p>\n\
-         <p>请过一两分钟再重新登录。</p>\n\
+         <p class=\"cause\">微信服务器没有正常响应，与你的操作无关。</p>\n\
+         <p>请在一两分钟后重新登录。</p>\n\
          <a class=\"button\" href=\"/_wechat/login?rd=%2Fcart%3Fa%3D1%26b%3D2\">重新登录</a>\n\
          <dl><dt>编号</dt><dd>0badcafe</dd></dl>\n\
          </main>\n"

@@ -4,7 +4,7 @@ use crate::wechat::Code;
 use url::form_urlencoded;
 
 /// A query longer than this is not WeChat's.
-const MOST_BYTES: usize = 8_192;
+const MAX_BYTES: usize = 8_192;
 
 /// What came back.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Callback {
 
 /// Why a query is no callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackFault {
+pub enum CallbackError {
     /// Too long.
     #[error("the query is too long")]
     TooLong,
@@ -36,10 +36,10 @@ impl Callback {
     /// Reads the query. Unknown parameters are WeChat's own additions and are passed over.
     ///
     /// # Errors
-    /// [`CallbackFault`].
-    pub fn read(query: &str) -> Result<Self, CallbackFault> {
-        if query.len() > MOST_BYTES {
-            return Err(CallbackFault::TooLong);
+    /// [`CallbackError`].
+    pub fn read(query: &str) -> Result<Self, CallbackError> {
+        if query.len() > MAX_BYTES {
+            return Err(CallbackError::TooLong);
         }
         let mut code: Option<String> = None;
         let mut state: Option<String> = None;
@@ -50,13 +50,13 @@ impl Callback {
                 _ => continue,
             };
             match slot {
-                Some(first) if *first != value => return Err(CallbackFault::Doubled),
+                Some(first) if *first != value => return Err(CallbackError::Doubled),
                 _ => *slot = Some(value.into_owned()),
             }
         }
-        let state = state.filter(|state| super::flow::is_state(state)).ok_or(CallbackFault::NoState)?;
+        let state = state.filter(|state| super::attempt::is_state(state)).ok_or(CallbackError::NoState)?;
         let code = match code.filter(|code| !code.is_empty()) {
-            Some(code) => Some(Code::parse(&code).map_err(|_| CallbackFault::NotACode)?),
+            Some(code) => Some(Code::parse(&code).map_err(|_| CallbackError::NotACode)?),
             None => None,
         };
         Ok(Self { code, state })
@@ -88,21 +88,21 @@ mod tests {
 
     #[test]
     fn what_is_no_callback_says_why() {
-        for (query, fault) in [
-            (String::new(), CallbackFault::NoState),
-            ("code=071Abc".to_owned(), CallbackFault::NoState),
-            ("code=071Abc&state=".to_owned(), CallbackFault::NoState),
-            (format!("code=071Abc&state={}", STATE.to_uppercase()), CallbackFault::NoState),
-            (format!("code=071Abc&state={STATE}0"), CallbackFault::NoState),
-            (format!("code=071Abc&state={STATE}%20"), CallbackFault::NoState),
-            (format!("code=071Abc&STATE={STATE}"), CallbackFault::NoState),
-            (format!("code=a&code=b&state={STATE}"), CallbackFault::Doubled),
-            (format!("code=a&state={STATE}&state=9f2c7b3e51d84a60b7c1e2d3f4a5b6c8"), CallbackFault::Doubled),
-            (format!("code=a%20b&state={STATE}"), CallbackFault::NotACode),
-            (format!("code={}&state={STATE}", "a".repeat(513)), CallbackFault::NotACode),
-            (format!("state={STATE}&x={}", "a".repeat(9_000)), CallbackFault::TooLong),
+        for (query, error) in [
+            (String::new(), CallbackError::NoState),
+            ("code=071Abc".to_owned(), CallbackError::NoState),
+            ("code=071Abc&state=".to_owned(), CallbackError::NoState),
+            (format!("code=071Abc&state={}", STATE.to_uppercase()), CallbackError::NoState),
+            (format!("code=071Abc&state={STATE}0"), CallbackError::NoState),
+            (format!("code=071Abc&state={STATE}%20"), CallbackError::NoState),
+            (format!("code=071Abc&STATE={STATE}"), CallbackError::NoState),
+            (format!("code=a&code=b&state={STATE}"), CallbackError::Doubled),
+            (format!("code=a&state={STATE}&state=9f2c7b3e51d84a60b7c1e2d3f4a5b6c8"), CallbackError::Doubled),
+            (format!("code=a%20b&state={STATE}"), CallbackError::NotACode),
+            (format!("code={}&state={STATE}", "a".repeat(513)), CallbackError::NotACode),
+            (format!("state={STATE}&x={}", "a".repeat(9_000)), CallbackError::TooLong),
         ] {
-            assert_eq!(Callback::read(&query).unwrap_err(), fault, "{query}");
+            assert_eq!(Callback::read(&query).unwrap_err(), error, "{query}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! lies about it ends at WeChat's "please open in WeChat".
 
 use super::settings::App;
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use http::HeaderMap;
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub enum Browser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// Log in by this flow.
-    Flow(Flow),
+    Flow(LoginMethod),
     /// It must be opened in WeChat.
     NeedsWechat {
         /// Whether the person may choose the login by QR code instead.
@@ -139,12 +139,12 @@ pub fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
     let inside = app.official_account.is_some();
     let outside = app.website.is_some();
     match Browser::of(user_agent) {
-        Browser::WeChat | Browser::MiniProgram if inside => Choice::Flow(Flow::OfficialAccount),
+        Browser::WeChat | Browser::MiniProgram if inside => Choice::Flow(LoginMethod::OfficialAccount),
         // A phone cannot scan the code on its own screen.
         Browser::WeChat | Browser::MiniProgram => Choice::NeedsBrowser,
         // WeCom has no Official Account of ours; on a desktop its window can show a code to scan.
         Browser::WeCom | Browser::Ordinary if outside && (by_code || !is_phone(user_agent)) => {
-            Choice::Flow(Flow::Website)
+            Choice::Flow(LoginMethod::Website)
         }
         Browser::WeCom | Browser::Ordinary if inside => Choice::NeedsWechat { or_code: outside },
         Browser::WeCom | Browser::Ordinary => Choice::NeedsComputer,
@@ -188,7 +188,7 @@ mod tests {
     fn a_phone_is_not_sent_to_a_code_on_its_own_screen() {
         const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
              Version/18.0 Mobile/15E148 Safari/604.1";
-        let code = Choice::Flow(Flow::Website);
+        let code = Choice::Flow(LoginMethod::Website);
         let both = app();
         let website = App { official_account: None, ..app() };
         let account = App { website: None, ..app() };

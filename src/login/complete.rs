@@ -1,24 +1,24 @@
 //! The callback's way to a session.
 
-use super::attempts::Attempts;
+use super::attempt::{self, MatchedAttempt};
+use super::callback_lock::Known;
 use super::choice::{self, Family};
-use super::fault::LoginFault;
-use super::flow::{self, MatchedFlow};
-use super::outcomes::{Entered, Next, Progress};
+use super::error::LoginError;
+use super::loop_guard::RecentOutcomes;
+use super::outcomes::{CodeAction, LoginOutcome, Progress};
 use super::settings::{App, SubjectRule};
-use super::shared::Known;
-use super::{Login, Return, Returned};
-use crate::check::{Flow, Profile};
+use super::{CallbackOutcome, CallbackRequest, Login};
+use crate::access_token::AccessTokenError;
+use crate::check::{LoginMethod, Profile};
 use crate::clock::{self, Timestamp};
+use crate::redis::CallError;
 use crate::session::Grant;
 use crate::session::ending::{EndError, SessionToEnd};
-use crate::store::Away;
-use crate::store::events::{Event, Kind};
-use crate::store::registry::SessionRecord;
+use crate::sessions::events::{Event, Kind};
+use crate::sessions::registry::SessionRecord;
 use crate::telemetry;
-use crate::telemetry::traces::{self, Said};
-use crate::wechat::central::CentralFault;
-use crate::wechat::{Application, Code, Exchanged, Profiled, Scope};
+use crate::telemetry::traces::{self, SpanValue};
+use crate::wechat::{Code, Credentials, ExchangeResponse, Scope, UserInfo};
 use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use std::time::Instant;
 use tracing::Instrument as _;
 
 /// How `code` of a flow ended, if it has.
-fn ended(progress: &Progress<LoginFault>, code: &Code) -> Option<Result<Entered, LoginFault>> {
+fn finished_login(progress: &Progress<LoginError>, code: &Code) -> Option<Result<LoginOutcome, LoginError>> {
     match progress.next(code.expose()) {
-        Next::Done(entered) => Some(Ok(entered)),
-        Next::Failed(fault) => Some(Err(fault)),
-        Next::Spend => None,
+        CodeAction::Done(entered) => Some(Ok(entered)),
+        CodeAction::Failed(error) => Some(Err(error)),
+        CodeAction::Spend => None,
     }
 }
 
@@ -43,7 +43,7 @@ const MAX_REMEMBERED: usize = 2_048;
 const MAX_FREE_DELIVERIES: usize = 16;
 
 /// Restarts of one flow at most: after three failures a person is shown a page.
-const MOST_RESTARTS: u8 = 2;
+const MAX_RESTARTS: u8 = 2;
 
 impl Login {
     /// Takes a callback to its end, at `now`.
@@ -51,24 +51,25 @@ impl Login {
     /// A callback that matches its flow costs its address nothing, and a login that ends well returns the start's token. Only
     /// with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
     /// WeChat's browsers hang up and ask again, and a code is good once.
-    pub async fn complete(self: &Arc<Self>, back: Return<'_>, now: Timestamp) -> Returned {
-        let Return { app, headers, callback, live, tokens, client } = back;
+    pub async fn complete(self: &Arc<Self>, back: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
+        let CallbackRequest { app, headers, callback, live, tokens, client } = back;
         let matched = {
-            let step = traces::step("match flow");
-            let matched = flow::open(app, &callback.state, headers, &self.sessions.keys, now);
-            step.note("wechat_authz.matched", matched.is_ok());
+            let step = traces::span("match flow");
+            let matched = attempt::open(app, &callback.state, headers, &self.sessions.keys, now);
+            step.set_attribute("wechat_authz.matched", matched.is_ok());
             matched
         };
         // A browser takes no trace along to WeChat and back.
-        if let Some(begun) = matched.as_ref().ok().and_then(MatchedFlow::trace) {
+        if let Some(begun) = matched.as_ref().ok().and_then(MatchedAttempt::trace) {
             traces::link(begun);
         }
         let matched = match matched {
             Ok(matched) => matched,
             Err(error) => {
-                let Some(live) = live else { return Returned::Unknown(error) };
-                let location = self.ended_at(&callback.state, &live.claims().sid).await;
-                return location.map_or(Returned::AlreadyLoggedIn(error), |location| Returned::Back { location });
+                let Some(live) = live else { return CallbackOutcome::Unknown(error) };
+                let location = self.location_of_finished_login(&callback.state, &live.claims().sid).await;
+                return location
+                    .map_or(CallbackOutcome::AlreadyLoggedIn(error), |location| CallbackOutcome::Back { location });
             }
         };
         let return_to = match matched.return_to() {
@@ -76,44 +77,44 @@ impl Login {
             None => self.set_aside_for(matched.state()).await.unwrap_or_else(|| self.lost(app)),
         };
         let matched = matched.returning_to(return_to.clone());
-        let attempts = Attempts::read(app, headers, &self.sessions.keys, now);
-        let ends = |attempts: Attempts| -> Vec<HeaderValue> {
+        let attempts = RecentOutcomes::read(app, headers, &self.sessions.keys, now);
+        let ends = |attempts: RecentOutcomes| -> Vec<HeaderValue> {
             let remembered = attempts.cookie(app, &self.sessions.keys, now);
-            std::iter::once(flow::forget(&callback.state)).chain(remembered).collect()
+            std::iter::once(attempt::forget(&callback.state)).chain(remembered).collect()
         };
         let Some(code) = callback.code else {
             self.metrics.login_failed(&app.name, matched.flow(), "denied", "denied");
-            return Returned::Denied { return_to, cookies: ends(attempts) };
+            return CallbackOutcome::Denied { return_to, cookies: ends(attempts) };
         };
         if self.memory.outcomes.deliveries(&callback.state) >= MAX_FREE_DELIVERIES
             && let Err(exceeded) = self.limits.login(client)
         {
-            return Returned::Limited(exceeded);
+            return CallbackOutcome::Limited(exceeded);
         }
         let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let browser = Family::of(&choice::user_agent(headers));
         let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
         let spend = async move {
-            let step = traces::step("spend code");
-            step.note("wechat_authz.app", Said::configured(&flow_app.name));
-            step.note("wechat_authz.flow", flow.flow().as_str());
-            let spent = step.around(login.spend(&flow_app, &flow, &code, browser, former, client)).await;
-            if let Err(fault) = &spent {
-                step.failed(fault.class());
+            let step = traces::span("spend code");
+            step.set_attribute("wechat_authz.app", SpanValue::configured(&flow_app.name));
+            step.set_attribute("wechat_authz.flow", flow.flow().as_str());
+            let spent = step.scope(login.exchange_once(&flow_app, &flow, &code, browser, former, client)).await;
+            if let Err(error) = &spent {
+                step.set_error(error.class());
             }
             spent
         };
-        let spending = self.tasks.spawn(traces::carried(spend.in_current_span()));
-        match spending.await.unwrap_or(Err(LoginFault::Ours)) {
+        let spending = self.tasks.spawn(traces::with_context(spend.in_current_span()));
+        match spending.await.unwrap_or(Err(LoginError::Ours)) {
             Ok(entered) => {
-                let entered = Entered { location: return_to, ..entered };
-                Returned::Entered { entered, cookies: ends(attempts.succeeded(now)) }
+                let entered = LoginOutcome { location: return_to, ..entered };
+                CallbackOutcome::Entered { entered, cookies: ends(attempts.succeeded(now)) }
             }
-            Err(LoginFault::CodeSpent(_)) => {
+            Err(LoginError::CodeSpent(_)) => {
                 self.restart(app, &matched, headers, attempts.failed(now), client, now).await
             }
-            Err(fault) => {
-                Returned::Failed { fault, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
+            Err(error) => {
+                CallbackOutcome::Failed { error, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
             }
         }
     }
@@ -127,7 +128,7 @@ impl Login {
     }
 
     /// Where the flow of `state` ended, if it ended in session `sid`, here or at another instance.
-    async fn ended_at(&self, state: &str, sid: &str) -> Option<String> {
+    async fn location_of_finished_login(&self, state: &str, sid: &str) -> Option<String> {
         match self.memory.outcomes.location_for(state, sid) {
             Some(location) => Some(location),
             None => {
@@ -137,25 +138,25 @@ impl Login {
     }
 
     /// Spends the code once for however many deliveries of this flow, to however many instances.
-    async fn spend(
+    async fn exchange_once(
         &self,
         app: &App,
-        flow: &MatchedFlow,
+        flow: &MatchedAttempt,
         code: &Code,
         browser: Family,
         former: Vec<String>,
         client: IpAddr,
-    ) -> Result<Entered, LoginFault> {
+    ) -> Result<LoginOutcome, LoginError> {
         let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
         let mut progress = slot.lock().await;
-        if let Some(end) = ended(&progress, code) {
+        if let Some(end) = finished_login(&progress, code) {
             return end;
         }
-        let turn = match self.shared.take(flow.state(), code.expose()).await {
+        let turn = match self.shared.acquire(flow.state(), code.expose()).await {
             Known::Mine(turn) => Some(turn),
             Known::Ended(elsewhere) => {
                 *progress = elsewhere;
-                if let Some(end) = ended(&progress, code) {
+                if let Some(end) = finished_login(&progress, code) {
                     return end;
                 }
                 None
@@ -165,11 +166,11 @@ impl Login {
                 None
             }
         };
-        let result = self.enter(app, flow, code, browser).await;
-        progress.note(code.expose(), &result);
+        let result = self.finish_login(app, flow, code, browser).await;
+        progress.record(code.expose(), &result);
         if let Some(turn) = turn {
             // Who waits elsewhere must not wait until the turn runs out.
-            let _ = self.shared.settle(flow.state(), &turn, Some(&progress)).await;
+            let _ = self.shared.release(flow.state(), &turn, Some(&progress)).await;
         }
         drop(progress);
         let now = clock::now();
@@ -179,26 +180,32 @@ impl Login {
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
                 self.end_former(&former, &entered.sid, now).await;
             }
-            Err(fault) => self.metrics.login_failed(&app.name, flow.flow(), fault.class(), fault.label()),
+            Err(error) => self.metrics.login_failed(&app.name, flow.flow(), error.class(), error.label()),
         }
         result
     }
 
     /// From a code to a session.
-    async fn enter(&self, app: &App, flow: &MatchedFlow, code: &Code, browser: Family) -> Result<Entered, LoginFault> {
-        let application = app.application(flow.flow()).ok_or(LoginFault::FlowGone)?;
-        let exchange = traces::step("exchange code").over(self.client.exchange(application, code));
-        let exchanged = exchange.await.map_err(|fault| {
-            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %fault, "the code was not exchanged");
-            LoginFault::from(&fault)
+    async fn finish_login(
+        &self,
+        app: &App,
+        flow: &MatchedAttempt,
+        code: &Code,
+        browser: Family,
+    ) -> Result<LoginOutcome, LoginError> {
+        let application = app.application(flow.flow()).ok_or(LoginError::FlowGone)?;
+        let exchange = traces::span("exchange code").instrument(self.client.exchange(application, code));
+        let exchanged = exchange.await.map_err(|error| {
+            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %error, "the code was not exchanged");
+            LoginError::from(&error)
         })?;
         if exchanged.snapshot {
-            return Err(LoginFault::Snapshot);
+            return Err(LoginError::Snapshot);
         }
-        self.admits(app, flow.flow(), application, &exchanged).await?;
-        let (told, missed) = match self.told_profile(app, flow.flow(), application, &exchanged).await {
+        self.require_follower(app, flow.flow(), application, &exchanged).await?;
+        let (told, missed) = match self.fetch_profile(app, flow.flow(), application, &exchanged).await {
             Ok(told) => (told, None),
-            Err(fault) => (None, Some(fault)),
+            Err(error) => (None, Some(error)),
         };
         let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
         let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
@@ -208,14 +215,14 @@ impl Login {
             }
             (SubjectRule::Unionid, Some(unionid)) => format!("wx:union:{unionid}"),
             // It might have come with the profile.
-            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginFault::NoUnionid)),
+            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginError::NoUnionid)),
         };
         let profile = match told {
             Some(told) => {
-                self.learn(app, flow.flow(), &subject, &exchanged, &told).await;
+                self.remember(app, flow.flow(), &subject, &exchanged, &told).await;
                 told.profile
             }
-            None => self.last_known(app, &subject, missed.is_some()).await,
+            None => self.last_known_profile(app, &subject, missed.is_some()).await,
         };
         let grant = Grant {
             subject,
@@ -225,35 +232,36 @@ impl Login {
             unionid: unionid.unwrap_or_default(),
             profile,
         };
-        self.admit(app, flow, grant, browser)
+        self.issue_session(app, flow, grant, browser)
     }
 
     /// Whether this application lets in who does not follow its Official Account, and if it does not, that this person
     /// does. Where WeChat does not say, nobody is let in.
-    async fn admits(
+    async fn require_follower(
         &self,
         app: &App,
-        flow: Flow,
-        application: &Application,
-        exchanged: &Exchanged,
-    ) -> Result<(), LoginFault> {
-        if flow != Flow::OfficialAccount || !app.requires_subscription() {
+        flow: LoginMethod,
+        application: &Credentials,
+        exchanged: &ExchangeResponse,
+    ) -> Result<(), LoginError> {
+        if flow != LoginMethod::OfficialAccount || !app.requires_subscription() {
             return Ok(());
         }
-        let asked = traces::step("ask subscription").over(self.central.is_subscribed(application, &exchanged.openid));
+        let asked =
+            traces::span("ask subscription").instrument(self.central.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_patience(), asked).await;
-        match answer.unwrap_or(Err(CentralFault::Waited)) {
+        match answer.unwrap_or(Err(AccessTokenError::Waited)) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(LoginFault::NotSubscribed),
-            Err(fault) => {
-                tracing::warn!(app = app.name, %fault, "WeChat did not say whether a person follows the account");
-                Err(LoginFault::from(&fault))
+            Ok(false) => Err(LoginError::NotSubscribed),
+            Err(error) => {
+                tracing::warn!(app = app.name, %error, "WeChat did not say whether a person follows the account");
+                Err(LoginError::from(&error))
             }
         }
     }
 
     /// The last known profile. Where WeChat was asked and did not answer, another instance may know a later one.
-    async fn last_known(&self, app: &App, subject: &str, asked: bool) -> Profile {
+    async fn last_known_profile(&self, app: &App, subject: &str, asked: bool) -> Profile {
         let own = self.sessions.profiles.last_known(&app.name, subject);
         let stored = if asked { self.registry.stored_profile(&app.name, subject).await.ok().flatten() } else { None };
         match (own, stored) {
@@ -264,20 +272,26 @@ impl Login {
         }
     }
 
-    fn admit(&self, app: &App, flow: &MatchedFlow, grant: Grant, browser: Family) -> Result<Entered, LoginFault> {
+    fn issue_session(
+        &self,
+        app: &App,
+        flow: &MatchedAttempt,
+        grant: Grant,
+        browser: Family,
+    ) -> Result<LoginOutcome, LoginError> {
         let now = clock::now();
         let subject = grant.subject.clone();
         let who = telemetry::redact(&grant.subject);
         let issued = {
-            let _step = traces::step("issue session");
-            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginFault::Ours)?
+            let _step = traces::span("issue session");
+            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Ours)?
         };
         self.metrics.session_issued(&app.name);
         tracing::info!(
             target: "audit", event = "login", app = app.name, flow = flow.flow().as_str(), subject = who,
             session = telemetry::redact(&issued.sid), "logged in"
         );
-        self.registry.began(SessionRecord {
+        self.registry.session_started(SessionRecord {
             session: issued.sid.clone(),
             subject: subject.clone(),
             app: app.name.clone(),
@@ -287,14 +301,14 @@ impl Login {
             seen: now,
             browser: Some(browser.as_str().to_owned()),
         });
-        self.registry.tell(Event {
+        self.registry.emit(Event {
             app: app.name.clone(),
             flow: Some(flow.flow()),
             subject,
             session: issued.sid.clone(),
             ..Event::new(Kind::Login, now)
         });
-        Ok(Entered {
+        Ok(LoginOutcome {
             token: issued.token,
             sid: issued.sid,
             lifetime: issued.session_expires.since(now),
@@ -306,27 +320,27 @@ impl Login {
     }
 
     /// What WeChat tells of the person, where this login may ask. Its failure degrades the profile, not the login.
-    async fn told_profile(
+    async fn fetch_profile(
         &self,
         app: &App,
-        flow: Flow,
-        application: &Application,
-        exchanged: &Exchanged,
-    ) -> Result<Option<Profiled>, LoginFault> {
+        flow: LoginMethod,
+        application: &Credentials,
+        exchanged: &ExchangeResponse,
+    ) -> Result<Option<UserInfo>, LoginError> {
         let asks = match app.scope(flow) {
             Scope::Base => false,
-            // Asked for, but the person or WeChat granted less: no fault, no profile (48001).
+            // Asked for, but the person or WeChat granted less: no error, no profile (48001).
             Scope::Userinfo => exchanged.granted.iter().any(|scope| scope == "snsapi_userinfo"),
             Scope::Login => true,
         };
         if !asks {
             return Ok(None);
         }
-        let told = traces::step("fetch profile").over(self.client.userinfo(application, exchanged));
-        told.await.map(Some).map_err(|fault| {
+        let told = traces::span("fetch profile").instrument(self.client.userinfo(application, exchanged));
+        told.await.map(Some).map_err(|error| {
             self.metrics.profile_degraded(&app.name);
-            tracing::warn!(app = app.name, %fault, "no profile came; the last known one is used");
-            LoginFault::from(&fault)
+            tracing::warn!(app = app.name, %error, "no profile came; the last known one is used");
+            LoginError::from(&error)
         })
     }
 
@@ -338,10 +352,10 @@ impl Login {
             match self.sessions.to_end(token, now, || Ok(())) {
                 Ok(session) if session.claims().sid == entered || session.is_over(&self.sessions, now) => {}
                 Ok(session) => {
-                    let ending = traces::step("end former session").over(self.sharing.end(&session, now));
+                    let ending = traces::span("end former session").instrument(self.sharing.end(&session, now));
                     // What breaks off has been logged; the login stands.
                     let _ = ending.await;
-                    self.left(&session, "new_login", now);
+                    self.revoke_session(&session, "new_login", now);
                     self.collapse_ended(&session.claims().sub, now).await;
                 }
                 Err(EndError::NoSession) => {}
@@ -359,8 +373,9 @@ impl Login {
             return;
         }
         let (live, alone) = self.registry.sessions(subject, now).await;
-        if matches!(alone, None | Some(Away::NotConfigured)) {
-            let live = live.into_iter().filter(|record| !self.sessions.revocations.covers(record, &AtomicU64::new(0)));
+        if matches!(alone, None | Some(CallError::NotConfigured)) {
+            let live =
+                live.into_iter().filter(|record| !self.sessions.revocations.is_revoked(record, &AtomicU64::new(0)));
             let live = live.map(|record| record.created.0).collect();
             self.sharing.collapse(subject, live, now).await;
         }
@@ -368,16 +383,16 @@ impl Login {
     }
 
     /// Ends what goes with a session that its person leaves.
-    pub fn person_left(&self, session: &SessionToEnd, now: Timestamp) {
+    pub fn end_session(&self, session: &SessionToEnd, now: Timestamp) {
         let claims = session.claims();
         self.forget_tokens(&claims.aud, &claims.sub);
-        self.left(session, "person", now);
+        self.revoke_session(session, "person", now);
     }
 
-    fn left(&self, session: &SessionToEnd, reason: &'static str, now: Timestamp) {
+    fn revoke_session(&self, session: &SessionToEnd, reason: &'static str, now: Timestamp) {
         let claims = session.claims();
         self.registry.ended(&claims.sub, &claims.sid);
-        self.registry.tell(Event {
+        self.registry.emit(Event {
             app: claims.aud.clone(),
             flow: Some(claims.flow),
             subject: claims.sub.clone(),
@@ -391,32 +406,38 @@ impl Login {
     async fn restart(
         &self,
         app: &App,
-        matched: &MatchedFlow,
+        matched: &MatchedAttempt,
         headers: &HeaderMap,
-        attempts: Attempts,
+        attempts: RecentOutcomes,
         client: IpAddr,
         now: Timestamp,
-    ) -> Returned {
+    ) -> CallbackOutcome {
         let remembered = attempts.cookie(app, &self.sessions.keys, now);
         let return_to = matched.return_to().map_or_else(|| self.lost(app), str::to_owned);
-        let forget = flow::forget(matched.state());
-        if matched.restarts() >= MOST_RESTARTS || attempts.are_too_many() {
-            return Returned::TooManyAttempts { return_to, cookies: remembered.into_iter().chain([forget]).collect() };
+        let forget = attempt::forget(matched.state());
+        if matched.restarts() >= MAX_RESTARTS || attempts.are_too_many() {
+            return CallbackOutcome::TooManyAttempts {
+                return_to,
+                cookies: remembered.into_iter().chain([forget]).collect(),
+            };
         }
         // A start like any other: otherwise one flow's cookie would be good for exchanges without end. The flow stays, so that
         // the page's button, which loads the callback again, restarts it.
         if let Err(exceeded) = self.limits.login(client) {
-            return Returned::Limited(exceeded);
+            return CallbackOutcome::Limited(exceeded);
         }
         match self.redirect(app, matched.flow(), return_to.clone(), matched.restarts() + 1, headers, now).await {
             Some((location, mut cookies)) => {
                 cookies.extend(remembered);
                 cookies.push(forget);
-                Returned::Restart { location, cookies }
+                CallbackOutcome::Restart { location, cookies }
             }
-            None => {
-                Returned::Failed { fault: LoginFault::FlowGone, flow: matched.flow(), return_to, cookies: vec![forget] }
-            }
+            None => CallbackOutcome::Failed {
+                error: LoginError::FlowGone,
+                flow: matched.flow(),
+                return_to,
+                cookies: vec![forget],
+            },
         }
     }
 }

@@ -10,39 +10,39 @@
 //! callback that comes twice gives one session; an exchange under way goes on when the browser hangs up. Refuses to know
 //! HTTP answers and pages.
 
-pub mod attempts;
+pub mod attempt;
 pub mod callback;
+pub mod callback_lock;
 pub mod choice;
 mod complete;
-pub mod fault;
-pub mod flow;
+pub mod error;
+pub mod loop_guard;
 pub mod outcomes;
 pub mod profile_sync;
 pub mod return_to;
 pub mod set_aside;
 pub mod settings;
-pub mod shared;
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::clock::Timestamp;
-use crate::limits::{Exceeded, Limits};
 use crate::origin::LOST;
-use crate::session::sharing::Sharing;
+use crate::rate_limit::{LimitExceeded, Limits};
 use crate::session::{LiveSession, Sessions};
-use crate::store::Registry;
+use crate::sessions::Registry;
+use crate::sessions::revocation_sync::RevocationSync;
 use crate::telemetry::Metrics;
-use crate::telemetry::traces::{self, Said};
+use crate::telemetry::traces::{self, SpanValue};
 use crate::wechat;
-use attempts::Attempts;
+use attempt::AttemptError;
+use callback_lock::CallbackLock;
 use choice::Choice;
-use fault::LoginFault;
-use flow::AttemptError;
+use error::LoginError;
 use http::{HeaderMap, HeaderValue};
-use outcomes::{Entered, Outcomes};
+use loop_guard::RecentOutcomes;
+use outcomes::{CallbackRegistry, LoginOutcome};
 use profile_sync::Tokens;
 use set_aside::Addresses;
 use settings::App;
-use shared::Shared;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -51,9 +51,9 @@ use tokio_util::task::TaskTracker;
 
 /// What outlives a change of the configuration.
 #[derive(Default)]
-pub struct Memory {
+pub struct LoginMemory {
     /// How the last flows ended.
-    pub outcomes: Outcomes<LoginFault>,
+    pub outcomes: CallbackRegistry<LoginError>,
     /// What profiles are asked for again with.
     pub tokens: Tokens,
     /// Return addresses that cookies have no room for.
@@ -71,19 +71,19 @@ pub struct Login {
     /// The way to WeChat's server.
     pub client: Arc<wechat::Client>,
     /// The applications' own tokens.
-    pub central: Arc<wechat::Central>,
+    pub central: Arc<crate::access_token::AccessTokens>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.
-    pub sharing: Arc<Sharing>,
+    pub sharing: Arc<RevocationSync>,
     /// How the last flows ended, as all instances know it.
-    pub shared: Shared,
+    pub shared: CallbackLock,
     /// Who is logged in, and what happened.
     pub registry: Arc<Registry>,
     /// How old a profile may be before it is asked for again.
     pub profile_max_age: Duration,
     /// What outlives a change of the configuration.
-    pub memory: Arc<Memory>,
+    pub memory: Arc<LoginMemory>,
     /// Exchanges under way, which a shutdown waits for.
     pub tasks: TaskTracker,
     /// Budgets for logins that are started and not finished.
@@ -93,7 +93,7 @@ pub struct Login {
 }
 
 /// A request for a login.
-pub struct Start<'a> {
+pub struct LoginRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
     /// The browser's headers: its cookies and User-Agent.
@@ -114,7 +114,7 @@ pub struct Start<'a> {
 
 /// What a request for a login leads to.
 #[derive(Debug)]
-pub enum Started {
+pub enum LoginStart {
     /// To WeChat, with these cookies.
     Redirect {
         /// Absolute, ends in `#wechat_redirect`.
@@ -145,12 +145,12 @@ pub enum Started {
     /// Too many ended in the last minute.
     TooManyAttempts,
     /// Too many of this address, or of all, are under way.
-    Limited(Exceeded),
+    Limited(LimitExceeded),
     /// Nothing could be sealed.
-    Fault(LoginFault),
+    WechatError(LoginError),
 }
 
-impl Started {
+impl LoginStart {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Redirect { .. } => "redirect",
@@ -162,13 +162,13 @@ impl Started {
             Self::NeedsComputer => "needs_computer",
             Self::TooManyAttempts => "too_many_attempts",
             Self::Limited(_) => "limited",
-            Self::Fault(_) => "fault",
+            Self::WechatError(_) => "error",
         }
     }
 }
 
 /// A callback, read.
-pub struct Return<'a> {
+pub struct CallbackRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
     /// The browser's headers.
@@ -185,11 +185,11 @@ pub struct Return<'a> {
 
 /// What a callback leads to.
 #[derive(Debug)]
-pub enum Returned {
+pub enum CallbackOutcome {
     /// Logged in.
     Entered {
         /// The session and where to go.
-        entered: Entered,
+        entered: LoginOutcome,
         /// To set besides the session's.
         cookies: Vec<HeaderValue>,
     },
@@ -203,7 +203,7 @@ pub enum Returned {
     /// No flow of this browser: nothing was spent, nothing was called.
     Unknown(AttemptError),
     /// A restart beyond what the client's address may have.
-    Limited(Exceeded),
+    Limited(LimitExceeded),
     /// The person said no at WeChat.
     Denied {
         /// Where they were going.
@@ -228,9 +228,9 @@ pub enum Returned {
     /// Failed.
     Failed {
         /// How.
-        fault: LoginFault,
+        error: LoginError,
         /// The login method.
-        flow: Flow,
+        flow: LoginMethod,
         /// Where the person was going.
         return_to: String,
         /// To set.
@@ -246,55 +246,55 @@ impl Login {
     }
 
     /// Starts a login at `now`. Only a redirect to WeChat costs the client's address a token, and may wait for one.
-    pub async fn begin(&self, start: &Start<'_>, now: Timestamp) -> Started {
-        let step = traces::step("begin login");
-        step.note("wechat_authz.app", Said::configured(&start.app.name));
-        let started = step.around(self.started(start, now)).await;
-        step.note("wechat_authz.outcome", started.as_str());
+    pub async fn begin(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
+        let step = traces::span("begin login");
+        step.set_attribute("wechat_authz.app", SpanValue::configured(&start.app.name));
+        let started = step.scope(self.started(start, now)).await;
+        step.set_attribute("wechat_authz.outcome", started.as_str());
         started
     }
 
-    async fn started(&self, start: &Start<'_>, now: Timestamp) -> Started {
-        let attempts = Attempts::read(start.app, start.headers, &self.sessions.keys, now);
+    async fn started(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
+        let attempts = RecentOutcomes::read(start.app, start.headers, &self.sessions.keys, now);
         let lost = start.lost || start.return_to.is_some_and(return_to::is_too_long);
         if lost && !start.pressed {
-            return Started::Lost;
+            return LoginStart::Lost;
         }
         if start.logged_in && !start.pressed {
             // A session that this listener knows and the check does not would be sent round for ever.
             if attempts.are_too_many() {
-                return Started::TooManyAttempts;
+                return LoginStart::TooManyAttempts;
             }
             let location = return_to::accept_as_it_is(start.return_to, start.app, &self.prefix);
             let cookies = attempts.succeeded(now).cookie(start.app, &self.sessions.keys, now);
-            return Started::Back { location, cookies: cookies.into_iter().collect() };
+            return LoginStart::Back { location, cookies: cookies.into_iter().collect() };
         }
         let user_agent = choice::user_agent(start.headers);
         let flow = match choice::choose(start.app, &user_agent, start.by_code) {
             Choice::Flow(flow) => flow,
-            Choice::NeedsWechat { or_code } => return Started::NeedsWechat { or_code },
-            Choice::NeedsBrowser => return Started::NeedsBrowser,
-            Choice::NeedsComputer => return Started::NeedsComputer,
+            Choice::NeedsWechat { or_code } => return LoginStart::NeedsWechat { or_code },
+            Choice::NeedsBrowser => return LoginStart::NeedsBrowser,
+            Choice::NeedsComputer => return LoginStart::NeedsComputer,
         };
         if attempts.are_too_many() && !start.pressed {
-            return Started::TooManyAttempts;
+            return LoginStart::TooManyAttempts;
         }
         let asks_first = start.app.official_account.as_ref().is_some_and(|account| account.ask_first);
-        if flow == Flow::OfficialAccount && asks_first && !start.pressed {
-            return Started::AskFirst;
+        if flow == LoginMethod::OfficialAccount && asks_first && !start.pressed {
+            return LoginStart::AskFirst;
         }
         if let Err(exceeded) = self.limits.start_login(start.client).await {
-            return Started::Limited(exceeded);
+            return LoginStart::Limited(exceeded);
         }
         let return_to = return_to::accept(start.return_to, start.app, &self.prefix);
         match self.redirect(start.app, flow, return_to, 0, start.headers, now).await {
             Some((location, mut cookies)) => {
-                if start.pressed && attempts != Attempts::default() {
-                    cookies.extend(Attempts::forgiven().cookie(start.app, &self.sessions.keys, now));
+                if start.pressed && attempts != RecentOutcomes::default() {
+                    cookies.extend(RecentOutcomes::forgiven().cookie(start.app, &self.sessions.keys, now));
                 }
-                Started::Redirect { location, cookies }
+                LoginStart::Redirect { location, cookies }
             }
-            None => Started::Fault(LoginFault::Ours),
+            None => LoginStart::WechatError(LoginError::Ours),
         }
     }
 
@@ -307,14 +307,14 @@ impl Login {
     async fn redirect(
         &self,
         app: &App,
-        flow: Flow,
+        flow: LoginMethod,
         return_to: String,
         restarts: u8,
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Option<(String, Vec<HeaderValue>)> {
         let application = app.application(flow)?;
-        let begun = flow::begin(app, flow, return_to, restarts, headers, &self.sessions.keys, now)?;
+        let begun = attempt::begin(app, flow, return_to, restarts, headers, &self.sessions.keys, now)?;
         for entry in &begun.set_aside {
             self.memory.addresses.keep(entry, Instant::now());
             self.shared.set_aside(entry).await;

@@ -11,17 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an outcome is kept: a minute after the slowest exchange.
-const KEPT: Duration = Duration::from_secs(90);
+const OUTCOME_TTL: Duration = Duration::from_secs(90);
 
 /// Flows remembered at most; with a token each, about 2 KiB.
-const MOST: usize = 20_000;
+const MAX_ENTRIES: usize = 20_000;
 
 /// Codes tried for one flow at most.
-const MOST_CODES: usize = 3;
+const MAX_CODES: usize = 3;
 
 /// A login that ended well.
 #[derive(Clone, Debug)]
-pub struct Entered {
+pub struct LoginOutcome {
     /// The session's first token.
     pub token: String,
     /// The session's id.
@@ -35,21 +35,21 @@ pub struct Entered {
 /// What happened to one flow so far. `F` is how a login can fail.
 #[derive(Debug)]
 pub struct Progress<F> {
-    entered: Option<Entered>,
+    outcome: Option<LoginOutcome>,
     tried: Vec<([u8; 32], F)>,
 }
 
 impl<F> Default for Progress<F> {
     fn default() -> Self {
-        Self { entered: None, tried: Vec::new() }
+        Self { outcome: None, tried: Vec::new() }
     }
 }
 
 /// What to do with a code that came for a flow.
 #[derive(Debug)]
-pub enum Next<F> {
+pub enum CodeAction<F> {
     /// The flow has ended well: this is the end for this delivery too.
-    Done(Entered),
+    Done(LoginOutcome),
     /// This code was tried, or too many were: this is what came of it.
     Failed(F),
     /// Spend it.
@@ -59,29 +59,29 @@ pub enum Next<F> {
 impl<F: Clone> Progress<F> {
     /// What to do with `code`.
     #[must_use]
-    pub fn next(&self, code: &str) -> Next<F> {
-        if let Some(entered) = &self.entered {
-            return Next::Done(entered.clone());
+    pub fn next(&self, code: &str) -> CodeAction<F> {
+        if let Some(entered) = &self.outcome {
+            return CodeAction::Done(entered.clone());
         }
         let hash = hash(code);
         let tried = self.tried.iter().find(|(tried, _)| *tried == hash);
-        match tried.or_else(|| self.tried.get(MOST_CODES - 1)) {
-            Some((_, fault)) => Next::Failed(fault.clone()),
-            None => Next::Spend,
+        match tried.or_else(|| self.tried.get(MAX_CODES - 1)) {
+            Some((_, error)) => CodeAction::Failed(error.clone()),
+            None => CodeAction::Spend,
         }
     }
 
     /// Notes what came of `code`.
-    pub fn note(&mut self, code: &str, result: &Result<Entered, F>) {
+    pub fn record(&mut self, code: &str, result: &Result<LoginOutcome, F>) {
         match result {
-            Ok(entered) => self.entered = Some(entered.clone()),
-            Err(fault) => self.tried.push((hash(code), fault.clone())),
+            Ok(entered) => self.outcome = Some(entered.clone()),
+            Err(error) => self.tried.push((hash(code), error.clone())),
         }
     }
 
     /// Progress as another instance made it; of more codes than are ever tried, the first count.
-    pub fn of(entered: Option<Entered>, tried: impl Iterator<Item = ([u8; 32], F)>) -> Self {
-        Self { entered, tried: tried.take(MOST_CODES).collect() }
+    pub fn of(outcome: Option<LoginOutcome>, tried: impl Iterator<Item = ([u8; 32], F)>) -> Self {
+        Self { outcome, tried: tried.take(MAX_CODES).collect() }
     }
 
     /// The codes tried in vain, by their hashes.
@@ -91,8 +91,8 @@ impl<F: Clone> Progress<F> {
 
     /// The end, if it was a good one.
     #[must_use]
-    pub fn entered(&self) -> Option<&Entered> {
-        self.entered.as_ref()
+    pub fn entered(&self) -> Option<&LoginOutcome> {
+        self.outcome.as_ref()
     }
 }
 
@@ -100,29 +100,29 @@ impl<F: Clone> Progress<F> {
 pub type Slot<F> = Arc<tokio::sync::Mutex<Progress<F>>>;
 
 /// The outcomes of the last flows, by `state`.
-pub struct Outcomes<F> {
-    kept: Mutex<Kept<F>>,
+pub struct CallbackRegistry<F> {
+    kept: Mutex<Entries<F>>,
 }
 
-struct Kept<F> {
+struct Entries<F> {
     slots: HashMap<String, Slot<F>>,
     /// In the order of their arrival.
     order: VecDeque<(Instant, String)>,
 }
 
-impl<F> Default for Outcomes<F> {
+impl<F> Default for CallbackRegistry<F> {
     fn default() -> Self {
-        Self { kept: Mutex::new(Kept { slots: HashMap::new(), order: VecDeque::new() }) }
+        Self { kept: Mutex::new(Entries { slots: HashMap::new(), order: VecDeque::new() }) }
     }
 }
 
-impl<F: Clone> Outcomes<F> {
+impl<F: Clone> CallbackRegistry<F> {
     /// The slot of `state`, a new one if there is none.
     #[must_use]
     pub fn slot(&self, state: &str, now: Instant) -> Slot<F> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((at, _)) = kept.order.front() {
-            if now.saturating_duration_since(*at) < KEPT && kept.order.len() < MOST {
+            if now.saturating_duration_since(*at) < OUTCOME_TTL && kept.order.len() < MAX_ENTRIES {
                 break;
             }
             if let Some((_, old)) = kept.order.pop_front() {
@@ -177,47 +177,47 @@ fn hash(code: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn entered() -> Entered {
-        Entered { token: "t".into(), sid: "s".into(), lifetime: KEPT, location: "/".into() }
+    fn entered() -> LoginOutcome {
+        LoginOutcome { token: "t".into(), sid: "s".into(), lifetime: OUTCOME_TTL, location: "/".into() }
     }
 
     #[test]
     fn a_code_is_spent_once_and_another_may_be_tried() {
         let mut progress = Progress::<&str>::default();
-        assert!(matches!(progress.next("a"), Next::Spend));
-        progress.note("a", &Err("40163"));
-        assert!(matches!(progress.next("a"), Next::Failed("40163")));
-        assert!(matches!(progress.next("b"), Next::Spend));
-        progress.note("b", &Ok(entered()));
-        assert!(matches!(progress.next("a"), Next::Done(_)), "shape B: the good code counts for both");
+        assert!(matches!(progress.next("a"), CodeAction::Spend));
+        progress.record("a", &Err("40163"));
+        assert!(matches!(progress.next("a"), CodeAction::Failed("40163")));
+        assert!(matches!(progress.next("b"), CodeAction::Spend));
+        progress.record("b", &Ok(entered()));
+        assert!(matches!(progress.next("a"), CodeAction::Done(_)), "shape B: the good code counts for both");
     }
 
     #[test]
     fn no_flow_spends_codes_without_end() {
         let mut progress = Progress::<&str>::default();
         for code in ["a", "b", "c"] {
-            assert!(matches!(progress.next(code), Next::Spend));
-            progress.note(code, &Err("40029"));
+            assert!(matches!(progress.next(code), CodeAction::Spend));
+            progress.record(code, &Err("40029"));
         }
-        assert!(matches!(progress.next("d"), Next::Failed(_)));
+        assert!(matches!(progress.next("d"), CodeAction::Failed(_)));
     }
 
     #[test]
     fn outcomes_are_bounded_by_age_and_count() {
-        let outcomes = Outcomes::<&str>::default();
+        let outcomes = CallbackRegistry::<&str>::default();
         let now = Instant::now();
         let first = outcomes.slot("a", now);
         assert!(Arc::ptr_eq(&first, &outcomes.slot("a", now)));
-        assert!(!Arc::ptr_eq(&first, &outcomes.slot("a", now + KEPT)));
-        for number in 0..2 * MOST {
-            let _ = outcomes.slot(&number.to_string(), now + KEPT);
+        assert!(!Arc::ptr_eq(&first, &outcomes.slot("a", now + OUTCOME_TTL)));
+        for number in 0..2 * MAX_ENTRIES {
+            let _ = outcomes.slot(&number.to_string(), now + OUTCOME_TTL);
         }
-        assert!(outcomes.len() <= MOST);
+        assert!(outcomes.len() <= MAX_ENTRIES);
     }
 
     #[test]
     fn deliveries_under_way_are_counted() {
-        let outcomes = Outcomes::<&str>::default();
+        let outcomes = CallbackRegistry::<&str>::default();
         assert_eq!(outcomes.deliveries("a"), 0);
         let both = [outcomes.slot("a", Instant::now()), outcomes.slot("a", Instant::now())];
         assert_eq!(outcomes.deliveries("a"), 2);
@@ -227,8 +227,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_session_of_a_flow_learns_where_it_ended() {
-        let outcomes = Outcomes::<&str>::default();
-        outcomes.slot("a", Instant::now()).lock().await.note("code", &Ok(entered()));
+        let outcomes = CallbackRegistry::<&str>::default();
+        outcomes.slot("a", Instant::now()).lock().await.record("code", &Ok(entered()));
         assert_eq!(outcomes.location_for("a", "s").as_deref(), Some("/"));
         assert_eq!(outcomes.location_for("a", "other"), None);
         assert_eq!(outcomes.location_for("b", "s"), None);

@@ -6,28 +6,28 @@
 
 use super::Login;
 use super::settings::App;
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::clock::{self, Timestamp};
-use crate::session::Seen;
+use crate::session::RecentSession;
 use crate::session::profiles::Known;
 use crate::session::token::Claims;
-use crate::store::events::{Event, Kind};
-use crate::store::registry::{ProfileRecord, TokensRecord};
-use crate::wechat::{Application, Class, Exchanged, Fault, OpenId, Profiled, Scope, UnionId};
+use crate::sessions::events::{Event, Kind};
+use crate::sessions::registry::{ProfileRecord, TokensRecord};
+use crate::wechat::{Class, Credentials, ExchangeResponse, OpenId, Scope, UnionId, UserInfo, WechatError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tokens kept at most; about 500 bytes each.
-const MOST: u64 = 20_000;
+const MAX_PROFILES: u64 = 20_000;
 
 /// The lifetime of a refresh token (docs/en/wechat.md, Refresh).
-const KEPT: Duration = Duration::from_secs(30 * 86_400);
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Who was looked after in vain is left alone for so long.
-const AGAIN: Duration = Duration::from_secs(15 * 60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 /// A round ends after so long, at the latest; whoever is left comes with the session's next use.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An access token is not used in its last minute.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -43,8 +43,8 @@ pub struct Tokens {
 impl Default for Tokens {
     fn default() -> Self {
         Self {
-            kept: moka::sync::Cache::builder().max_capacity(MOST).time_to_live(KEPT).build(),
-            tried: moka::sync::Cache::builder().max_capacity(2 * MOST).time_to_live(AGAIN).build(),
+            kept: moka::sync::Cache::builder().max_capacity(MAX_PROFILES).time_to_live(TOKEN_TTL).build(),
+            tried: moka::sync::Cache::builder().max_capacity(2 * MAX_PROFILES).time_to_live(RETRY_INTERVAL).build(),
             rounds: tokio::sync::Mutex::default(),
         }
     }
@@ -76,10 +76,17 @@ impl Outcome {
 
 impl Login {
     /// Keeps what a login brought: the profile, and the tokens to ask for it again.
-    pub(super) async fn learn(&self, app: &App, flow: Flow, subject: &str, exchanged: &Exchanged, told: &Profiled) {
+    pub(super) async fn remember(
+        &self,
+        app: &App,
+        flow: LoginMethod,
+        subject: &str,
+        exchanged: &ExchangeResponse,
+        told: &UserInfo,
+    ) {
         let now = clock::now();
         if self.take_profile(&app.name, subject, told, exchanged.unionid.as_ref(), now).await {
-            self.tell_profile(&app.name, flow, subject, "login", now);
+            self.publish_profile(&app.name, flow, subject, "login", now);
         }
         if let Some(application) = app.application(flow)
             && let Some(tokens) = tokens(application, exchanged, None, now)
@@ -95,11 +102,11 @@ impl Login {
     }
 
     /// Looks after the old profiles among those of sessions in use, one after the other.
-    pub async fn look_after(&self, seen: &[Seen]) {
+    pub async fn refresh_profiles(&self, seen: &[RecentSession]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
         let began = Instant::now();
         for seen in seen {
-            if began.elapsed() > ROUND {
+            if began.elapsed() > ROUND_TIMEOUT {
                 break;
             }
             let Some(app) = self.apps.values().find(|app| app.name == seen.application()) else { continue };
@@ -112,7 +119,7 @@ impl Login {
             if !self.is_old(&claims, clock::now()) || self.memory.tokens.tried.contains_key(&key) {
                 continue;
             }
-            let outcome = self.bring_up_to_date(app, &claims).await;
+            let outcome = self.refresh_profile(app, &claims).await;
             if matches!(outcome, Outcome::NoToken | Outcome::Failed) {
                 self.memory.tokens.tried.insert(key, ());
             }
@@ -126,7 +133,7 @@ impl Login {
         now.since(told) > self.profile_max_age
     }
 
-    async fn bring_up_to_date(&self, app: &App, claims: &Claims) -> Outcome {
+    async fn refresh_profile(&self, app: &App, claims: &Claims) -> Outcome {
         let (subject, now) = (claims.sub.as_str(), clock::now());
         if let Ok(Some(stored)) = self.registry.stored_profile(&app.name, subject).await
             && now.since(stored.at) <= self.profile_max_age
@@ -137,19 +144,19 @@ impl Login {
         }
         let Some(application) = app.application(claims.flow) else { return Outcome::NoToken };
         let Some(tokens) = self.tokens_of(&app.name, claims).await else { return Outcome::NoToken };
-        match self.ask_again(app, application, &tokens, subject, now).await {
+        match self.refresh(app, application, &tokens, subject, now).await {
             Ok(told) => {
                 let known = UnionId::parse(&tokens.unionid).ok();
                 if self.take_profile(&app.name, subject, &told, known.as_ref(), now).await {
-                    self.tell_profile(&app.name, claims.flow, subject, "refresh", now);
+                    self.publish_profile(&app.name, claims.flow, subject, "refresh", now);
                     Outcome::Changed
                 } else {
                     Outcome::Unchanged
                 }
             }
-            Err(fault) => {
-                tracing::info!(app = app.name, %fault, "an old profile could not be brought up to date; it stays in use");
-                if fault.class() == Class::RestartLogin {
+            Err(error) => {
+                tracing::info!(app = app.name, %error, "an old profile could not be brought up to date; it stays in use");
+                if error.class() == Class::RestartLogin {
                     // No token lives any more: WeChat need not be asked again before the next login.
                     self.forget_tokens(&app.name, subject);
                 }
@@ -167,18 +174,18 @@ impl Login {
         (tokens.appid == claims.appid && tokens.openid == claims.openid).then_some(tokens)
     }
 
-    async fn ask_again(
+    async fn refresh(
         &self,
         app: &App,
-        application: &Application,
+        application: &Credentials,
         tokens: &TokensRecord,
         subject: &str,
         now: Timestamp,
-    ) -> Result<Profiled, Fault> {
+    ) -> Result<UserInfo, WechatError> {
         if let Ok(openid) = OpenId::parse(&tokens.openid)
-            && now.plus(MARGIN) < tokens.access_until
+            && now.add(MARGIN) < tokens.access_until
         {
-            let exchanged = Exchanged {
+            let exchanged = ExchangeResponse {
                 openid,
                 unionid: UnionId::parse(&tokens.unionid).ok(),
                 granted: Vec::new(),
@@ -189,7 +196,7 @@ impl Login {
             };
             match self.client.userinfo(application, &exchanged).await {
                 // Dead before its time; there may be another.
-                Err(fault) if fault.class() == Class::RestartLogin => {}
+                Err(error) if error.class() == Class::RestartLogin => {}
                 told => return told,
             }
         }
@@ -206,7 +213,7 @@ impl Login {
         &self,
         app: &str,
         subject: &str,
-        told: &Profiled,
+        told: &UserInfo,
         known: Option<&UnionId>,
         at: Timestamp,
     ) -> bool {
@@ -220,8 +227,8 @@ impl Login {
         before.is_some_and(|before| before != told.profile)
     }
 
-    fn tell_profile(&self, app: &str, flow: Flow, subject: &str, reason: &'static str, now: Timestamp) {
-        self.registry.tell(Event {
+    fn publish_profile(&self, app: &str, flow: LoginMethod, subject: &str, reason: &'static str, now: Timestamp) {
+        self.registry.emit(Event {
             app: app.to_owned(),
             flow: Some(flow),
             subject: subject.to_owned(),
@@ -238,8 +245,8 @@ impl Login {
 
 /// What to keep of an exchange or a refresh; a refresh may not repeat what is known from `before`.
 fn tokens(
-    application: &Application,
-    exchanged: &Exchanged,
+    application: &Credentials,
+    exchanged: &ExchangeResponse,
     before: Option<&TokensRecord>,
     now: Timestamp,
 ) -> Option<TokensRecord> {
@@ -249,7 +256,7 @@ fn tokens(
         openid: exchanged.openid.as_str().to_owned(),
         unionid: unionid.or_else(|| before.map(|before| before.unionid.clone())).unwrap_or_default(),
         access: exchanged.access_token.clone(),
-        access_until: now.plus(exchanged.expires_in),
+        access_until: now.add(exchanged.expires_in),
         refresh: exchanged.refresh_token.clone().or_else(|| before.map(|before| before.refresh.clone()))?,
     })
 }

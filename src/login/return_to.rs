@@ -49,9 +49,9 @@ fn accepted(wanted: &str, app: &App, prefix: &str, query: fn(&str) -> Option<&st
     };
     if address.starts_with('/') {
         let target = target(address, query)?;
-        return not_ours(address, prefix).then(|| app.origin.absolute(&target) + fragment);
+        return is_outside_prefix(address, prefix).then(|| app.origin.absolute(&target) + fragment);
     }
-    let (origin, rest) = app.return_to.iter().find_map(|origin| Some((origin, below(address, origin)?)))?;
+    let (origin, rest) = app.return_to.iter().find_map(|origin| Some((origin, strip_origin(address, origin)?)))?;
     Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, query)?) + fragment)
 }
 
@@ -69,7 +69,7 @@ fn without_sharing(query: &str) -> Option<&str> {
 }
 
 /// What follows `origin` in `wanted`, where a parser agrees that this is its origin.
-fn below<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
+fn strip_origin<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
     let rest = wanted.strip_prefix(origin.as_str())?;
     let parsed = url::Url::parse(wanted).ok()?;
     let ends = rest.is_empty() || rest.starts_with('/');
@@ -100,11 +100,11 @@ fn is_local(path: &[u8]) -> bool {
     if path.first() != Some(&b'/') || matches!(after.next(), Some(b'/' | b'\\')) {
         return false;
     }
-    !without_dots(path).starts_with(b"//")
+    !remove_dot_segments(path).starts_with(b"//")
 }
 
 /// The path with its dot segments removed, `\` read as `/` and `%2e` as `.`.
-fn without_dots(path: &[u8]) -> Vec<u8> {
+fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(path).replace('\\', "/").replace("%2e", ".").replace("%2E", ".");
     let mut kept: Vec<&str> = Vec::new();
     for segment in text.split('/').skip(1) {
@@ -118,10 +118,10 @@ fn without_dots(path: &[u8]) -> Vec<u8> {
 }
 
 /// Whether this is none of our own pages in any reading: a login that ends at the logout, or at another callback.
-fn not_ours(wanted: &str, prefix: &str) -> bool {
+fn is_outside_prefix(wanted: &str, prefix: &str) -> bool {
     let path = wanted.split('?').next().unwrap_or_default();
     readings(path).iter().all(|reading| {
-        let plain = String::from_utf8_lossy(&without_dots(reading)).to_ascii_lowercase();
+        let plain = String::from_utf8_lossy(&remove_dot_segments(reading)).to_ascii_lowercase();
         let rest = plain.strip_prefix(&prefix.to_ascii_lowercase());
         // A decoded `?` or `#` ends the path for a server that decodes before it parses.
         !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';', '?', '#']))

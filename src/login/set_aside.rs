@@ -2,7 +2,7 @@
 //! one. Nothing is read here before the flow's cookie has matched, so only the browser that started a flow learns where it
 //! goes. An address that is gone costs its way back and no login.
 
-use super::flow::{LIFETIME, SetAside};
+use super::attempt::{LIFETIME, SetAside};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

@@ -1,9 +1,9 @@
 //! One application as the login knows it.
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::origin::Origin;
 use crate::session;
-use crate::wechat::{Application, Scope};
+use crate::wechat::{Credentials, Scope};
 
 /// An application people log in to.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct App {
     /// Its Official Account, for browsers inside WeChat.
     pub official_account: Option<OfficialAccount>,
     /// Its website application, for all other browsers.
-    pub website: Option<Application>,
+    pub website: Option<Credentials>,
     /// Other origins a login may return to.
     pub return_to: Vec<Origin>,
     /// Whether its paths may hold encoded slashes.
@@ -32,7 +32,7 @@ pub struct App {
 #[derive(Clone, Debug)]
 pub struct OfficialAccount {
     /// AppID and AppSecret.
-    pub application: Application,
+    pub application: Credentials,
     /// Silent, or with consent and profile.
     pub scope: Scope,
     /// Whether a page with a button comes before the consent: without a person's gesture WeChat may open a snapshot
@@ -60,10 +60,10 @@ pub enum SubjectRule {
 impl App {
     /// The application registered at WeChat for `flow`.
     #[must_use]
-    pub fn application(&self, flow: Flow) -> Option<&Application> {
+    pub fn application(&self, flow: LoginMethod) -> Option<&Credentials> {
         match flow {
-            Flow::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
-            Flow::Website => self.website.as_ref(),
+            LoginMethod::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
+            LoginMethod::Website => self.website.as_ref(),
         }
     }
 
@@ -75,11 +75,11 @@ impl App {
 
     /// The scope asked for in `flow`.
     #[must_use]
-    pub fn scope(&self, flow: Flow) -> Scope {
+    pub fn scope(&self, flow: LoginMethod) -> Scope {
         match (flow, &self.official_account) {
-            (Flow::OfficialAccount, Some(account)) => account.scope,
-            (Flow::OfficialAccount, None) => Scope::Base,
-            (Flow::Website, _) => Scope::Login,
+            (LoginMethod::OfficialAccount, Some(account)) => account.scope,
+            (LoginMethod::OfficialAccount, None) => Scope::Base,
+            (LoginMethod::Website, _) => Scope::Login,
         }
     }
 }

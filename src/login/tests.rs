@@ -1,6 +1,6 @@
 //! The flow: which callback belongs to which browser.
 
-use super::flow::{self, LIFETIME, MAX, MAX_BYTES, SetAside};
+use super::attempt::{self, LIFETIME, MAX, MAX_BYTES, SetAside};
 use super::settings::{App, OfficialAccount, SubjectRule};
 use super::*;
 use crate::cookie;
@@ -8,7 +8,7 @@ use crate::origin::Origin;
 use crate::secret::Secret;
 use crate::session;
 use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
-use crate::wechat::{AppId, Application, Scope};
+use crate::wechat::{AppId, Credentials, Scope};
 use http::header;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 /// A shop with an Official Account and a website application.
 pub(super) fn app() -> App {
     let origin = Origin::parse("https://shop.example.com").unwrap();
-    let application = |appid: &str| Application {
+    let application = |appid: &str| Credentials {
         appid: AppId::parse(appid).unwrap(),
         secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
     };
@@ -73,8 +73,8 @@ fn headers(jar: &[(String, String)]) -> HeaderMap {
     HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&line.join("; ")).unwrap())])
 }
 
-fn begin(app: &App, jar: &[(String, String)], keys: &KeyRing, now: Timestamp) -> flow::Begun {
-    flow::begin(app, Flow::Website, "https://shop.example.com/a".into(), 0, &headers(jar), keys, now).unwrap()
+fn begin(app: &App, jar: &[(String, String)], keys: &KeyRing, now: Timestamp) -> attempt::NewAttempt {
+    attempt::begin(app, LoginMethod::Website, "https://shop.example.com/a".into(), 0, &headers(jar), keys, now).unwrap()
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
     let (app, keys) = (app(), key_ring());
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
-    let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW.plus(LIFETIME)).unwrap();
+    let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW.add(LIFETIME)).unwrap();
     assert_eq!(
         (opened.state(), opened.flow(), opened.return_to()),
-        (&*begun.state, Flow::Website, Some("https://shop.example.com/a"))
+        (&*begun.state, LoginMethod::Website, Some("https://shop.example.com/a"))
     );
     let other_app = App { name: "blog".into(), ..self::app() };
     let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
@@ -99,9 +99,9 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
         (AttemptError::Foreign, &other_app, &begun.state, &jar, &keys, NOW),
         (AttemptError::Foreign, &other_host, &begun.state, &jar, &keys, NOW),
         (AttemptError::Foreign, &app, &begun.state, &jar, &key_ring(), NOW),
-        (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW.plus(LIFETIME + Duration::from_secs(1))),
+        (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW.add(LIFETIME + Duration::from_secs(1))),
     ] {
-        assert_eq!(flow::open(app, state, &headers(jar), keys, now).unwrap_err(), error);
+        assert_eq!(attempt::open(app, state, &headers(jar), keys, now).unwrap_err(), error);
     }
 }
 
@@ -116,13 +116,13 @@ fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
     let (name, value) = jar[0].clone();
-    let attempts = Attempts::default().failed(NOW).cookie(&app, &keys, NOW).unwrap();
+    let attempts = RecentOutcomes::default().failed(NOW).cookie(&app, &keys, NOW).unwrap();
     let other_purpose = browser(Vec::new(), &[attempts])[0].1.clone();
     let mut changed = value.clone().into_bytes();
     changed[20] = if changed[20] == b'A' { b'B' } else { b'A' };
     for value in [other_purpose, String::from_utf8(changed).unwrap(), String::new(), "junk".into(), "A".repeat(5_000)] {
         let jar = vec![(name.clone(), value)];
-        assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
+        assert!(attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
     }
 }
 
@@ -132,15 +132,15 @@ fn a_browser_has_sixteen_flows_and_the_oldest_goes() {
     let mut jar = Vec::new();
     let mut states = Vec::new();
     for second in 0..MAX as u64 + 3 {
-        let now = NOW.plus(Duration::from_secs(second));
+        let now = NOW.add(Duration::from_secs(second));
         let begun = begin(&app, &jar, &keys, now);
         jar = browser(jar, &begun.cookies);
         states.push(begun.state);
         assert!(jar.len() <= MAX);
     }
-    let now = NOW.plus(Duration::from_secs(60));
+    let now = NOW.add(Duration::from_secs(60));
     for (number, state) in states.iter().enumerate() {
-        assert_eq!(flow::open(&app, state, &headers(&jar), &keys, now).is_ok(), number >= 3, "{number}");
+        assert_eq!(attempt::open(&app, state, &headers(&jar), &keys, now).is_ok(), number >= 3, "{number}");
     }
 }
 
@@ -152,7 +152,7 @@ fn old_and_broken_flow_cookies_never_block_a_login() {
     let begun = begin(&app, &jar, &keys, NOW);
     let jar = browser(jar, &begun.cookies);
     assert_eq!(jar.len(), 1, "the broken ones are ended");
-    assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_ok());
+    assert!(attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_ok());
 }
 
 #[test]
@@ -166,11 +166,12 @@ fn an_address_lies_in_the_cookie_or_is_set_aside() {
         ("\"".repeat(2_000), false),
     ] {
         let return_to = format!("https://shop.example.com/{path}");
-        let begun = flow::begin(&app, Flow::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+        let begun =
+            attempt::begin(&app, LoginMethod::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
         let line = begun.cookies.last().unwrap();
         assert!(begun.cookies.len() == 1 && line.len() < 4_096, "{}", line.len());
         let jar = browser(Vec::new(), &begun.cookies);
-        let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
+        let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
         let aside = SetAside { state: begun.state.clone(), return_to: return_to.clone() };
         if inline {
             assert_eq!((opened.return_to(), begun.set_aside), (Some(&*return_to), vec![]));
@@ -179,9 +180,10 @@ fn an_address_lies_in_the_cookie_or_is_set_aside() {
         }
     }
     let elsewhere = "https://static.example.com/a".to_owned();
-    let begun = flow::begin(&app, Flow::Website, elsewhere.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+    let begun =
+        attempt::begin(&app, LoginMethod::Website, elsewhere.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
     let jar = browser(Vec::new(), &begun.cookies);
-    assert_eq!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), Some(&*elsewhere));
+    assert_eq!(attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap().return_to(), Some(&*elsewhere));
 }
 
 #[test]
@@ -192,18 +194,19 @@ fn cookies_of_all_tabs_are_bounded_in_bytes_and_each_tab_keeps_its_place() {
         let mut tabs = Vec::new();
         let mut aside = Vec::new();
         for tab in 0..MAX {
-            let now = NOW.plus(Duration::from_secs(tab as u64));
+            let now = NOW.add(Duration::from_secs(tab as u64));
             let to = format!("https://shop.example.com/{tab}/{}", "a".repeat(length));
-            let begun = flow::begin(&app, Flow::OfficialAccount, to.clone(), 0, &headers(&jar), &keys, now).unwrap();
+            let begun =
+                attempt::begin(&app, LoginMethod::OfficialAccount, to.clone(), 0, &headers(&jar), &keys, now).unwrap();
             jar = browser(jar, &begun.cookies);
             aside.extend(begun.set_aside);
             tabs.push((begun.state, to));
             let sent = headers(&jar).get(header::COOKIE).unwrap().len();
             assert!(sent <= MAX_BYTES, "{sent} bytes of {} flows with {length} each", jar.len());
         }
-        let now = NOW.plus(Duration::from_secs(60));
+        let now = NOW.add(Duration::from_secs(60));
         for (state, to) in &tabs {
-            let opened = flow::open(&app, state, &headers(&jar), &keys, now).unwrap();
+            let opened = attempt::open(&app, state, &headers(&jar), &keys, now).unwrap();
             let kept = aside.iter().find(|entry| entry.state == *state).map(|entry| &*entry.return_to);
             assert_eq!(opened.return_to().or(kept), Some(&**to), "{length}");
         }
@@ -218,9 +221,9 @@ proptest::proptest! {
     fn a_sealed_flow_is_whole_or_nothing(path in "/[!-~]{0,200}", at in 0usize..400, to in "[A-Za-z0-9_-]") {
         let (app, keys) = (app(), key_ring());
         let return_to = format!("https://shop.example.com{path}");
-        let begun = flow::begin(&app, Flow::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
+        let begun = attempt::begin(&app, LoginMethod::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
         let jar = browser(Vec::new(), &begun.cookies);
-        let opened = flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
+        let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).unwrap();
         proptest::prop_assert_eq!(opened.return_to(), Some(return_to.as_str()));
         let (name, value) = jar[0].clone();
         let mut changed = value.clone();
@@ -228,7 +231,7 @@ proptest::proptest! {
         changed.replace_range(at..=at, &to);
         if changed != value {
             let jar = [(name, changed)];
-            proptest::prop_assert!(flow::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
+            proptest::prop_assert!(attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW).is_err());
         }
     }
 }

@@ -34,7 +34,7 @@ const RAW: u8 = 16;
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PathFault {
+pub enum PathError {
     /// Does not start with a slash: `*`, an authority, nothing.
     #[error("does not start with a slash")]
     NotAbsolute,
@@ -99,18 +99,18 @@ impl<'a> NormalPath<'a> {
     /// Reads the path part of a request target (no query).
     ///
     /// # Errors
-    /// [`PathFault`] for what is refused whatever the policy says.
-    pub fn parse(raw: &'a str) -> Result<Self, PathFault> {
+    /// [`PathError`] for what is refused whatever the policy says.
+    pub fn parse(raw: &'a str) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
-            return Err(PathFault::NotAbsolute);
+            return Err(PathError::NotAbsolute);
         }
         let traits = traits(raw.as_bytes());
         if traits & RAW == 0 { Ok(Self { text: raw.as_bytes().into(), traits }) } else { Self::parse_slowly(raw) }
     }
 
-    fn parse_slowly(raw: &'a str) -> Result<Self, PathFault> {
+    fn parse_slowly(raw: &'a str) -> Result<Self, PathError> {
         if raw.bytes().any(|byte| matches!(byte, b'\\' | b'#')) {
-            return Err(PathFault::NotEncoded);
+            return Err(PathError::NotEncoded);
         }
         let text = decode_once(raw.as_bytes())?;
         readings::check(&text)?;
@@ -148,8 +148,8 @@ impl<'a> NormalPath<'a> {
     /// the policy, which knows the names that matter.
     ///
     /// # Errors
-    /// [`PathFault`] where a reading is refused, or there are too many.
-    pub fn readings(&self) -> Result<Readings<'_>, PathFault> {
+    /// [`PathError`] where a reading is refused, or there are too many.
+    pub fn readings(&self) -> Result<Readings<'_>, PathError> {
         Readings::of(&self.text, self.traits & ODD != 0, self.has_encoded_slashes())
     }
 
@@ -168,7 +168,7 @@ pub fn is_under(path: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// Percent-decodes once, but for encoded slashes and backslashes. Borrows where there is nothing to decode.
-fn decode_once(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathFault> {
+fn decode_once(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
     if !raw.contains(&b'%') {
         return Ok(raw.into());
     }
@@ -180,7 +180,7 @@ fn decode_once(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathFault> {
             decoded.push(*byte);
             continue;
         }
-        let (value, after) = readings::hex(rest).ok_or(PathFault::NotDecodable)?;
+        let (value, after) = readings::hex(rest).ok_or(PathError::NotDecodable)?;
         match value {
             b'/' => decoded.extend_from_slice(b"%2F"),
             b'\\' => decoded.extend_from_slice(b"%5C"),

@@ -5,7 +5,7 @@
 //! drop parameters, drop blanks and dots at the end of names, merge slashes or take `//name` for an authority, drop the
 //! last slash.
 
-use super::PathFault;
+use super::PathError;
 use std::borrow::Cow;
 
 /// The most readings of one path. Ordinary paths have one or two.
@@ -25,7 +25,7 @@ pub struct Readings<'p> {
 }
 
 impl<'p> Readings<'p> {
-    pub(super) fn of(exact: &'p [u8], is_odd: bool, is_encoded: bool) -> Result<Self, PathFault> {
+    pub(super) fn of(exact: &'p [u8], is_odd: bool, is_encoded: bool) -> Result<Self, PathError> {
         if !is_odd {
             let others = without_last_slash(exact).map(|path| vec![path.into()]).unwrap_or_default();
             return Ok(Self { exact, others });
@@ -63,7 +63,7 @@ struct All {
 
 impl All {
     /// Adds what one stage makes of each path so far.
-    fn add(&mut self, stage: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<(), PathFault> {
+    fn add(&mut self, stage: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<(), PathError> {
         for number in 0..self.paths.len() {
             let made = self.paths.get(number).map(|path| stage(path)).unwrap_or_default();
             made.into_iter().try_for_each(|path| self.push(path))?;
@@ -71,21 +71,21 @@ impl All {
         Ok(())
     }
 
-    fn push(&mut self, path: Vec<u8>) -> Result<(), PathFault> {
+    fn push(&mut self, path: Vec<u8>) -> Result<(), PathError> {
         if self.paths.contains(&path) {
             return Ok(());
         }
         check(&path)?;
         self.bytes += path.len();
         if self.paths.len() >= MAX_READINGS || self.bytes > MAX_BYTES {
-            return Err(PathFault::TooManyReadings);
+            return Err(PathError::TooManyReadings);
         }
         self.paths.push(path);
         Ok(())
     }
 
     /// Decodes again until nothing is encoded.
-    fn decode(&mut self) -> Result<(), PathFault> {
+    fn decode(&mut self) -> Result<(), PathError> {
         let mut path = self.paths.first().cloned().unwrap_or_default();
         for _ in 0..MAX_DECODINGS {
             path = decoded(&path);
@@ -94,14 +94,14 @@ impl All {
                 return Ok(());
             }
         }
-        Err(PathFault::TooManyReadings)
+        Err(PathError::TooManyReadings)
     }
 }
 
 /// Refuses what is refused in any reading.
-pub(super) fn check(path: &[u8]) -> Result<(), PathFault> {
+pub(super) fn check(path: &[u8]) -> Result<(), PathError> {
     if path.iter().any(u8::is_ascii_control) {
-        return Err(PathFault::ControlCharacter);
+        return Err(PathError::ControlCharacter);
     }
     let is_dots = |segment: &[u8]| {
         // Windows drops blanks at the end of a name.
@@ -109,7 +109,7 @@ pub(super) fn check(path: &[u8]) -> Result<(), PathFault> {
     };
     // A server that ends the path at `?` or `#` sees the dots before it.
     if path.split(|byte| matches!(byte, b'/' | b'?' | b'#')).any(is_dots) {
-        return Err(PathFault::DotSegment);
+        return Err(PathError::DotSegment);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn text(raw: &str) -> Result<String, PathFault> {
+fn text(raw: &str) -> Result<String, PathError> {
     NormalPath::parse(raw).map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned())
 }
 
@@ -12,7 +12,7 @@ fn others(raw: &str) -> Vec<String> {
 }
 
 /// Why a path is refused, by itself or in a reading.
-fn refused(raw: &str) -> Option<PathFault> {
+fn refused(raw: &str) -> Option<PathError> {
     NormalPath::parse(raw).and_then(|path| path.readings().map(drop)).err()
 }
 
@@ -81,8 +81,8 @@ fn text_that_is_not_utf8_is_one_path() {
 /// Paths as a gateway that normalises nothing passes them on.
 #[test]
 fn what_no_sound_client_sends_is_refused() {
-    use PathFault::*;
-    for (raw, fault) in [
+    use PathError::*;
+    for (raw, error) in [
         ("/public/../admin", DotSegment),
         ("/public/%2e%2e/admin", DotSegment),
         ("/public/.%2E/admin", DotSegment),
@@ -116,7 +116,7 @@ fn what_no_sound_client_sends_is_refused() {
         ("", NotAbsolute),
         ("example.com:443", NotAbsolute),
     ] {
-        assert_eq!(refused(raw), Some(fault), "{raw}");
+        assert_eq!(refused(raw), Some(error), "{raw}");
     }
 }
 
@@ -139,10 +139,10 @@ fn what_could_be_encoded_twice_is_known() {
 #[test]
 fn readings_are_bounded_in_number_and_bytes() {
     let long = format!("/{};x", "a".repeat(MAX_READINGS * 4096));
-    assert_eq!(refused(&long), Some(PathFault::TooManyReadings));
+    assert_eq!(refused(&long), Some(PathError::TooManyReadings));
     let odd = "/a;x/%c0%af/b%3Fc%23d//e./%252f%252ff/";
     let count = NormalPath::parse(odd).and_then(|path| path.readings().map(|readings| readings.others().len()));
-    assert!(matches!(count, Err(PathFault::TooManyReadings) | Ok(..MAX_READINGS)), "{count:?}");
+    assert!(matches!(count, Err(PathError::TooManyReadings) | Ok(..MAX_READINGS)), "{count:?}");
 }
 
 #[test]

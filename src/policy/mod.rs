@@ -13,10 +13,10 @@ mod tree;
 
 pub use audit::Warning;
 pub use network::{NetworkError, network};
-pub use pattern::{PathMatch, PatternFault, Segment};
+pub use pattern::{PathMatch, PatternError, Segment};
 
-use crate::check::{Client, Requirement};
-use crate::path::{NormalPath, PathFault, Readings};
+use crate::check::{ClientIp, Requirement};
+use crate::path::{NormalPath, PathError, Readings};
 use foldhash::fast::FixedState;
 use http::Method;
 use ipnet::IpNet;
@@ -116,29 +116,29 @@ impl Policy {
     /// The strictest of what is required of a request to `host` (canonical) for any reading of `path` by `method`.
     ///
     /// # Errors
-    /// [`PathFault`] where there are too many readings, or one of them is refused.
+    /// [`PathError`] where there are too many readings, or one of them is refused.
     pub fn requirement(
         &self,
         host: &str,
         path: &NormalPath,
         method: &Method,
-        client: Client,
-    ) -> Result<Cow<'_, Requirement>, PathFault> {
+        client: ClientIp,
+    ) -> Result<Cow<'_, Requirement>, PathError> {
         self.strictest(host, path, &path.readings()?, method, client)
     }
 
     /// The same where the readings of `path` are known.
     ///
     /// # Errors
-    /// [`PathFault::TooManyReadings`].
+    /// [`PathError::TooManyReadings`].
     pub fn strictest(
         &self,
         host: &str,
         path: &NormalPath,
         readings: &Readings,
         method: &Method,
-        client: Client,
-    ) -> Result<Cow<'_, Requirement>, PathFault> {
+        client: ClientIp,
+    ) -> Result<Cow<'_, Requirement>, PathError> {
         let at_host = self.hosts.get(host);
         let may_match = self.may_match(client);
         if readings.others().len() == 0 && may_match.is_empty() && !self.may_be_named_otherwise(path) {
@@ -159,7 +159,7 @@ impl Policy {
     /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
     /// more: which application serves an unknown host is the gateway's to say.
     #[must_use]
-    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Client) -> bool {
+    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: ClientIp) -> bool {
         if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
             return false;
         }
@@ -178,19 +178,19 @@ impl Policy {
 
     /// Whether the rule that decides the very path allows encoded slashes.
     #[must_use]
-    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: Client) -> bool {
+    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: ClientIp) -> bool {
         let allows = self.allows(method, client, None);
         self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)
     }
 
     /// The rules that match or do not, by their networks: none where the client's address is known.
-    fn may_match(&self, client: Client) -> &[usize] {
+    fn may_match(&self, client: ClientIp) -> &[usize] {
         if self.with_clients.is_empty() || client.named_address().is_some() { &[] } else { &self.with_clients }
     }
 
     /// Which rules are about a request. Where the client's address is not known, of those with networks only `matches`:
     /// the gateway's own address says nothing of its clients.
-    fn allows(&self, method: &Method, client: Client, matches: Option<usize>) -> impl Fn(usize) -> bool {
+    fn allows(&self, method: &Method, client: ClientIp, matches: Option<usize>) -> impl Fn(usize) -> bool {
         move |number| {
             let is_from = |networks: &[IpNet]| match client.named_address() {
                 Some(address) => networks.iter().any(|network| network.contains(&address.to_canonical())),
@@ -242,10 +242,10 @@ impl Policy {
         readings: &Readings,
         allows: &impl Fn(usize) -> bool,
         mut see: impl FnMut(Option<&'p Rule>),
-    ) -> Result<(), PathFault> {
+    ) -> Result<(), PathError> {
         let walk = |path: &[u8]| {
             let mut walk = Walk::new(&self.names, allows, path);
-            walk.from(roots, Vec::new(), 0, NONE).map_err(|_| PathFault::TooManyReadings)?;
+            walk.from(roots, Vec::new(), 0, NONE).map_err(|_| PathError::TooManyReadings)?;
             Ok(walk.found)
         };
         for path in [readings.exact()].into_iter().chain(readings.others()) {

@@ -30,7 +30,7 @@ pub enum Segment {
 
 /// Why a text is refused as a pattern or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternFault {
+pub enum PatternError {
     /// Not an absolute path.
     #[error("does not start with `/`; the host belongs in `host`")]
     NotAbsolute,
@@ -65,11 +65,11 @@ impl PathMatch {
     /// A prefix such as `/static`; `/` is [`PathMatch::Any`].
     ///
     /// # Errors
-    /// [`PatternFault`].
-    pub fn prefix(text: &str) -> Result<Self, PatternFault> {
+    /// [`PatternError`].
+    pub fn prefix(text: &str) -> Result<Self, PatternError> {
         judge(text)?;
         if text.contains('*') {
-            return Err(PatternFault::StarInPrefix);
+            return Err(PatternError::StarInPrefix);
         }
         let prefix = text.strip_suffix('/').unwrap_or(text);
         Ok(if prefix.is_empty() { Self::Any } else { Self::Prefix(prefix.to_owned()) })
@@ -78,8 +78,8 @@ impl PathMatch {
     /// A pattern such as `/users/*/avatar`, `/files/**`, `/*.js` or `/assets/**/*.js`.
     ///
     /// # Errors
-    /// [`PatternFault`].
-    pub fn pattern(text: &str) -> Result<Self, PatternFault> {
+    /// [`PatternError`].
+    pub fn pattern(text: &str) -> Result<Self, PatternError> {
         judge(text)?;
         let mut segments = Vec::new();
         let mut texts = text.split('/').skip(1).peekable();
@@ -91,11 +91,11 @@ impl PathMatch {
                 literal if !literal.contains('*') => Segment::Literal(literal.to_owned()),
                 glob => match glob.strip_prefix('*').filter(|suffix| is_last && is_extension(suffix)) {
                     Some(suffix) => Segment::Suffix(suffix.to_owned()),
-                    None => return Err(PatternFault::PartialStar),
+                    None => return Err(PatternError::PartialStar),
                 },
             };
             if segments.last() == Some(&Segment::Rest) && !matches!(segment, Segment::Suffix(_)) {
-                return Err(PatternFault::RestNotLast);
+                return Err(PatternError::RestNotLast);
             }
             segments.push(segment);
         }
@@ -208,15 +208,15 @@ fn is_extension(text: &str) -> bool {
 }
 
 /// What a rule writes must be what a request reads as, and mean what its writer meant.
-fn judge(text: &str) -> Result<(), PatternFault> {
+fn judge(text: &str) -> Result<(), PatternError> {
     if !text.starts_with('/') {
-        return Err(PatternFault::NotAbsolute);
+        return Err(PatternError::NotAbsolute);
     }
     if text.contains(['?', '#']) {
-        return Err(PatternFault::Query);
+        return Err(PatternError::Query);
     }
     if text.contains('%') {
-        return Err(PatternFault::Encoded);
+        return Err(PatternError::Encoded);
     }
     let is_variable = |segment: &str| {
         let name = segment.strip_prefix(':').unwrap_or_default();
@@ -224,7 +224,7 @@ fn judge(text: &str) -> Result<(), PatternFault> {
     };
     let holds_mark = text.contains(['{', '}', '<', '>', '[', ']', '^', '|', '\\', '"', '`']) || text.contains(".+");
     if holds_mark || text.ends_with('$') || text.split('/').any(is_variable) {
-        return Err(PatternFault::NotLiteral);
+        return Err(PatternError::NotLiteral);
     }
     let is_same = NormalPath::parse(text).is_ok_and(|path| path.as_bytes() == text.as_bytes());
     // Windows drops blanks and dots at the end of a name: such a rule would stand for more than it says.
@@ -232,6 +232,6 @@ fn judge(text: &str) -> Result<(), PatternFault> {
     if is_same && is_trimmed && !text.contains("//") && !text.contains(';') {
         Ok(())
     } else {
-        Err(PatternFault::NotNormal)
+        Err(PatternError::NotNormal)
     }
 }

@@ -9,8 +9,8 @@ fn rule(host: Option<&str>, path: PathMatch, methods: Option<&[Method]>, require
     Rule { host, methods: methods.map(<[Method]>::to_vec), ..Rule::new(path, requirement) }
 }
 
-fn client() -> Client<'static> {
-    Client::Known([203, 0, 113, 9].into())
+fn client() -> ClientIp<'static> {
+    ClientIp::Known([203, 0, 113, 9].into())
 }
 
 fn asks(policy: &Policy, method: Method, host: &str, path: &str) -> Requirement {
@@ -84,8 +84,8 @@ fn a_rule_for_all_paths_is_about_every_path() {
 
 #[test]
 fn a_rule_that_means_more_than_it_says_is_refused() {
-    use PatternFault::*;
-    for (bad, fault) in [
+    use PatternError::*;
+    for (bad, error) in [
         ("", NotAbsolute),
         ("static", NotAbsolute),
         ("https://shop.example.com/static", NotAbsolute),
@@ -117,8 +117,8 @@ fn a_rule_that_means_more_than_it_says_is_refused() {
         ("/admin$", NotLiteral),
         ("/api/\\d+", NotLiteral),
     ] {
-        assert_eq!(PathMatch::prefix(bad), Err(fault), "{bad}");
-        assert_eq!(PathMatch::pattern(bad), Err(fault), "{bad}");
+        assert_eq!(PathMatch::prefix(bad), Err(error), "{bad}");
+        assert_eq!(PathMatch::pattern(bad), Err(error), "{bad}");
     }
     for bad in ["/admin/*", "/admin/**", "/*", "/a*", "/*/a"] {
         assert_eq!(PathMatch::prefix(bad), Err(StarInPrefix), "{bad}");
@@ -249,7 +249,7 @@ fn a_rule_about_networks_is_for_clients_in_them() {
     let policy = Policy::new(vec![office]);
     let path = NormalPath::parse("/intranet/a").unwrap();
     let asks = |client: &str| {
-        let client = Client::Known(client.parse().unwrap());
+        let client = ClientIp::Known(client.parse().unwrap());
         policy.requirement("shop.example.com", &path, &Method::GET, client).unwrap().into_owned()
     };
     for (client, requirement) in [
@@ -273,7 +273,7 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
     let plain = |requirement| Rule::new(PathMatch::prefix("/a").unwrap(), requirement);
     let alice = || Requirement::Subjects(["alice".to_owned()].into());
     let path = NormalPath::parse("/a/b").unwrap();
-    let source: crate::gateway::ClientAddress = "x-forwarded-for:1".parse().unwrap();
+    let source: crate::client_address::ClientAddress = "x-forwarded-for:1".parse().unwrap();
     // The gateway's own address is in the network of every rule.
     let gateway = std::net::IpAddr::from([10, 0, 0, 1]);
     for (rules, unnamed, named) in [
@@ -295,7 +295,7 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
             let headers =
                 lines.iter().map(|line| (http::HeaderName::from_static("x-forwarded-for"), line.parse().unwrap()));
             let headers: http::HeaderMap = headers.collect();
-            let client = Client::Read(&source, &headers, gateway);
+            let client = ClientIp::Read(&source, &headers, gateway);
             let asked = policy.requirement("shop.example.com", &path, &Method::GET, client).unwrap();
             assert_eq!(&*asked, expected, "{lines:?}");
         }
@@ -304,9 +304,9 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
     let policy = Policy::new(vec![health]);
     let readings = path.readings().unwrap();
     let headers = http::HeaderMap::new();
-    let unnamed = Client::Read(&source, &headers, gateway);
+    let unnamed = ClientIp::Read(&source, &headers, gateway);
     assert!(!policy.is_public_at_any_host(&readings, &Method::GET, unnamed));
-    assert!(policy.is_public_at_any_host(&readings, &Method::GET, Client::Known(gateway)));
+    assert!(policy.is_public_at_any_host(&readings, &Method::GET, ClientIp::Known(gateway)));
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_policy_of_many_spellings_is_still_bounded() {
     let policy = Policy::new(rules(&lines.iter().map(String::as_str).collect::<Vec<_>>()));
     let path = NormalPath::parse("/a/a/a/a/a/a/a/a/x").unwrap();
     let asked = policy.requirement("shop.example.com", &path, &Method::GET, client());
-    assert_eq!(asked.unwrap_err(), PathFault::TooManyReadings);
+    assert_eq!(asked.unwrap_err(), PathError::TooManyReadings);
 }
 
 fn is_from_client(networks: &[IpNet]) -> bool {

@@ -15,7 +15,7 @@ pub enum Address {
 
 /// Why a text is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressFault {
+pub enum AddressError {
     /// Not an IP address and port.
     #[error("is not an IP address and port")]
     NotAnAddress,
@@ -28,15 +28,15 @@ pub enum AddressFault {
 }
 
 impl std::str::FromStr for Address {
-    type Err = AddressFault;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, AddressFault> {
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         match text.strip_prefix("unix:") {
             // The limit is 107; the temporary name beside it needs a little.
-            Some(path) if path.len() > 100 => Err(AddressFault::TooLong),
-            Some(path) if !path.starts_with('/') || path.ends_with('/') => Err(AddressFault::NotAbsolute),
+            Some(path) if path.len() > 100 => Err(AddressError::TooLong),
+            Some(path) if !path.starts_with('/') || path.ends_with('/') => Err(AddressError::NotAbsolute),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| AddressFault::NotAnAddress),
+            None => text.parse().map(Self::Tcp).map_err(|_| AddressError::NotAnAddress),
         }
     }
 }

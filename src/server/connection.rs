@@ -1,15 +1,15 @@
 //! One connection: who holds it, what it answers, and its part in the drain.
 
-use super::at_once::{self, AtOnce};
 use super::body::Body;
-use super::budget::{Budget, MAX_FIELDS, MAX_HELD_KIB};
 use super::drain::Drain;
 use super::guarded::{Guarded, Large};
-use super::pulse::Pulse;
+use super::in_flight::InFlight;
+use super::inline_executor::{self, InlineExecutor};
+use super::limits::{ListenerLimits, MAX_FIELDS, MAX_HELD_KIB};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -29,16 +29,16 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 /// A whole answer.
-pub type Answer = Response<Full<Bytes>>;
+pub type Response = http::Response<Full<Bytes>>;
 
 /// What one door's connections share.
-pub(super) struct Shared<H> {
-    pub budget: Budget,
-    pub protocols: auto::Builder<AtOnce>,
+pub(super) struct ListenerContext<H> {
+    pub budget: ListenerLimits,
+    pub protocols: auto::Builder<InlineExecutor>,
     pub handler: H,
     pub drain: Drain,
     /// What a request gets whose handler panicked.
-    pub panicked: Box<dyn Fn() -> Answer + Send + Sync>,
+    pub panicked: Box<dyn Fn() -> Response + Send + Sync>,
     /// In KiB, for requests that wait and bodies that are not read.
     pub memory: Arc<Semaphore>,
     /// For large heads.
@@ -48,15 +48,15 @@ pub(super) struct Shared<H> {
 }
 
 /// What one connection's requests share.
-struct Served<H> {
-    shared: Arc<Shared<H>>,
-    pulse: Pulse,
+struct ConnectionContext<H> {
+    shared: Arc<ListenerContext<H>>,
+    pulse: InFlight,
     /// Whether the connection has a share of the reserve for large heads.
     large: Arc<AtomicBool>,
 }
 
 /// A connection made just before the doors close has this long to send what it was made for.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 /// A connection keeps its place for so long, and for as long again whenever it was of use.
 const SPARED: Duration = Duration::from_millis(200);
@@ -68,21 +68,21 @@ const MAKE_WAY: Duration = Duration::from_millis(100);
 ///
 /// hyper bounds the bytes of a head. Here is bounded the time: of a client that never asks, or asks by halves, of a
 /// connection that rests, and of a client that does not read what it asked for.
-pub(super) async fn serve<S, H, F>(stream: S, peer: IpAddr, shared: Arc<Shared<H>>)
+pub(super) async fn serve<S, H, F>(stream: S, peer: IpAddr, shared: Arc<ListenerContext<H>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-    F: Future<Output = Answer> + Unpin + Send + 'static,
+    F: Future<Output = Response> + Unpin + Send + 'static,
 {
     let large = Arc::<AtomicBool>::default();
     let reserve = PollSemaphore::new(Arc::clone(&shared.large_heads));
     let large_head = Large::new(reserve, shared.budget.first_request, Arc::clone(&large));
     let stream = Guarded::new(stream, shared.budget.head_bytes, large_head);
-    let served = Arc::new(Served { shared: Arc::clone(&shared), pulse: Pulse::default(), large });
+    let served = Arc::new(ConnectionContext { shared: Arc::clone(&shared), pulse: InFlight::default(), large });
     let service = {
         let served = Arc::clone(&served);
         service_fn(move |request: Request<Incoming>| {
-            served.pulse.begins();
+            served.pulse.start();
             let (version, head) = (request.version(), request.method() == Method::HEAD);
             let chunked = version < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING);
             let kib = if served.shared.budget.measured { size_kib(&request) } else { MAX_HELD_KIB };
@@ -93,12 +93,12 @@ where
                 None => catch_unwind(AssertUnwindSafe(|| (served.shared.handler)(request, peer)))
                     .map_or(Handled::Panicked, Handled::By),
             };
-            Answering { handled, version, head, close: chunked, kib, held: None, served: Arc::clone(&served) }
+            ResponseFuture { handled, version, head, close: chunked, kib, held: None, served: Arc::clone(&served) }
         })
     };
     let connection = shared.protocols.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut calls = Calls::of(&shared.drain);
+    let mut calls = ConnectionEvents::of(&shared.drain);
     calls.listen(&shared.crowded);
     calls.look_after(shared.budget.first_request);
     let (mut closing, mut told, mut seen, mut spared) = (false, false, 0, 0);
@@ -106,22 +106,22 @@ where
         let call = tokio::select! {
             biased;
             // How it ended is the peer's business: resets and half requests are everyday.
-            _ = poll_fn(|context| at_once::look(connection.as_mut(), context)) => return,
+            _ = poll_fn(|context| inline_executor::poll_connection(connection.as_mut(), context)) => return,
             call = calls.next() => call,
         };
         match call {
-            Call::Closing => {
+            ConnectionEvent::Closing => {
                 closing = true;
                 if served.pulse.asked() == 0 {
-                    calls.look_after(LAST_WORD.min(shared.budget.first_request));
+                    calls.look_after(FIRST_REQUEST_GRACE.min(shared.budget.first_request));
                 } else {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                 }
             }
-            Call::Look => {
+            ConnectionEvent::Look => {
                 let asked = served.pulse.asked();
-                let resting = asked == seen && served.pulse.rests();
+                let resting = asked == seen && served.pulse.is_idle();
                 // Nothing was ever asked, or what was answered is still not read.
                 if asked == 0 || (told && resting) {
                     return;
@@ -133,9 +133,9 @@ where
                 seen = asked;
                 calls.look_after(shared.budget.idle);
             }
-            Call::Crowded => {
+            ConnectionEvent::Crowded => {
                 let asked = served.pulse.asked();
-                if asked != spared || !served.pulse.rests() {
+                if asked != spared || !served.pulse.is_idle() {
                     // Of use since it was last spared: the next one makes way.
                     spared = asked;
                     calls.listen(&shared.crowded);
@@ -148,13 +148,13 @@ where
                     calls.look_after(MAKE_WAY);
                 }
             }
-            Call::Cut => return,
+            ConnectionEvent::Cut => return,
         }
     }
 }
 
 /// What a connection hears from outside.
-enum Call {
+enum ConnectionEvent {
     /// The doors close.
     Closing,
     /// It is time to look whether the connection is of use.
@@ -167,18 +167,18 @@ enum Call {
 
 /// The calls to come. Each is asked only when it has something to say: to ask them all whenever the connection has read
 /// something would take their locks for each request.
-struct Calls {
-    to_come: FuturesUnordered<BoxFuture<'static, (Call, u64)>>,
+struct ConnectionEvents {
+    to_come: FuturesUnordered<BoxFuture<'static, (ConnectionEvent, u64)>>,
     /// Only the last look counts.
     look: u64,
 }
 
-impl Calls {
+impl ConnectionEvents {
     fn of(drain: &Drain) -> Self {
         let (closing, cut) = (drain.closing.clone().cancelled_owned(), drain.cut.clone().cancelled_owned());
         let to_come = FuturesUnordered::new();
-        to_come.push(closing.map(|()| (Call::Closing, 0)).boxed());
-        to_come.push(cut.map(|()| (Call::Cut, 0)).boxed());
+        to_come.push(closing.map(|()| (ConnectionEvent::Closing, 0)).boxed());
+        to_come.push(cut.map(|()| (ConnectionEvent::Cut, 0)).boxed());
         Self { to_come, look: 0 }
     }
 
@@ -188,7 +188,7 @@ impl Calls {
         let call = async move {
             tokio::time::sleep(SPARED).await;
             crowded.notified().await;
-            (Call::Crowded, 0)
+            (ConnectionEvent::Crowded, 0)
         };
         self.to_come.push(call.boxed());
     }
@@ -197,16 +197,16 @@ impl Calls {
     fn look_after(&mut self, time: Duration) {
         self.look += 1;
         let number = self.look;
-        self.to_come.push(tokio::time::sleep(time).map(move |()| (Call::Look, number)).boxed());
+        self.to_come.push(tokio::time::sleep(time).map(move |()| (ConnectionEvent::Look, number)).boxed());
     }
 
-    async fn next(&mut self) -> Call {
+    async fn next(&mut self) -> ConnectionEvent {
         loop {
             match self.to_come.next().await {
-                Some((Call::Look, number)) if number != self.look => {}
+                Some((ConnectionEvent::Look, number)) if number != self.look => {}
                 Some((call, _)) => return call,
                 // The cut is always among them, until it has come.
-                None => return Call::Cut,
+                None => return ConnectionEvent::Cut,
             }
         }
     }
@@ -245,7 +245,7 @@ enum Handled<F> {
 }
 
 /// One request, whatever its handler does.
-struct Answering<H, F> {
+struct ResponseFuture<H, F> {
     handled: Handled<F>,
     version: Version,
     head: bool,
@@ -254,17 +254,17 @@ struct Answering<H, F> {
     /// What it takes while it waits.
     kib: u32,
     held: Option<OwnedSemaphorePermit>,
-    served: Arc<Served<H>>,
+    served: Arc<ConnectionContext<H>>,
 }
 
-impl<H, F> Drop for Answering<H, F> {
+impl<H, F> Drop for ResponseFuture<H, F> {
     fn drop(&mut self) {
-        self.served.pulse.is_over();
+        self.served.pulse.finish();
     }
 }
 
-impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
-    type Output = Result<Response<Body>, Infallible>;
+impl<H, F: Future<Output = Response> + Unpin> Future for ResponseFuture<H, F> {
+    type Output = Result<http::Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -305,11 +305,11 @@ impl<H, F: Future<Output = Answer> + Unpin> Future for Answering<H, F> {
             parts.headers.remove(header::CONTENT_LENGTH);
             Body::empty()
         });
-        Poll::Ready(Ok(Response::from_parts(parts, body)))
+        Poll::Ready(Ok(http::Response::from_parts(parts, body)))
     }
 }
 
-impl<H, F> Answering<H, F> {
+impl<H, F> ResponseFuture<H, F> {
     /// Whether the connection has a share of the reserve for large heads that others will need: a connection that rests
     /// keeps its share.
     fn frees_its_share(&self) -> bool {
@@ -320,8 +320,8 @@ impl<H, F> Answering<H, F> {
 }
 
 /// A status and nothing else.
-fn bare(status: StatusCode) -> Answer {
-    let mut answer = Answer::default();
+fn bare(status: StatusCode) -> Response {
+    let mut answer = Response::default();
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status != StatusCode::BAD_REQUEST {
@@ -333,7 +333,7 @@ fn bare(status: StatusCode) -> Answer {
 /// The answer to a HEAD. hyper leaves the body out over HTTP/1 but sends it over HTTP/2, and a client that keeps to
 /// RFC 9113 resets the stream for it. Some gateways ask by HEAD whatever the client asked (docs/en/ext-authz.md,
 /// Special requests).
-fn without_body(answer: Answer) -> Answer {
+fn without_body(answer: Response) -> Response {
     let (mut parts, body) = answer.into_parts();
     if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
         parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));

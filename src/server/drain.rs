@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 /// Envoy closes a connection that an answer announces as closing, and loses no request by it (docs/en/ext-authz.md,
 /// Connections); this is how long answers announce it at least before idle connections are closed.
-const ANNOUNCED: Duration = Duration::from_millis(500);
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
 /// The drain of one process, shared by its doors.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Drain {
     /// Drains to the end.
     pub async fn run(&self) {
         self.announced.store(true, Ordering::Relaxed);
-        tokio::time::sleep(self.delay.max(ANNOUNCED)).await;
+        tokio::time::sleep(self.delay.max(CLOSE_GRACE)).await;
         self.closing.cancel();
         self.connections.close();
         self.tasks.close();

@@ -6,8 +6,8 @@
 //! - A head of 8 KiB and more, or an HTTP/2 header block in several frames, needs a share of the listener's reserve and
 //!   has to be complete in time.
 
-use super::at_once;
 use super::framing::{Found, Framing};
+use super::inline_executor;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             blocked.clone_from(context.waker());
             return Poll::Pending;
         }
-        if this.framing.is_http2() && at_once::has_found() {
+        if this.framing.is_http2() && inline_executor::has_found() {
             // The look at the connection goes round again when they are answered, so no waker is kept.
             return Poll::Pending;
         }

@@ -3,21 +3,21 @@
 //! Knows bytes and connections, not what is asked: each door gets its handler as an argument.
 
 mod address;
-mod at_once;
 mod body;
-mod budget;
 mod connection;
-mod door;
 mod drain;
 mod framing;
 mod guarded;
-mod pulse;
+mod in_flight;
+mod inline_executor;
+mod limits;
+mod listener;
 mod unix;
 
-pub use address::{Address, AddressFault};
-pub use budget::Budget;
-pub use door::{BindFault, Door};
+pub use address::{Address, AddressError};
 pub use drain::Drain;
+pub use limits::ListenerLimits;
+pub use listener::{BindError, Listener};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@ mod held;
 mod socket;
 mod strict;
 
-use super::connection::Answer;
+use super::connection::Response;
 use super::*;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
@@ -31,11 +31,15 @@ impl Drop for Open {
     }
 }
 
-fn short() -> Budget {
-    Budget { first_request: Duration::from_millis(300), idle: Duration::from_millis(600), ..Budget::check() }
+fn short() -> ListenerLimits {
+    ListenerLimits {
+        first_request: Duration::from_millis(300),
+        idle: Duration::from_millis(600),
+        ..ListenerLimits::check()
+    }
 }
 
-async fn handle(request: Request<Incoming>, _: IpAddr) -> Answer {
+async fn handle(request: Request<Incoming>, _: IpAddr) -> Response {
     match request.uri().path() {
         "/panic" => panic!("a handler fails"),
         "/slow" => tokio::time::sleep(Duration::from_millis(400)).await,
@@ -46,14 +50,14 @@ async fn handle(request: Request<Incoming>, _: IpAddr) -> Answer {
     Response::new(Full::new(Bytes::from(format!("{} {:?}", request.uri().path(), request.version()))))
 }
 
-async fn open(address: &str, budget: Budget, deadline: Duration) -> Open {
+async fn open(address: &str, budget: ListenerLimits, deadline: Duration) -> Open {
     open_until(address, budget, Drain::new(Duration::ZERO, deadline, TaskTracker::new())).await
 }
 
-async fn open_until(address: &str, budget: Budget, drain: Drain) -> Open {
-    let door = Door::bind(&address.parse().unwrap(), budget).await.unwrap();
+async fn open_until(address: &str, budget: ListenerLimits, drain: Drain) -> Open {
+    let door = Listener::bind(&address.parse().unwrap(), budget).await.unwrap();
     let (address, open) = (door.local_address().clone(), Gauge::default());
-    let denied = || Response::builder().status(403).body(Full::default()).unwrap();
+    let denied = || http::Response::builder().status(403).body(Full::default()).unwrap();
     let handler = |request, peer| Box::pin(handle(request, peer));
     let serving = tokio::spawn(door.serve(handler, drain.clone(), open.clone(), |_| (), denied));
     Open { address, drain, open, serving }
@@ -139,10 +143,10 @@ async fn a_body_that_nobody_asked_for_is_not_waited_for() {
 #[tokio::test]
 async fn heads_are_bounded_above_what_envoy_passes_on() {
     for (budget, lines, status) in [
-        (Budget::check(), 90, "200"),
-        (Budget::check(), 110, "431"),
-        (Budget::pages(), 120, "200"),
-        (Budget::pages(), 140, "431"),
+        (ListenerLimits::check(), 90, "200"),
+        (ListenerLimits::check(), 110, "431"),
+        (ListenerLimits::pages(), 120, "200"),
+        (ListenerLimits::pages(), 140, "431"),
     ] {
         let line = "x: 1\r\n";
         let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
@@ -187,7 +191,7 @@ async fn broken_framing_is_a_400_and_the_end() {
 
 #[tokio::test]
 async fn who_does_not_fit_waits_and_nobody_is_lost() {
-    let budget = Budget { connections: 2, ..short() };
+    let budget = ListenerLimits { connections: 2, ..short() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
     let mut streams = Vec::new();
     for _ in 0..6 {
@@ -217,12 +221,12 @@ fn an_address_is_read_or_refused() {
     for good in ["127.0.0.1:9100", "[::1]:9100", "unix:/run/a.sock"] {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
     }
-    for (bad, fault) in [
-        ("localhost:9100", AddressFault::NotAnAddress),
-        ("9100", AddressFault::NotAnAddress),
-        ("unix:a.sock", AddressFault::NotAbsolute),
-        ("unix:/run/", AddressFault::NotAbsolute),
+    for (bad, error) in [
+        ("localhost:9100", AddressError::NotAnAddress),
+        ("9100", AddressError::NotAnAddress),
+        ("unix:a.sock", AddressError::NotAbsolute),
+        ("unix:/run/", AddressError::NotAbsolute),
     ] {
-        assert_eq!(bad.parse::<Address>().unwrap_err(), fault, "{bad}");
+        assert_eq!(bad.parse::<Address>().unwrap_err(), error, "{bad}");
     }
 }

@@ -1,7 +1,7 @@
 //! A Unix socket's file: whose place it takes, who may connect, and when it goes.
 
 use super::address::Address;
-use super::door::BindFault;
+use super::listener::BindError;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -12,32 +12,32 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 const WAITING: u32 = 1_024;
 
 /// Listens at `path`, which is there only once nobody but our user may connect.
-pub(super) async fn listen(address: &Address, path: &Path) -> Result<(UnixListener, SocketFile), BindFault> {
+pub(super) async fn listen(address: &Address, path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     make_way(address, path).await?;
     let mut fresh = OsString::from(path);
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
     // Left by a process that was killed between the two names.
     make_way(address, &fresh).await?;
-    appear(&fresh, path).map_err(|error| BindFault::Refused(address.clone(), error))
+    appear(&fresh, path).map_err(|error| BindError::Refused(address.clone(), error))
 }
 
 /// Removes the socket of a process that is gone, and nothing else.
-async fn make_way(address: &Address, path: &Path) -> Result<(), BindFault> {
-    let refused = |error| BindFault::Refused(address.clone(), error);
+async fn make_way(address: &Address, path: &Path) -> Result<(), BindError> {
+    let refused = |error| BindError::Refused(address.clone(), error);
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(refused(error)),
-        Ok(found) if !found.file_type().is_socket() => return Err(BindFault::NotASocket(address.clone())),
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(address.clone())),
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
         // Only this says that nobody listens. A full queue or a missing right says that somebody does.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(refused),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindFault::Taken(address.clone())),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::Taken(address.clone())),
         Err(error) => Err(refused(error)),
-        Ok(_) => Err(BindFault::Taken(address.clone())),
+        Ok(_) => Err(BindError::Taken(address.clone())),
     }
 }
 

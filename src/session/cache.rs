@@ -6,8 +6,8 @@
 //! (revocation, time) is judged on every hit, outside. Refusals have a small cache of their own, which can never push out
 //! a good entry.
 
-use super::kept::Session;
-use super::token::TokenFault;
+use super::cached_session::CachedSession;
+use super::token::TokenError;
 use crate::clock::Timestamp;
 use crate::random;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -23,7 +23,7 @@ const MAX_REFUSALS: usize = 20_000;
 /// A refusal is forgotten after this; it only saves work.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 /// A session that no client has shown for this long is forgotten; its token is verified when it comes again.
-const SESSION_REST: Duration = Duration::from_secs(3_600);
+const SESSION_TTL: Duration = Duration::from_secs(3_600);
 
 /// A token's fingerprint: its key in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ type Lru<V> = moka::sync::Cache<CacheKey, V, BuildHasherDefault<FingerprintHashe
 
 /// Verified tokens and refused ones.
 pub struct Cache {
-    sessions: Lru<Arc<Session>>,
-    refusals: Lru<(TokenFault, Timestamp)>,
+    sessions: Lru<Arc<CachedSession>>,
+    refusals: Lru<(TokenError, Timestamp)>,
     fingerprints: Option<LessSafeKey>,
 }
 
@@ -93,10 +93,10 @@ impl Cache {
     ///
     /// GMAC (NIST SP 800-38D) under a key that this process drew and never shows. As a hash it is universal: whoever
     /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
-    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a fault if
+    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a error if
     /// fingerprints were ever shown; they do not leave this cache.
     #[must_use]
-    pub fn place(&self, generation: u64, token: &str) -> Option<CacheKey> {
+    pub fn fingerprint(&self, generation: u64, token: &str) -> Option<CacheKey> {
         let mut nonce = [0; 12];
         if let Some(end) = nonce.last_chunk_mut() {
             *end = generation.to_be_bytes();
@@ -108,34 +108,34 @@ impl Cache {
 
     /// What is known of a token at `now`.
     #[must_use]
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<Session>, TokenFault>> {
+    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<CachedSession>, TokenError>> {
         match self.sessions.get(key) {
             Some(session) => Some(Ok(session)),
             None => {
-                let (fault, since) = self.refusals.get(key)?;
-                (now.since(since) < REFUSAL_TTL).then_some(Err(fault))
+                let (error, since) = self.refusals.get(key)?;
+                (now.since(since) < REFUSAL_TTL).then_some(Err(error))
             }
         }
     }
 
     /// Remembers a verified token.
-    pub fn keep(&self, key: CacheKey, session: Arc<Session>) {
+    pub fn insert(&self, key: CacheKey, session: Arc<CachedSession>) {
         self.sessions.insert(key, session);
     }
 
     /// Remembers a refusal that will not change, from `now` on.
-    pub fn refuse(&self, key: CacheKey, fault: TokenFault, now: Timestamp) {
-        self.refusals.insert(key, (fault, now));
+    pub fn insert_rejection(&self, key: CacheKey, error: TokenError, now: Timestamp) {
+        self.refusals.insert(key, (error, now));
     }
 
     /// Each session held now.
-    pub fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+    pub fn sessions(&self) -> impl Iterator<Item = Arc<CachedSession>> {
         self.sessions.iter().map(|(_, session)| session)
     }
 
     /// Forgets sessions at rest.
     pub fn sweep(&self, now: Timestamp) {
-        for (key, _) in self.sessions.iter().filter(|(_, session)| session.unused(now) > SESSION_REST) {
+        for (key, _) in self.sessions.iter().filter(|(_, session)| session.idle_for(now) > SESSION_TTL) {
             self.sessions.invalidate(&*key);
         }
     }
@@ -162,16 +162,16 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kept::Site;
+    use super::super::cached_session::TokenAudience;
     use super::super::tests::claims;
     use super::super::token::VerifiedToken;
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_800_000_000);
 
-    fn session() -> Arc<Session> {
-        let site = Site { issuer: "https://shop.example.com".into(), audience: "shop".into() };
-        Arc::new(Session::new(&VerifiedToken::for_tests(claims(NOW)), Arc::new(site)))
+    fn session() -> Arc<CachedSession> {
+        let site = TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".into() };
+        Arc::new(CachedSession::new(&VerifiedToken::for_tests(claims(NOW)), Arc::new(site)))
     }
 
     fn fingerprint() -> CacheKey {
@@ -183,11 +183,11 @@ mod tests {
         let (cache, session) = (Cache::default(), session());
         let places = || std::iter::repeat_with(fingerprint);
         let first: Vec<CacheKey> = places().take(100_000).collect();
-        first.iter().for_each(|place| cache.keep(*place, Arc::clone(&session)));
+        first.iter().for_each(|place| cache.insert(*place, Arc::clone(&session)));
         assert!(first.iter().all(|place| cache.get(place, NOW).is_some()));
         // The newest is known at its first check, however full the cache is.
         for place in places().take(50_000) {
-            cache.keep(place, Arc::clone(&session));
+            cache.insert(place, Arc::clone(&session));
             assert!(cache.get(&place, NOW).is_some());
         }
         assert_eq!(cache.len(), MAX_SESSIONS);
@@ -197,11 +197,11 @@ mod tests {
     fn the_session_that_rests_longest_makes_room() {
         let (cache, session) = (Cache::default(), session());
         let used = fingerprint();
-        cache.keep(used, Arc::clone(&session));
+        cache.insert(used, Arc::clone(&session));
         let rests = fingerprint();
-        cache.keep(rests, Arc::clone(&session));
+        cache.insert(rests, Arc::clone(&session));
         for _ in 0..MAX_SESSIONS / 100 {
-            (0..101).for_each(|_| cache.keep(fingerprint(), Arc::clone(&session)));
+            (0..101).for_each(|_| cache.insert(fingerprint(), Arc::clone(&session)));
             assert!(cache.get(&used, NOW).is_some());
         }
         assert_eq!(cache.len(), MAX_SESSIONS);
@@ -211,14 +211,14 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_takes_no_place_from_a_session() {
         let (cache, known) = (Cache::default(), fingerprint());
-        cache.keep(known, session());
+        cache.insert(known, session());
         let refused = std::iter::repeat_with(fingerprint).take(3 * MAX_REFUSALS);
-        let last = refused.inspect(|place| cache.refuse(*place, TokenFault::Forged, NOW)).last().unwrap();
+        let last = refused.inspect(|place| cache.insert_rejection(*place, TokenError::Forged, NOW)).last().unwrap();
         assert!(matches!(cache.get(&known, NOW), Some(Ok(_))));
         cache.refusals.run_pending_tasks();
         assert_eq!((cache.refusals.entry_count(), cache.len()), (MAX_REFUSALS as u64, 1));
-        assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenFault::Forged)));
-        assert!(cache.get(&last, NOW.plus(REFUSAL_TTL)).is_none());
+        assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenError::Forged)));
+        assert!(cache.get(&last, NOW.add(REFUSAL_TTL)).is_none());
     }
 
     #[test]
@@ -226,19 +226,19 @@ mod tests {
         let (cache, session) = (Cache::default(), session());
         let (rests, used) = (fingerprint(), fingerprint());
         let other = self::session();
-        cache.keep(rests, session);
-        cache.keep(used, Arc::clone(&other));
-        cache.sweep(NOW.plus(SESSION_REST));
+        cache.insert(rests, session);
+        cache.insert(used, Arc::clone(&other));
+        cache.sweep(NOW.add(SESSION_TTL));
         assert_eq!(cache.len(), 2);
-        other.used(NOW.plus(SESSION_REST));
-        cache.sweep(NOW.plus(SESSION_REST + Duration::from_secs(1)));
+        other.touch(NOW.add(SESSION_TTL));
+        cache.sweep(NOW.add(SESSION_TTL + Duration::from_secs(1)));
         assert!(cache.get(&rests, NOW).is_none() && cache.get(&used, NOW).is_some());
     }
 
     #[test]
     fn a_place_depends_on_the_key_set_the_whole_token_and_this_process() {
         let cache = Cache::default();
-        let place = |generation, token| cache.place(generation, token).unwrap();
+        let place = |generation, token| cache.fingerprint(generation, token).unwrap();
         let known = place(1, "x.y.z");
         assert_eq!(known, place(1, "x.y.z"));
         for other in [
@@ -247,7 +247,7 @@ mod tests {
             place(1, "x.y.Z"),
             place(1, "x.y.z\0"),
             place(1, "x.y.z="),
-            Cache::default().place(1, "x.y.z").unwrap(),
+            Cache::default().fingerprint(1, "x.y.z").unwrap(),
         ] {
             assert_ne!(known, other);
         }

@@ -5,7 +5,7 @@
 //! unusable here may not hold at another instance, or may pass.
 
 use super::Sessions;
-use super::token::{self, Claims, TokenFault, Unverified};
+use super::token::{self, Claims, TokenError, Unverified};
 use crate::clock::Timestamp;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -47,28 +47,28 @@ impl Sessions {
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<SessionToEnd, EndError> {
-        if token.len() > token::MOST_BYTES {
+        if token.len() > token::MAX_BYTES {
             return Err(EndError::NoSession);
         }
         let keys = self.keys.current();
-        let place = self.cache.place(keys.generation(), token);
+        let place = self.cache.fingerprint(keys.generation(), token);
         match place.and_then(|place| self.cache.get(&place, now)) {
             Some(Ok(session)) => return Ok(SessionToEnd { claims: session.claims() }),
             // What the cache refuses, a signature refused.
             Some(Err(_)) => return Err(EndError::NoSession),
             None => {}
         }
-        let unverified = Unverified::read_at_any_age(token, &keys).map_err(|fault| match fault {
-            TokenFault::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
+        let unverified = Unverified::read_at_any_age(token, &keys).map_err(|error| match error {
+            TokenError::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
             _ => EndError::NoSession,
         })?;
         admit().map_err(EndError::Busy)?;
         self.lookups.verified.inc();
         match unverified.verify() {
             Ok(token) => Ok(SessionToEnd { claims: token.claims().clone() }),
-            Err(fault) => {
+            Err(error) => {
                 if let Some(place) = place {
-                    self.cache.refuse(place, fault, now);
+                    self.cache.insert_rejection(place, error, now);
                 }
                 Err(EndError::NoSession)
             }
@@ -79,7 +79,7 @@ impl Sessions {
 /// Whether another instance may accept `token`, whose key this one lacks. Removing a key ends its tokens, so one that has
 /// also passed its own end is dead everywhere; until then, instances may differ in their keys.
 fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
-    token::claimed_end(token).is_some_and(|end| now < end.plus(KEYS_DIFFER))
+    token::claimed_end(token).is_some_and(|end| now < end.add(KEYS_DIFFER))
 }
 
 impl SessionToEnd {
@@ -93,15 +93,15 @@ impl SessionToEnd {
     /// so the session's own end counts only a day later.
     #[must_use]
     pub fn is_over(&self, sessions: &Sessions, now: Timestamp) -> bool {
-        Timestamp(self.claims.session_exp).plus(CLOCKS_DIFFER) <= now
-            || sessions.revocations.covers(&self.claims, &AtomicU64::new(0))
+        Timestamp(self.claims.session_exp).add(CLOCKS_DIFFER) <= now
+            || sessions.revocations.is_revoked(&self.claims, &AtomicU64::new(0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{NOW, claims};
-    use super::super::{Lookups, Refusal, Revocations, Settings};
+    use super::super::{Lookups, Revocations, SessionError, Settings};
     use super::*;
     use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
 
@@ -136,16 +136,17 @@ mod tests {
         let usual = super::super::tests::settings();
         let renamed = Settings { issuer: "https://new.example.com".into(), audience: "new".into(), ..usual.clone() };
         let short = Settings { lifetime: HOUR, ..usual.clone() };
-        let stale = |sessions: &Sessions| sessions.revocations.picture().expected_within(Duration::from_millis(1));
+        let stale =
+            |sessions: &Sessions| sessions.revocations.sync_status().set_max_staleness(Duration::from_millis(1));
         let fresh = |_: &Sessions| ();
         for (what, settings, now, state) in [
-            ("a clock behind", &usual, NOW.minus(HOUR), &fresh as &dyn Fn(&Sessions)),
+            ("a clock behind", &usual, NOW.sub(HOUR), &fresh as &dyn Fn(&Sessions)),
             ("a clock at its start", &usual, Timestamp(0), &fresh),
-            ("idle", &usual, NOW.plus(2 * DAY), &fresh),
-            ("over, or a clock ahead", &usual, NOW.plus(7 * DAY + HOUR), &fresh),
-            ("past its token, and revocations are not known", &usual, NOW.plus(HOUR), &stale),
+            ("idle", &usual, NOW.add(2 * DAY), &fresh),
+            ("over, or a clock ahead", &usual, NOW.add(7 * DAY + HOUR), &fresh),
+            ("past its token, and revocations are not known", &usual, NOW.add(HOUR), &stale),
             ("another name and origin", &renamed, NOW, &fresh),
-            ("a shorter lifetime", &short, NOW.plus(2 * HOUR), &fresh),
+            ("a shorter lifetime", &short, NOW.add(2 * HOUR), &fresh),
         ] {
             let sessions = sessions();
             let (token, sid) = token(&sessions);
@@ -158,13 +159,13 @@ mod tests {
             assert!(session.is_over(&sessions, now), "{what}");
             assert_eq!(
                 sessions.verify(&token, &usual, NOW, || Ok(())).err(),
-                Some(Refusal::Revoked),
+                Some(SessionError::Revoked),
                 "{what}: dead when the cause has passed"
             );
         }
         let sessions = sessions();
         let (token, _) = token(&sessions);
-        let long_ago = NOW.plus(8 * DAY + HOUR);
+        let long_ago = NOW.add(8 * DAY + HOUR);
         assert!(sessions.to_end(&token, long_ago, || Ok(())).unwrap().is_over(&sessions, long_ago));
     }
 
@@ -176,9 +177,9 @@ mod tests {
         assert_eq!(sessions.to_end(&token, NOW, || Err(wait)).err(), Some(EndError::Busy(wait)));
         assert_eq!(other.to_end(&token, NOW, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
         let exp = claims(NOW).exp;
-        let last = Timestamp(exp).plus(KEYS_DIFFER).minus(Duration::from_secs(1));
+        let last = Timestamp(exp).add(KEYS_DIFFER).sub(Duration::from_secs(1));
         assert_eq!(other.to_end(&token, last, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
-        let removed = Timestamp(exp).plus(KEYS_DIFFER);
+        let removed = Timestamp(exp).add(KEYS_DIFFER);
         assert_eq!(other.to_end(&token, removed, || Ok(())).err(), Some(EndError::NoSession), "its key was removed");
     }
 

@@ -19,9 +19,9 @@ const SLACK: usize = 10_000;
 /// Held locked by the process that writes the journal.
 const LOCK_NAME: &str = "revocations.lock";
 
-/// Why the journal cannot be used. The operator's fault, or the disk's.
+/// Why the journal cannot be used. The operator's error, or the disk's.
 #[derive(Debug, thiserror::Error)]
-pub enum JournalFault {
+pub enum JournalError {
     /// The file system refused.
     #[error("{path}: {error}{}", next_step(.1), path = .0.display(), error = .1)]
     Io(PathBuf, std::io::Error),
@@ -62,14 +62,14 @@ impl Journal {
     /// the rest.
     ///
     /// # Errors
-    /// [`JournalFault`]: the directory must exist and be writable, every line readable.
-    pub fn open(directory: &Path, now: Timestamp) -> Result<(Self, Vec<Revocation>), JournalFault> {
+    /// [`JournalError`]: the directory must exist and be writable, every line readable.
+    pub fn open(directory: &Path, now: Timestamp) -> Result<(Self, Vec<Revocation>), JournalError> {
         let path = directory.join(FILE_NAME);
         let lock = lock(directory)?;
         let brought = match File::open(&path) {
             Ok(file) => read(&path, file)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(JournalFault::Io(path, error)),
+            Err(error) => return Err(JournalError::Io(path, error)),
         };
         let live = if brought.iter().any(|revocation| revocation.until > now.0) {
             brought.into_iter().filter(|revocation| revocation.until > now.0).collect()
@@ -85,7 +85,7 @@ impl Journal {
     ///
     /// # Errors
     /// The file system refused.
-    pub fn append(&mut self, revocation: &Revocation) -> Result<(), JournalFault> {
+    pub fn append(&mut self, revocation: &Revocation) -> Result<(), JournalError> {
         let line = render(revocation);
         match self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
             Ok(()) => {
@@ -97,7 +97,7 @@ impl Journal {
                 // Half a line must not be there for the next one to be glued to.
                 let _ = self.file.set_len(self.length);
                 self.torn = true;
-                Err(JournalFault::Io(self.path.clone(), error))
+                Err(JournalError::Io(self.path.clone(), error))
             }
         }
     }
@@ -112,7 +112,7 @@ impl Journal {
     ///
     /// # Errors
     /// The file system refused; the old file stays.
-    pub fn compact(&mut self, live: &[Revocation]) -> Result<(), JournalFault> {
+    pub fn compact(&mut self, live: &[Revocation]) -> Result<(), JournalError> {
         (self.file, self.length) = rewrite(&self.path, live)?;
         self.lines = live.len();
         self.torn = false;
@@ -124,12 +124,12 @@ fn render(revocation: &Revocation) -> String {
     revocation::render(revocation) + "\n"
 }
 
-fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalFault> {
+fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalError> {
     let mut reader = BufReader::new(file);
     let mut revocations = Vec::new();
     for number in 1.. {
         let mut line = Vec::new();
-        let length = reader.read_until(b'\n', &mut line).map_err(|error| JournalFault::Io(path.to_owned(), error))?;
+        let length = reader.read_until(b'\n', &mut line).map_err(|error| JournalError::Io(path.to_owned(), error))?;
         if length == 0 {
             break;
         }
@@ -137,26 +137,26 @@ fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalFault> {
         match std::str::from_utf8(&line).ok().and_then(revocation::read) {
             Some(revocation) => revocations.push(revocation),
             _ if !whole => tracing::warn!(line = number, "the journal's last line is torn and was never acknowledged"),
-            _ => return Err(JournalFault::Line(path.to_owned(), number)),
+            _ => return Err(JournalError::Line(path.to_owned(), number)),
         }
     }
     Ok(revocations)
 }
 
 /// Keeps every other process away from the journal in `directory`, as long as the file is open.
-fn lock(directory: &Path) -> Result<File, JournalFault> {
+fn lock(directory: &Path) -> Result<File, JournalError> {
     let path = directory.join(LOCK_NAME);
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    let file = opened.map_err(|error| JournalFault::Io(path.clone(), error))?;
+    let file = opened.map_err(|error| JournalError::Io(path.clone(), error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalFault::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(JournalFault::Io(path, error)),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(JournalError::Io(path, error)),
     }
 }
 
 /// Puts a new file in the old one's place in one step, and leaves it open for appending; its length.
-fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalFault> {
+fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalError> {
     let fresh = path.with_extension("new");
     let write = || {
         let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
@@ -172,7 +172,7 @@ fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalFault
         let length = file.metadata()?.len();
         Ok((file, length))
     };
-    write().map_err(|error| JournalFault::Io(path.to_owned(), error))
+    write().map_err(|error| JournalError::Io(path.to_owned(), error))
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn an_error_of_the_file_system_names_the_next_step() {
         let error =
-            |kind: std::io::ErrorKind| JournalFault::Io("/state/revocations.lock".into(), kind.into()).to_string();
+            |kind: std::io::ErrorKind| JournalError::Io("/state/revocations.lock".into(), kind.into()).to_string();
         assert!(error(std::io::ErrorKind::PermissionDenied).ends_with("chown -R"));
         assert!(error(std::io::ErrorKind::NotFound).ends_with("entity not found"));
     }
@@ -215,7 +215,7 @@ mod tests {
         std::fs::write(&file, format!("{whole}{}", &whole[..20])).unwrap();
         assert_eq!(Journal::open(directory.path(), Timestamp(0)).unwrap().1, [revocation("a", 100)]);
         std::fs::write(&file, format!("{}\n{whole}", &whole[..20])).unwrap();
-        assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalFault::Line(_, 1))));
+        assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalError::Line(_, 1))));
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     fn two_processes_never_write_one_journal() {
         let directory = tempfile::tempdir().unwrap();
         let first = Journal::open(directory.path(), Timestamp(0)).unwrap();
-        assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalFault::InUse(_))));
+        assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalError::InUse(_))));
         drop(first);
         assert!(Journal::open(directory.path(), Timestamp(0)).is_ok());
     }
@@ -280,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_a_fault_with_its_path() {
-        let fault = Journal::open(Path::new("/nonexistent"), Timestamp(0)).err().unwrap();
-        assert!(fault.to_string().starts_with("/nonexistent/revocations"), "{fault}");
+    fn a_missing_directory_is_an_error_with_its_path() {
+        let error = Journal::open(Path::new("/nonexistent"), Timestamp(0)).err().unwrap();
+        assert!(error.to_string().starts_with("/nonexistent/revocations"), "{error}");
     }
 }

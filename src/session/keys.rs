@@ -29,10 +29,10 @@ pub struct KeySettings {
 }
 
 /// More keys than this in one directory is a mistake, and each costs a look at every unknown token.
-const MOST_KEYS: usize = 32;
+const MAX_KEYS: usize = 32;
 
 /// A PEM file larger than this is not a P-256 key.
-const MOST_BYTES: u64 = 16 * 1024;
+const MAX_BYTES: u64 = 16 * 1024;
 
 /// Public halves that stand in RFCs and on web pages: whoever signs with one of these signs for everybody.
 const WELL_KNOWN: [&str; 3] = [
@@ -41,9 +41,9 @@ const WELL_KNOWN: [&str; 3] = [
     "EVs_o5-uQbTjL3chynL4wXgUg2R9q9UU8I5mEovUf84", // the example of jwt.io
 ];
 
-/// Why the keys could not be loaded. The operator's fault, with the file it is in.
+/// Why the keys could not be loaded. The operator's error, with the file it is in.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyFault {
+pub enum KeyError {
     /// The directory cannot be read.
     #[error("keys.directory {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
     Directory(PathBuf, std::io::Error),
@@ -51,7 +51,7 @@ pub enum KeyFault {
     #[error("keys.directory {0}: holds no *.pem file; `wechat-authz keygen {0}` makes the first key")]
     Empty(PathBuf),
     /// Too many.
-    #[error("keys.directory {0}: holds more than {MOST_KEYS} keys; remove those whose tokens are dead")]
+    #[error("keys.directory {0}: holds more than {MAX_KEYS} keys; remove those whose tokens are dead")]
     TooMany(PathBuf),
     /// A file cannot be read or is too large.
     #[error("key {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
@@ -132,11 +132,11 @@ impl KeySet {
     /// Reads the directory whole, or not at all.
     ///
     /// # Errors
-    /// Every fault of every file.
-    pub fn load(settings: &KeySettings) -> Result<Self, Vec<KeyFault>> {
+    /// Every error of every file.
+    pub fn load(settings: &KeySettings) -> Result<Self, Vec<KeyError>> {
         let directory = &settings.directory;
         let listing =
-            std::fs::read_dir(directory).map_err(|error| vec![KeyFault::Directory(directory.clone(), error)])?;
+            std::fs::read_dir(directory).map_err(|error| vec![KeyError::Directory(directory.clone(), error)])?;
         let mut files: Vec<PathBuf> = listing
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| {
@@ -147,24 +147,24 @@ impl KeySet {
             .collect();
         files.sort();
         if files.is_empty() {
-            return Err(vec![KeyFault::Empty(directory.clone())]);
+            return Err(vec![KeyError::Empty(directory.clone())]);
         }
-        if files.len() > MOST_KEYS {
-            return Err(vec![KeyFault::TooMany(directory.clone())]);
+        if files.len() > MAX_KEYS {
+            return Err(vec![KeyError::TooMany(directory.clone())]);
         }
         let mut keys: Vec<Key> = Vec::new();
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         for file in files {
             match read(&file) {
                 Ok(key) => match keys.iter().find(|other| other.kid == key.kid) {
-                    Some(other) => faults.push(KeyFault::Twice(file, other.file.clone())),
+                    Some(other) => errors.push(KeyError::Twice(file, other.file.clone())),
                     None => keys.push(key),
                 },
-                Err(fault) => faults.push(fault),
+                Err(error) => errors.push(error),
             }
         }
-        if !faults.is_empty() {
-            return Err(faults);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         keys.sort_by(|left, right| (left.created, &left.kid).cmp(&(right.created, &right.kid)));
         Ok(Self { keys, sign_after: settings.sign_after, generation: 0 })
@@ -173,7 +173,7 @@ impl KeySet {
     /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
     #[must_use]
     pub fn signing(&self, now: Timestamp) -> Option<&Key> {
-        let ripe = self.keys.iter().rev().find(|key| key.created.plus(self.sign_after) <= now);
+        let ripe = self.keys.iter().rev().find(|key| key.created.add(self.sign_after) <= now);
         ripe.or_else(|| self.keys.first())
     }
 
@@ -253,28 +253,28 @@ impl KeyRing {
     }
 }
 
-fn read(file: &Path) -> Result<Key, KeyFault> {
-    let io = |error| KeyFault::File(file.to_owned(), error);
+fn read(file: &Path) -> Result<Key, KeyError> {
+    let io = |error| KeyError::File(file.to_owned(), error);
     let described = std::fs::metadata(file).map_err(io)?;
-    if described.len() > MOST_BYTES {
-        return Err(KeyFault::NotP256(file.to_owned()));
+    if described.len() > MAX_BYTES {
+        return Err(KeyError::NotP256(file.to_owned()));
     }
     let pem = Zeroizing::new(std::fs::read(file).map_err(io)?);
-    let not_p256 = |_| KeyFault::NotP256(file.to_owned());
+    let not_p256 = |_| KeyError::NotP256(file.to_owned());
     let signing = EncodingKey::from_ec_pem(&pem).map_err(not_p256)?;
     let mut public = Jwk::from_encoding_key(&signing, Algorithm::ES256).map_err(not_p256)?;
     let AlgorithmParameters::EllipticCurve(curve) = &public.algorithm else {
-        return Err(KeyFault::NotP256(file.to_owned()));
+        return Err(KeyError::NotP256(file.to_owned()));
     };
     let verifying = DecodingKey::from_ec_components(&curve.x, &curve.y).map_err(not_p256)?;
     if WELL_KNOWN.contains(&curve.x.as_str()) {
-        return Err(KeyFault::WellKnown(file.to_owned()));
+        return Err(KeyError::WellKnown(file.to_owned()));
     }
     let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(not_p256)?;
     public.common.key_id = Some(kid.clone());
     public.common.key_algorithm = Some(jsonwebtoken::jwk::KeyAlgorithm::ES256);
     public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
-    let sealing = SealingKey::derive(signing.as_bytes()).map_err(|_| KeyFault::NotP256(file.to_owned()))?;
+    let sealing = SealingKey::derive(signing.as_bytes()).map_err(|_| KeyError::NotP256(file.to_owned()))?;
     let created = created_by_name(file).unwrap_or_else(|| {
         let modified = described.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Timestamp(modified.map_or(0, |since| since.as_secs()))
@@ -283,7 +283,7 @@ fn read(file: &Path) -> Result<Key, KeyFault> {
         Key { header: token::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
     // A key of another curve passes everything so far. What this key signs must be what others can verify.
     let proof = key.sign(b"proof").map_err(not_p256)?;
-    if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyFault::NotP256(file.to_owned())) }
+    if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyError::NotP256(file.to_owned())) }
 }
 
 /// The time in a name such as `20261123T112500Z.pem`.

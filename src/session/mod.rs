@@ -4,24 +4,23 @@
 //! moment; identity headers are written from nothing else. Refuses to know HTTP, WeChat and the policy.
 
 pub mod cache;
+mod cached_session;
 pub mod ending;
 pub mod journal;
-mod kept;
 pub mod keys;
 pub mod profiles;
 pub mod revocation;
 pub mod revocations;
 pub mod settings;
-pub mod sharing;
 mod table;
 pub mod token;
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::identity::IdentityHeaders;
 use crate::telemetry::Lookups;
 use cache::Cache;
-use kept::{Next, Session, Site};
+use cached_session::{CachedSession, Next, TokenAudience};
 use keys::KeyRing;
 use profiles::Profiles;
 use revocations::Revocations;
@@ -31,7 +30,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub use token::Grant;
-use token::{Claims, TokenFault, Unverified};
+use token::{Claims, TokenError, Unverified};
 
 /// All sessions of this instance: keys, verified tokens, revocations.
 pub struct Sessions {
@@ -43,27 +42,27 @@ pub struct Sessions {
     pub profiles: Profiles,
     cache: Cache,
     /// The sites whose sessions are kept.
-    sites: Mutex<Vec<Arc<Site>>>,
+    sites: Mutex<Vec<Arc<TokenAudience>>>,
     lookups: Lookups,
 }
 
 /// A session that was used lately. Says nothing of whether it still counts.
 #[derive(Clone)]
-pub struct Seen {
-    session: Arc<Session>,
+pub struct RecentSession {
+    session: Arc<CachedSession>,
     at: Timestamp,
 }
 
 /// A session that counts at this moment. Only [`Sessions::verify`] makes one.
 #[derive(Clone)]
 pub struct LiveSession {
-    session: Arc<Session>,
-    age: Age,
+    session: Arc<CachedSession>,
+    age: TokenState,
 }
 
 /// Where a token stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Age {
+pub enum TokenState {
     /// Nothing to do.
     Fresh,
     /// In its last third: the next may go out with an answer.
@@ -74,9 +73,9 @@ pub enum Age {
 
 /// Why a token is no live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum SessionError {
     /// Not a token of ours.
-    Token(TokenFault),
+    Token(TokenError),
     /// The session is over, or its token is and renewal is not safe.
     Expired,
     /// Unused for longer than the idle limit.
@@ -103,7 +102,7 @@ pub struct Issued {
 /// A token could not be signed: no key, or the cryptographic library refused. Ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token could be signed")]
-pub struct IssueFault;
+pub struct IssueError;
 
 impl Sessions {
     /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
@@ -129,64 +128,64 @@ impl Sessions {
         settings: &Settings,
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
-    ) -> Result<LiveSession, Refusal> {
-        let session = self.known(token, settings, now, admit)?;
-        let age = session.age(settings, now)?;
-        if self.revocations.covers(&*session, &session.revocations_seen) {
-            return Err(Refusal::Revoked);
+    ) -> Result<LiveSession, SessionError> {
+        let session = self.lookup(token, settings, now, admit)?;
+        let age = session.state(settings, now)?;
+        if self.revocations.is_revoked(&*session, &session.revocations_seen) {
+            return Err(SessionError::Revoked);
         }
-        if age == Age::Ended && !self.revocations.picture().is_fresh() {
+        if age == TokenState::Ended && !self.revocations.sync_status().is_fresh() {
             // Others may have revoked it, and this instance would not know: the token's end is strict then.
-            return Err(Refusal::Expired);
+            return Err(SessionError::Expired);
         }
-        session.used(now);
+        session.touch(now);
         Ok(LiveSession { session, age })
     }
 
-    fn known(
+    fn lookup(
         &self,
         token: &str,
         settings: &Settings,
         now: Timestamp,
         admit: impl FnOnce() -> Result<(), Duration>,
-    ) -> Result<Arc<Session>, Refusal> {
-        if token.len() > token::MOST_BYTES {
+    ) -> Result<Arc<CachedSession>, SessionError> {
+        if token.len() > token::MAX_BYTES {
             self.lookups.refused_cheaply.inc();
-            return Err(Refusal::Token(TokenFault::Malformed));
+            return Err(SessionError::Token(TokenError::Malformed));
         }
         let keys = self.keys.current();
-        let place = self.cache.place(keys.generation(), token);
+        let place = self.cache.fingerprint(keys.generation(), token);
         match place.and_then(|place| self.cache.get(&place, now)) {
             Some(Ok(session)) if session.site.is_of(settings) => {
                 self.lookups.hits.inc();
                 return Ok(session);
             }
-            Some(Err(fault)) => {
+            Some(Err(error)) => {
                 self.lookups.refused_hits.inc();
-                return Err(Refusal::Token(fault));
+                return Err(SessionError::Token(error));
             }
             // Another application's: what is wrong with it here is said without a signature.
             Some(Ok(_)) | None => {}
         }
-        let unverified = Unverified::read(token, &keys, settings, now).map_err(|fault| {
+        let unverified = Unverified::read(token, &keys, settings, now).map_err(|error| {
             self.lookups.refused_cheaply.inc();
-            Refusal::Token(fault)
+            SessionError::Token(error)
         })?;
-        admit().map_err(Refusal::Busy)?;
+        admit().map_err(SessionError::Busy)?;
         self.lookups.verified.inc();
         match unverified.verify() {
             Ok(token) => {
-                let session = Arc::new(Session::new(&token, self.site(settings)));
+                let session = Arc::new(CachedSession::new(&token, self.site(settings)));
                 if let Some(place) = place {
-                    self.cache.keep(place, Arc::clone(&session));
+                    self.cache.insert(place, Arc::clone(&session));
                 }
                 Ok(session)
             }
-            Err(fault) => {
+            Err(error) => {
                 if let Some(place) = place {
-                    self.cache.refuse(place, fault, now);
+                    self.cache.insert_rejection(place, error, now);
                 }
-                Err(Refusal::Token(fault))
+                Err(SessionError::Token(error))
             }
         }
     }
@@ -194,18 +193,18 @@ impl Sessions {
     /// Issues the first token of a new session.
     ///
     /// # Errors
-    /// [`IssueFault`].
-    pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+    /// [`IssueError`].
+    pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         self.issue(&Claims::first(grant, crate::random::session_id(), settings, now), settings, now)
     }
 
     /// The next token of a live session, the same one for all who ask within a third of its life.
     ///
     /// # Errors
-    /// [`IssueFault`]; also when nothing of the session is left.
-    pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
-        let claims = live.claims().next(settings, now).ok_or(IssueFault)?;
-        let claims = self.profiles.brought_up_to_date(claims);
+    /// [`IssueError`]; also when nothing of the session is left.
+    pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
+        let claims = live.claims().next(settings, now).ok_or(IssueError)?;
+        let claims = self.profiles.apply(claims);
         let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Next { issued, token }) = next.as_deref()
             && *issued <= now
@@ -214,7 +213,7 @@ impl Sessions {
             return Ok(Issued {
                 token: token.clone(),
                 sid: claims.sid,
-                expires: issued.plus(settings.token_lifetime).min(Timestamp(claims.session_exp)),
+                expires: issued.add(settings.token_lifetime).min(Timestamp(claims.session_exp)),
                 session_expires: Timestamp(claims.session_exp),
             });
         }
@@ -223,13 +222,13 @@ impl Sessions {
         Ok(issued)
     }
 
-    fn issue(&self, claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Issued, IssueFault> {
+    fn issue(&self, claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         let keys = self.keys.current();
-        let key = keys.signing(now).ok_or(IssueFault)?;
-        let (token, verified) = token::issue(claims, key).map_err(|_| IssueFault)?;
+        let key = keys.signing(now).ok_or(IssueError)?;
+        let (token, verified) = token::issue(claims, key).map_err(|_| IssueError)?;
         // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
-        if let Some(place) = self.cache.place(keys.generation(), &token) {
-            self.cache.keep(place, Arc::new(Session::new(&verified, self.site(settings))));
+        if let Some(place) = self.cache.fingerprint(keys.generation(), &token) {
+            self.cache.insert(place, Arc::new(CachedSession::new(&verified, self.site(settings))));
         }
         Ok(Issued {
             token,
@@ -240,14 +239,14 @@ impl Sessions {
     }
 
     /// The site that `settings` describe, of which there is one however many sessions it has.
-    fn site(&self, settings: &Settings) -> Arc<Site> {
+    fn site(&self, settings: &Settings) -> Arc<TokenAudience> {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = sites.iter().find(|site| site.is_of(settings)) {
             return Arc::clone(known);
         }
         // Those of a former configuration go with their last session.
         sites.retain(|site| Arc::strong_count(site) > 1);
-        let site = Arc::new(Site { issuer: settings.issuer.clone(), audience: settings.audience.clone() });
+        let site = Arc::new(TokenAudience { issuer: settings.issuer.clone(), audience: settings.audience.clone() });
         sites.push(Arc::clone(&site));
         site
     }
@@ -260,18 +259,18 @@ impl Sessions {
     /// Sessions that were used since they were last told of, `most` at most: each about every five minutes. Walks the
     /// whole cache: not for a thread that answers.
     #[must_use]
-    pub fn seen(&self, most: usize) -> Vec<Seen> {
-        let mut told: HashMap<String, Seen> = HashMap::new();
+    pub fn seen(&self, most: usize) -> Vec<RecentSession> {
+        let mut told: HashMap<String, RecentSession> = HashMap::new();
         for session in self.cache.sessions() {
             if told.len() >= most {
                 break;
             }
-            if let Some(at) = session.to_tell() {
+            if let Some(at) = session.take_last_seen() {
                 // A session may have two tokens at a time.
-                let sid = session.identity.said().session.to_owned();
+                let sid = session.identity.fields().session.to_owned();
                 let later = told.get(&sid).is_none_or(|known| known.at < at);
                 if later {
-                    told.insert(sid, Seen { session, at });
+                    told.insert(sid, RecentSession { session, at });
                 }
             }
         }
@@ -285,7 +284,7 @@ impl Sessions {
 
     /// Verified tokens held.
     #[must_use]
-    pub fn cached(&self) -> usize {
+    pub fn cached_count(&self) -> usize {
         self.cache.len()
     }
 }
@@ -300,7 +299,7 @@ impl crate::seal::Sealer for Sessions {
     }
 }
 
-impl Seen {
+impl RecentSession {
     /// What its token says.
     #[must_use]
     pub fn claims(&self) -> Claims {
@@ -315,7 +314,7 @@ impl Seen {
 
     /// By which flow its person logged in.
     #[must_use]
-    pub fn flow(&self) -> Flow {
+    pub fn flow(&self) -> LoginMethod {
         self.session.flow
     }
 
@@ -347,7 +346,7 @@ impl LiveSession {
 
     /// Where its token stands.
     #[must_use]
-    pub fn age(&self) -> Age {
+    pub fn state(&self) -> TokenState {
         self.age
     }
 

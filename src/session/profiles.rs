@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Profiles remembered at most; about 400 bytes each.
-const MOST: u64 = 20_000;
+const MAX_PROFILES: u64 = 20_000;
 
 /// A profile nobody has seen for this long is forgotten.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -29,7 +29,7 @@ pub struct Profiles {
 
 impl Default for Profiles {
     fn default() -> Self {
-        Self { kept: moka::sync::Cache::builder().max_capacity(MOST).time_to_live(KEPT).build() }
+        Self { kept: moka::sync::Cache::builder().max_capacity(MAX_PROFILES).time_to_live(KEPT).build() }
     }
 }
 
@@ -49,7 +49,7 @@ impl Profiles {
 
     /// `claims` with the profile that is known by now, where that is later than the login.
     #[must_use]
-    pub(super) fn brought_up_to_date(&self, claims: Claims) -> Claims {
+    pub(super) fn apply(&self, claims: Claims) -> Claims {
         match self.last_known(&claims.aud, &claims.sub).filter(|known| known.at.0 >= claims.auth_time) {
             Some(known) => {
                 let Profile { nickname, avatar } = known.profile.clone();

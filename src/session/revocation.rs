@@ -48,7 +48,7 @@ impl TryFrom<String> for SessionId {
     }
 }
 
-/// A subject's digest, so that no list of revocations names anybody: the one of [`crate::store::name::digest_of`].
+/// A subject's digest, so that no list of revocations names anybody: the one of [`crate::redis::keys::digest_of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct SubjectDigest([u8; 16]);
@@ -295,7 +295,7 @@ mod tests {
         let digest = String::from(SubjectDigest::of("wx:union:o"));
         let old = read(&format!(r#"{{"v":1,"subject":"{digest}","at":10,"until":20}}"#)).unwrap();
         assert_eq!(old.whole_spans(), [(0, 10)]);
-        assert_eq!(digest, crate::store::name::digest_of("wx:union:o"));
+        assert_eq!(digest, crate::redis::keys::digest_of("wx:union:o"));
     }
 
     #[test]

@@ -7,12 +7,12 @@
 //! full of other entries that still matter is replaced by one entry for everyone, which ends every session from before
 //! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
-use super::journal::{Journal, JournalFault};
+use super::journal::{Journal, JournalError};
 pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
 use crate::clock::Timestamp;
-use crate::store::registry::SessionRecord;
+use crate::sessions::registry::SessionRecord;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct Revocations {
     /// When this began, by both clocks: what is dropped is judged by the earlier of them, so that a wall clock that
     /// runs ahead for a moment forgets nothing.
     began: (Timestamp, Instant),
-    picture: Picture,
+    sync_status: SyncStatus,
 }
 
 /// Many ended sessions of a subject that have become one entry.
@@ -42,12 +42,12 @@ pub struct Collapsed {
     /// What it replaces.
     pub replaced: Vec<Revocation>,
     /// What the disk said, if there is a journal.
-    pub on_disk: Option<Result<(), JournalFault>>,
+    pub on_disk: Option<Result<(), JournalError>>,
 }
 
 /// What of a session revocations go by.
 #[derive(Clone, Copy, Debug)]
-pub struct Concerned<'a> {
+pub struct RevocationSubject<'a> {
     /// The session's id.
     pub sid: &'a str,
     /// Its subject.
@@ -58,13 +58,13 @@ pub struct Concerned<'a> {
     pub auth_time: u64,
 }
 
-impl<'a> From<&'a Claims> for Concerned<'a> {
+impl<'a> From<&'a Claims> for RevocationSubject<'a> {
     fn from(claims: &'a Claims) -> Self {
         Self { sid: &claims.sid, sub: &claims.sub, aud: &claims.aud, auth_time: claims.auth_time }
     }
 }
 
-impl<'a> From<&'a SessionRecord> for Concerned<'a> {
+impl<'a> From<&'a SessionRecord> for RevocationSubject<'a> {
     fn from(record: &'a SessionRecord) -> Self {
         Self { sid: &record.session, sub: &record.subject, aud: &record.app, auth_time: record.created.0 }
     }
@@ -81,7 +81,7 @@ impl Revocations {
             journal: journal.map(Mutex::new),
             horizon,
             began: (now, Instant::now()),
-            picture: Picture::default(),
+            sync_status: SyncStatus::default(),
         };
         for revocation in brought {
             let _ = revocations.insert(revocation);
@@ -91,17 +91,17 @@ impl Revocations {
 
     /// How well this instance knows what others have revoked.
     #[must_use]
-    pub fn picture(&self) -> &Picture {
-        &self.picture
+    pub fn sync_status(&self) -> &SyncStatus {
+        &self.sync_status
     }
 
     /// Revokes as [`Self::revoke_until`] does, to be remembered as long as any session can live.
-    pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
-        self.revoke_until(target, now.plus(self.horizon), now)
+    pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
+        self.revoke_until(target, now.add(self.horizon), now)
     }
 
     /// Ends the session of `claims`, to be remembered as long as it could live.
-    pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+    pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         let (id, subject) = (SessionId::of(&claims.sid), SubjectDigest::of(&claims.sub));
         self.record(Revocation::of_session(id, subject, claims.auth_time, now.0, claims.session_exp), now)
     }
@@ -132,17 +132,17 @@ impl Revocations {
         target: Target,
         until: Timestamp,
         now: Timestamp,
-    ) -> (Revocation, Option<Result<(), JournalFault>>) {
+    ) -> (Revocation, Option<Result<(), JournalError>>) {
         self.record(Revocation::new(target, now.0, until.0), now)
     }
 
-    fn record(&self, revocation: Revocation, now: Timestamp) -> (Revocation, Option<Result<(), JournalFault>>) {
+    fn record(&self, revocation: Revocation, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         let in_force = self.insert(revocation);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
         (in_force, on_disk)
     }
 
-    fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalFault> {
+    fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalError> {
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         journal.append(revocation)?;
         if journal.wants_compaction(self.len()) {
@@ -163,7 +163,7 @@ impl Revocations {
 
     /// Takes `listed`, which the shared list holds, and notes that in `round`. Says whether what is in force here is just
     /// that; if not, it is more, and the list needs `listed` no longer.
-    pub(super) fn take(&self, listed: Revocation, round: u32) -> bool {
+    pub(crate) fn take(&self, listed: Revocation, round: u32) -> bool {
         if !self.held.read().unwrap_or_else(PoisonError::into_inner).has(&listed) {
             let _ = self.insert(listed.clone());
         }
@@ -171,14 +171,14 @@ impl Revocations {
     }
 
     /// At most `count` of those that matter at `now` and were not noted in `round`. They are, from now on.
-    pub(super) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
-        let now = self.surely(now);
+    pub(crate) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
+        let now = self.clamp_to_monotonic(now);
         self.held.write().unwrap_or_else(PoisonError::into_inner).take_unlisted(round, count, now.0)
     }
 
     /// Whether `session` is revoked. `seen` is the session's own note of when it was last looked up.
     #[must_use]
-    pub fn covers<'a>(&self, session: impl Into<Concerned<'a>>, seen: &AtomicU64) -> bool {
+    pub fn is_revoked<'a>(&self, session: impl Into<RevocationSubject<'a>>, seen: &AtomicU64) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if seen.load(Ordering::Relaxed) == version {
             return false;
@@ -198,8 +198,8 @@ impl Revocations {
 
     /// Drops what no living session can be concerned by, and writes what the disk would not take before.
     pub fn sweep(&self, now: Timestamp) {
-        self.mend(now);
-        let now = self.surely(now);
+        self.compact_journal(now);
+        let now = self.clamp_to_monotonic(now);
         self.held.write().unwrap_or_else(PoisonError::into_inner).drop_dead(now.0);
     }
 
@@ -216,31 +216,31 @@ impl Revocations {
     }
 
     /// `now`, but no later than the monotonic clock allows.
-    fn surely(&self, now: Timestamp) -> Timestamp {
+    fn clamp_to_monotonic(&self, now: Timestamp) -> Timestamp {
         let (wall, monotonic) = self.began;
-        now.min(wall.plus(monotonic.elapsed() + super::token::LEEWAY))
+        now.min(wall.add(monotonic.elapsed() + super::token::LEEWAY))
     }
 
-    fn mend(&self, now: Timestamp) {
+    fn compact_journal(&self, now: Timestamp) {
         let Some(journal) = &self.journal else { return };
         let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
         if journal.wants_compaction(self.len())
-            && let Err(fault) = journal.compact(&self.live(now))
+            && let Err(error) = journal.compact(&self.live(now))
         {
-            tracing::warn!(%fault, "the journal could not be written anew");
+            tracing::warn!(%error, "the journal could not be written anew");
         }
     }
 
     /// Those that matter at `now`.
-    pub(super) fn live(&self, now: Timestamp) -> Vec<Revocation> {
-        let now = self.surely(now);
+    pub(crate) fn live(&self, now: Timestamp) -> Vec<Revocation> {
+        let now = self.clamp_to_monotonic(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.live(now.0).collect()
     }
 
     /// How many matter at `now`.
-    pub(super) fn count_live(&self, now: Timestamp) -> usize {
-        let now = self.surely(now);
+    pub(crate) fn count_live(&self, now: Timestamp) -> usize {
+        let now = self.clamp_to_monotonic(now);
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.count_live(now.0)
     }
@@ -250,7 +250,7 @@ impl Revocations {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let mut in_force = revocation;
         if held.len() >= MAX_ENTRIES && !held.knows(&in_force) {
-            held.drop_dead(self.surely(Timestamp(in_force.at)).0);
+            held.drop_dead(self.clamp_to_monotonic(Timestamp(in_force.at)).0);
             if held.len() >= MAX_ENTRIES {
                 tracing::error!(
                     held = MAX_ENTRIES,
@@ -270,7 +270,7 @@ impl Revocations {
 
 /// How well this instance knows what others have revoked: since when it has known all of it, and how long that counts.
 #[derive(Debug)]
-pub struct Picture {
+pub struct SyncStatus {
     began: Instant,
     /// Milliseconds since the beginning, and one; 0 for never.
     completed: AtomicU64,
@@ -278,20 +278,20 @@ pub struct Picture {
     most_age: AtomicU64,
 }
 
-impl Default for Picture {
+impl Default for SyncStatus {
     fn default() -> Self {
         Self { began: Instant::now(), completed: AtomicU64::new(0), most_age: AtomicU64::new(0) }
     }
 }
 
-impl Picture {
+impl SyncStatus {
     /// From now on others revoke too, and what is known of it counts for `most_age`.
-    pub fn expected_within(&self, most_age: Duration) {
+    pub fn set_max_staleness(&self, most_age: Duration) {
         self.most_age.store(milliseconds(most_age).max(1), Ordering::Release);
     }
 
     /// Everything that others have revoked until now is known.
-    pub fn completed(&self) {
+    pub fn mark_synced(&self) {
         self.completed.store(milliseconds(self.began.elapsed()).saturating_add(1), Ordering::Release);
     }
 
@@ -323,7 +323,7 @@ mod tests {
     use crate::session::tests::claims;
 
     fn covers(revocations: &Revocations, claims: &Claims) -> bool {
-        revocations.covers(claims, &AtomicU64::new(0))
+        revocations.is_revoked(claims, &AtomicU64::new(0))
     }
 
     fn target(kind: usize) -> Target {
@@ -358,10 +358,10 @@ mod tests {
     fn a_session_that_was_looked_up_is_looked_up_again_after_a_change() {
         let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
         let (alice, seen) = (claims(Timestamp(100)), AtomicU64::new(0));
-        assert!(!revocations.covers(&alice, &seen));
+        assert!(!revocations.is_revoked(&alice, &seen));
         revocations.revoke(target(0), Timestamp(150));
-        assert!(revocations.covers(&alice, &seen));
-        assert!(revocations.covers(&alice, &seen));
+        assert!(revocations.is_revoked(&alice, &seen));
+        assert!(revocations.is_revoked(&alice, &seen));
     }
 
     #[test]

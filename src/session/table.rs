@@ -1,7 +1,7 @@
 //! The revocations that an instance holds, by what they end. Each has a bounded size, whatever wrote it.
 
 use super::revocation::{Revocation, SessionId, Span, SubjectDigest, Target, united};
-use super::revocations::Concerned;
+use super::revocations::RevocationSubject;
 use std::collections::HashMap;
 
 /// Ended sessions of one subject that are held one by one; more should become one entry.
@@ -140,7 +140,7 @@ impl Table {
     }
 
     /// Whether `session` is revoked.
-    pub fn covers(&self, Concerned { sid, sub, aud, auth_time }: Concerned<'_>) -> bool {
+    pub fn covers(&self, RevocationSubject { sid, sub, aud, auth_time }: RevocationSubject<'_>) -> bool {
         let before = |entry: &Entry| auth_time <= entry.at;
         let id = SessionId::of(sid);
         self.everyone.as_ref().is_some_and(before)

@@ -2,8 +2,8 @@
 
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
-use crate::check::{Flow, Profile};
-use crate::identity::Said;
+use crate::check::{LoginMethod, Profile};
+use crate::identity::IdentityFields;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ pub(super) fn claims(now: Timestamp) -> Claims {
 fn grant() -> Grant {
     Grant {
         subject: "wx:wx0123456789abcdef:oAlice".into(),
-        flow: Flow::OfficialAccount,
+        flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
         unionid: "oUnionAlice".into(),
@@ -55,7 +55,7 @@ fn add_key(directory: &std::path::Path, name: &str) {
 
 fn load(directory: &std::path::Path) -> KeySet {
     let settings = KeySettings { directory: directory.to_owned(), sign_after: Duration::from_secs(600) };
-    KeySet::load(&settings).map_err(|faults| format!("{faults:?}")).unwrap()
+    KeySet::load(&settings).map_err(|errors| format!("{errors:?}")).unwrap()
 }
 
 impl Fixture {
@@ -63,11 +63,11 @@ impl Fixture {
         self.sessions.begin(grant(), &settings(), NOW).unwrap().token
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<LiveSession, Refusal> {
+    fn verify(&self, token: &str, now: Timestamp) -> Result<LiveSession, SessionError> {
         self.sessions.verify(token, &settings(), now, || Ok(()))
     }
 
-    fn fault(&self, token: &str, now: Timestamp) -> Refusal {
+    fn error(&self, token: &str, now: Timestamp) -> SessionError {
         match self.verify(token, now) {
             Err(refusal) => refusal,
             Ok(_) => panic!("accepted: {token}"),
@@ -108,7 +108,7 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
     let claims = live.claims();
     assert_eq!((live.subject(), claims.sub.as_str()), ("wx:wx0123456789abcdef:oAlice", "wx:wx0123456789abcdef:oAlice"));
-    let said = Said {
+    let said = IdentityFields {
         subject: "wx:wx0123456789abcdef:oAlice",
         openid: "oAlice",
         unionid: "oUnionAlice",
@@ -118,8 +118,8 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
         nickname: "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22",
         avatar: "https://thirdwx.qlogo.cn/mmopen/1/132",
     };
-    assert_eq!(live.identity().said(), said);
-    assert_eq!(live.age(), Age::Fresh);
+    assert_eq!(live.identity().fields(), said);
+    assert_eq!(live.state(), TokenState::Fresh);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
     let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
     assert!(issued.token.len() + crate::cookie::SESSION.len() < 1_024, "{}", issued.token.len());
     let live = fixture.verify(&issued.token, NOW).unwrap();
-    assert_eq!(live.identity().said().avatar, "", "what does not fit is left out, the avatar first");
+    assert_eq!(live.identity().fields().avatar, "", "what does not fit is left out, the avatar first");
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar
             Lookups::default(),
         );
         let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
-        assert_eq!((live.claims().nickname.as_str(), live.identity().said().nickname), (nickname, &*encoded));
-        assert_eq!(live.identity().said().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
+        assert_eq!((live.claims().nickname.as_str(), live.identity().fields().nickname), (nickname, &*encoded));
+        assert_eq!(live.identity().fields().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");
     }
 }
 
@@ -176,7 +176,7 @@ fn line_1_length_segments_and_encoding() {
     let fixture = fixture();
     let token = fixture.token();
     let (signed, signature) = token.rsplit_once('.').unwrap();
-    let malformed = Refusal::Token(TokenFault::Malformed);
+    let malformed = SessionError::Token(TokenError::Malformed);
     for bad in [
         String::new(),
         ".".into(),
@@ -192,18 +192,18 @@ fn line_1_length_segments_and_encoding() {
         format!("{signed}.{}", signature.replace('-', "+").replace('_', "/") + "=="),
         format!("{signed}.{}", &signature[..80]),
         format!("{signed}.{signature}AA"),
-        format!("{}{}", token, "A".repeat(token::MOST_BYTES)),
+        format!("{}{}", token, "A".repeat(token::MAX_BYTES)),
         "中文".repeat(20),
     ] {
-        assert_eq!(fixture.fault(&bad, NOW), malformed, "{bad}");
+        assert_eq!(fixture.error(&bad, NOW), malformed, "{bad}");
     }
     // The last character of 64 bytes in base64url carries two bits that must be zero: another spelling of the same bytes.
     let (head, last) = signature.split_at(85);
     for other in
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|c| !last.contains(*c))
     {
-        let refused = fixture.fault(&format!("{signed}.{head}{other}"), NOW);
-        assert!(matches!(refused, Refusal::Token(TokenFault::Malformed | TokenFault::Forged)), "{other}");
+        let refused = fixture.error(&format!("{signed}.{head}{other}"), NOW);
+        assert!(matches!(refused, SessionError::Token(TokenError::Malformed | TokenError::Forged)), "{other}");
     }
 }
 
@@ -212,26 +212,26 @@ fn line_2_the_header_has_exactly_three_members() {
     let fixture = fixture();
     let (kid, typ) = (fixture.kid(), token::TYPE);
     let payload = serde_json::to_string(&claims(NOW)).unwrap();
-    for (header, fault) in [
-        ("[]".to_owned(), TokenFault::Malformed),
-        ("null".to_owned(), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"none","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"HS256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"es256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#), TokenFault::Foreign),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","crit":["exp"]}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jwk":{{}}}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jku":"https://e.example"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","x5u":"https://e.example"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","zip":"DEF"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","b64":false}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","alg":"ES256","typ":"{typ}","kid":"{kid}"}}"#), TokenFault::Malformed),
-        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":["{kid}"]}}"#), TokenFault::Malformed),
+    for (header, error) in [
+        ("[]".to_owned(), TokenError::Malformed),
+        ("null".to_owned(), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"none","typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"HS256","typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"es256","typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"JWT","kid":"{kid}"}}"#), TokenError::Foreign),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","crit":["exp"]}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jwk":{{}}}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","jku":"https://e.example"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","x5u":"https://e.example"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","zip":"DEF"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{kid}","b64":false}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","alg":"ES256","typ":"{typ}","kid":"{kid}"}}"#), TokenError::Malformed),
+        (format!(r#"{{"alg":"ES256","typ":"{typ}","kid":["{kid}"]}}"#), TokenError::Malformed),
     ] {
-        assert_eq!(fixture.fault(&fixture.signed(&header, &payload), NOW), Refusal::Token(fault), "{header}");
+        assert_eq!(fixture.error(&fixture.signed(&header, &payload), NOW), SessionError::Token(error), "{header}");
     }
 }
 
@@ -243,8 +243,8 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
     for kid in ["", "../../etc/passwd", "https://e.example/key", &kid.to_lowercase(), &format!("{kid} "), &kid[1..]] {
         let header = format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}"}}"#, token::TYPE);
         assert_eq!(
-            fixture.fault(&fixture.signed(&header, &payload), NOW),
-            Refusal::Token(TokenFault::UnknownKey),
+            fixture.error(&fixture.signed(&header, &payload), NOW),
+            SessionError::Token(TokenError::UnknownKey),
             "{kid}"
         );
     }
@@ -255,11 +255,15 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
 fn line_4_the_signature_verifies() {
     let (fixture, stranger) = (self::fixture(), self::fixture());
     let foreign = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
-    assert_eq!(fixture.fault(&foreign, NOW), Refusal::Token(TokenFault::Forged));
+    assert_eq!(fixture.error(&foreign, NOW), SessionError::Token(TokenError::Forged));
     let token = fixture.token();
     let (signed, _) = token.rsplit_once('.').unwrap();
     let zero = URL_SAFE_NO_PAD.encode([0_u8; 64]);
-    assert_eq!(fixture.fault(&format!("{signed}.{zero}"), NOW), Refusal::Token(TokenFault::Forged), "CVE-2022-21449");
+    assert_eq!(
+        fixture.error(&format!("{signed}.{zero}"), NOW),
+        SessionError::Token(TokenError::Forged),
+        "CVE-2022-21449"
+    );
 }
 
 #[test]
@@ -278,8 +282,8 @@ fn line_5_the_payload_is_a_flat_object_without_doubles() {
         format!("{good}x"),
     ] {
         assert_eq!(
-            fixture.fault(&fixture.signed(&fixture.header(), &bad), NOW),
-            Refusal::Token(TokenFault::Malformed),
+            fixture.error(&fixture.signed(&fixture.header(), &bad), NOW),
+            SessionError::Token(TokenError::Malformed),
             "{bad}"
         );
     }
@@ -291,24 +295,24 @@ fn line_5_the_payload_is_a_flat_object_without_doubles() {
 fn line_6_issuer_and_audience_are_ours_exactly() {
     use serde_json::json;
     let fixture = fixture();
-    for (claim, value, fault) in [
-        ("iss", None, TokenFault::Malformed),
-        ("iss", Some(json!(["https://shop.example.com"])), TokenFault::Malformed),
-        ("iss", Some(json!("https://shop.example.com/")), TokenFault::Foreign),
-        ("iss", Some(json!("https://other.example.com")), TokenFault::Foreign),
-        ("aud", None, TokenFault::Malformed),
-        ("aud", Some(json!(["shop"])), TokenFault::Malformed),
-        ("aud", Some(json!(7)), TokenFault::Malformed),
-        ("aud", Some(json!("Shop")), TokenFault::Foreign),
-        ("sub", None, TokenFault::Malformed),
-        ("sub", Some(json!("")), TokenFault::Malformed),
-        ("sid", None, TokenFault::Malformed),
-        ("sid", Some(json!(null)), TokenFault::Malformed),
-        ("flow", Some(json!("telepathy")), TokenFault::Malformed),
+    for (claim, value, error) in [
+        ("iss", None, TokenError::Malformed),
+        ("iss", Some(json!(["https://shop.example.com"])), TokenError::Malformed),
+        ("iss", Some(json!("https://shop.example.com/")), TokenError::Foreign),
+        ("iss", Some(json!("https://other.example.com")), TokenError::Foreign),
+        ("aud", None, TokenError::Malformed),
+        ("aud", Some(json!(["shop"])), TokenError::Malformed),
+        ("aud", Some(json!(7)), TokenError::Malformed),
+        ("aud", Some(json!("Shop")), TokenError::Foreign),
+        ("sub", None, TokenError::Malformed),
+        ("sub", Some(json!("")), TokenError::Malformed),
+        ("sid", None, TokenError::Malformed),
+        ("sid", Some(json!(null)), TokenError::Malformed),
+        ("flow", Some(json!("telepathy")), TokenError::Malformed),
     ] {
         assert_eq!(
-            fixture.fault(&fixture.with_claim(claim, value.clone()), NOW),
-            Refusal::Token(fault),
+            fixture.error(&fixture.with_claim(claim, value.clone()), NOW),
+            SessionError::Token(error),
             "{claim} {value:?}"
         );
     }
@@ -320,22 +324,22 @@ fn line_7_times_are_integers_and_possible() {
     let fixture = fixture();
     let now = NOW.0;
     for (claim, value, refusal) in [
-        ("exp", None, Refusal::Token(TokenFault::Malformed)),
-        ("exp", Some(json!("soon")), Refusal::Token(TokenFault::Malformed)),
-        ("exp", Some(json!(1.8e9)), Refusal::Token(TokenFault::Malformed)),
-        ("exp", Some(json!(-1)), Refusal::Token(TokenFault::Malformed)),
-        ("exp", Some(json!(u64::MAX)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("exp", Some(json!(now + 3_601)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("exp", Some(json!(now)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("iat", None, Refusal::Token(TokenFault::Malformed)),
-        ("iat", Some(json!(now + 31)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("auth_time", Some(json!(now + 1)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("session_exp", Some(json!(u64::MAX)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("session_exp", Some(json!(now + 10)), Refusal::Token(TokenFault::ImpossibleTimes)),
-        ("nbf", Some(json!(now + 1)), Refusal::Token(TokenFault::Malformed)),
-        ("nbf", Some(json!("x")), Refusal::Token(TokenFault::Malformed)),
+        ("exp", None, SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!("soon")), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(1.8e9)), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(-1)), SessionError::Token(TokenError::Malformed)),
+        ("exp", Some(json!(u64::MAX)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("exp", Some(json!(now + 3_601)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("exp", Some(json!(now)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("iat", None, SessionError::Token(TokenError::Malformed)),
+        ("iat", Some(json!(now + 31)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("auth_time", Some(json!(now + 1)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("session_exp", Some(json!(u64::MAX)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("session_exp", Some(json!(now + 10)), SessionError::Token(TokenError::ImpossibleTimes)),
+        ("nbf", Some(json!(now + 1)), SessionError::Token(TokenError::Malformed)),
+        ("nbf", Some(json!("x")), SessionError::Token(TokenError::Malformed)),
     ] {
-        assert_eq!(fixture.fault(&fixture.with_claim(claim, value.clone()), NOW), refusal, "{claim} {value:?}");
+        assert_eq!(fixture.error(&fixture.with_claim(claim, value.clone()), NOW), refusal, "{claim} {value:?}");
     }
 }
 
@@ -345,11 +349,11 @@ fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
     let token = fixture.token();
     let live = fixture.verify(&token, NOW).unwrap();
     fixture.sessions.revocations.end(&live.claims(), NOW);
-    assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
+    assert_eq!(fixture.error(&token, NOW), SessionError::Revoked);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
-    assert_eq!(fixture.fault(&token, NOW.plus(HOUR * 24 + Duration::from_secs(1))), Refusal::Idle);
-    assert_eq!(fixture.fault(&token, NOW.plus(HOUR * 24 * 7)), Refusal::Expired);
+    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 + Duration::from_secs(1))), SessionError::Idle);
+    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 * 7)), SessionError::Expired);
 }
 
 #[test]
@@ -363,15 +367,15 @@ fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
         Settings { issuer: "https://blog.example.com".into(), ..settings() },
     ] {
         let refused = fixture.sessions.verify(&token, &other, NOW, || unreachable!("no signature is checked")).err();
-        assert_eq!(refused, Some(Refusal::Token(TokenFault::Foreign)));
+        assert_eq!(refused, Some(SessionError::Token(TokenError::Foreign)));
     }
     let key = std::fs::read_dir(fixture.directory.path()).unwrap().next().unwrap().unwrap().path();
     std::fs::remove_file(key).unwrap();
     add_key(fixture.directory.path(), "20260201T000000Z");
     assert!(fixture.sessions.keys.replace(load(fixture.directory.path())));
     assert_eq!(
-        fixture.fault(&token, NOW),
-        Refusal::Token(TokenFault::UnknownKey),
+        fixture.error(&token, NOW),
+        SessionError::Token(TokenError::UnknownKey),
         "a removed key's tokens are dead at once"
     );
 }
@@ -386,8 +390,8 @@ fn the_twin_of_a_signature_is_revoked_with_it() {
     assert_ne!(twin, token);
     let live = fixture.verify(&twin, NOW).expect("n - s verifies as s does");
     fixture.sessions.revocations.end(&live.claims(), NOW);
-    assert_eq!(fixture.fault(&token, NOW), Refusal::Revoked);
-    assert_eq!(fixture.fault(&twin, NOW), Refusal::Revoked);
+    assert_eq!(fixture.error(&token, NOW), SessionError::Revoked);
+    assert_eq!(fixture.error(&twin, NOW), SessionError::Revoked);
 }
 
 /// n − s for P-256.
@@ -413,10 +417,10 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
     let junk = stranger.signed(&fixture.header(), &serde_json::to_string(&claims(NOW)).unwrap());
     let none_left = || Err(Duration::from_secs(3));
     let refused = fixture.sessions.verify(&junk, &settings(), NOW, none_left).err();
-    assert_eq!(refused, Some(Refusal::Busy(Duration::from_secs(3))));
+    assert_eq!(refused, Some(SessionError::Busy(Duration::from_secs(3))));
     assert_eq!(fixture.sessions.lookups.verified.get(), 0);
     for _ in 0..5 {
-        assert_eq!(fixture.fault(&junk, NOW), Refusal::Token(TokenFault::Forged));
+        assert_eq!(fixture.error(&junk, NOW), SessionError::Token(TokenError::Forged));
     }
     assert_eq!(fixture.sessions.lookups.verified.get(), 1);
     let token = fixture.token();
@@ -429,14 +433,16 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
 fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
     let fixture = fixture();
     let token = fixture.token();
-    let late = NOW.plus(Duration::from_secs(901));
-    for (now, age) in [(NOW, Age::Fresh), (NOW.plus(Duration::from_secs(601)), Age::Ending), (late, Age::Ended)] {
-        assert_eq!(fixture.verify(&token, now).unwrap().age(), age);
+    let late = NOW.add(Duration::from_secs(901));
+    for (now, age) in
+        [(NOW, TokenState::Fresh), (NOW.add(Duration::from_secs(601)), TokenState::Ending), (late, TokenState::Ended)]
+    {
+        assert_eq!(fixture.verify(&token, now).unwrap().state(), age);
     }
     let live = fixture.verify(&token, late).unwrap();
     let renewed = fixture.sessions.renew(&live, &settings(), late).unwrap();
     let next = fixture.verify(&renewed.token, late).unwrap();
-    assert_eq!(next.age(), Age::Fresh);
+    assert_eq!(next.state(), TokenState::Fresh);
     assert_eq!((&next.claims().sid, next.claims().auth_time), (&live.claims().sid, NOW.0));
     assert_eq!(next.claims().session_exp, live.claims().session_exp, "renewal does not lengthen the session");
     let again = fixture.sessions.renew(&live, &settings(), late).unwrap();
@@ -447,7 +453,7 @@ fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
 fn a_clock_step_neither_revives_nor_panics() {
     let fixture = fixture();
     let token = fixture.token();
-    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.plus(HOUR * 24 * 8), NOW.minus(HOUR)] {
+    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.add(HOUR * 24 * 8), NOW.sub(HOUR)] {
         assert!(fixture.verify(&token, now).is_err(), "{now:?}");
     }
     assert!(fixture.verify(&token, NOW).is_ok());
@@ -463,8 +469,8 @@ fn a_new_key_verifies_at_once_and_signs_when_others_have_it() {
     let keys = fixture.sessions.keys.current();
     assert_eq!(keys.keys().len(), 2);
     assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
-    assert_eq!(keys.signing(NOW.plus(Duration::from_secs(599))).unwrap().kid(), first);
-    assert_ne!(keys.signing(NOW.plus(Duration::from_secs(600))).unwrap().kid(), first);
+    assert_eq!(keys.signing(NOW.add(Duration::from_secs(599))).unwrap().kid(), first);
+    assert_ne!(keys.signing(NOW.add(Duration::from_secs(600))).unwrap().kid(), first);
 }
 
 #[test]
@@ -479,9 +485,9 @@ fn the_published_keys_hold_no_private_part() {
 }
 
 #[test]
-fn a_directory_without_real_keys_is_refused_with_every_fault() {
-    use keys::KeyFault;
-    let fault = |fill: &dyn Fn(&std::path::Path)| {
+fn a_directory_without_real_keys_is_refused_with_every_error() {
+    use keys::KeyError;
+    let error = |fill: &dyn Fn(&std::path::Path)| {
         let directory = tempfile::tempdir().unwrap();
         fill(directory.path());
         let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
@@ -489,28 +495,28 @@ fn a_directory_without_real_keys_is_refused_with_every_fault() {
     };
     let write =
         |directory: &std::path::Path, name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
-    assert!(matches!(fault(&|_| ())[..], [KeyFault::Empty(_)]));
-    let gone = fault(&|directory| std::fs::remove_dir(directory).unwrap());
+    assert!(matches!(error(&|_| ())[..], [KeyError::Empty(_)]));
+    let gone = error(&|directory| std::fs::remove_dir(directory).unwrap());
     assert!(gone[0].to_string().contains("`wechat-authz keygen "), "{gone:?}");
-    let denied = KeyFault::File("a.pem".into(), std::io::ErrorKind::PermissionDenied.into()).to_string();
+    let denied = KeyError::File("a.pem".into(), std::io::ErrorKind::PermissionDenied.into()).to_string();
     assert!(denied.ends_with("; give it to the user that runs `serve`: chown -R USER a.pem"), "{denied}");
-    assert!(matches!(fault(&|d| write(d, "a.pem", ""))[..], [KeyFault::NotP256(_)]));
+    assert!(matches!(error(&|d| write(d, "a.pem", ""))[..], [KeyError::NotP256(_)]));
     let p384 =
         "-----BEGIN PRIVATE KEY-----\nMIG2AgEAMBAGByqGSM49AgEGBSuBBAAiBIGeMIGbAgEBBDA=\n-----END PRIVATE KEY-----\n";
-    assert!(matches!(fault(&|d| write(d, "a.pem", p384))[..], [KeyFault::NotP256(_)]));
-    let two = fault(&|d| {
+    assert!(matches!(error(&|d| write(d, "a.pem", p384))[..], [KeyError::NotP256(_)]));
+    let two = error(&|d| {
         write(d, "a.pem", "x");
         write(d, "b.pem", "y");
     });
-    assert_eq!(two.len(), 2, "every fault, not the first alone");
-    let same = fault(&|d| {
+    assert_eq!(two.len(), 2, "every error, not the first alone");
+    let same = error(&|d| {
         let key = keys::generate().unwrap();
         write(d, "a.pem", &key);
         write(d, "b.pem", &key);
     });
-    assert!(matches!(same[..], [KeyFault::Twice(_, _)]));
+    assert!(matches!(same[..], [KeyError::Twice(_, _)]));
     let example = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2\nOF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r\n1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G\n-----END PRIVATE KEY-----\n";
-    assert!(matches!(fault(&|d| write(d, "a.pem", example))[..], [KeyFault::WellKnown(_)]));
+    assert!(matches!(error(&|d| write(d, "a.pem", example))[..], [KeyError::WellKnown(_)]));
 }
 
 #[test]
@@ -548,10 +554,10 @@ fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_be
     let fixture = fixture();
     let token = fixture.token();
     let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };
-    let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.age());
-    assert_eq!(at(NOW), Ok(Age::Fresh));
-    assert_eq!(at(NOW.plus(Duration::from_secs(60))), Ok(Age::Ended));
-    assert_eq!(at(NOW.plus(HOUR)), Err(Refusal::Expired));
+    let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.state());
+    assert_eq!(at(NOW), Ok(TokenState::Fresh));
+    assert_eq!(at(NOW.add(Duration::from_secs(60))), Ok(TokenState::Ended));
+    assert_eq!(at(NOW.add(HOUR)), Err(SessionError::Expired));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::keys::{Key, KeySet};
 use super::settings::Settings;
-use crate::check::{Flow, Profile};
+use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::percent::{decode_component, encode_component};
 use base64::Engine as _;
@@ -21,16 +21,16 @@ use std::time::Duration;
 pub const TYPE: &str = "wechat-session+jwt";
 
 /// No token of ours is longer; what is, is refused before it is read.
-pub const MOST_BYTES: usize = 4_096;
+pub const MAX_BYTES: usize = 4_096;
 
 /// A token we issue stays below this, so that token and cookie name together are under 1 KB.
 pub const BUDGET_BYTES: usize = 1_000;
 
 /// No token of ours lasts longer, whatever the configuration.
-pub const MOST_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 
 /// No session of ours lasts longer, whatever the configuration.
-pub const MOST_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// How far the clocks of two instances may differ.
 pub const LEEWAY: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ pub struct Claims {
     /// When the session ends for good.
     pub session_exp: u64,
     /// The login's flow.
-    pub flow: Flow,
+    pub flow: LoginMethod,
     /// The login's AppID.
     pub appid: String,
     /// The person's id under that AppID.
@@ -80,9 +80,9 @@ fn percent_encoded<S: Serializer>(nickname: &str, serializer: S) -> Result<S::Ok
     serializer.collect_str(&encode_component(nickname))
 }
 
-/// Why a text is not a token of ours. Whose fault it is does not matter: the request has no session.
+/// Why a text is not a token of ours. Whose error it is does not matter: the request has no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenFault {
+pub enum TokenError {
     /// Length, segments, base64url, header members, claims' types.
     #[error("malformed")]
     Malformed,
@@ -143,7 +143,7 @@ impl<'t, 'k> Unverified<'t, 'k> {
     ///
     /// # Errors
     /// The first line of the closed list that does not hold.
-    pub fn read(token: &'t str, keys: &'k KeySet, settings: &Settings, now: Timestamp) -> Result<Self, TokenFault> {
+    pub fn read(token: &'t str, keys: &'k KeySet, settings: &Settings, now: Timestamp) -> Result<Self, TokenError> {
         let read = Self::read_at_any_age(token, keys)?;
         check(&read.claims, settings, now)?;
         Ok(read)
@@ -153,16 +153,16 @@ impl<'t, 'k> Unverified<'t, 'k> {
     ///
     /// # Errors
     /// The first line of the closed list that does not hold, times, issuer and audience left out.
-    pub fn read_at_any_age(token: &'t str, keys: &'k KeySet) -> Result<Self, TokenFault> {
-        if token.len() > MOST_BYTES {
-            return Err(TokenFault::Malformed);
+    pub fn read_at_any_age(token: &'t str, keys: &'k KeySet) -> Result<Self, TokenError> {
+        if token.len() > MAX_BYTES {
+            return Err(TokenError::Malformed);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         // A fourth segment fails here: `.` is not base64url. So does padding, white space and a non-canonical end.
         let payload = decode(payload)?;
         if !is_signature(signature) {
-            return Err(TokenFault::Malformed);
+            return Err(TokenError::Malformed);
         }
         let key = keys.find_by_header(header).map_or_else(|| named(header, keys), Ok)?;
         let claims = claims(&payload)?;
@@ -172,23 +172,23 @@ impl<'t, 'k> Unverified<'t, 'k> {
     /// Verifies the signature: the expensive step, about 50 µs.
     ///
     /// # Errors
-    /// [`TokenFault::Forged`].
-    pub fn verify(self) -> Result<VerifiedToken, TokenFault> {
+    /// [`TokenError::Forged`].
+    pub fn verify(self) -> Result<VerifiedToken, TokenError> {
         if self.key.verifies(self.signed.as_bytes(), self.signature) {
             Ok(VerifiedToken { claims: self.claims })
         } else {
-            Err(TokenFault::Forged)
+            Err(TokenError::Forged)
         }
     }
 }
 
 /// The claims of a token's payload, as they stand there.
-fn claims(payload: &[u8]) -> Result<Claims, TokenFault> {
+fn claims(payload: &[u8]) -> Result<Claims, TokenError> {
     // As text once, or each string in it would be looked at by itself.
-    let payload = std::str::from_utf8(payload).map_err(|_| TokenFault::Malformed)?;
-    let claims: Claims = serde_json::from_str(payload).map_err(|_| TokenFault::Malformed)?;
+    let payload = std::str::from_utf8(payload).map_err(|_| TokenError::Malformed)?;
+    let claims: Claims = serde_json::from_str(payload).map_err(|_| TokenError::Malformed)?;
     if claims.sub.is_empty() || claims.sid.is_empty() {
-        return Err(TokenFault::Malformed);
+        return Err(TokenError::Malformed);
     }
     Ok(claims)
 }
@@ -212,41 +212,41 @@ fn is_signature(text: &str) -> bool {
 }
 
 /// The key that a header names which says so in other words than ours.
-fn named<'k>(header: &str, keys: &'k KeySet) -> Result<&'k Key, TokenFault> {
+fn named<'k>(header: &str, keys: &'k KeySet) -> Result<&'k Key, TokenError> {
     let header = decode(header)?;
-    let header: Header = serde_json::from_slice(&header).map_err(|_| TokenFault::Malformed)?;
+    let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::Malformed)?;
     if header.typ != TYPE {
-        return Err(TokenFault::Foreign);
+        return Err(TokenError::Foreign);
     }
     // Every key of ours has this one algorithm.
     if header.alg != "ES256" {
-        return Err(TokenFault::Malformed);
+        return Err(TokenError::Malformed);
     }
-    keys.find(header.kid).ok_or(TokenFault::UnknownKey)
+    keys.find(header.kid).ok_or(TokenError::UnknownKey)
 }
 
-fn decode(segment: &str) -> Result<Vec<u8>, TokenFault> {
+fn decode(segment: &str) -> Result<Vec<u8>, TokenError> {
     if segment.is_empty() {
-        return Err(TokenFault::Malformed);
+        return Err(TokenError::Malformed);
     }
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenFault::Malformed)
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Malformed)
 }
 
 /// The claims' part of the closed list. `exp` is not judged here: past it, renewal decides.
-fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), TokenFault> {
+fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), TokenError> {
     if claims.iss != settings.issuer || claims.aud != settings.audience {
-        return Err(TokenFault::Foreign);
+        return Err(TokenError::Foreign);
     }
-    let latest = now.plus(LEEWAY).0;
+    let latest = now.add(LEEWAY).0;
     let ordered = claims.auth_time <= claims.iat && claims.iat < claims.exp && claims.exp <= claims.session_exp;
     let possible = claims.iat <= latest
-        && claims.exp.saturating_sub(claims.iat) <= MOST_TOKEN_LIFETIME.as_secs()
-        && claims.session_exp.saturating_sub(claims.auth_time) <= MOST_LIFETIME.as_secs();
+        && claims.exp.saturating_sub(claims.iat) <= MAX_TOKEN_LIFETIME.as_secs()
+        && claims.session_exp.saturating_sub(claims.auth_time) <= MAX_LIFETIME.as_secs();
     if !ordered || !possible {
-        return Err(TokenFault::ImpossibleTimes);
+        return Err(TokenError::ImpossibleTimes);
     }
     if claims.session_exp <= now.0 {
-        return Err(TokenFault::Expired);
+        return Err(TokenError::Expired);
     }
     Ok(())
 }
@@ -257,7 +257,7 @@ pub struct Grant {
     /// `wx:union:…` or `wx:<appid>:…`.
     pub subject: String,
     /// The login's flow.
-    pub flow: Flow,
+    pub flow: LoginMethod,
     /// The login's AppID.
     pub appid: String,
     /// The person's id under that AppID.
@@ -272,7 +272,7 @@ impl Claims {
     /// The claims of a new session's first token.
     #[must_use]
     pub fn first(grant: Grant, sid: String, settings: &Settings, now: Timestamp) -> Self {
-        let session_exp = now.plus(settings.lifetime).0;
+        let session_exp = now.add(settings.lifetime).0;
         Self {
             iss: settings.issuer.clone(),
             aud: settings.audience.clone(),
@@ -280,7 +280,7 @@ impl Claims {
             sid,
             auth_time: now.0,
             iat: now.0,
-            exp: now.plus(settings.token_lifetime).0.min(session_exp),
+            exp: now.add(settings.token_lifetime).0.min(session_exp),
             session_exp,
             flow: grant.flow,
             appid: grant.appid,
@@ -294,7 +294,7 @@ impl Claims {
     /// The claims of the same session's next token; none when no second of it is left.
     #[must_use]
     pub fn next(&self, settings: &Settings, now: Timestamp) -> Option<Self> {
-        let exp = now.plus(settings.token_lifetime).0.min(self.session_exp);
+        let exp = now.add(settings.token_lifetime).0.min(self.session_exp);
         // A clock set back must not issue a token from before its login.
         (now.0 >= self.auth_time && exp > now.0).then(|| Self { iat: now.0, exp, ..self.clone() })
     }
@@ -393,8 +393,8 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
         let nickname = decode_component(&encoded).ok_or_else(|| A::Error::custom("a nickname that is no text"))?;
         let nickname = if nickname.is_empty() { plain } else { nickname };
         let flow = match text("flow", true)?.as_str() {
-            "official_account" => Flow::OfficialAccount,
-            "website" => Flow::Website,
+            "official_account" => LoginMethod::OfficialAccount,
+            "website" => LoginMethod::Website,
             _ => return Err(A::Error::custom("unknown flow")),
         };
         let mut time = |name: &str| match take(name) {

@@ -1,6 +1,6 @@
 //! What names a request or a person in a log line.
 
-use super::traces::{Parent, Span};
+use super::traces::{Span, TraceParent};
 use crate::random;
 use aws_lc_rs::digest;
 use http::HeaderMap;
@@ -24,7 +24,7 @@ pub struct RequestIds<'a> {
 }
 
 /// Envoy's ids are UUIDs of 36 characters.
-const MOST_REQUEST_ID: usize = 64;
+const MAX_REQUEST_ID: usize = 64;
 
 impl<'a> RequestIds<'a> {
     /// Reads them. What is not of their form is somebody's attempt to write into our log.
@@ -33,8 +33,8 @@ impl<'a> RequestIds<'a> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = text("x-request-id");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        let trace_id = Parent::of(headers).map_or("", |parent| parent.trace_id);
-        let is_id = request_id.len() <= MOST_REQUEST_ID && request_id.bytes().all(plain);
+        let trace_id = TraceParent::of(headers).map_or("", |parent| parent.trace_id);
+        let is_id = request_id.len() <= MAX_REQUEST_ID && request_id.bytes().all(plain);
         Self { request_id: if is_id { request_id } else { "" }, trace_id }
     }
 

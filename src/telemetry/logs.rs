@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 /// Lines that may wait for a slow reader.
-const MOST_WAITING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 
 /// The logs, as long as this is held. Dropping it writes out what waits.
 pub struct Logs {
@@ -32,7 +32,7 @@ pub struct Level {
 
 /// The logs could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum LogFault {
+pub enum LogError {
     /// There is a subscriber already.
     #[error("another log was opened first")]
     Twice,
@@ -41,10 +41,10 @@ pub enum LogFault {
 /// Opens the logs at `level`: `error`, `warn`, `info`, `debug` or `trace`.
 ///
 /// # Errors
-/// [`LogFault`].
-pub fn logs(level: &str) -> Result<Logs, LogFault> {
-    let (subscriber, logs) = opened(level, io::stdout(), MOST_WAITING);
-    subscriber.try_init().map_err(|_| LogFault::Twice)?;
+/// [`LogError`].
+pub fn logs(level: &str) -> Result<Logs, LogError> {
+    let (subscriber, logs) = opened(level, io::stdout(), MAX_WAITING);
+    subscriber.try_init().map_err(|_| LogError::Twice)?;
     Ok(logs)
 }
 
@@ -144,7 +144,7 @@ mod tests {
 
     fn logged(level: &str, log: impl FnOnce(&Level)) -> Vec<serde_json::Value> {
         let memory = Memory::default();
-        let (subscriber, logs) = opened(level, memory.clone(), MOST_WAITING);
+        let (subscriber, logs) = opened(level, memory.clone(), MAX_WAITING);
         tracing::subscriber::with_default(subscriber, || log(&logs.level()));
         // Writes out what waits.
         drop(logs);

@@ -7,13 +7,13 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-use super::LineBound;
-use crate::check::{Decision, Flow, Reason};
+use super::LogLimiter;
+use crate::check::{Decision, LoginMethod, Reason};
 use labels::{
     AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
     FlowLabels, KeyLabels, QuotaLabels, RejectionLabels, StoreCallLabels, StoreFailureLabels, Word,
 };
-pub use outbox::OutboxMeter;
+pub use outbox::OutboxMetrics;
 use process::Process;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::{encode, encode_registry};
@@ -47,7 +47,7 @@ type Buckets = fn() -> Histogram;
 
 /// One metric, as a table of them tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Documented {
+pub struct MetricInfo {
     /// Its family's name, as `# HELP` and `docs/en/metrics.md` say it: `wechat_authz_checks`. A query adds `_total` to a counter's,
     /// `_bucket`, `_count` or `_sum` to a histogram's, `_info` to an info's.
     pub name: String,
@@ -57,7 +57,7 @@ pub struct Documented {
     pub help: &'static str,
 }
 
-impl Documented {
+impl MetricInfo {
     fn of(name: &str, metric: &impl EncodeMetric, help: &'static str) -> Self {
         let kind = match metric.metric_type() {
             MetricType::Counter => "counter",
@@ -87,13 +87,13 @@ pub struct Lookups {
 
 /// What is counted of Redis, where it happens.
 #[derive(Clone)]
-pub struct StoreMeter {
+pub struct RedisMetrics {
     up: Gauge,
     calls: Family<StoreCallLabels, Histogram, Buckets>,
     failed: Family<StoreFailureLabels, Counter>,
 }
 
-impl Default for StoreMeter {
+impl Default for RedisMetrics {
     fn default() -> Self {
         Self {
             up: Gauge::default(),
@@ -103,7 +103,7 @@ impl Default for StoreMeter {
     }
 }
 
-impl StoreMeter {
+impl RedisMetrics {
     /// Whether there is a connection.
     pub fn up(&self, up: bool) {
         self.up.set(i64::from(up));
@@ -120,13 +120,13 @@ impl StoreMeter {
 
 /// What is counted of the central tokens, where it happens.
 #[derive(Clone, Default)]
-pub struct CentralMeter {
+pub struct AccessTokenMetrics {
     got: Family<CentralLabels, Counter>,
     failed: Family<CentralFailureLabels, Counter>,
     calls_today: Family<QuotaLabels, Gauge>,
 }
 
-impl CentralMeter {
+impl AccessTokenMetrics {
     /// A new value came: from `redis`, where another instance had put it, or from `wechat`.
     pub fn got(&self, kind: &'static str, from: &'static str) {
         self.got.get_or_create(&CentralLabels { kind, from }).inc();
@@ -146,12 +146,12 @@ impl CentralMeter {
 
 /// What becomes of spans.
 #[derive(Clone, Debug, Default)]
-pub struct TraceMeter {
+pub struct TraceMetrics {
     exported: Counter,
     dropped: Family<Word, Counter>,
 }
 
-impl TraceMeter {
+impl TraceMetrics {
     /// A collector has taken them.
     pub fn exported(&self, spans: u64) {
         self.exported.inc_by(spans);
@@ -178,7 +178,7 @@ pub struct Metrics {
     registry: Registry,
     /// Names without our prefix.
     process: Registry,
-    documented: Vec<Documented>,
+    documented: Vec<MetricInfo>,
     checks: Family<CheckLabels, Counter>,
     /// By decision and reason, in the order of [`Reason::ALL`].
     hot_checks: Vec<[Counter; DECISIONS.len()]>,
@@ -186,12 +186,12 @@ pub struct Metrics {
     /// How look-ups of tokens went.
     pub lookups: Lookups,
     /// Redis.
-    pub store: StoreMeter,
+    pub store: RedisMetrics,
     /// What waits to be written to Redis.
-    pub outbox: OutboxMeter,
+    pub outbox: OutboxMetrics,
     profile_refreshes: Family<Word, Counter>,
     /// Central tokens.
-    pub central: CentralMeter,
+    pub central: AccessTokenMetrics,
     logins_started: Family<FlowLabels, Counter>,
     logins_finished: Family<FlowLabels, Counter>,
     logins_failed: Family<FailureLabels, Counter>,
@@ -226,13 +226,13 @@ pub struct Metrics {
     /// Log lines dropped because nobody read them.
     pub log_lines_dropped: Gauge,
     /// Bounds the log lines of refused checks.
-    pub deny_lines: LineBound,
+    pub deny_lines: LogLimiter,
     /// Bounds the log lines of limited logins.
-    pub limit_lines: LineBound,
+    pub limit_lines: LogLimiter,
     /// Bounds the log lines of rejected requests to pages.
-    pub reject_lines: LineBound,
+    pub reject_lines: LogLimiter,
     /// Spans.
-    pub traces: TraceMeter,
+    pub traces: TraceMetrics,
 }
 
 const DECISIONS: [&str; 6] = ["allow", "login", "renew", "refuse", "limited", "page"];
@@ -284,10 +284,10 @@ impl Default for Metrics {
             hot_checks: Vec::new(),
             check_seconds: Histogram::new(CHECK_BUCKETS),
             lookups: Lookups::default(),
-            store: StoreMeter::default(),
-            outbox: OutboxMeter::default(),
+            store: RedisMetrics::default(),
+            outbox: OutboxMetrics::default(),
             profile_refreshes: Family::default(),
-            central: CentralMeter::default(),
+            central: AccessTokenMetrics::default(),
             logins_started: Family::default(),
             logins_finished: Family::default(),
             logins_failed: Family::default(),
@@ -314,10 +314,10 @@ impl Default for Metrics {
             accept_failures: Family::default(),
             panics: Family::default(),
             log_lines_dropped: Gauge::default(),
-            deny_lines: LineBound::default(),
-            limit_lines: LineBound::default(),
-            reject_lines: LineBound::default(),
-            traces: TraceMeter::default(),
+            deny_lines: LogLimiter::default(),
+            limit_lines: LogLimiter::default(),
+            reject_lines: LogLimiter::default(),
+            traces: TraceMetrics::default(),
         };
         metrics.registered().resolved()
     }
@@ -327,12 +327,12 @@ impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        self.documented.push(Documented::of("build", &build, "The running version"));
+        self.documented.push(MetricInfo::of("build", &build, "The running version"));
         registry.register("build", "The running version", build);
         macro_rules! register {
             ($($name:literal, $metric:expr, $help:literal;)+) => {
                 $(
-                    self.documented.push(Documented::of($name, &$metric, $help));
+                    self.documented.push(MetricInfo::of($name, &$metric, $help));
                     registry.register($name, $help, $metric.clone());
                 )+
             };
@@ -438,7 +438,7 @@ impl Metrics {
 
     /// An application has this flow: its series begin now. `rate` of a series that begins with its first event does not
     /// see that event, and a sidecar of a small application has few others.
-    pub fn flow(&self, app: &str, flow: Flow) {
+    pub fn flow(&self, app: &str, flow: LoginMethod) {
         let labels = FlowLabels::of(app, flow);
         drop(self.logins_started.get_or_create(&labels));
         drop(self.logins_finished.get_or_create(&labels));
@@ -450,18 +450,18 @@ impl Metrics {
     }
 
     /// A browser was sent to WeChat.
-    pub fn login_started(&self, app: &str, flow: Flow) {
+    pub fn login_started(&self, app: &str, flow: LoginMethod) {
         self.logins_started.get_or_create(&FlowLabels::of(app, flow)).inc();
     }
 
     /// A login ended in a session.
-    pub fn login_finished(&self, app: &str, flow: Flow, elapsed: Duration) {
+    pub fn login_finished(&self, app: &str, flow: LoginMethod, elapsed: Duration) {
         self.logins_finished.get_or_create(&FlowLabels::of(app, flow)).inc();
         self.login_seconds.get_or_create(&FlowLabels::of(app, flow)).observe(elapsed.as_secs_f64());
     }
 
     /// A login came back and failed.
-    pub fn login_failed(&self, app: &str, flow: Flow, class: &'static str, errcode: &'static str) {
+    pub fn login_failed(&self, app: &str, flow: LoginMethod, class: &'static str, errcode: &'static str) {
         let labels = FailureLabels { app: app.to_owned(), flow: flow.as_str(), class, errcode };
         self.logins_failed.get_or_create(&labels).inc();
     }
@@ -557,7 +557,7 @@ impl Metrics {
 
     /// Every metric there is.
     #[must_use]
-    pub fn documented(&self) -> &[Documented] {
+    pub fn documented(&self) -> &[MetricInfo] {
         &self.documented
     }
 

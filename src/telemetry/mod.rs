@@ -1,16 +1,16 @@
 //! Logs, metrics and traces. Promises that no code, token, secret, cookie, full openid or query string gets into any.
 
-pub mod bound;
 pub mod ids;
+pub mod log_limit;
 pub mod logs;
 pub mod metrics;
 pub mod traces;
 
-pub use bound::LineBound;
 pub use ids::{RequestIds, redact};
-pub use logs::{LogFault, Logs, logs};
+pub use log_limit::LogLimiter;
+pub use logs::{LogError, Logs, logs};
 pub use metrics::{
-    CONTENT_TYPE as METRICS_CONTENT_TYPE, CentralMeter, Documented, Lookups, Metrics, OutboxMeter, StoreMeter,
-    TraceMeter,
+    AccessTokenMetrics, CONTENT_TYPE as METRICS_CONTENT_TYPE, Lookups, MetricInfo, Metrics, OutboxMetrics,
+    RedisMetrics, TraceMetrics,
 };
 pub use traces::Traces;

@@ -11,18 +11,18 @@ pub struct AppId(Box<str>);
 /// Not an AppID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not wx and 16 lower-case hex digits")]
-pub struct AppIdFault;
+pub struct AppIdError;
 
 impl AppId {
     /// Reads an AppID.
     ///
     /// # Errors
     /// Anything but `wx` and 16 lower-case hex digits: a WeCom CorpID, an original id `gh_…`, a secret.
-    pub fn parse(text: &str) -> Result<Self, AppIdFault> {
-        let digits = text.strip_prefix("wx").ok_or(AppIdFault)?;
+    pub fn parse(text: &str) -> Result<Self, AppIdError> {
+        let digits = text.strip_prefix("wx").ok_or(AppIdError)?;
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if digits.len() != 16 || !digits.bytes().all(hex) {
-            return Err(AppIdFault);
+            return Err(AppIdError);
         }
         Ok(Self(text.into()))
     }
@@ -48,7 +48,7 @@ impl fmt::Display for AppId {
 
 /// An Official Account or a website application.
 #[derive(Clone, Debug)]
-pub struct Application {
+pub struct Credentials {
     /// Its AppID.
     pub appid: AppId,
     /// Its AppSecret.
@@ -98,13 +98,13 @@ mod tests {
             "wx0123456789abcdéf",
             "0123456789abcdef0123456789abcdef",
         ] {
-            assert_eq!(AppId::parse(text), Err(AppIdFault), "{text}");
+            assert_eq!(AppId::parse(text), Err(AppIdError), "{text}");
         }
     }
 
     #[test]
     fn an_application_does_not_print_its_secret() {
-        let application = Application {
+        let application = Credentials {
             appid: AppId::parse("wx0123456789abcdef").unwrap(),
             secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
         };

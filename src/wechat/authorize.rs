@@ -5,27 +5,27 @@
 //! redirect.
 
 use super::application::{AppId, Scope};
-use super::settings::{Settings, below};
-use crate::check::Flow;
+use super::settings::{Settings, join_path};
+use crate::check::LoginMethod;
 use crate::percent::encode_component;
 
 /// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.
 #[must_use]
 pub fn authorize_url(
     settings: &Settings,
-    flow: Flow,
+    flow: LoginMethod,
     appid: &AppId,
     scope: Scope,
     redirect_uri: &str,
     state: &str,
 ) -> String {
     let page = match flow {
-        Flow::OfficialAccount => "/connect/oauth2/authorize",
-        Flow::Website => "/connect/qrconnect",
+        LoginMethod::OfficialAccount => "/connect/oauth2/authorize",
+        LoginMethod::Website => "/connect/qrconnect",
     };
     format!(
         "{}?appid={}&redirect_uri={}&response_type=code&scope={}&state={}#wechat_redirect",
-        below(&settings.open, page),
+        join_path(&settings.open, page),
         appid.as_str(),
         encode_component(redirect_uri),
         scope.as_str(),
@@ -49,7 +49,7 @@ mod tests {
         for scope in [Scope::Base, Scope::Userinfo] {
             let url = authorize_url(
                 &Settings::default(),
-                Flow::OfficialAccount,
+                LoginMethod::OfficialAccount,
                 &appid("wx0123456789abcdef"),
                 scope,
                 "https://app.example.com/_wx/callback",
@@ -71,7 +71,7 @@ mod tests {
     fn the_page_with_the_qr_code_has_these_bytes_in_this_order() {
         let url = authorize_url(
             &Settings::default(),
-            Flow::Website,
+            LoginMethod::Website,
             &appid("wxfedcba9876543210"),
             Scope::Login,
             "https://app.example.com/_wx/callback",
@@ -96,8 +96,14 @@ mod tests {
     fn another_host_and_a_path_before_the_page_are_kept() {
         let open = Url::parse("http://127.0.0.1:9000/sim/").unwrap();
         let settings = Settings { open, ..Settings::default() };
-        let url =
-            authorize_url(&settings, Flow::Website, &appid("wxfedcba9876543210"), Scope::Login, "http://a/b", "s");
+        let url = authorize_url(
+            &settings,
+            LoginMethod::Website,
+            &appid("wxfedcba9876543210"),
+            Scope::Login,
+            "http://a/b",
+            "s",
+        );
         assert!(url.starts_with("http://127.0.0.1:9000/sim/connect/qrconnect?appid="), "{url}");
     }
 
@@ -105,7 +111,7 @@ mod tests {
     fn nothing_handed_in_can_add_a_parameter_or_end_the_query() {
         let url = authorize_url(
             &Settings::default(),
-            Flow::OfficialAccount,
+            LoginMethod::OfficialAccount,
             &appid("wx0123456789abcdef"),
             Scope::Base,
             "https://a/?x=1&scope=snsapi_userinfo#f",

@@ -55,7 +55,7 @@ impl State {
 const WHILE_PROBING: Duration = Duration::from_secs(1);
 
 /// Open at most for so long, whatever the settings say: later moments need not exist.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_OPEN: Duration = Duration::from_secs(86_400);
 
 /// One breaker.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Breaker {
     ///
     /// # Errors
     /// While it is open, or while somebody else probes: how long to wait.
-    pub fn enter(&self, now: Instant) -> Result<Permit<'_>, Duration> {
+    pub fn acquire(&self, now: Instant) -> Result<Permit<'_>, Duration> {
         let mut inner = self.lock();
         self.refusal(&inner, now).map_or(Ok(()), Err)?;
         match &mut inner.phase {
@@ -169,7 +169,7 @@ impl Permit<'_> {
         if inner.turn != self.turn {
             return;
         }
-        let opened = || Phase::Open { until: now + open.min(LONGEST) };
+        let opened = || Phase::Open { until: now + open.min(MAX_OPEN) };
         match &mut inner.phase {
             Phase::Closed { failed } if *failed + 1 < failures => *failed += 1,
             Phase::Closed { .. } | Phase::HalfOpen { .. } => inner.change(opened()),
@@ -205,7 +205,7 @@ mod tests {
     fn open(failures: u32) -> (Breaker, Instant) {
         let (breaker, now) = breaker(failures);
         for _ in 0..failures {
-            breaker.enter(now).unwrap().failed(now);
+            breaker.acquire(now).unwrap().failed(now);
         }
         assert_eq!(breaker.state(now), State::Open);
         (breaker, now)
@@ -223,7 +223,7 @@ mod tests {
         ] {
             let (breaker, now) = breaker(3);
             for step in story.chars() {
-                let permit = breaker.enter(now).unwrap();
+                let permit = breaker.acquire(now).unwrap();
                 match step {
                     'f' => permit.failed(now),
                     's' => permit.succeeded(),
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn while_open_it_refuses_and_says_for_how_long() {
         let (breaker, now) = open(2);
-        assert_eq!(breaker.enter(now).unwrap_err(), OPEN);
+        assert_eq!(breaker.acquire(now).unwrap_err(), OPEN);
         assert_eq!(breaker.would_refuse(now), Some(OPEN));
-        assert_eq!(breaker.enter(now + Duration::from_secs(7)).unwrap_err(), Duration::from_secs(3));
+        assert_eq!(breaker.acquire(now + Duration::from_secs(7)).unwrap_err(), Duration::from_secs(3));
     }
 
     #[test]
@@ -247,13 +247,13 @@ mod tests {
         let (breaker, now) = open(2);
         let later = now + OPEN;
         assert_eq!((breaker.state(later), breaker.would_refuse(later)), (State::HalfOpen, None));
-        let probe = breaker.enter(later).unwrap();
+        let probe = breaker.acquire(later).unwrap();
         for _ in 0..100 {
-            assert_eq!(breaker.enter(later).unwrap_err(), WHILE_PROBING);
+            assert_eq!(breaker.acquire(later).unwrap_err(), WHILE_PROBING);
         }
         probe.succeeded();
         assert_eq!(breaker.state(later), State::Closed);
-        breaker.enter(later).unwrap().failed(later);
+        breaker.acquire(later).unwrap().failed(later);
         assert_eq!(breaker.state(later), State::Closed, "the old failures are forgotten");
     }
 
@@ -261,8 +261,8 @@ mod tests {
     fn a_failed_probe_opens_it_again_for_as_long() {
         let (breaker, now) = open(5);
         let later = now + OPEN;
-        breaker.enter(later).unwrap().failed(later);
-        assert_eq!(breaker.enter(later + OPEN - Duration::from_millis(1)).unwrap_err(), Duration::from_millis(1));
+        breaker.acquire(later).unwrap().failed(later);
+        assert_eq!(breaker.acquire(later + OPEN - Duration::from_millis(1)).unwrap_err(), Duration::from_millis(1));
         assert_eq!(breaker.state(later + OPEN), State::HalfOpen);
     }
 
@@ -271,10 +271,10 @@ mod tests {
         let (breaker, now) = open(1);
         let later = now + OPEN;
         for _ in 0..3 {
-            drop(breaker.enter(later).unwrap());
+            drop(breaker.acquire(later).unwrap());
             assert_eq!(breaker.state(later), State::HalfOpen);
         }
-        breaker.enter(later).unwrap().succeeded();
+        breaker.acquire(later).unwrap().succeeded();
         assert_eq!(breaker.state(later), State::Closed);
     }
 
@@ -282,13 +282,13 @@ mod tests {
     fn a_verdict_from_before_the_change_counts_for_nothing() {
         let (breaker, now) = breaker(1);
         let (slow, slower, slowest) =
-            (breaker.enter(now).unwrap(), breaker.enter(now).unwrap(), breaker.enter(now).unwrap());
-        breaker.enter(now).unwrap().failed(now);
+            (breaker.acquire(now).unwrap(), breaker.acquire(now).unwrap(), breaker.acquire(now).unwrap());
+        breaker.acquire(now).unwrap().failed(now);
         slow.succeeded();
         assert_eq!(breaker.state(now), State::Open);
-        let probe = breaker.enter(now + OPEN).unwrap();
+        let probe = breaker.acquire(now + OPEN).unwrap();
         drop(slower);
-        assert!(breaker.enter(now + OPEN).is_err(), "the probe's turn is still taken");
+        assert!(breaker.acquire(now + OPEN).is_err(), "the probe's turn is still taken");
         probe.succeeded();
         slowest.failed(now + OPEN);
         assert_eq!(breaker.state(now + OPEN), State::Closed);
@@ -297,10 +297,10 @@ mod tests {
     #[test]
     fn odd_settings_do_no_harm() {
         let (none, now) = breaker(0);
-        none.enter(now).unwrap().failed(now);
+        none.acquire(now).unwrap().failed(now);
         assert_eq!(none.state(now), State::Open, "zero failures are read as one");
         let endless = Breaker::new(Settings { failures: 1, open: Duration::MAX });
-        endless.enter(now).unwrap().failed(now);
-        assert_eq!(endless.enter(now).unwrap_err(), LONGEST);
+        endless.acquire(now).unwrap().failed(now);
+        assert_eq!(endless.acquire(now).unwrap_err(), MAX_OPEN);
     }
 }

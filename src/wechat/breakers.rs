@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Breakers at most: seven for each of some hundred applications. Beyond, applications share one per endpoint.
-const MOST: usize = 1_024;
+const MAX_BREAKERS: usize = 1_024;
 
 pub(crate) struct Breakers {
     settings: Settings,
@@ -19,7 +19,7 @@ pub(crate) struct Breakers {
 
 impl Breakers {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self::bounded(settings, MOST)
+        Self::bounded(settings, MAX_BREAKERS)
     }
 
     fn bounded(settings: Settings, most: usize) -> Self {
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn applications_and_endpoints_break_apart() {
         let (breakers, now) = (Breakers::new(Settings { failures: 1, open: Duration::from_secs(1) }), Instant::now());
-        breakers.of(&appid(1), Endpoint::AccessToken, now).enter(now).unwrap().failed(now);
+        breakers.of(&appid(1), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
         let _ = breakers.of(&appid(1), Endpoint::Userinfo, now);
         let _ = breakers.of(&appid(2), Endpoint::AccessToken, now);
         assert_eq!(
@@ -86,14 +86,14 @@ mod tests {
     fn their_number_is_bounded_and_open_ones_stay() {
         let (breakers, now) =
             (Breakers::bounded(Settings { failures: 1, open: Duration::from_secs(1) }, 2), Instant::now());
-        breakers.of(&appid(0), Endpoint::AccessToken, now).enter(now).unwrap().failed(now);
+        breakers.of(&appid(0), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
         for number in 1..100 {
             let _ = breakers.of(&appid(number), Endpoint::AccessToken, now);
         }
         let states = breakers.states(now);
         assert_eq!(states.len(), 2);
         assert_eq!(states[0], (appid(0), Endpoint::AccessToken, State::Open));
-        breakers.of(&appid(99), Endpoint::AccessToken, now).enter(now).unwrap().failed(now);
+        breakers.of(&appid(99), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
         let shared = breakers.of(&appid(100), Endpoint::AccessToken, now);
         assert!(Arc::ptr_eq(&shared, &breakers.of(&appid(101), Endpoint::AccessToken, now)));
         assert!(!Arc::ptr_eq(&shared, &breakers.of(&appid(101), Endpoint::Userinfo, now)));

@@ -8,12 +8,12 @@ use super::application::AppId;
 use super::breaker::{Permit, State};
 use super::breakers::Breakers;
 use super::decode::{Answer, Unreadable};
-use super::fault::Fault;
+use super::error::WechatError;
 use super::retry::{Jitter, Retries, full_jitter};
-use super::settings::{AddressFault, Proxy, Settings, check};
+use super::settings::{AddressError, Proxy, Settings, check};
 use super::transport;
-use crate::roots;
-use crate::telemetry::traces::{self, Said, Span};
+use crate::http_client;
+use crate::telemetry::traces::{self, Span, SpanValue};
 use http::header::CONTENT_TYPE;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::Url;
 
 /// WeChat's answers have a few hundred bytes.
-const MOST_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 /// An idle connection is dropped before WeChat's side drops it: a request that meets its end counts as sent, and costs
 /// the person a second login.
@@ -31,10 +31,10 @@ const IDLE: Duration = Duration::from_secs(15);
 const WAIT_FOR_ROOM: u32 = 5;
 
 /// Of a call's time, the part without which no retry is begun: a tenth. It would end as a time-out, which says less than
-/// the fault in hand.
-const LEAST_FOR_RETRY: u32 = 10;
+/// the error in hand.
+const MIN_FOR_RETRY: u32 = 10;
 
-/// Told of each request's endpoint, outcome (`ok` or a [`Fault::label`]) and duration; of calls refused here as well.
+/// Told of each request's endpoint, outcome (`ok` or a [`WechatError::label`]) and duration; of calls refused here as well.
 type Observer = Box<dyn Fn(&'static str, &'static str, Duration) + Send + Sync>;
 
 /// Makes the calls. One for ever: it keeps connections and breakers.
@@ -49,14 +49,14 @@ pub struct Client {
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildFault {
+pub enum BuildError {
     /// One of WeChat's addresses cannot be one.
-    #[error("wechat.{which} {fault}")]
+    #[error("wechat.{which} {error}")]
     Address {
         /// `open` or `api`.
         which: &'static str,
         /// What is wrong with it.
-        fault: AddressFault,
+        error: AddressError,
     },
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
@@ -64,7 +64,7 @@ pub enum BuildFault {
 }
 
 /// One call, before its answer.
-pub(super) struct Call<'a> {
+pub(super) struct ApiCall<'a> {
     pub appid: &'a AppId,
     pub endpoint: Endpoint,
     pub query: &'a [(&'a str, &'a str)],
@@ -77,7 +77,7 @@ pub(super) struct Call<'a> {
 impl Client {
     /// A client within `settings`; needs rustls's default provider to be installed.
     ///
-    /// `observer` is told of each request to WeChat, retries among them: endpoint, outcome (`ok` or a [`Fault::label`]) and
+    /// `observer` is told of each request to WeChat, retries among them: endpoint, outcome (`ok` or a [`WechatError::label`]) and
     /// duration; and of each call that was refused here, with no duration. All words are of closed sets.
     ///
     /// # Errors
@@ -85,11 +85,11 @@ impl Client {
     pub fn new(
         settings: &Settings,
         observer: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static,
-    ) -> Result<Self, BuildFault> {
+    ) -> Result<Self, BuildError> {
         for (which, address) in [("open", &settings.open), ("api", &settings.api)] {
-            check(address).map_err(|fault| BuildFault::Address { which, fault })?;
+            check(address).map_err(|error| BuildError::Address { which, error })?;
         }
-        let http = http(settings).map_err(BuildFault::Http)?;
+        let http = http(settings).map_err(BuildError::Http)?;
         Ok(Self {
             http,
             settings: settings.clone(),
@@ -110,94 +110,98 @@ impl Client {
         &self.settings
     }
 
-    /// Asks until there is an answer that `read` understands, a fault that is not repeated, or no time.
+    /// Asks until there is an answer that `read` understands, a error that is not repeated, or no time.
     pub(super) async fn ask<T>(
         &self,
-        call: Call<'_>,
+        call: ApiCall<'_>,
         read: impl Fn(&Answer) -> Result<T, Unreadable>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, WechatError> {
         let began = Instant::now();
         let deadline = began + call.time;
         let endpoint = call.endpoint;
         let breaker = self.breakers.of(call.appid, endpoint, began.into_std());
-        let open = |retry_after| self.refused(Fault::BreakerOpen { endpoint, retry_after });
+        let open = |retry_after| self.breaker_error(WechatError::BreakerOpen { endpoint, retry_after });
         // Before the wait for room: those whom WeChat keeps hanging may have taken it all.
         breaker.would_refuse(began.into_std()).map_or(Ok(()), |retry_after| Err(open(retry_after)))?;
-        let _room = self.enter(&call).await?;
+        let _room = self.acquire(&call).await?;
         let mut retries = Retries::default();
         let mut last = None;
         loop {
             let now = Instant::now();
-            let permit = match breaker.enter(now.into_std()) {
+            let permit = match breaker.acquire(now.into_std()) {
                 Ok(permit) => permit,
                 // A retry that the breaker forbids ends with what it would have been for.
                 Err(retry_after) => return Err(last.unwrap_or_else(|| open(retry_after))),
             };
-            let span = traces::call("wechat", endpoint.as_str());
+            let span = traces::client_span("wechat", endpoint.as_str());
             let asked = timeout_at(deadline, self.request(&call, &read)).await;
-            let outcome = asked.unwrap_or(Err(Fault::TimedOut { endpoint }));
-            self.tell(&span, &call, last.is_some(), outcome.as_ref().err());
+            let outcome = asked.unwrap_or(Err(WechatError::TimedOut { endpoint }));
+            self.annotate_span(&span, &call, last.is_some(), outcome.as_ref().err());
             drop(span);
-            judge(permit, &outcome);
+            record_outcome(permit, &outcome);
             (self.observer)(endpoint.as_str(), label(&outcome), now.elapsed());
-            let fault = match outcome {
+            let error = match outcome {
                 Ok(read) => return Ok(read),
-                Err(fault) => fault,
+                Err(error) => error,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            match retries.after(&fault, self.jitter) {
-                Some(pause) if pause + call.time / LEAST_FOR_RETRY <= left => sleep(pause).await,
-                _ => return Err(fault),
+            match retries.after(&error, self.jitter) {
+                Some(pause) if pause + call.time / MIN_FOR_RETRY <= left => sleep(pause).await,
+                _ => return Err(error),
             }
-            last = Some(fault);
+            last = Some(error);
         }
     }
 
     /// What a span may say of a request: nothing of its address but the host, for the rest holds secrets.
-    fn tell(&self, span: &Span, call: &Call<'_>, again: bool, fault: Option<&Fault>) {
+    fn annotate_span(&self, span: &Span, call: &ApiCall<'_>, again: bool, error: Option<&WechatError>) {
         if !span.is_traced() {
             return;
         }
-        span.note("http.request.method", if call.json.is_some() { "POST" } else { "GET" });
-        span.note("server.address", Said::configured(self.settings.api.host_str().unwrap_or_default()));
-        span.note("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
-        span.note("wechat.endpoint", call.endpoint.as_str());
+        span.set_attribute("http.request.method", if call.json.is_some() { "POST" } else { "GET" });
+        span.set_attribute("server.address", SpanValue::configured(self.settings.api.host_str().unwrap_or_default()));
+        span.set_attribute("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
+        span.set_attribute("wechat.endpoint", call.endpoint.as_str());
         if again {
-            span.note("wechat.again", true);
+            span.set_attribute("wechat.again", true);
         }
-        if let Some(fault) = fault {
-            span.failed(fault.label());
+        if let Some(error) = error {
+            span.set_error(error.label());
         }
     }
 
-    async fn enter(&self, call: &Call<'_>) -> Result<SemaphorePermit<'_>, Fault> {
+    async fn acquire(&self, call: &ApiCall<'_>) -> Result<SemaphorePermit<'_>, WechatError> {
         match timeout(call.time / WAIT_FOR_ROOM, self.room.acquire()).await {
             Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => Err(self.refused(Fault::TooManyCalls { endpoint: call.endpoint })),
+            Ok(Err(_)) | Err(_) => Err(self.breaker_error(WechatError::TooManyCalls { endpoint: call.endpoint })),
         }
     }
 
-    fn refused(&self, fault: Fault) -> Fault {
-        (self.observer)(fault.endpoint().as_str(), fault.label(), Duration::ZERO);
-        fault
+    fn breaker_error(&self, error: WechatError) -> WechatError {
+        (self.observer)(error.endpoint().as_str(), error.label(), Duration::ZERO);
+        error
     }
 
-    async fn request<T>(&self, call: &Call<'_>, read: impl Fn(&Answer) -> Result<T, Unreadable>) -> Result<T, Fault> {
+    async fn request<T>(
+        &self,
+        call: &ApiCall<'_>,
+        read: impl Fn(&Answer) -> Result<T, Unreadable>,
+    ) -> Result<T, WechatError> {
         let endpoint = call.endpoint;
         let request = match &call.json {
             None => self.http.get(self.url(call)),
             Some(json) => self.http.post(self.url(call)).header(CONTENT_TYPE, "application/json").body(json.clone()),
         };
         let sent = request.send().await;
-        let response = sent.map_err(|error| transport::fault(endpoint, error))?;
+        let response = sent.map_err(|error| transport::classify(endpoint, error))?;
         if !response.status().is_success() {
-            return Err(Fault::Status { endpoint, status: response.status().as_u16() });
+            return Err(WechatError::Status { endpoint, status: response.status().as_u16() });
         }
         understand(endpoint, &bounded(endpoint, response).await?, read)
     }
 
     /// Holds secret, code or token: for the request alone.
-    fn url(&self, call: &Call<'_>) -> Url {
+    fn url(&self, call: &ApiCall<'_>) -> Url {
         let mut url = self.settings.api.clone();
         let path = format!("{}{}", url.path().trim_end_matches('/'), call.endpoint.path());
         url.set_path(&path);
@@ -213,12 +217,12 @@ pub(super) fn understand<T>(
     endpoint: Endpoint,
     body: &[u8],
     read: impl Fn(&Answer) -> Result<T, Unreadable>,
-) -> Result<T, Fault> {
-    let unusable = |Unreadable(what)| Fault::Unusable { endpoint, what };
+) -> Result<T, WechatError> {
+    let unusable = |Unreadable(what)| WechatError::Unusable { endpoint, what };
     let answer = Answer::read(body).map_err(unusable)?;
     match answer.errcode().map_err(unusable)? {
         0 => read(&answer).map_err(unusable),
-        code => Err(Fault::Errcode { endpoint, code, rid: answer.rid() }),
+        code => Err(WechatError::Errcode { endpoint, code, rid: answer.rid() }),
     }
 }
 
@@ -228,7 +232,7 @@ pub(super) fn understand<T>(
 /// TLS cannot be set up.
 pub fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
     let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
-    roots::client_trusting(settings.roots.as_deref(), || {
+    http_client::client_trusting(settings.roots.as_deref(), || {
         let builder = configured(settings);
         match &proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
@@ -247,7 +251,7 @@ fn proxy(proxy: &Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    roots::configured()
+    http_client::builder()
         .https_only(settings.api.scheme() == "https")
         // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
         .http1_only()
@@ -256,30 +260,30 @@ fn configured(settings: &Settings) -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(settings.max_calls)
 }
 
-async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
-    if response.content_length().is_some_and(|length| length > MOST_BODY as u64) {
-        return Err(Fault::TooLarge { endpoint });
+async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, WechatError> {
+    if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(WechatError::TooLarge { endpoint });
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| transport::fault(endpoint, error))? {
-        if body.len() + chunk.len() > MOST_BODY {
-            return Err(Fault::TooLarge { endpoint });
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport::classify(endpoint, error))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(WechatError::TooLarge { endpoint });
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-fn judge<T>(permit: Permit<'_>, outcome: &Result<T, Fault>) {
-    match outcome.as_ref().map_or_else(Fault::blames_wechat, |_| Some(false)) {
+fn record_outcome<T>(permit: Permit<'_>, outcome: &Result<T, WechatError>) {
+    match outcome.as_ref().map_or_else(WechatError::blames_wechat, |_| Some(false)) {
         Some(true) => permit.failed(Instant::now().into_std()),
         Some(false) => permit.succeeded(),
         None => drop(permit),
     }
 }
 
-fn label<T>(outcome: &Result<T, Fault>) -> &'static str {
-    outcome.as_ref().map_or_else(Fault::label, |_| "ok")
+fn label<T>(outcome: &Result<T, WechatError>) -> &'static str {
+    outcome.as_ref().map_or_else(WechatError::label, |_| "ok")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! A byte order mark, broken UTF-8, raw control characters, numbers as strings, nulls and unknown keys are forgiven. What
 //! decides about a person is not guessed: an `errcode` that is no number is no success.
 
-use super::fault::Rid;
+use super::error::Rid;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 

@@ -1,9 +1,9 @@
 //! Exchanges a code for the user's ids: `sns/oauth2/access_token` (docs/en/wechat.md, Exchange).
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
-use super::fault::Fault;
+use super::error::WechatError;
 use super::person::{OpenId, UnionId, is_word};
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
@@ -12,14 +12,14 @@ use std::fmt;
 use std::time::Duration;
 
 /// WeCom documents 512 bytes for a code; WeChat's have some 32.
-const LONGEST_CODE: usize = 512;
+const MAX_CODE: usize = 512;
 
 /// Scopes read from an answer at most, and how long each may be.
-const MOST_SCOPES: usize = 16;
-const LONGEST_SCOPE: usize = 64;
+const MAX_SCOPES: usize = 16;
+const MAX_SCOPE: usize = 64;
 
 /// Plan for 512 bytes, says the documentation; a token travels in a URL.
-const LONGEST_TOKEN: usize = 4_096;
+const MAX_TOKEN: usize = 4_096;
 
 /// What WeChat sent along with the browser: good once, for five minutes, for whoever holds the AppSecret.
 #[derive(Clone)]
@@ -28,16 +28,16 @@ pub struct Code(SecretString);
 /// Not a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not 1 to 512 of the characters A-Z, a-z, 0-9, - and _")]
-pub struct CodeFault;
+pub struct CodeError;
 
 impl Code {
     /// Reads a code as the browser brought it.
     ///
     /// # Errors
     /// Empty, longer than 512, or outside `[A-Za-z0-9_-]`.
-    pub fn parse(text: &str) -> Result<Self, CodeFault> {
-        let fits = (1..=LONGEST_CODE).contains(&text.len()) && text.bytes().all(is_word);
-        if fits { Ok(Self(text.to_owned().into())) } else { Err(CodeFault) }
+    pub fn parse(text: &str) -> Result<Self, CodeError> {
+        let fits = (1..=MAX_CODE).contains(&text.len()) && text.bytes().all(is_word);
+        if fits { Ok(Self(text.to_owned().into())) } else { Err(CodeError) }
     }
 
     /// The code itself, for the call that spends it.
@@ -55,7 +55,7 @@ impl fmt::Debug for Code {
 
 /// What a code was good for.
 #[derive(Clone, Debug)]
-pub struct Exchanged {
+pub struct ExchangeResponse {
     /// The person, under this AppID.
     pub openid: OpenId,
     /// The person, under all applications of the Open Platform account (docs/en/wechat.md, Unionid, says when there is one).
@@ -73,11 +73,11 @@ pub struct Exchanged {
 }
 
 impl Client {
-    /// Spends `code`. It may be spent even where this fails; [`Fault::class`] says what to do.
+    /// Spends `code`. It may be spent even where this fails; [`WechatError::class`] says what to do.
     ///
     /// # Errors
-    /// [`Fault`].
-    pub async fn exchange(&self, app: &Application, code: &Code) -> Result<Exchanged, Fault> {
+    /// [`WechatError`].
+    pub async fn exchange(&self, app: &Credentials, code: &Code) -> Result<ExchangeResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [
             ("appid", app.appid.as_str()),
@@ -86,22 +86,26 @@ impl Client {
             ("grant_type", "authorization_code"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::AccessToken);
-        self.ask(Call { appid, endpoint, query: &query, json: None, time: *exchange_timeout }, Exchanged::read).await
+        self.ask(
+            ApiCall { appid, endpoint, query: &query, json: None, time: *exchange_timeout },
+            ExchangeResponse::read,
+        )
+        .await
     }
 }
 
-impl Exchanged {
+impl ExchangeResponse {
     /// Reads a success of the exchange or of a refresh.
     pub(super) fn read(answer: &Answer) -> Result<Self, Unreadable> {
-        let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= LONGEST_TOKEN).ok_or(());
+        let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= MAX_TOKEN).ok_or(());
         let granted = answer.text("scope").unwrap_or_default().split(',').map(str::trim);
-        let granted = granted.filter(|scope| (1..=LONGEST_SCOPE).contains(&scope.len()));
+        let granted = granted.filter(|scope| (1..=MAX_SCOPE).contains(&scope.len()));
         let lives = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
         Ok(Self {
             openid: answer.required("openid", OpenId::parse)?,
             // One that is there and cannot be read is not the same as none: the subject may rest on it.
             unionid: answer.optional("unionid", UnionId::parse)?,
-            granted: granted.take(MOST_SCOPES).map(str::to_owned).collect(),
+            granted: granted.take(MAX_SCOPES).map(str::to_owned).collect(),
             snapshot: answer.is_flagged("is_snapshotuser"),
             access_token: answer.required("access_token", token)?,
             refresh_token: answer.optional("refresh_token", token).unwrap_or_default(),
@@ -114,8 +118,8 @@ impl Exchanged {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Exchanged, Unreadable> {
-        Exchanged::read(&Answer::read(body.as_bytes()).unwrap())
+    fn read(body: &str) -> Result<ExchangeResponse, Unreadable> {
+        ExchangeResponse::read(&Answer::read(body.as_bytes()).unwrap())
     }
 
     #[test]
@@ -124,7 +128,7 @@ mod tests {
         assert_eq!((code.expose(), format!("{code:?}")), ("071AbcDefGhiJklMno2pQrStUv1AbcDe", "***".into()));
         assert!(Code::parse(&"a".repeat(512)).is_ok());
         for text in ["", "a b", "a&b", "a%20", "a\n", "ä", &"a".repeat(513)] {
-            assert_eq!(Code::parse(text).unwrap_err(), CodeFault, "{text}");
+            assert_eq!(Code::parse(text).unwrap_err(), CodeError, "{text}");
         }
     }
 
@@ -199,7 +203,7 @@ mod tests {
     fn scopes_are_bounded() {
         let scope = format!("{},{}", "x".repeat(65), "s,".repeat(1_000));
         let exchanged = read(&format!(r#"{{"openid":"o","access_token":"t","scope":"{scope}"}}"#)).unwrap();
-        assert_eq!(exchanged.granted, vec!["s"; MOST_SCOPES]);
+        assert_eq!(exchanged.granted, vec!["s"; MAX_SCOPES]);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! The signature is SHA-1 in hex over `jsapi_ticket=…&noncestr=…&timestamp=…&url=…`, each value as it is, the address
 //! without its fragment. SHA-1 is WeChat's choice; the ticket is a secret, and nobody gains by a collision.
 
-use super::application::Application;
-use super::client::{Call, Client};
-use super::fault::Fault;
-use super::stable_token::Given;
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
+use super::error::WechatError;
+use super::stable_token::TokenResponse;
 use super::{Endpoint, Settings};
 use crate::clock::Timestamp;
 use crate::random;
@@ -14,18 +14,18 @@ use crate::secret::Secret;
 use aws_lc_rs::digest;
 
 impl Client {
-    pub(super) async fn jsapi_ticket(&self, app: &Application, token: &Secret) -> Result<Given, Fault> {
+    pub(crate) async fn jsapi_ticket(&self, app: &Credentials, token: &Secret) -> Result<TokenResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("type", "jsapi")];
         let (appid, endpoint) = (&app.appid, Endpoint::JsapiTicket);
-        let call = Call { appid, endpoint, query: &query, json: None, time: *exchange_timeout };
-        self.ask(call, |answer| Given::read(answer, "ticket")).await
+        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *exchange_timeout };
+        self.ask(call, |answer| TokenResponse::read(answer, "ticket")).await
     }
 }
 
 /// What a page hands to `wx.config`, beside its AppID and its list of functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct JsapiSignature {
     /// Seconds since 1970.
     pub timestamp: u64,
     /// Chance.
@@ -36,10 +36,10 @@ pub struct Signed {
 
 /// Signs `url`, which holds no fragment, for a page opened at `now`.
 #[must_use]
-pub fn sign(ticket: &Secret, url: &str, now: Timestamp) -> Signed {
+pub fn sign(ticket: &Secret, url: &str, now: Timestamp) -> JsapiSignature {
     let nonce = random::state();
     let signature = signature(ticket, &nonce, now.0, url);
-    Signed { timestamp: now.0, nonce, signature }
+    JsapiSignature { timestamp: now.0, nonce, signature }
 }
 
 fn signature(ticket: &Secret, nonce: &str, timestamp: u64, url: &str) -> String {

@@ -10,7 +10,7 @@
 //!
 //! Promises: a code is sent again only where WeChat cannot have spent it, or where spending it twice ends in a fresh
 //! login; every call ends within its time, reads 64 KiB at most, and asks nobody while its breaker is open; whatever
-//! WeChat sends becomes a typed answer or a typed [`Fault`]. Neither faults nor `Debug` say a URL, secret, code, token or
+//! WeChat sends becomes a typed answer or a typed [`WechatError`]. Neither errors nor `Debug` say a URL, secret, code, token or
 //! openid, nor do spans. Refuses to know sessions, metrics and pages, and to follow redirects or proxies.
 
 #[doc(hidden)]
@@ -19,32 +19,30 @@ pub mod application;
 pub mod authorize;
 pub mod breaker;
 mod breakers;
-pub mod central;
 pub mod client;
 mod decode;
 pub mod errcode;
+pub mod error;
 pub mod exchange;
-pub mod fault;
 pub mod jsapi_ticket;
 pub mod person;
 mod refresh;
 mod retry;
 pub mod settings;
-mod stable_token;
+pub(crate) mod stable_token;
 mod subscription;
 mod transport;
 pub mod userinfo;
 
-pub use application::{AppId, AppIdFault, Application, Scope};
+pub use application::{AppId, AppIdError, Credentials, Scope};
 pub use authorize::authorize_url;
-pub use central::Central;
-pub use client::{BuildFault, Client, http};
+pub use client::{BuildError, Client, http};
 pub use errcode::{Class, classify, label};
-pub use exchange::{Code, CodeFault, Exchanged};
-pub use fault::{Fault, Rid};
+pub use error::{Rid, WechatError};
+pub use exchange::{Code, CodeError, ExchangeResponse};
 pub use person::{OpenId, UnionId};
-pub use settings::{AddressFault, Settings};
-pub use userinfo::Profiled;
+pub use settings::{AddressError, Settings};
+pub use userinfo::UserInfo;
 
 /// The calls there are; each has a breaker of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 /// Both kinds have 28 characters or so; more than this is something else.
-const LONGEST: usize = 64;
+const MAX_LENGTH: usize = 64;
 
 /// Not an id of WeChat's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not 1 to 64 of the characters A-Z, a-z, 0-9, - and _")]
-pub struct IdFault;
+pub struct IdError;
 
 macro_rules! id {
     ($(#[doc = $doc:literal])+ $name:ident) => {
@@ -21,9 +21,9 @@ macro_rules! id {
             ///
             /// # Errors
             /// Empty, longer than 64, or outside `[A-Za-z0-9_-]`.
-            pub fn parse(text: &str) -> Result<Self, IdFault> {
-                let fits = (1..=LONGEST).contains(&text.len()) && text.bytes().all(is_word);
-                if fits { Ok(Self(text.into())) } else { Err(IdFault) }
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                let fits = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_word);
+                if fits { Ok(Self(text.into())) } else { Err(IdError) }
             }
 
             /// The id itself.
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!((openid.as_str(), format!("{openid:?}")), ("oAbCd0123456789-_EFGHijklmno", "***".into()));
         assert_eq!(format!("{:?}", UnionId::parse("oUnIo").unwrap()), "***");
         for text in ["", "o b", "o/b", "o\n", "ö", "o:b", &"o".repeat(65)] {
-            assert_eq!(OpenId::parse(text), Err(IdFault), "{text:?}");
+            assert_eq!(OpenId::parse(text), Err(IdError), "{text:?}");
         }
     }
 }

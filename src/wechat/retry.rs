@@ -5,14 +5,14 @@
 //! 429, 5xx): if that try answers 40163 or 40029 after all, a fresh login is started, the same as for any dead code.
 
 use super::errcode::Class;
-use super::fault::Fault;
+use super::error::WechatError;
 use std::time::Duration;
 
 /// Draws the pause before a try: from nothing up to the given bound.
 pub(crate) type Jitter = fn(Duration) -> Duration;
 
 /// Requests after the first, at most.
-const MOST: u32 = 2;
+const MAX_RETRIES: u32 = 2;
 
 /// Doubled for each retry: up to 200 ms before the first, up to 400 ms before the second.
 const BASE: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(crate) struct Retries {
 
 /// How a failed request may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repeat {
+enum RetryKind {
     /// Not in this call.
     Never,
     /// At once; where that was done before, like `Later`.
@@ -42,21 +42,21 @@ enum Repeat {
 }
 
 impl Retries {
-    /// The pause before asking once more after `fault`; none to give up.
-    pub(crate) fn after(&mut self, fault: &Fault, jitter: Jitter) -> Option<Duration> {
-        if self.made >= MOST {
+    /// The pause before asking once more after `error`; none to give up.
+    pub(crate) fn after(&mut self, error: &WechatError, jitter: Jitter) -> Option<Duration> {
+        if self.made >= MAX_RETRIES {
             return None;
         }
-        let repeatable = fault.endpoint().is_repeatable();
-        let pause = match repeat(fault) {
-            Repeat::Never => return None,
-            Repeat::AtOnce if !self.at_once => {
+        let repeatable = error.endpoint().is_repeatable();
+        let pause = match repeat(error) {
+            RetryKind::Never => return None,
+            RetryKind::AtOnce if !self.at_once => {
                 self.at_once = true;
                 Duration::ZERO
             }
-            Repeat::AtOnce if !repeatable => return None,
-            Repeat::Later if self.later && !repeatable => return None,
-            Repeat::AtOnce | Repeat::Later => {
+            RetryKind::AtOnce if !repeatable => return None,
+            RetryKind::Later if self.later && !repeatable => return None,
+            RetryKind::AtOnce | RetryKind::Later => {
                 self.later = true;
                 jitter(BASE * 2u32.pow(self.made + 1))
             }
@@ -66,29 +66,32 @@ impl Retries {
     }
 }
 
-fn repeat(fault: &Fault) -> Repeat {
-    let repeatable = fault.endpoint().is_repeatable();
-    match fault {
-        Fault::Unsent { .. } => Repeat::AtOnce,
+fn repeat(error: &WechatError) -> RetryKind {
+    let repeatable = error.endpoint().is_repeatable();
+    match error {
+        WechatError::Unsent { .. } => RetryKind::AtOnce,
         // A minute's or a day's quota does not come back within a call.
-        Fault::Errcode { code: 45009 | 45011, .. } => Repeat::Never,
-        Fault::Errcode { code: -1, .. } if !repeatable => Repeat::Later,
-        Fault::Errcode { .. } | Fault::Broken { .. } | Fault::Unusable { .. } | Fault::TooLarge { .. }
+        WechatError::Errcode { code: 45009 | 45011, .. } => RetryKind::Never,
+        WechatError::Errcode { code: -1, .. } if !repeatable => RetryKind::Later,
+        WechatError::Errcode { .. }
+        | WechatError::Broken { .. }
+        | WechatError::Unusable { .. }
+        | WechatError::TooLarge { .. }
             if !repeatable =>
         {
-            Repeat::Never
+            RetryKind::Never
         }
-        Fault::Errcode { .. } => match fault.class() {
-            Class::RetryNow => Repeat::AtOnce,
-            Class::BackOff => Repeat::Later,
-            Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => Repeat::Never,
+        WechatError::Errcode { .. } => match error.class() {
+            Class::RetryNow => RetryKind::AtOnce,
+            Class::BackOff => RetryKind::Later,
+            Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => RetryKind::Never,
         },
-        Fault::Status { .. } if fault.class() == Class::BackOff => Repeat::Later,
-        Fault::Broken { .. } | Fault::Unusable { .. } => Repeat::Later,
+        WechatError::Status { .. } if error.class() == Class::BackOff => RetryKind::Later,
+        WechatError::Broken { .. } | WechatError::Unusable { .. } => RetryKind::Later,
         // The whole time is over; a body of that size or an answer about another person is no accident.
-        Fault::TimedOut { .. } | Fault::TooLarge { .. } | Fault::Mismatch { .. } => Repeat::Never,
-        Fault::Status { .. } | Fault::Certificate { .. } => Repeat::Never,
-        Fault::BreakerOpen { .. } | Fault::TooManyCalls { .. } => Repeat::Never,
+        WechatError::TimedOut { .. } | WechatError::TooLarge { .. } | WechatError::Mismatch { .. } => RetryKind::Never,
+        WechatError::Status { .. } | WechatError::Certificate { .. } => RetryKind::Never,
+        WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. } => RetryKind::Never,
     }
 }
 
@@ -102,27 +105,27 @@ mod tests {
     const USERINFO: Endpoint = Endpoint::Userinfo;
 
     /// The pauses in milliseconds at their longest, when a call fails with these one after the other.
-    fn pauses(faults: &[Fault]) -> Vec<u128> {
+    fn pauses(errors: &[WechatError]) -> Vec<u128> {
         let mut retries = Retries::default();
-        faults.iter().map_while(|fault| retries.after(fault, |bound| bound)).map(|pause| pause.as_millis()).collect()
+        errors.iter().map_while(|error| retries.after(error, |bound| bound)).map(|pause| pause.as_millis()).collect()
     }
 
-    fn unsent(endpoint: Endpoint) -> Fault {
-        Fault::Unsent { endpoint, why: "refused" }
+    fn unsent(endpoint: Endpoint) -> WechatError {
+        WechatError::Unsent { endpoint, why: "refused" }
     }
 
-    fn errcode(endpoint: Endpoint, code: i64) -> Fault {
-        Fault::Errcode { endpoint, code, rid: None }
+    fn errcode(endpoint: Endpoint, code: i64) -> WechatError {
+        WechatError::Errcode { endpoint, code, rid: None }
     }
 
-    fn status(endpoint: Endpoint, status: u16) -> Fault {
-        Fault::Status { endpoint, status }
+    fn status(endpoint: Endpoint, status: u16) -> WechatError {
+        WechatError::Status { endpoint, status }
     }
 
     #[test]
     fn an_exchange_is_repeated_only_where_that_is_safe() {
         let endpoint = EXCHANGE;
-        for (faults, expected) in [
+        for (errors, expected) in [
             (vec![unsent(endpoint); 3], vec![0]),
             (vec![errcode(endpoint, -1); 3], vec![200]),
             (vec![status(endpoint, 503); 3], vec![200]),
@@ -131,13 +134,13 @@ mod tests {
             (vec![unsent(endpoint), errcode(endpoint, -1), errcode(endpoint, -1)], vec![0, 400]),
             (vec![errcode(endpoint, -1), unsent(endpoint), unsent(endpoint)], vec![200, 0]),
             (vec![errcode(endpoint, -1), errcode(endpoint, 40163)], vec![200]),
-            (vec![Fault::Broken { endpoint }], vec![]),
-            (vec![Fault::TimedOut { endpoint }], vec![]),
-            (vec![Fault::Unusable { endpoint, what: "not JSON" }], vec![]),
-            (vec![Fault::TooLarge { endpoint }], vec![]),
-            (vec![Fault::Certificate { endpoint }], vec![]),
-            (vec![Fault::TooManyCalls { endpoint }], vec![]),
-            (vec![Fault::BreakerOpen { endpoint, retry_after: BASE }], vec![]),
+            (vec![WechatError::Broken { endpoint }], vec![]),
+            (vec![WechatError::TimedOut { endpoint }], vec![]),
+            (vec![WechatError::Unusable { endpoint, what: "not JSON" }], vec![]),
+            (vec![WechatError::TooLarge { endpoint }], vec![]),
+            (vec![WechatError::Certificate { endpoint }], vec![]),
+            (vec![WechatError::TooManyCalls { endpoint }], vec![]),
+            (vec![WechatError::BreakerOpen { endpoint, retry_after: BASE }], vec![]),
             (vec![status(endpoint, 302)], vec![]),
             (vec![status(endpoint, 404)], vec![]),
             (vec![errcode(endpoint, 40029)], vec![]),
@@ -145,29 +148,29 @@ mod tests {
             (vec![errcode(endpoint, 45011)], vec![]),
             (vec![errcode(endpoint, 99999)], vec![]),
         ] {
-            assert_eq!(pauses(&faults), expected, "{faults:?}");
+            assert_eq!(pauses(&errors), expected, "{errors:?}");
         }
     }
 
     #[test]
     fn other_calls_are_repeated_twice_with_growing_pauses() {
         for endpoint in [USERINFO, REFRESH] {
-            for (faults, expected) in [
+            for (errors, expected) in [
                 (vec![unsent(endpoint); 3], vec![0, 400]),
                 (vec![errcode(endpoint, -1); 3], vec![0, 400]),
                 (vec![errcode(endpoint, 99999); 3], vec![200, 400]),
                 (vec![status(endpoint, 503); 3], vec![200, 400]),
-                (vec![Fault::Broken { endpoint }; 3], vec![200, 400]),
-                (vec![Fault::Unusable { endpoint, what: "openid" }; 3], vec![200, 400]),
+                (vec![WechatError::Broken { endpoint }; 3], vec![200, 400]),
+                (vec![WechatError::Unusable { endpoint, what: "openid" }; 3], vec![200, 400]),
                 (vec![errcode(endpoint, 40001)], vec![]),
                 (vec![errcode(endpoint, 45009)], vec![]),
                 (vec![errcode(endpoint, 48001)], vec![]),
-                (vec![Fault::TimedOut { endpoint }], vec![]),
-                (vec![Fault::TooLarge { endpoint }], vec![]),
-                (vec![Fault::Mismatch { endpoint }], vec![]),
+                (vec![WechatError::TimedOut { endpoint }], vec![]),
+                (vec![WechatError::TooLarge { endpoint }], vec![]),
+                (vec![WechatError::Mismatch { endpoint }], vec![]),
                 (vec![status(endpoint, 404)], vec![]),
             ] {
-                assert_eq!(pauses(&faults), expected, "{faults:?}");
+                assert_eq!(pauses(&errors), expected, "{errors:?}");
             }
         }
     }

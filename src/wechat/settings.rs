@@ -121,7 +121,7 @@ fn known(url: &str) -> Url {
 
 /// Why an address of WeChat's is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressFault {
+pub enum AddressError {
     /// Secrets would travel in the clear.
     #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
     NotHttps,
@@ -131,22 +131,22 @@ pub enum AddressFault {
 }
 
 /// Whether `address` may be a base of WeChat's: https, or this machine (a simulator), and nothing after the path.
-pub(crate) fn check(address: &Url) -> Result<(), AddressFault> {
+pub(crate) fn check(address: &Url) -> Result<(), AddressError> {
     let here = address.host().is_some_and(|host| is_loopback(&host));
     match address.scheme() {
         "https" => {}
         "http" if here => {}
-        _ => return Err(AddressFault::NotHttps),
+        _ => return Err(AddressError::NotHttps),
     }
     let bare = address.query().is_none() && address.fragment().is_none();
     if !bare || !address.username().is_empty() || address.password().is_some() {
-        return Err(AddressFault::MoreThanBase);
+        return Err(AddressError::MoreThanBase);
     }
     Ok(())
 }
 
 /// `path` below `base`, whether or not `base` ends with a slash.
-pub(crate) fn below(base: &Url, path: &str) -> String {
+pub(crate) fn join_path(base: &Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
 }
 
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn the_defaults_are_wechats_own_hosts() {
         let settings = Settings::default();
-        assert_eq!(below(&settings.open, "/a"), "https://open.weixin.qq.com/a");
-        assert_eq!(below(&settings.api, "/a"), "https://api.weixin.qq.com/a");
+        assert_eq!(join_path(&settings.open, "/a"), "https://open.weixin.qq.com/a");
+        assert_eq!(join_path(&settings.api, "/a"), "https://api.weixin.qq.com/a");
         assert_eq!((check(&settings.open), check(&settings.api)), (Ok(()), Ok(())));
     }
 
@@ -189,12 +189,12 @@ mod tests {
             ("http://127.0.0.1:9000", Ok(())),
             ("http://[::1]:9000", Ok(())),
             ("http://wechat.localhost:9000", Ok(())),
-            ("http://api.weixin.qq.com", Err(AddressFault::NotHttps)),
-            ("http://10.0.0.1", Err(AddressFault::NotHttps)),
-            ("ftp://127.0.0.1", Err(AddressFault::NotHttps)),
-            ("https://me@api.weixin.qq.com", Err(AddressFault::MoreThanBase)),
-            ("https://api.weixin.qq.com/?a", Err(AddressFault::MoreThanBase)),
-            ("https://api.weixin.qq.com/#a", Err(AddressFault::MoreThanBase)),
+            ("http://api.weixin.qq.com", Err(AddressError::NotHttps)),
+            ("http://10.0.0.1", Err(AddressError::NotHttps)),
+            ("ftp://127.0.0.1", Err(AddressError::NotHttps)),
+            ("https://me@api.weixin.qq.com", Err(AddressError::MoreThanBase)),
+            ("https://api.weixin.qq.com/?a", Err(AddressError::MoreThanBase)),
+            ("https://api.weixin.qq.com/#a", Err(AddressError::MoreThanBase)),
         ] {
             assert_eq!(check(&Url::parse(address).unwrap()), verdict, "{address}");
         }

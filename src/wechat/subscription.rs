@@ -1,28 +1,33 @@
 //! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (docs/en/wechat.md, Access
 //! token of the account).
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
-use super::fault::Fault;
+use super::error::WechatError;
 use super::person::OpenId;
 use super::{Endpoint, Settings};
 use crate::secret::Secret;
 
 impl Client {
-    pub(super) async fn subscription(&self, app: &Application, token: &Secret, openid: &OpenId) -> Result<bool, Fault> {
+    pub(crate) async fn subscription(
+        &self,
+        app: &Credentials,
+        token: &Secret,
+        openid: &OpenId,
+    ) -> Result<bool, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("openid", openid.as_str()), ("lang", "zh_CN")];
         let (appid, endpoint) = (&app.appid, Endpoint::Subscription);
-        let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
+        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let (about, follows) = self.ask(call, read).await?;
-        if about == *openid { Ok(follows) } else { Err(Fault::Mismatch { endpoint }) }
+        if about == *openid { Ok(follows) } else { Err(WechatError::Mismatch { endpoint }) }
     }
 }
 
 /// Whom the answer is about, and whether they follow. An answer that does not say is none: a flag that is missing must
 /// not count as either.
-pub(super) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
+pub(crate) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
     let follows = match answer.integer("subscribe") {
         Some(0) => false,
         Some(1) => true,

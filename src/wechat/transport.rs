@@ -1,29 +1,29 @@
-//! From the HTTP client's error to a [`Fault`]: had anything been sent, and whose fault is it.
+//! From the HTTP client's error to a [`WechatError`]: had anything been sent, and whose error is it.
 //!
 //! The error itself is dropped here. It quotes the URL, and with it secret, code or token.
 
 use super::Endpoint;
-use super::fault::Fault;
+use super::error::WechatError;
 use std::error::Error;
 use std::io;
 
 /// What a failed request to `endpoint` comes to.
-pub(crate) fn fault(endpoint: Endpoint, error: reqwest::Error) -> Fault {
+pub(crate) fn classify(endpoint: Endpoint, error: reqwest::Error) -> WechatError {
     let error = error.without_url();
     if error.is_connect() || error.is_builder() {
         unsent(endpoint, &error, error.is_timeout(), error.is_dns())
     } else if error.is_timeout() {
-        Fault::TimedOut { endpoint }
+        WechatError::TimedOut { endpoint }
     } else {
-        Fault::Broken { endpoint }
+        WechatError::Broken { endpoint }
     }
 }
 
-fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, nameless: bool) -> Fault {
+fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, nameless: bool) -> WechatError {
     let causes = causes(error);
     let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls {
-        return Fault::Certificate { endpoint };
+        return WechatError::Certificate { endpoint };
     }
     let kind = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     let why = match kind {
@@ -36,18 +36,18 @@ fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, na
         Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "cut off",
         _ => "not connected",
     };
-    Fault::Unsent { endpoint, why }
+    WechatError::Unsent { endpoint, why }
 }
 
 /// An error and all that caused it. An `io::Error` passes over what it wraps when asked for its cause, so it is asked for
 /// that as well.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     /// No chain of causes is as long.
-    const MOST: usize = 32;
+    const MAX_CONNECTIONS: usize = 32;
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        if causes.len() == MOST {
+        if causes.len() == MAX_CONNECTIONS {
             break;
         }
         causes.push(cause);
@@ -67,9 +67,9 @@ mod tests {
     fn what_ended_a_connection_attempt_is_told_apart() {
         let endpoint = Endpoint::AccessToken;
         let distrust = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let because = |why| Fault::Unsent { endpoint, why };
-        for (error, fault) in [
-            (io::Error::other(io::Error::other(distrust)), Fault::Certificate { endpoint }),
+        let because = |why| WechatError::Unsent { endpoint, why };
+        for (cause, expected) in [
+            (io::Error::other(io::Error::other(distrust)), WechatError::Certificate { endpoint }),
             (io::Error::other(rustls::Error::DecryptError), because("TLS failed")),
             (io::Error::from(io::ErrorKind::UnexpectedEof), because("cut off")),
             (io::Error::other(io::Error::from(io::ErrorKind::ConnectionReset)), because("cut off")),
@@ -78,7 +78,7 @@ mod tests {
             (io::Error::from(io::ErrorKind::HostUnreachable), because("not connected")),
             (io::Error::other("dns error"), because("name not resolved")),
         ] {
-            assert_eq!(unsent(endpoint, &error, false, false), fault);
+            assert_eq!(unsent(endpoint, &cause, false, false), expected);
         }
     }
 }

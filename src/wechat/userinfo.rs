@@ -4,25 +4,25 @@
 //! Both are written by the person, or by whoever wants to be taken for another. They leave here without control
 //! characters, bounded, and with an address that is https; where they go into a page or header, that place escapes.
 
-use super::application::Application;
-use super::client::{Call, Client};
+use super::application::Credentials;
+use super::client::{ApiCall, Client};
 use super::decode::{Answer, Unreadable};
-use super::exchange::Exchanged;
-use super::fault::Fault;
+use super::error::WechatError;
+use super::exchange::ExchangeResponse;
 use super::person::{OpenId, UnionId};
 use super::{Endpoint, Settings};
 use crate::check::Profile;
 use url::Url;
 
 /// Characters of a nickname that are kept; WeChat allows about half.
-const LONGEST_NICKNAME: usize = 64;
+const MAX_NICKNAME: usize = 64;
 
 /// An avatar's address beyond this is left out: cut, it would lead elsewhere.
-const LONGEST_AVATAR: usize = 512;
+const MAX_AVATAR: usize = 512;
 
 /// What WeChat says of a person.
 #[derive(Clone, Debug)]
-pub struct Profiled {
+pub struct UserInfo {
     /// Nickname and avatar, cleaned; empty where there is none.
     pub profile: Profile,
     /// The unionid, equal to the exchange's where that had one.
@@ -33,8 +33,8 @@ impl Client {
     /// Asks for the profile of whoever `exchanged` is about.
     ///
     /// # Errors
-    /// [`Fault`]; [`Fault::Mismatch`] where the answer is about somebody else.
-    pub async fn userinfo(&self, app: &Application, exchanged: &Exchanged) -> Result<Profiled, Fault> {
+    /// [`WechatError`]; [`WechatError::Mismatch`] where the answer is about somebody else.
+    pub async fn userinfo(&self, app: &Credentials, exchanged: &ExchangeResponse) -> Result<UserInfo, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [
             ("access_token", exchanged.access_token.expose()),
@@ -42,20 +42,20 @@ impl Client {
             ("lang", "zh_CN"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::Userinfo);
-        let call = Call { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
+        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
         let (openid, profiled) = self.ask(call, read).await?;
         let other = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
         if openid != exchanged.openid || profiled.unionid.as_ref().is_some_and(other) {
-            return Err(Fault::Mismatch { endpoint });
+            return Err(WechatError::Mismatch { endpoint });
         }
         Ok(profiled)
     }
 }
 
 /// Whom the answer is about, and what it says of them.
-pub(super) fn read(answer: &Answer) -> Result<(OpenId, Profiled), Unreadable> {
+pub(super) fn read(answer: &Answer) -> Result<(OpenId, UserInfo), Unreadable> {
     let openid = answer.required("openid", OpenId::parse)?;
-    Ok((openid, Profiled { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
+    Ok((openid, UserInfo { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
 }
 
 fn profile(answer: &Answer) -> Profile {
@@ -71,7 +71,7 @@ fn nickname(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let ends = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let kept: String = text.chars().filter(|c| !turns(*c) && !ends(*c)).collect();
-    kept.trim().chars().take(LONGEST_NICKNAME).collect()
+    kept.trim().chars().take(MAX_NICKNAME).collect()
 }
 
 /// The address of an avatar as https; none for anything that is not a plain web address.
@@ -81,7 +81,7 @@ fn avatar(text: &str) -> Option<String> {
         url.set_scheme("https").ok()?;
     }
     let plain = url.scheme() == "https" && url.has_host() && url.username().is_empty() && url.password().is_none();
-    (plain && url.as_str().len() <= LONGEST_AVATAR).then(|| url.into())
+    (plain && url.as_str().len() <= MAX_AVATAR).then(|| url.into())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-"""Kinds of others that the chart makes objects of, from the Go modules that ship their definitions."""
+"""The custom resources that the chart renders, with their definitions from Go modules."""
 
 import json
 import pathlib
 import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
-# By group: the module, and where it has them.
+# By group: the module, and the files with the definitions.
 MODULES = {
     "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api@v1.4.0", "config/crd/standard/*.yaml"),
     "gateway.envoyproxy.io": ("github.com/envoyproxy/gateway@v1.7.0", "charts/gateway-helm/crds/generated/*.yaml"),
@@ -27,8 +27,8 @@ FOREIGN = {
 }
 
 
-class Missing(Exception):
-    """A module or a kind that cannot be had."""
+class MissingError(Exception):
+    """A module or a definition is not available."""
 
 
 def definitions():
@@ -36,17 +36,17 @@ def definitions():
     import yaml
 
     loader = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
-    # A lone `=` has a type of its own in YAML 1.1; in a CRD it is an operator.
+    # YAML 1.1 has a type for a single `=`; in a CRD it is an operator.
     loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
     go = subprocess.run([HERE.parent / "go"], capture_output=True, text=True, timeout=900, check=True).stdout.strip()
     found, known = [], set()
     for module, files in MODULES.values():
         command = [go, "mod", "download", "-json", module]
-        # Not below a go.mod of ours, which would have a say.
+        # Outside the repository, so that no go.mod applies.
         told = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=300, check=False)
         place = json.loads(told.stdout or "{}")
         if "Dir" not in place:
-            raise Missing(f"{module} cannot be had: {place.get('Error')} {told.stderr}")
+            raise MissingError(f"{module} is not available: {place.get('Error')} {told.stderr}")
         for file in sorted(pathlib.Path(place["Dir"]).glob(files)):
             for one in yaml.load_all(file.read_text(encoding="utf-8"), Loader=loader):
                 if not one or one.get("kind") != "CustomResourceDefinition":
@@ -57,5 +57,5 @@ def definitions():
                     found.append(one)
                     known |= kinds
     if FOREIGN - known:
-        raise Missing(f"no definition of {sorted(FOREIGN - known)}")
+        raise MissingError(f"no definition of {sorted(FOREIGN - known)}")
     return found

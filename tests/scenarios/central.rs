@@ -7,12 +7,12 @@ use crate::stack::{OA, OA_SECRET};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wechat_authz::access_token::{AccessTokenError, AccessTokens, Settings};
+use wechat_authz::redis::{Form, Guarded, Redis as Store};
 use wechat_authz::seal::{self, Sealer, SealingKey};
 use wechat_authz::secret::Secret;
-use wechat_authz::store::{self, Form, Guarded, Store};
-use wechat_authz::telemetry::{CentralMeter, StoreMeter};
-use wechat_authz::wechat::central::{CentralFault, Settings};
-use wechat_authz::wechat::{self, AppId, Application, Central, Client, OpenId, breaker};
+use wechat_authz::telemetry::{AccessTokenMetrics, RedisMetrics};
+use wechat_authz::wechat::{self, AppId, Client, Credentials, OpenId, breaker};
 use wechat_simulator::{App, Effect, Endpoint, Fault, Options, Simulator, Times};
 
 const TOKEN: &str = "/cgi-bin/stable_token";
@@ -30,8 +30,8 @@ impl Sealer for Key {
     }
 }
 
-fn app() -> Application {
-    Application { appid: AppId::parse(OA).unwrap(), secret: Secret::parse(OA_SECRET, 16).unwrap() }
+fn app() -> Credentials {
+    Credentials { appid: AppId::parse(OA).unwrap(), secret: Secret::parse(OA_SECRET, 16).unwrap() }
 }
 
 async fn simulator() -> Simulator {
@@ -50,7 +50,7 @@ fn forced(simulator: &Simulator) -> usize {
 
 fn store(port: u16) -> Store {
     let form = Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 };
-    let settings = store::Settings {
+    let settings = wechat_authz::redis::Settings {
         form,
         user: None,
         password: None,
@@ -60,9 +60,9 @@ fn store(port: u16) -> Store {
         prefix: "test".into(),
         timeout: Duration::from_millis(500),
     };
-    let store = Store::new(settings, StoreMeter::default());
+    let store = Store::new(settings, RedisMetrics::default());
     let keeper = store.clone();
-    tokio::spawn(async move { keeper.keep().await });
+    tokio::spawn(async move { keeper.run().await });
     store
 }
 
@@ -72,7 +72,7 @@ async fn connected(port: u16) -> Store {
     store
 }
 
-fn instance(simulator: &Simulator, store: Store, settings: Settings) -> Arc<Central> {
+fn instance(simulator: &Simulator, store: Store, settings: Settings) -> Arc<AccessTokens> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let wechat = wechat::Settings {
         api: simulator.base_url().parse().unwrap(),
@@ -81,10 +81,17 @@ fn instance(simulator: &Simulator, store: Store, settings: Settings) -> Arc<Cent
     };
     let client = Arc::new(Client::new(&wechat, |_, _, _| {}).unwrap());
     let sealer = Arc::new(Key(SealingKey::derive(b"one key for all instances").unwrap()));
-    Central::new(client, store, sealer, CentralMeter::default(), tokio_util::task::TaskTracker::new(), settings)
+    AccessTokens::new(
+        client,
+        store,
+        sealer,
+        AccessTokenMetrics::default(),
+        tokio_util::task::TaskTracker::new(),
+        settings,
+    )
 }
 
-async fn instances(count: usize, simulator: &Simulator, redis: &Redis, settings: Settings) -> Vec<Arc<Central>> {
+async fn instances(count: usize, simulator: &Simulator, redis: &Redis, settings: Settings) -> Vec<Arc<AccessTokens>> {
     let mut instances = Vec::new();
     for _ in 0..count {
         instances.push(instance(simulator, connected(redis.port).await, settings));
@@ -98,8 +105,8 @@ fn quick() -> Settings {
 
 /// All instances at once.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-    instances: &[Arc<Central>],
-    ask: impl Fn(Arc<Central>) -> F,
+    instances: &[Arc<AccessTokens>],
+    ask: impl Fn(Arc<AccessTokens>) -> F,
 ) -> Vec<T> {
     let tasks: Vec<_> = instances.iter().map(|central| tokio::spawn(ask(Arc::clone(central)))).collect();
     let mut answers = Vec::new();
@@ -109,18 +116,18 @@ async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     answers
 }
 
-async fn tokens(instances: &[Arc<Central>]) -> Vec<Result<Secret, CentralFault>> {
-    at_once(instances, async |central: Arc<Central>| central.token(&app()).await).await
+async fn tokens(instances: &[Arc<AccessTokens>]) -> Vec<Result<Secret, AccessTokenError>> {
+    at_once(instances, async |central: Arc<AccessTokens>| central.token(&app()).await).await
 }
 
-fn one_value(values: Vec<Result<Secret, CentralFault>>) -> Secret {
+fn one_value(values: Vec<Result<Secret, AccessTokenError>>) -> Secret {
     let values: Vec<Secret> = values.into_iter().map(Result::unwrap).collect();
     assert!(values.iter().all(|value| value.matches(values[0].expose())), "not all instances have the same");
     values[0].clone()
 }
 
 fn keys(store: &Store) -> Guarded {
-    let key = |what| store.names().token(OA, "access_token", what);
+    let key = |what| store.keys().token(OA, "access_token", what);
     Guarded { lock: key("lock"), fence: key("fence"), value: key("value") }
 }
 
@@ -131,7 +138,7 @@ async fn twenty_instances_starting_together_make_one_call_to_wechat() {
     // WeChat takes its time, so that all of them are there before the first answer.
     let slow = Effect::DelayAfter(Duration::from_millis(600));
     simulator.inject(Fault::at(Endpoint::Any, slow).times(Times::FOREVER));
-    let tickets = at_once(&instances, async |central: Arc<Central>| central.ticket(&app()).await).await;
+    let tickets = at_once(&instances, async |central: Arc<AccessTokens>| central.ticket(&app()).await).await;
     let ticket = one_value(tickets);
     assert_eq!((calls(&simulator, TOKEN), calls(&simulator, TICKET)), (1, 1));
 
@@ -297,9 +304,9 @@ async fn a_token_that_wechat_takes_no_more_is_forced_once_whoever_notices() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let instances = instances(10, &simulator, &redis, quick()).await;
     let dead = one_value(tokens(&instances).await);
-    let after = async |instances: &[Arc<Central>], dead: &Secret| {
+    let after = async |instances: &[Arc<AccessTokens>], dead: &Secret| {
         let dead = dead.clone();
-        at_once(instances, move |central: Arc<Central>| {
+        at_once(instances, move |central: Arc<AccessTokens>| {
             let dead = dead.clone();
             async move { central.token_after(&app(), &dead).await }
         })
@@ -327,7 +334,7 @@ async fn a_token_that_wechat_takes_no_more_is_forced_once_whoever_notices() {
     simulator.kill_central_token(OA);
     for _ in 0..5 {
         for refused in after(&instances, &third).await {
-            assert!(matches!(refused, Err(CentralFault::Spent | CentralFault::Resting { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(AccessTokenError::Spent | AccessTokenError::Resting { .. })), "{refused:?}");
         }
     }
     assert_eq!(forced(&simulator), 1);
@@ -430,7 +437,7 @@ async fn the_days_calls_have_a_bound_that_all_instances_share() {
     let store = connected(redis.port).await;
     redis.ask::<u64>(&["DEL", keys(&store).value.as_str()]).await;
     let fresh = instance(&simulator, store, Settings::default());
-    assert_eq!(fresh.token(&app()).await.unwrap_err(), CentralFault::Spent);
+    assert_eq!(fresh.token(&app()).await.unwrap_err(), AccessTokenError::Spent);
     assert_eq!(calls(&simulator, TOKEN), 1);
 }
 
@@ -445,7 +452,7 @@ async fn nothing_that_stands_in_redis_is_believed_unless_we_sealed_it_there() {
     // Sealed by us, for another place: the ticket, copied to where the token is.
     let one = instance(&simulator, store.clone(), Settings::default());
     let ticket = one.ticket(&app()).await.unwrap();
-    let place = store.names().token(OA, "jsapi_ticket", "value");
+    let place = store.keys().token(OA, "jsapi_ticket", "value");
     let elsewhere: String = redis.ask(&["GET", place.as_str()]).await;
     let endless = key.seal(value, b"planted").unwrap();
     let commands: [&[&str]; 6] = [

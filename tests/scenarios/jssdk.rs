@@ -227,7 +227,7 @@ async fn while_wechat_is_away_the_ticket_in_hand_serves_and_without_one_the_answ
         1.0
     );
     let line = stack.until_logged("WeChat gives no central token: this needs the operator", offset).await;
-    assert!(line["fault"].as_str().unwrap().contains("40164"), "{line}");
+    assert!(line["error"].as_str().unwrap().contains("40164"), "{line}");
     assert_eq!(stack.logged()[offset..].matches("WeChat gives no central token").count(), 1, "said once");
 }
 

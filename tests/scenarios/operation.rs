@@ -52,7 +52,7 @@ async fn a_changed_configuration_is_in_force_without_a_restart_and_a_bad_one_cha
         stack.signal("HUP");
         let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
         assert!(
-            line["faults"].as_str().unwrap().contains(says) || line["faults"].to_string().contains("listen"),
+            line["errors"].as_str().unwrap().contains(says) || line["errors"].to_string().contains("listen"),
             "{line}"
         );
         tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -68,7 +68,7 @@ async fn a_changed_configuration_is_in_force_without_a_restart_and_a_bad_one_cha
     std::fs::write(stack.config(), moved).unwrap();
     stack.signal("HUP");
     let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
-    assert!(line["faults"].as_str().unwrap().contains("fixed while running"), "{line}");
+    assert!(line["errors"].as_str().unwrap().contains("fixed while running"), "{line}");
     // Back again, at once.
     std::fs::write(stack.config(), &first).unwrap();
     stack.signal("HUP");

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wechat_authz::check::{Flow, Profile};
+use wechat_authz::check::{LoginMethod, Profile};
 use wechat_authz::clock::{self, Timestamp};
+use wechat_authz::redis::{Form, Redis as Store, Settings};
 use wechat_authz::seal::Sealer;
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::store::registry::{self, ProfileRecord, SessionRecord};
-use wechat_authz::store::{Form, Registry, Settings, Store, name};
-use wechat_authz::telemetry::{OutboxMeter, StoreMeter};
+use wechat_authz::sessions::Registry;
+use wechat_authz::sessions::registry::{self, ProfileRecord, SessionRecord};
+use wechat_authz::telemetry::{OutboxMetrics, RedisMetrics};
 use wechat_simulator::{Effect, Endpoint, Fault, Options};
 
 /// A stack with this Redis, with more lines for it, indented by two.
@@ -145,7 +146,7 @@ async fn who_is_logged_in_is_listed_and_ended_from_the_command_line() {
     let (mut other, _) = person(&stack, "小红").await;
     let (subject, session) = (seen(&page, "subject"), seen(&page, "session"));
     until("both sessions", async || {
-        let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&subject));
+        let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&subject));
         (redis.ask::<u64>(&["HLEN", &hash]).await == 2).then_some(())
     })
     .await;
@@ -277,7 +278,7 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
         assert!(*left > 0 && *left <= 91 * 86_400 * 1_000, "{key} lives for {left} ms");
     }
     // One slot for all of a subject.
-    let digest = name::digest_of(&seen(&page, "subject"));
+    let digest = wechat_authz::redis::keys::digest_of(&seen(&page, "subject"));
     let mut slots = Vec::new();
     for (key, _) in keys.iter().filter(|(key, _)| key.contains(&digest)) {
         assert!(key.starts_with(&format!("wechat-authz:1:{{{digest}}}:")), "{key}");
@@ -297,7 +298,7 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
     // Who leaves takes WeChat's tokens along; the others keep theirs.
     let (mut leaver, page) = (phone, page);
     leaver.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
-    let tokens = format!("{{{}}}:wechat:shop", name::digest_of(&seen(&page, "subject")));
+    let tokens = format!("{{{}}}:wechat:shop", wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
     until("no token of theirs", async || {
         let left: Vec<_> = redis.keys().await.into_iter().filter(|(key, _)| key.ends_with(":wechat:shop")).collect();
         (left.len() == 1 && !left[0].0.contains(&tokens)).then_some(())
@@ -447,7 +448,7 @@ async fn the_end_writes_what_still_waits_and_subjects_can_be_digests() {
     stack.signal("TERM");
     assert_eq!(stack.authz_ended(Duration::from_secs(10)).await, Some(0));
     let all = events(&redis, 1).await;
-    assert_eq!(all[0]["subject"], name::digest_of(&seen(&page, "subject")));
+    assert_eq!(all[0]["subject"], wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
     assert!(!dump(&redis, true).await.contains(&stack.simulator.openid(OA, "小明")));
 }
 
@@ -751,7 +752,7 @@ async fn a_record_of_another_version_is_passed_over_and_a_rotation_of_keys_loses
     let mut stack = stack_with(&redis, "", Plan::default()).await;
     let (mut phone, page) = person(&stack, "小明").await;
     let subject = seen(&page, "subject");
-    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&subject));
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&subject));
     until("the session", async || (redis.ask::<u64>(&["HLEN", &hash]).await == 1).then_some(())).await;
 
     // What a later version, another key and a hand in Redis may leave there.
@@ -820,7 +821,7 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
     let redis = Redis::start().await;
     let stack = stack_with(&redis, "", Plan { clock: true, ..Plan::default() }).await;
     let (mut phone, page) = person(&stack, "小明").await;
-    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&seen(&page, "subject")));
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
     let length = async || redis.ask::<u64>(&["HLEN", &hash]).await;
     until("the session", async || (length().await == 1).then_some(())).await;
     redis.ask::<String>(&["FLUSHALL"]).await;
@@ -884,24 +885,24 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
             prefix: "wechat-authz".into(),
             timeout: Duration::from_millis(300),
         },
-        StoreMeter::default(),
+        RedisMetrics::default(),
     );
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
     let sealer: Arc<dyn Sealer> = Arc::new(Ring(key_ring(directory.path())));
-    let registry = Registry::new(store.clone(), sealer, registry::Settings::default(), OutboxMeter::default());
+    let registry = Registry::new(store.clone(), sealer, registry::Settings::default(), OutboxMetrics::default());
     let registry = Arc::new(registry);
     let (keeper, writer) = (store.clone(), Arc::clone(&registry));
-    let keeping = tokio::spawn(async move { tokio::join!(keeper.keep(), writer.keep()) });
+    let keeping = tokio::spawn(async move { tokio::join!(keeper.run(), writer.run()) });
     tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.unwrap();
     let now = clock::now();
     let record = |person: u64, session: u64| SessionRecord {
         session: wechat_authz::random::session_id(),
         subject: format!("wx:wx0123456789abcdef:oAbCd0123456789-_EFGH{person:08}"),
         app: "shop".into(),
-        flow: Flow::OfficialAccount,
+        flow: LoginMethod::OfficialAccount,
         created: Timestamp(now.0 + session),
-        ends: now.plus(Duration::from_secs(7 * 86_400)),
+        ends: now.add(Duration::from_secs(7 * 86_400)),
         seen: Timestamp(now.0 + session),
         browser: Some("wechat_android".into()),
     };
@@ -914,7 +915,7 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
     let begun = Instant::now();
     let before = memory().await;
     for person in 0..SESSIONS {
-        registry.began(record(person, 0));
+        registry.session_started(record(person, 0));
         if person % 5_000 == 4_999 {
             until("the sessions", async || (keys().await > person).then_some(())).await;
         }
@@ -943,8 +944,9 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
     assert!(profile < 1_024, "{profile}");
 
     // One person with a thousand sessions has the last 64 listed.
-    (0..1_000).for_each(|session| registry.began(record(SESSIONS, session)));
-    let hash = format!("wechat-authz:1:{{{}}}:sessions", name::digest_of(&record(SESSIONS, 0).subject));
+    (0..1_000).for_each(|session| registry.session_started(record(SESSIONS, session)));
+    let hash =
+        format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&record(SESSIONS, 0).subject));
     until("the last session", async || {
         let listed = registry.list(&record(SESSIONS, 0).subject, now).await;
         (listed.sessions.first()?.created.0 == now.0 + 999 && redis.ask::<u64>(&["HLEN", &hash]).await == 64)

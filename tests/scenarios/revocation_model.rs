@@ -10,16 +10,16 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use wechat_authz::check::{Flow, Profile};
+use wechat_authz::check::{LoginMethod, Profile};
 use wechat_authz::clock::{self, Timestamp};
 use wechat_authz::random;
+use wechat_authz::redis::{Form, Redis as Store, Subscription};
 use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::session::revocations::{Revocations, Target};
-use wechat_authz::session::sharing::{self, Sharing};
 use wechat_authz::session::token::Claims;
-use wechat_authz::session::{Grant, Refusal, Sessions, Settings};
-use wechat_authz::store::{self, Form, Hearing, Store};
-use wechat_authz::telemetry::{Lookups, StoreMeter};
+use wechat_authz::session::{Grant, SessionError, Sessions, Settings};
+use wechat_authz::sessions::revocation_sync::{self, RevocationSync};
+use wechat_authz::telemetry::{Lookups, RedisMetrics};
 
 const INSTANCES: usize = 3;
 const SUBJECTS: [&str; 2] = ["wx:wx0123456789abcdef:oAlice", "wx:union:oBob"];
@@ -95,8 +95,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// One instance, and what the model says it must know.
 struct Instance {
     sessions: Arc<Sessions>,
-    sharing: Sharing,
-    hearing: Hearing,
+    sharing: RevocationSync,
+    hearing: Subscription,
     /// Revocations said and neither heard nor missed yet.
     said: BTreeSet<usize>,
     known: BTreeSet<usize>,
@@ -134,7 +134,7 @@ fn settings(app: usize) -> Settings {
 
 impl World {
     async fn new(port: u16) -> Self {
-        let settings = store::Settings {
+        let settings = wechat_authz::redis::Settings {
             form: Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 },
             user: None,
             password: None,
@@ -144,9 +144,9 @@ impl World {
             prefix: random::incident_id(),
             timeout: Duration::from_millis(500),
         };
-        let store = Store::new(settings, StoreMeter::default());
+        let store = Store::new(settings, RedisMetrics::default());
         let keeper = store.clone();
-        tokio::spawn(async move { keeper.keep().await });
+        tokio::spawn(async move { keeper.run().await });
         store.connected_since(0).await;
         let key = tempfile::tempdir().unwrap();
         std::fs::write(key.path().join("a.pem"), keys::generate().unwrap()).unwrap();
@@ -172,19 +172,20 @@ impl World {
         let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
         let revocations = Revocations::new(90 * DAY, None, self.now);
         let sessions = Arc::new(Sessions::new(keys, revocations, Lookups::default()));
-        let sharing = Sharing::new(Arc::clone(&sessions), self.store.clone(), sharing::Settings::default());
-        let hearing = self.store.hear().await.unwrap();
+        let sharing =
+            RevocationSync::new(Arc::clone(&sessions), self.store.clone(), revocation_sync::Settings::default());
+        let hearing = self.store.subscribe().await.unwrap();
         sharing.reconcile(self.now, true).await.unwrap();
         Instance { sessions, sharing, hearing, said: BTreeSet::new(), known: self.listed.clone(), flushed: false }
     }
 
     async fn take(&mut self, step: Step) {
-        self.now = self.now.plus(Duration::from_secs(1));
+        self.now = self.now.add(Duration::from_secs(1));
         match step {
             Step::Login { at, who, app } => self.log_in(at, who, app),
             Step::LoginAgain { at, who, app, count } => {
                 for _ in 0..count {
-                    self.now = self.now.plus(Duration::from_secs(1));
+                    self.now = self.now.add(Duration::from_secs(1));
                     self.log_in(at, who, app);
                     self.end(at, 0).await;
                     self.collapse(at, who).await;
@@ -196,7 +197,7 @@ impl World {
             Step::Hear { at } => {
                 // Redis keeps the order: what was said before this has been heard when this is.
                 let last = format!("until here {}", random::incident_id());
-                self.ask(&["PUBLISH", self.store.names().channel().as_str(), &last]).await;
+                self.ask(&["PUBLISH", self.store.keys().channel().as_str(), &last]).await;
                 let instance = &mut self.instances[at];
                 loop {
                     // Its own come back to it too; how many messages there are is not the model's business.
@@ -205,13 +206,13 @@ impl World {
                     if message == last {
                         break;
                     }
-                    instance.sharing.heard(&message, self.now);
+                    instance.sharing.on_message(&message, self.now);
                 }
                 let said = std::mem::take(&mut instance.said);
                 instance.known.extend(said);
             }
             Step::Miss { at } => {
-                self.instances[at].hearing = self.store.hear().await.unwrap();
+                self.instances[at].hearing = self.store.subscribe().await.unwrap();
                 self.instances[at].said.clear();
             }
             Step::Reconcile { at, whole } => self.reconcile(at, whole).await,
@@ -227,7 +228,7 @@ impl World {
     fn log_in(&mut self, at: usize, who: usize, app: usize) {
         let grant = Grant {
             subject: SUBJECTS[who].into(),
-            flow: Flow::Website,
+            flow: LoginMethod::Website,
             appid: "wx0123456789abcdef".into(),
             openid: "oAlice".into(),
             unionid: String::new(),
@@ -288,7 +289,7 @@ impl World {
     }
 
     async fn flush(&self) {
-        let names = self.store.names();
+        let names = self.store.keys();
         let command = ::redis::Cmd::del(&[names.revoked(), names.mark()]);
         self.store.ask::<u64>("test", &command).await.unwrap();
     }
@@ -312,7 +313,10 @@ impl World {
                 let verdict = instance.sessions.verify(token, &settings(app), self.now, || Ok(())).map(drop);
                 let must = instance.known.iter().any(|number| self.concerns(*number, claims));
                 let may = (0..self.revoked.len()).any(|number| self.concerns(number, claims));
-                prop_assert!(!must || verdict == Err(Refusal::Revoked), "instance {index} lets a revoked session in");
+                prop_assert!(
+                    !must || verdict == Err(SessionError::Revoked),
+                    "instance {index} lets a revoked session in"
+                );
                 prop_assert!(may || verdict.is_ok(), "instance {index} refuses a good session: {verdict:?}");
             }
         }
@@ -361,7 +365,7 @@ fn a_picture_that_is_not_known_or_too_old_makes_a_tokens_end_strict() {
         let mut world = World::new(redis.port).await;
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         let (token, _) = world.sessions[0].clone();
-        let later = world.now.plus(HOUR + Duration::from_secs(1));
+        let later = world.now.add(HOUR + Duration::from_secs(1));
         let verdict = |sessions: &Sessions| sessions.verify(&token, &settings(0), later, || Ok(())).map(drop);
         assert_eq!(verdict(&world.instances[0].sessions), Ok(()), "past its end, and revocations are known");
         let (sessions, age) = {
@@ -370,13 +374,13 @@ fn a_picture_that_is_not_known_or_too_old_makes_a_tokens_end_strict() {
             let sessions = Sessions::new(keys, Revocations::new(90 * DAY, None, world.now), Lookups::default());
             (Arc::new(sessions), Duration::from_millis(300))
         };
-        let settings = sharing::Settings { reconcile: DAY, stale_after: age };
-        let sharing = Sharing::new(Arc::clone(&sessions), world.store.clone(), settings);
-        assert_eq!(verdict(&sessions), Err(Refusal::Expired), "nothing is known yet");
+        let settings = revocation_sync::Settings { reconcile: DAY, stale_after: age };
+        let sharing = RevocationSync::new(Arc::clone(&sessions), world.store.clone(), settings);
+        assert_eq!(verdict(&sessions), Err(SessionError::Expired), "nothing is known yet");
         sharing.reconcile(world.now, true).await.unwrap();
         assert_eq!(verdict(&sessions), Ok(()));
         tokio::time::sleep(age * 2).await;
-        assert_eq!(verdict(&sessions), Err(Refusal::Expired), "what is known is too old");
+        assert_eq!(verdict(&sessions), Err(SessionError::Expired), "what is known is too old");
         sharing.reconcile(world.now, false).await.unwrap();
         assert_eq!(verdict(&sessions), Ok(()));
     });
@@ -401,7 +405,7 @@ fn an_idle_redis_ends_up_empty_and_holds_nobodys_name() {
         assert!(keys.iter().all(|(_, left)| *left > 0), "without an end: {keys:?}");
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let list: Vec<String> = connection.zrange(world.store.names().revoked().as_str(), 0, -1).await.unwrap();
+        let list: Vec<String> = connection.zrange(world.store.keys().revoked().as_str(), 0, -1).await.unwrap();
         assert_eq!(list.len(), 3);
         assert!(list.iter().all(|member| !member.contains("oAlice")), "{list:?}");
     });
@@ -430,7 +434,7 @@ fn what_can_concern_no_session_any_more_is_taken_out_of_the_list_a_day_later_and
         // By Redis's clock too, which the model's runs ahead of.
         let dead = [listed("one", now - day - 30), listed("two", now - 2 * day)];
         let stays = [listed("three", now - day + 60), r#"{"v":2,"session":"another version's"}"#.to_owned()];
-        let list = world.store.names().revoked().as_str().to_owned();
+        let list = world.store.keys().revoked().as_str().to_owned();
         for member in dead.iter().chain(&stays) {
             let _: u64 = connection.zadd(&list, member, now * 1_000).await.unwrap();
         }
@@ -451,16 +455,18 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
         let mut world = World::new(redis.port).await;
         let sharing = &world.instances[0].sharing;
         for message in [r#"{"v":2,"app":"shop","at":9999999999,"until":9999999999}"#, "rubbish", ""] {
-            sharing.heard(message, world.now);
+            sharing.on_message(message, world.now);
         }
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         world.judge().unwrap();
         // Told with a time in a hundred years: sessions from now on are ended for a moment, not for good.
         let far = world.now.0 + 100 * 365 * 86_400;
-        let message =
-            format!(r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#, store::name::digest_of(SUBJECTS[0]));
-        world.instances[0].sharing.heard(&message, world.now);
-        world.now = world.now.plus(Duration::from_secs(61));
+        let message = format!(
+            r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#,
+            wechat_authz::redis::keys::digest_of(SUBJECTS[0])
+        );
+        world.instances[0].sharing.on_message(&message, world.now);
+        world.now = world.now.add(Duration::from_secs(61));
         world.sessions.clear();
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         world.judge().unwrap();
@@ -470,7 +476,7 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
 impl World {
     async fn list(&self) -> Vec<String> {
         let mut command = ::redis::cmd("ZRANGE");
-        command.arg(self.store.names().revoked()).arg(0).arg(-1);
+        command.arg(self.store.keys().revoked()).arg(0).arg(-1);
         self.store.ask("test", &command).await.unwrap()
     }
 
@@ -509,13 +515,13 @@ fn a_list_that_others_tidy_meanwhile_is_read_whole() {
     runtime.block_on(async {
         let redis = Redis::start().await;
         let world = World::new(redis.port).await;
-        let name = world.store.names().revoked();
+        let name = world.store.keys().revoked();
         let mut fill = ::redis::pipe();
         for number in 0..12_000 {
             fill.zadd(name.as_str(), format!("dead {number}"), number).ignore();
         }
         for number in 0..LIVE {
-            let until = world.now.plus(DAY).0;
+            let until = world.now.add(DAY).0;
             let at = world.now.0;
             let sid = sid(&number.to_string());
             let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
@@ -545,7 +551,7 @@ fn a_list_that_a_full_redis_evicted_is_put_back_at_the_next_fetch() {
         world.take(Step::RevokeApp { at: 0, app: 0 }).await;
         let list = world.list().await;
         assert_eq!(list.len(), 1);
-        world.ask(&["DEL", world.store.names().revoked().as_str()]).await;
+        world.ask(&["DEL", world.store.keys().revoked().as_str()]).await;
         world.instances[0].sharing.reconcile(world.now, false).await.unwrap();
         assert_eq!(world.list().await, list, "the mark is there, the list was not");
     });
@@ -557,11 +563,11 @@ fn an_instance_whose_clock_runs_days_ahead_takes_nothing_from_the_list() {
     runtime.block_on(async {
         let redis = Redis::start().await;
         let mut world = World::new(redis.port).await;
-        let (at, until) = (world.now.0, world.now.plus(HOUR).0);
+        let (at, until) = (world.now.0, world.now.add(HOUR).0);
         let sid = sid("one");
         let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
-        world.ask(&["ZADD", world.store.names().revoked().as_str(), "1", &text]).await;
-        world.now = world.now.plus(3 * DAY);
+        world.ask(&["ZADD", world.store.keys().revoked().as_str(), "1", &text]).await;
+        world.now = world.now.add(3 * DAY);
         world.instances[0].sharing.reconcile(world.now, true).await.unwrap();
         assert_eq!(world.list().await, [text]);
     });

@@ -6,10 +6,10 @@ use crate::stack;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wechat_authz::redis::settings::ClientCertificate;
+use wechat_authz::redis::{CallError, Form, Redis as Store, Settings};
 use wechat_authz::secret::Secret;
-use wechat_authz::store::settings::ClientCertificate;
-use wechat_authz::store::{Away, Form, Settings, Store};
-use wechat_authz::telemetry::StoreMeter;
+use wechat_authz::telemetry::RedisMetrics;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -28,9 +28,9 @@ fn settings(port: u16) -> Settings {
 
 fn kept(settings: Settings) -> Store {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let store = Store::new(settings, StoreMeter::default());
+    let store = Store::new(settings, RedisMetrics::default());
     let keeper = store.clone();
-    tokio::spawn(async move { keeper.keep().await });
+    tokio::spawn(async move { keeper.run().await });
     store
 }
 
@@ -38,18 +38,18 @@ async fn until_up(store: &Store) {
     tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.expect("a connection");
 }
 
-async fn get(store: &Store) -> Result<Option<String>, Away> {
-    let name = store.names().mark();
+async fn get(store: &Store) -> Result<Option<String>, CallError> {
+    let name = store.keys().mark();
     store.ask("test", ::redis::cmd("GET").arg(name)).await
 }
 
-async fn set(store: &Store) -> Result<(), Away> {
-    let name = store.names().mark();
+async fn set(store: &Store) -> Result<(), CallError> {
+    let name = store.keys().mark();
     store.ask("test", ::redis::cmd("SET").arg(name).arg("x".repeat(1_000)).arg("PX").arg(60_000)).await
 }
 
 /// Asks until `wanted` comes, and says how long the slowest call took.
-async fn until(store: &Store, wanted: impl Fn(&Result<Option<String>, Away>) -> bool) -> Duration {
+async fn until(store: &Store, wanted: impl Fn(&Result<Option<String>, CallError>) -> bool) -> Duration {
     let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
     loop {
         let asked = Instant::now();
@@ -84,7 +84,7 @@ async fn tls_trusts_the_named_roots_and_nobody_else() {
     let trusting = kept(Settings { tls: true, roots, ..settings(tls_port) });
     until_up(&trusting).await;
     assert_eq!(set(&trusting).await, Ok(()));
-    assert!(trusting.hear().await.is_ok());
+    assert!(trusting.subscribe().await.is_ok());
     let wary = kept(Settings { tls: true, ..settings(tls_port) });
     let plain = kept(settings(tls_port));
     tokio::time::sleep(Duration::from_millis(800)).await;
@@ -112,7 +112,7 @@ async fn a_server_that_asks_for_a_certificate_gets_ours() {
     let known = kept(Settings { tls: true, roots: roots.clone(), client: Some(ours), ..settings(tls_port) });
     until_up(&known).await;
     assert_eq!(set(&known).await, Ok(()));
-    assert!(known.hear().await.is_ok());
+    assert!(known.subscribe().await.is_ok());
     let unknown = kept(Settings { tls: true, roots, ..settings(tls_port) });
     tokio::time::sleep(Duration::from_millis(800)).await;
     assert!(!unknown.is_up());
@@ -180,7 +180,7 @@ async fn the_same_rights_are_enough_for_a_cluster() {
     until_up(&store).await;
     until(&store, Result::is_ok).await;
     assert_eq!(set(&store).await, Ok(()));
-    assert!(store.hear().await.is_ok());
+    assert!(store.subscribe().await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,26 +195,26 @@ async fn a_user_of_few_rights_is_enough_and_a_new_password_is_taken_up() {
     let store = kept(with("first-password"));
     until_up(&store).await;
     assert_eq!(set(&store).await, Ok(()));
-    assert_eq!(store.ask::<()>("test", ::redis::cmd("SET").arg("foreign").arg(1)).await, Err(Away::Refused));
+    assert_eq!(store.ask::<()>("test", ::redis::cmd("SET").arg("foreign").arg(1)).await, Err(CallError::Refused));
     redis.ask::<()>(&["ACL", "SETUSER", "wechat-authz", "resetpass", ">second-password"]).await;
     redis.ask::<u64>(&["CLIENT", "KILL", "USER", "wechat-authz"]).await;
-    until(&store, |answer| *answer == Err(Away::Down)).await;
+    until(&store, |answer| *answer == Err(CallError::Down)).await;
     store.replace(with("second-password"));
     until(&store, Result::is_ok).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_without_redis_ends_at_once_and_never_hangs() {
-    assert_eq!(get(&Store::none()).await, Err(Away::NotConfigured));
+    assert_eq!(get(&Store::none()).await, Err(CallError::NotConfigured));
     let mut redis = Redis::planned(&[]);
     let store = kept(settings(redis.port));
     let asked = Instant::now();
-    assert_eq!(get(&store).await, Err(Away::Down));
+    assert_eq!(get(&store).await, Err(CallError::Down));
     assert!(asked.elapsed() < Duration::from_millis(50));
     redis.run().await;
     until(&store, Result::is_ok).await;
     redis.kill();
-    let slowest = until(&store, |answer| *answer == Err(Away::Down)).await;
+    let slowest = until(&store, |answer| *answer == Err(CallError::Down)).await;
     assert!(slowest < TIMEOUT * 2, "{slowest:?}");
     redis.run().await;
     until(&store, Result::is_ok).await;
@@ -226,11 +226,11 @@ async fn a_redis_that_stands_still_costs_one_timeout_each_and_then_nothing() {
     let store = kept(settings(redis.port));
     until_up(&store).await;
     redis.signal("STOP");
-    let slowest = until(&store, |answer| *answer == Err(Away::Down)).await;
+    let slowest = until(&store, |answer| *answer == Err(CallError::Down)).await;
     assert!(slowest < TIMEOUT * 2, "{slowest:?}");
     let asked = Instant::now();
     for _ in 0..1_000 {
-        assert_eq!(get(&store).await, Err(Away::Down));
+        assert_eq!(get(&store).await, Err(CallError::Down));
     }
     assert!(asked.elapsed() < TIMEOUT, "nobody waits any more");
     redis.signal("CONT");
@@ -250,7 +250,7 @@ async fn more_calls_at_once_than_are_let_wait_are_told_so() {
     }
     let answers = calls.join_all().await;
     redis.signal("CONT");
-    let busy = answers.iter().filter(|answer| **answer == Err(Away::Busy)).count();
+    let busy = answers.iter().filter(|answer| **answer == Err(CallError::Busy)).count();
     assert!(busy > 1_000 && answers.iter().all(Result::is_err), "{busy}");
     until(&store, Result::is_ok).await;
 }
@@ -261,7 +261,7 @@ async fn a_full_redis_is_read_and_a_replica_is_not_written_to() {
     let store = kept(settings(redis.port));
     until_up(&store).await;
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    assert_eq!(set(&store).await, Err(Away::Refused));
+    assert_eq!(set(&store).await, Err(CallError::Refused));
     assert_eq!(get(&store).await, Ok(None));
     assert!(store.is_up());
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -270,7 +270,7 @@ async fn a_full_redis_is_read_and_a_replica_is_not_written_to() {
     let master = Redis::start().await;
     redis.ask::<()>(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
     assert!(set(&store).await.is_err());
-    until(&store, |answer| *answer == Err(Away::Down)).await;
+    until(&store, |answer| *answer == Err(CallError::Down)).await;
     redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
     until(&store, Result::is_ok).await;
 }
@@ -280,10 +280,10 @@ async fn anothers_value_under_our_key_is_refused_and_hurts_nothing_else() {
     let redis = Redis::start().await;
     let store = kept(settings(redis.port));
     until_up(&store).await;
-    redis.ask::<u64>(&["LPUSH", store.names().mark().as_str(), "x"]).await;
-    assert_eq!(get(&store).await, Err(Away::Refused));
+    redis.ask::<u64>(&["LPUSH", store.keys().mark().as_str(), "x"]).await;
+    assert_eq!(get(&store).await, Err(CallError::Refused));
     assert!(store.is_up());
-    redis.ask::<u64>(&["DEL", store.names().mark().as_str()]).await;
+    redis.ask::<u64>(&["DEL", store.keys().mark().as_str()]).await;
     assert_eq!(get(&store).await, Ok(None));
 }
 

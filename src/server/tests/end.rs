@@ -21,7 +21,7 @@ async fn a_drain_announces_the_end_and_finishes_what_is_under_way() {
 
 #[tokio::test]
 async fn a_drain_ends_at_its_deadline_whoever_holds_on() {
-    let door = open("127.0.0.1:0", Budget::check(), Duration::from_millis(300)).await;
+    let door = open("127.0.0.1:0", ListenerLimits::check(), Duration::from_millis(300)).await;
     let mut stream = connect(&door).await;
     stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /half").await.unwrap();
     let begun = Instant::now();
@@ -31,7 +31,7 @@ async fn a_drain_ends_at_its_deadline_whoever_holds_on() {
 
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_at_the_deadline() {
-    let door = open("127.0.0.1:0", Budget::check(), Duration::from_millis(300)).await;
+    let door = open("127.0.0.1:0", ListenerLimits::check(), Duration::from_millis(300)).await;
     let mut stream = connect(&door).await;
     stream.write_all(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     assert!(within(Duration::from_secs(1), || door.open.get() == 1).await);
@@ -94,7 +94,7 @@ async fn a_connection_just_made_is_answered_though_the_drain_has_begun() {
     let delay = Duration::from_millis(600);
     for http in ["HTTP/1.1", "HTTP/2.0"] {
         let drain = Drain::new(delay, Duration::from_secs(2), TaskTracker::new());
-        let door = open_until("127.0.0.1:0", Budget::check(), drain.clone()).await;
+        let door = open_until("127.0.0.1:0", ListenerLimits::check(), drain.clone()).await;
         let begun = Instant::now();
         let draining = tokio::spawn(async move { drain.run().await });
         tokio::time::sleep(delay - Duration::from_millis(50)).await;
@@ -120,7 +120,7 @@ async fn a_connection_just_made_is_answered_though_the_drain_has_begun() {
 
 #[tokio::test]
 async fn connections_that_wait_to_be_accepted_are_taken_before_the_door_closes() {
-    let door = open("127.0.0.1:0", Budget::check(), Duration::from_secs(2)).await;
+    let door = open("127.0.0.1:0", ListenerLimits::check(), Duration::from_secs(2)).await;
     let Address::Tcp(address) = door.address else { panic!("not TCP") };
     exchange(&mut connect(&door).await, CLOSE, Duration::from_secs(2)).await;
     // The door's task has this thread, so the system takes these and the door cannot until it is told to close.

@@ -54,8 +54,8 @@ async fn who_asks_and_does_not_read_is_let_go() {
 
 #[tokio::test]
 async fn waiting_requests_are_bounded_and_others_refused() {
-    for (budget, held_kib, busy) in [(Budget::check(), 256, 429), (Budget::pages(), 4, 503)] {
-        let door = open("127.0.0.1:0", Budget { held_kib, ..budget }, Duration::from_secs(2)).await;
+    for (budget, held_kib, busy) in [(ListenerLimits::check(), 256, 429), (ListenerLimits::pages(), 4, 503)] {
+        let door = open("127.0.0.1:0", ListenerLimits { held_kib, ..budget }, Duration::from_secs(2)).await;
         let (mut sender, _connection) = http2(&door).await;
         let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(sender.send_request(request("GET", "/slow")))).collect();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -75,7 +75,7 @@ async fn waiting_requests_are_bounded_and_others_refused() {
 
 #[tokio::test]
 async fn a_new_connection_takes_the_place_of_one_that_rests() {
-    let budget = Budget { connections: 3, ..Budget::check() };
+    let budget = ListenerLimits { connections: 3, ..ListenerLimits::check() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
     let (mut busy, _connection) = http2(&door).await;
     let busy = tokio::spawn(async move {
@@ -104,7 +104,7 @@ async fn a_new_connection_takes_the_place_of_one_that_rests() {
 
 #[tokio::test]
 async fn large_heads_wait_for_each_other_and_slow_ones_are_let_go() {
-    let budget = Budget { large_heads: 1, ..short() };
+    let budget = ListenerLimits { large_heads: 1, ..short() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
     let head = |size: usize| format!("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: {}", "a".repeat(size));
     let mut slow = connect(&door).await;
@@ -139,7 +139,8 @@ async fn who_does_not_read_is_not_read_from() {
 
 #[tokio::test]
 async fn an_answer_that_takes_its_time_is_waited_for() {
-    let budget = Budget { first_request: Duration::from_millis(50), idle: Duration::from_millis(100), ..short() };
+    let budget =
+        ListenerLimits { first_request: Duration::from_millis(50), idle: Duration::from_millis(100), ..short() };
     let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
     let mut stream = connect(&door).await;
     let slow = b"GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";

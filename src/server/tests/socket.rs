@@ -13,8 +13,8 @@ async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut stream = UnixStream::connect(&path).await.unwrap();
     assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
-    let taken = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap();
-    assert!(matches!(taken, BindFault::Taken(_)), "{taken}");
+    let taken = Listener::bind(&address.parse().unwrap(), short()).await.err().unwrap();
+    assert!(matches!(taken, BindError::Taken(_)), "{taken}");
     door.drain.run().await;
     tokio::time::timeout(Duration::from_secs(1), async {
         while path.exists() {
@@ -31,9 +31,9 @@ async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
     let path = directory.path().join("check.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
-    drop(Door::bind(&address, short()).await.unwrap());
+    drop(Listener::bind(&address, short()).await.unwrap());
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(Door::bind(&address, short()).await.err().unwrap(), BindFault::NotASocket(_)));
+    assert!(matches!(Listener::bind(&address, short()).await.err().unwrap(), BindError::NotASocket(_)));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -47,7 +47,7 @@ async fn making_a_socket_touches_no_other_file() {
         kept.push(path);
     }
     let address: Address = format!("unix:{}", directory.path().join("check.sock").display()).parse().unwrap();
-    drop(Door::bind(&address, short()).await);
+    drop(Listener::bind(&address, short()).await);
     for path in kept {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious", "{}", path.display());
     }
@@ -69,8 +69,8 @@ async fn a_busy_process_keeps_its_socket() {
     assert!(waiting.iter().any(|attempt| !matches!(attempt, Ok(Ok(_)))), "the queue is not full");
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
     let before = std::fs::symlink_metadata(&path).unwrap();
-    let fault = Door::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
+    let error = Listener::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(error, BindError::Taken(_)), "{error}");
     let after = std::fs::symlink_metadata(&path).unwrap();
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
 }
@@ -79,15 +79,15 @@ async fn a_busy_process_keeps_its_socket() {
 async fn a_place_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/missing/check.sock", directory.path().display());
-    let fault = Door::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
-    assert!(fault.starts_with(&format!("cannot listen on {address}: ")), "{fault}");
+    let error = Listener::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_next_step() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address: Address = other.local_addr().unwrap().to_string().parse().unwrap();
-    let fault = Door::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(fault, BindFault::Taken(_)), "{fault}");
-    assert!(fault.to_string().ends_with("another process does; end it, or configure another address"), "{fault}");
+    let error = Listener::bind(&address, short()).await.err().unwrap();
+    assert!(matches!(error, BindError::Taken(_)), "{error}");
+    assert!(error.to_string().ends_with("another process does; end it, or configure another address"), "{error}");
 }

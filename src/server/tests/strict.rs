@@ -54,8 +54,8 @@ fn ambiguous() -> Vec<String> {
     ]
 }
 
-fn budgets() -> [Budget; 3] {
-    [Budget::check(), Budget::pages(), Budget::small()]
+fn budgets() -> [ListenerLimits; 3] {
+    [ListenerLimits::check(), ListenerLimits::pages(), ListenerLimits::small()]
 }
 
 /// The statuses of what was answered.

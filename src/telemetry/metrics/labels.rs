@@ -1,6 +1,6 @@
 //! The label sets: words of ours, the applications of the configuration, WeChat's known error codes, loaded keys.
 
-use crate::check::Flow;
+use crate::check::LoginMethod;
 use prometheus_client::encoding::EncodeLabelSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,7 +99,7 @@ pub struct KeyLabels {
 }
 
 impl FlowLabels {
-    pub fn of(app: &str, flow: Flow) -> Self {
+    pub fn of(app: &str, flow: LoginMethod) -> Self {
         Self { app: app.to_owned(), flow: flow.as_str() }
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// What is counted where it happens.
 #[derive(Clone, Default)]
-pub struct OutboxMeter {
+pub struct OutboxMetrics {
     pub(super) waiting: Family<Word, Gauge>,
     pub(super) dropped: Family<DropLabels, Counter>,
     pub(super) events: Family<Word, Counter>,
@@ -17,7 +17,7 @@ pub struct OutboxMeter {
     pub(super) unreadable: Counter,
 }
 
-impl OutboxMeter {
+impl OutboxMetrics {
     /// How many of a kind wait: `events`, `records`.
     pub fn waiting(&self, kind: &'static str, count: usize) {
         self.waiting.get_or_create(&Word { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));

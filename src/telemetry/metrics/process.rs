@@ -3,7 +3,7 @@
 //!
 //! Where a system does not tell (only Linux has `/proc`), the metric is absent rather than wrong.
 
-use super::Documented;
+use super::MetricInfo;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -16,7 +16,7 @@ use std::time::Duration;
 const MEMORY: (&str, &str) = ("process_resident_memory_bytes", "Memory of the process that is in RAM");
 const CPU: (&str, &str) = ("process_cpu_seconds", "Processor time the process has used");
 const OPEN_FILES: (&str, &str) = ("process_open_fds", "Open files and connections");
-const MOST_FILES: (&str, &str) = ("process_max_fds", "How many may be open");
+const MAX_FILES: (&str, &str) = ("process_max_fds", "How many may be open");
 
 /// Asks the operating system at each look.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub(super) struct Process;
 
 impl Process {
     /// What there is, for the tables.
-    pub fn documented() -> [Documented; 4] {
-        [(MEMORY, "gauge"), (CPU, "counter"), (OPEN_FILES, "gauge"), (MOST_FILES, "gauge")]
-            .map(|((name, help), kind)| Documented { name: name.into(), kind, help })
+    pub fn documented() -> [MetricInfo; 4] {
+        [(MEMORY, "gauge"), (CPU, "counter"), (OPEN_FILES, "gauge"), (MAX_FILES, "gauge")]
+            .map(|((name, help), kind)| MetricInfo { name: name.into(), kind, help })
     }
 }
 
@@ -41,7 +41,7 @@ impl Collector for Process {
             show(OPEN_FILES, &ConstGauge::new(count))?;
         }
         if let Some(most) = rustix::process::getrlimit(Resource::Nofile).current {
-            show(MOST_FILES, &ConstGauge::new(number(most)))?;
+            show(MAX_FILES, &ConstGauge::new(number(most)))?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ fn what_is_counted_can_be_read() {
     let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
     metrics.check(&allow, Duration::from_micros(7));
     metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
-    metrics.login_failed("shop", Flow::Website, "restart_login", "40029");
+    metrics.login_failed("shop", LoginMethod::Website, "restart_login", "40029");
     metrics.lookups.hits.inc();
     let text = metrics.render();
     for line in [
@@ -37,7 +37,7 @@ fn what_is_counted_can_be_read() {
 fn what_alerts_watch_has_its_series_before_the_first_event() {
     let metrics = Metrics::default();
     metrics.connections("check").inc();
-    metrics.flow("shop", Flow::Website);
+    metrics.flow("shop", LoginMethod::Website);
     let text = metrics.render();
     for line in [
         "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 0",
@@ -87,9 +87,9 @@ fn families(text: &str) -> Vec<(String, String, String, Vec<String>)> {
 fn busy() -> Metrics {
     let metrics = Metrics::default();
     let moment = Duration::from_millis(3);
-    metrics.login_started("shop", Flow::Website);
-    metrics.login_finished("shop", Flow::OfficialAccount, moment);
-    metrics.login_failed("shop", Flow::Website, "unreachable", "timeout");
+    metrics.login_started("shop", LoginMethod::Website);
+    metrics.login_finished("shop", LoginMethod::OfficialAccount, moment);
+    metrics.login_failed("shop", LoginMethod::Website, "unreachable", "timeout");
     metrics.wechat_call("userinfo", "ok", moment);
     metrics.breaker("wx01", "userinfo", 2);
     metrics.limited("logins_per_client");
@@ -212,7 +212,7 @@ fn threads_that_count_at_once_lose_nothing() {
                 for _ in 0..1_000 {
                     metrics.check(&usual, Duration::from_micros(5));
                     metrics.check(&unusual, Duration::from_micros(5));
-                    metrics.login_started("shop", Flow::Website);
+                    metrics.login_started("shop", LoginMethod::Website);
                 }
                 drop(metrics.render());
             });

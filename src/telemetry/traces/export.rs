@@ -8,8 +8,8 @@
 //! take them and once that it does again: the library's own words, one for each batch, are compiled out.
 
 use super::settings::Settings;
-use crate::roots;
-use crate::telemetry::metrics::TraceMeter;
+use crate::http_client;
+use crate::telemetry::metrics::TraceMetrics;
 use async_trait::async_trait;
 use bytes::Bytes;
 use opentelemetry_http::{HttpClient, HttpError};
@@ -26,14 +26,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// A collector's answer has a few bytes.
-const MOST_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
 /// The longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// Traces cannot leave.
 #[derive(Debug, thiserror::Error)]
-pub enum TraceFault {
+pub enum TraceError {
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
@@ -44,19 +44,23 @@ pub enum TraceFault {
 
 /// Takes ended spans, as many as may wait.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct SpanQueue {
     batches: BatchSpanProcessor,
-    tally: Arc<Tally>,
+    tally: Arc<ExportStats>,
 }
 
-impl Queue {
+impl SpanQueue {
     /// A queue to the collector of `settings`. Requests run on `runtime`.
-    pub fn new(settings: &Settings, runtime: Handle, meter: TraceMeter) -> Result<(Self, Arc<Tally>), TraceFault> {
-        let tally = Arc::new(Tally::new(settings.most_waiting, meter));
-        let http = roots::client(|| configured(settings)).map_err(TraceFault::Http)?;
+    pub fn new(
+        settings: &Settings,
+        runtime: Handle,
+        meter: TraceMetrics,
+    ) -> Result<(Self, Arc<ExportStats>), TraceError> {
+        let tally = Arc::new(ExportStats::new(settings.most_waiting, meter));
+        let http = http_client::client(|| configured(settings)).map_err(TraceError::Http)?;
         let otlp = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(Carrier { http, runtime, tally: Arc::clone(&tally) })
+            .with_http_client(OtlpHttpClient { http, runtime, tally: Arc::clone(&tally) })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(settings.endpoint.as_str())
             .with_timeout(settings.timeout)
@@ -66,12 +70,12 @@ impl Queue {
             .with_max_export_batch_size(settings.batch)
             .with_scheduled_delay(settings.delay)
             .build();
-        let batches = BatchSpanProcessor::new(Counted { otlp, tally: Arc::clone(&tally) }, config);
+        let batches = BatchSpanProcessor::new(CountingExporter { otlp, tally: Arc::clone(&tally) }, config);
         Ok((Self { batches, tally: Arc::clone(&tally) }, tally))
     }
 }
 
-impl SpanProcessor for Queue {
+impl SpanProcessor for SpanQueue {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -96,7 +100,7 @@ impl SpanProcessor for Queue {
 
 /// What became of the spans.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ExportStats {
     most_waiting: usize,
     waiting: AtomicUsize,
     /// Refused by an answer that took the others.
@@ -104,11 +108,11 @@ pub(super) struct Tally {
     /// How the last request failed.
     why: Mutex<String>,
     told: AtomicBool,
-    meter: TraceMeter,
+    meter: TraceMetrics,
 }
 
-impl Tally {
-    pub fn new(most_waiting: usize, meter: TraceMeter) -> Self {
+impl ExportStats {
+    pub fn new(most_waiting: usize, meter: TraceMetrics) -> Self {
         Self {
             most_waiting,
             waiting: AtomicUsize::new(0),
@@ -164,12 +168,12 @@ impl Tally {
 
 /// The library's exporter, counted.
 #[derive(Debug)]
-struct Counted {
+struct CountingExporter {
     otlp: opentelemetry_otlp::SpanExporter,
-    tally: Arc<Tally>,
+    tally: Arc<ExportStats>,
 }
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
         // The queue's room is free from here on.
@@ -189,20 +193,20 @@ impl SpanExporter for Counted {
 }
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
-    roots::configured()
+    http_client::builder()
         .connect_timeout(CONNECT.min(settings.timeout))
         .timeout(settings.timeout)
         .pool_max_idle_per_host(1)
 }
 
 /// Makes the exporter's requests: it runs on a thread without a runtime.
-struct Carrier {
+struct OtlpHttpClient {
     http: reqwest::Client,
     runtime: Handle,
-    tally: Arc<Tally>,
+    tally: Arc<ExportStats>,
 }
 
-impl fmt::Debug for Carrier {
+impl fmt::Debug for OtlpHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Carrier")
     }
@@ -214,7 +218,7 @@ impl fmt::Debug for Carrier {
 struct NoAnswer(&'static str);
 
 #[async_trait]
-impl HttpClient for Carrier {
+impl HttpClient for OtlpHttpClient {
     async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let sending = self.runtime.spawn(send(self.http.clone(), request));
         let answer = sending.await.unwrap_or(Err(NoAnswer("ended")));
@@ -240,7 +244,7 @@ async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<ht
     *whole.headers_mut() = answer.headers().clone();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| NoAnswer(how(&error)))? {
-        if body.len() + chunk.len() > MOST_BODY {
+        if body.len() + chunk.len() > MAX_BODY {
             return Err(NoAnswer("answer too large"));
         }
         body.extend_from_slice(&chunk);
@@ -264,8 +268,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_what_does_not_fit_is_counted() {
-        let meter = TraceMeter::default();
-        let tally = Tally::new(2, meter.clone());
+        let meter = TraceMetrics::default();
+        let tally = ExportStats::new(2, meter.clone());
         assert_eq!([(); 4].map(|()| tally.admit()), [true, true, false, false]);
         assert_eq!((tally.waiting(), meter.dropped_so_far("full")), (2, 2));
         tally.waiting.fetch_sub(2, Ordering::Relaxed);
@@ -274,8 +278,8 @@ mod tests {
 
     #[test]
     fn an_answer_may_refuse_a_part() {
-        let meter = TraceMeter::default();
-        let tally = Tally::new(9, meter.clone());
+        let meter = TraceMetrics::default();
+        let tally = ExportStats::new(9, meter.clone());
         tally.refused.store(3, Ordering::Relaxed);
         tally.settle(5, true);
         assert_eq!((meter.exported_so_far(), meter.dropped_so_far("refused")), (2, 3));

@@ -10,13 +10,13 @@ mod parent;
 mod sampling;
 mod settings;
 
-pub use export::TraceFault;
-pub use parent::Parent;
+pub use export::TraceError;
+pub use parent::TraceParent;
 pub use sampling::Sampling;
-pub use settings::{Reading, Settings, read};
+pub use settings::{ParsedSettings, Settings, read};
 
-use crate::telemetry::metrics::TraceMeter;
-use export::{Queue, Tally};
+use crate::telemetry::metrics::TraceMetrics;
+use export::{ExportStats, SpanQueue};
 use http::{HeaderMap, Method};
 use opentelemetry::context::FutureExt as _;
 use opentelemetry::trace::{
@@ -40,7 +40,7 @@ struct Tracing {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     sampling: Sampling,
-    tally: Arc<Tally>,
+    tally: Arc<ExportStats>,
 }
 
 impl Traces {
@@ -53,15 +53,15 @@ impl Traces {
     /// Traces to the collector of `settings`, as `instance`. Requests to it run on `runtime`.
     ///
     /// # Errors
-    /// [`TraceFault`].
+    /// [`TraceError`].
     pub fn new(
         settings: &Settings,
         instance: &str,
         service_name: Option<String>,
         runtime: Handle,
-        meter: TraceMeter,
-    ) -> Result<Self, TraceFault> {
-        let (queue, tally) = Queue::new(settings, runtime, meter)?;
+        meter: TraceMetrics,
+    ) -> Result<Self, TraceError> {
+        let (queue, tally) = SpanQueue::new(settings, runtime, meter)?;
         let provider = SdkTracerProvider::builder()
             // Who gets here is traced.
             .with_sampler(Sampler::AlwaysOn)
@@ -75,8 +75,8 @@ impl Traces {
     /// The span of a request with these headers, if it is traced.
     pub fn request(&self, headers: &HeaderMap, name: impl FnOnce() -> Cow<'static, str>) -> Span {
         let Some(tracing) = &self.0 else { return Span::none() };
-        let Some(parent) = tracing.sampling.take(headers) else { return Span::none() };
-        let context = Context::new().with_value(Below(tracing.tracer.clone()));
+        let Some(parent) = tracing.sampling.sample(headers) else { return Span::none() };
+        let context = Context::new().with_value(SpanParent(tracing.tracer.clone()));
         let context = match parent.and_then(|parent| parent.context(headers)) {
             Some(parent) => context.with_remote_span_context(parent),
             None => context,
@@ -114,7 +114,7 @@ fn resource(instance: &str, service_name: Option<String>) -> Resource {
 }
 
 /// What makes the spans below a request's: part of its context.
-struct Below(SdkTracer);
+struct SpanParent(SdkTracer);
 
 /// Something that is going on; over when dropped. Where the request is not traced, nothing.
 #[must_use = "a span lasts as long as it is held"]
@@ -132,9 +132,9 @@ impl Span {
     }
 
     /// A span below the current one, if there is one.
-    fn below(kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
-        Context::map_current(|current| match current.get::<Below>() {
-            Some(Below(tracer)) => Self::start(tracer, current, name(), kind),
+    fn child(kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
+        Context::map_current(|current| match current.get::<SpanParent>() {
+            Some(SpanParent(tracer)) => Self::start(tracer, current, name(), kind),
             None => Self::none(),
         })
     }
@@ -152,14 +152,14 @@ impl Span {
     }
 
     /// Says something of it.
-    pub fn note(&self, key: &'static str, said: impl Into<Said>) {
+    pub fn set_attribute(&self, key: &'static str, said: impl Into<SpanValue>) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new(key, said.into().0));
         }
     }
 
     /// It failed, by one of our words.
-    pub fn failed(&self, why: &'static str) {
+    pub fn set_error(&self, why: &'static str) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new("error.type", why));
             context.span().set_status(Status::error(why));
@@ -167,19 +167,19 @@ impl Span {
     }
 
     /// What a request was and what became of it.
-    pub fn answered(&self, method: &Method, status: http::StatusCode) {
-        self.note("http.request.method", word(method));
-        self.note("http.response.status_code", status.as_u16());
+    pub fn set_response(&self, method: &Method, status: http::StatusCode) {
+        self.set_attribute("http.request.method", word(method));
+        self.set_attribute("http.response.status_code", status.as_u16());
     }
 
     /// Does `work`; spans begun in it are below this one.
-    pub fn around<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+    pub fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         work.with_context(self.0.clone().unwrap_or_default())
     }
 
     /// Lasts as long as `work`, and has below it what is begun in it.
-    pub async fn over<F: Future>(self, work: F) -> F::Output {
-        self.around(work).await
+    pub async fn instrument<F: Future>(self, work: F) -> F::Output {
+        self.scope(work).await
     }
 }
 
@@ -193,13 +193,13 @@ impl Drop for Span {
 }
 
 /// A step of a login: what is done here, below the current span.
-pub fn step(name: &'static str) -> Span {
-    Span::below(SpanKind::Internal, || name.into())
+pub fn span(name: &'static str) -> Span {
+    Span::child(SpanKind::Internal, || name.into())
 }
 
 /// A call to another server, below the current span: `whom` is `wechat` or `redis`.
-pub fn call(whom: &'static str, what: &'static str) -> Span {
-    Span::below(SpanKind::Client, || format!("{whom} {what}").into())
+pub fn client_span(whom: &'static str, what: &'static str) -> Span {
+    Span::child(SpanKind::Client, || format!("{whom} {what}").into())
 }
 
 tokio::task_local! {
@@ -218,15 +218,15 @@ pub fn request_trace_id() -> String {
 }
 
 /// `work` for a task of its own: its spans are below the current one, and it belongs to the same request.
-pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
+pub fn with_context<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
     for_request(request_trace_id(), work.with_current_context())
 }
 
 /// The current span, to be linked to from another trace: its trace's id and its own.
 #[must_use]
-pub fn here() -> Option<String> {
+pub fn current_id() -> Option<String> {
     Context::map_current(|current| {
-        current.get::<Below>()?;
+        current.get::<SpanParent>()?;
         let span = current.span();
         Some(format!("{}-{}", span.span_context().trace_id(), span.span_context().span_id()))
     })
@@ -239,16 +239,16 @@ pub fn link(there: &str) {
     let Some((trace, span)) = ids else { return };
     let there = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
     Context::map_current(|current| {
-        if there.is_valid() && current.get::<Below>().is_some() {
+        if there.is_valid() && current.get::<SpanParent>().is_some() {
             current.span().add_link(there, Vec::new());
         }
     });
 }
 
 /// What a span may say.
-pub struct Said(Value);
+pub struct SpanValue(Value);
 
-impl Said {
+impl SpanValue {
     /// A name that the configuration gives: of an application, of a host.
     #[must_use]
     pub fn configured(name: &str) -> Self {
@@ -256,19 +256,19 @@ impl Said {
     }
 }
 
-impl From<&'static str> for Said {
+impl From<&'static str> for SpanValue {
     fn from(word: &'static str) -> Self {
         Self(word.into())
     }
 }
 
-impl From<u16> for Said {
+impl From<u16> for SpanValue {
     fn from(number: u16) -> Self {
         Self(i64::from(number).into())
     }
 }
 
-impl From<bool> for Said {
+impl From<bool> for SpanValue {
     fn from(fact: bool) -> Self {
         Self(fact.into())
     }

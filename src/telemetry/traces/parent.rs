@@ -7,14 +7,14 @@ static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What every tracer must at least pass on (W3C Trace Context §3.3.1.5). More than that is dropped, as it may be.
-const MOST_STATE: usize = 512;
+const MAX_STATE: usize = 512;
 
 /// Where the flags of a version `00` begin.
 const FLAGS: usize = 53;
 
 /// A whole and valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent<'a> {
+pub struct TraceParent<'a> {
     /// 32 hex digits.
     pub trace_id: &'a str,
     /// 16 hex digits.
@@ -23,7 +23,7 @@ pub struct Parent<'a> {
     pub sampled: bool,
 }
 
-impl<'a> Parent<'a> {
+impl<'a> TraceParent<'a> {
     /// The parent that `headers` name.
     #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
@@ -47,7 +47,7 @@ impl<'a> Parent<'a> {
     pub(super) fn context(&self, headers: &HeaderMap) -> Option<SpanContext> {
         let (trace, span) = (TraceId::from_hex(self.trace_id).ok()?, SpanId::from_hex(self.span_id).ok()?);
         let state = headers.get(&TRACESTATE).and_then(|state| state.to_str().ok());
-        let state = state.filter(|state| state.len() <= MOST_STATE).and_then(|state| state.parse().ok());
+        let state = state.filter(|state| state.len() <= MAX_STATE).and_then(|state| state.parse().ok());
         let flags = TraceFlags::default().with_sampled(self.sampled);
         Some(SpanContext::new(trace, span, flags, true, state.unwrap_or_else(TraceState::default)))
     }
@@ -55,7 +55,7 @@ impl<'a> Parent<'a> {
 
 /// Whether a `traceparent` says that this trace is not recorded. Looks at the flags alone: it is asked for every check,
 /// and what is no trace at all is not recorded either.
-pub(super) fn says_no(headers: &HeaderMap) -> bool {
+pub(super) fn is_unsampled(headers: &HeaderMap) -> bool {
     let Some(line) = headers.get(&TRACEPARENT) else { return false };
     let line = line.as_bytes();
     line.len() == FLAGS + 2 && line.starts_with(b"00-") && !is_odd(line)
@@ -87,8 +87,12 @@ mod tests {
         {
             let line = format!("00-{TRACE}-{SPAN}-{flags}");
             let headers = headers(&[("traceparent", &line)]);
-            assert_eq!(Parent::of(&headers), Some(Parent { trace_id: TRACE, span_id: SPAN, sampled }), "{line}");
-            assert_eq!(says_no(&headers), !sampled, "{line}");
+            assert_eq!(
+                TraceParent::of(&headers),
+                Some(TraceParent { trace_id: TRACE, span_id: SPAN, sampled }),
+                "{line}"
+            );
+            assert_eq!(is_unsampled(&headers), !sampled, "{line}");
         }
     }
 
@@ -106,17 +110,17 @@ mod tests {
             format!("00-{TRACE}-{SPAN}-0g"),
             format!("00-{TRACE}-{SPAN}-é"),
         ] {
-            assert_eq!(Parent::of(&headers(&[("traceparent", &line)])), None, "{line}");
+            assert_eq!(TraceParent::of(&headers(&[("traceparent", &line)])), None, "{line}");
         }
-        assert_eq!(Parent::of(&HeaderMap::new()), None);
-        assert!(!says_no(&HeaderMap::new()));
+        assert_eq!(TraceParent::of(&HeaderMap::new()), None);
+        assert!(!is_unsampled(&HeaderMap::new()));
     }
 
     #[test]
     fn a_later_version_may_say_more() {
         let line = format!("cc-{TRACE}-{SPAN}-01-more");
         let headers = headers(&[("traceparent", &line)]);
-        assert!(Parent::of(&headers).unwrap().sampled && !says_no(&headers));
+        assert!(TraceParent::of(&headers).unwrap().sampled && !is_unsampled(&headers));
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let long = format!("a={}", "x".repeat(600));
         for (state, kept) in [("vendor=1,other=2", "vendor=1,other=2"), ("", ""), ("no state", ""), (&long, "")] {
             let headers = headers(&[("traceparent", &line), ("tracestate", state)]);
-            let context = Parent::of(&headers).unwrap().context(&headers).unwrap();
+            let context = TraceParent::of(&headers).unwrap().context(&headers).unwrap();
             assert_eq!(context.trace_state().header(), kept);
             assert_eq!(context.trace_id().to_string(), TRACE);
             assert!(context.is_remote() && context.is_sampled());

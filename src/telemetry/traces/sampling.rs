@@ -3,7 +3,7 @@
 //! Decided here and not by the library's samplers, because those are asked after a span's name, ids and attributes have
 //! been made, and most checks want none.
 
-use super::parent::{self, Parent};
+use super::parent::{self, TraceParent};
 use http::HeaderMap;
 
 /// A sampler's standard names stand in [`Sampling::named`].
@@ -54,21 +54,21 @@ impl Sampling {
     }
 
     /// Whether a request with these headers is traced, and its parent.
-    pub(super) fn take(self, headers: &HeaderMap) -> Option<Option<Parent<'_>>> {
-        if self.follows_parent && parent::says_no(headers) {
+    pub(super) fn sample(self, headers: &HeaderMap) -> Option<Option<TraceParent<'_>>> {
+        if self.follows_parent && parent::is_unsampled(headers) {
             return None;
         }
-        let parent = Parent::of(headers);
+        let parent = TraceParent::of(headers);
         let takes = match (self.follows_parent, parent) {
             (true, Some(parent)) => parent.sampled,
-            (_, parent) => self.rest.takes(parent),
+            (_, parent) => self.rest.is_sampled(parent),
         };
         takes.then_some(parent)
     }
 }
 
 impl Share {
-    fn takes(self, parent: Option<Parent<'_>>) -> bool {
+    fn is_sampled(self, parent: Option<TraceParent<'_>>) -> bool {
         match self {
             Self::All => true,
             Self::None => false,
@@ -115,7 +115,7 @@ mod tests {
             let asked = [none.clone(), with(LOW, "01"), with(HIGH, "01"), with(LOW, "00"), with(HIGH, "00")];
             for (index, (headers, decision)) in asked.iter().zip(decisions).enumerate() {
                 let by_chance = index == 0 && name.contains("ratio");
-                assert!(by_chance || sampling.take(headers).is_some() == decision, "{name} {index}");
+                assert!(by_chance || sampling.sample(headers).is_some() == decision, "{name} {index}");
             }
         }
         assert_eq!(Sampling::named("xray", 1.0), None);
@@ -126,19 +126,19 @@ mod tests {
     fn a_share_of_those_without_a_parent_is_traced() {
         fastrand::seed(7);
         let sampling = Sampling::named("parentbased_traceidratio", 0.25).unwrap();
-        let traced = (0..10_000).filter(|_| sampling.take(&HeaderMap::new()).is_some()).count();
+        let traced = (0..10_000).filter(|_| sampling.sample(&HeaderMap::new()).is_some()).count();
         assert!((2_300..2_700).contains(&traced), "{traced}");
         for (share, all) in [(0.0, 0), (1.0, 1_000)] {
             let sampling = Sampling::named("traceidratio", share).unwrap();
-            assert_eq!((0..1_000).filter(|_| sampling.take(&HeaderMap::new()).is_some()).count(), all);
+            assert_eq!((0..1_000).filter(|_| sampling.sample(&HeaderMap::new()).is_some()).count(), all);
         }
     }
 
     #[test]
     fn what_is_no_parent_is_none() {
-        assert_eq!(Sampling::default().take(&with("no such thing...", "01")), Some(None));
+        assert_eq!(Sampling::default().sample(&with("no such thing...", "01")), Some(None));
         // Were it one, it would not be recorded: nobody looks twice.
-        assert_eq!(Sampling::default().take(&with("no such thing...", "00")), None);
+        assert_eq!(Sampling::default().sample(&with("no such thing...", "00")), None);
         assert!(Sampling::named("always_off", 1.0).unwrap().is_never());
         assert!(!Sampling::named("parentbased_always_off", 1.0).unwrap().is_never());
     }

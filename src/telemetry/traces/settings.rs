@@ -29,11 +29,11 @@ pub struct Settings {
 
 /// The variables, read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading {
+pub struct ParsedSettings {
     /// None: nothing is traced.
     pub settings: Option<Settings>,
     /// What could not be used.
-    pub complaints: Vec<String>,
+    pub errors: Vec<String>,
 }
 
 /// Spans that may wait, whatever a variable says: some 2 KiB each.
@@ -45,10 +45,10 @@ const DELAY: RangeInclusive<u64> = 10..=600_000;
 
 /// Reads the variables: off where none names an endpoint.
 #[must_use]
-pub fn read(variable: impl Fn(&str) -> Option<String>) -> Reading {
+pub fn read(variable: impl Fn(&str) -> Option<String>) -> ParsedSettings {
     let mut reader = Reader { variable: &variable, complaints: Vec::new() };
     let settings = reader.settings();
-    Reading { settings, complaints: reader.complaints }
+    ParsedSettings { settings, errors: reader.complaints }
 }
 
 struct Reader<'a> {
@@ -164,20 +164,20 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn reading(variables: &[(&str, &str)]) -> Reading {
+    fn reading(variables: &[(&str, &str)]) -> ParsedSettings {
         read(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     }
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
         let reading = reading(&[&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")], variables].concat());
-        assert_eq!(reading.complaints, [""; 0]);
+        assert_eq!(reading.errors, [""; 0]);
         reading.settings.unwrap()
     }
 
     fn complaint(name: &str, value: &str) -> (String, Settings) {
         let mut reading = reading(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), (name, value)]);
-        assert_eq!(reading.complaints.len(), 1, "{name}={value}");
-        (reading.complaints.remove(0), reading.settings.unwrap())
+        assert_eq!(reading.errors.len(), 1, "{name}={value}");
+        (reading.errors.remove(0), reading.settings.unwrap())
     }
 
     const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -192,7 +192,7 @@ mod tests {
             &[(ENDPOINT, "http://c:4318"), ("OTEL_TRACES_EXPORTER", "none")],
             &[(ENDPOINT, "http://c:4318"), ("OTEL_TRACES_SAMPLER", "always_off")],
         ] {
-            assert_eq!(reading(variables), Reading::default(), "{variables:?}");
+            assert_eq!(reading(variables), ParsedSettings::default(), "{variables:?}");
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
                 ("OTEL_TRACES_SAMPLER_ARG", share),
             ];
             let reading = reading(&variables);
-            assert_eq!(reading.complaints, ["OTEL_TRACES_SAMPLER_ARG: no number from 0 to 1; all are traced"]);
+            assert_eq!(reading.errors, ["OTEL_TRACES_SAMPLER_ARG: no number from 0 to 1; all are traced"]);
             assert_eq!(Some(reading.settings.unwrap().sampling), Sampling::named("traceidratio", 1.0));
         }
     }
@@ -276,9 +276,9 @@ mod tests {
         for value in ["localhost:4318", "/v1", "ftp://c", "http://", "unix:/run/c", "canary"] {
             let reading = reading(&[(ENDPOINT, value)]);
             assert_eq!(reading.settings, None, "{value}");
-            assert_eq!(reading.complaints, [format!("{ENDPOINT}: no http or https address; nothing is traced")]);
+            assert_eq!(reading.errors, [format!("{ENDPOINT}: no http or https address; nothing is traced")]);
         }
         let reading = reading(&[(ENDPOINT, "http://c"), ("OTEL_TRACES_EXPORTER", "zipkin")]);
-        assert!(reading.settings.is_none() && reading.complaints.len() == 1);
+        assert!(reading.settings.is_none() && reading.errors.len() == 1);
     }
 }

@@ -41,7 +41,7 @@ fn traces(sampling: Sampling) -> (Traces, Kept) {
     let provider =
         SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).with_span_processor(kept.clone()).build();
     let tracer = provider.tracer("test");
-    let tally = Arc::new(Tally::new(1, TraceMeter::default()));
+    let tally = Arc::new(ExportStats::new(1, TraceMetrics::default()));
     (Traces(Some(Arc::new(Tracing { provider, tracer, sampling, tally }))), kept)
 }
 
@@ -63,12 +63,13 @@ fn what_is_done_for_a_request_is_below_it_whichever_task_does_it() {
         let request = traces.request(&headers("01"), || "page callback".into());
         assert_eq!(request.trace_id().as_deref(), Some(TRACE));
         let work = async {
-            drop(step("match flow"));
-            let spend = async { step("spend code").over(async { drop(call("redis", "take_login")) }).await };
-            tokio::spawn(carried(spend)).await.unwrap();
+            drop(span("match flow"));
+            let spend =
+                async { span("spend code").instrument(async { drop(client_span("redis", "take_login")) }).await };
+            tokio::spawn(with_context(spend)).await.unwrap();
         };
-        request.around(work).await;
-        drop(step("after it"));
+        request.scope(work).await;
+        drop(span("after it"));
     });
     let [page, flow, spend, redis] =
         ["page callback", "match flow", "spend code", "redis take_login"].map(|name| kept.named(name));
@@ -91,11 +92,11 @@ fn a_request_that_is_not_traced_has_nothing_below_it() {
     for traces in [Traces::off(), on] {
         let request = traces.request(&headers("00"), || unreachable!("no name is made for it"));
         assert!(!request.is_traced() && request.trace_id().is_none());
-        request.note("key", "value");
-        request.failed("why");
-        at_once(request.around(async {
-            assert!(!step("begin login").is_traced());
-            tokio::spawn(carried(async { assert!(!call("redis", "ask").is_traced()) })).await.unwrap();
+        request.set_attribute("key", "value");
+        request.set_error("why");
+        at_once(request.scope(async {
+            assert!(!span("begin login").is_traced());
+            tokio::spawn(with_context(async { assert!(!client_span("redis", "ask").is_traced()) })).await.unwrap();
         }));
     }
     assert_eq!(kept.count(), 0);
@@ -113,8 +114,8 @@ fn a_request_without_a_gateways_span_begins_a_trace() {
 fn a_span_is_over_when_it_is_dropped_whoever_still_holds_its_context() {
     let (traces, kept) = traces(Sampling::default());
     let request = traces.request(&headers("01"), || "check".into());
-    let work = request.around(std::future::pending::<()>());
-    request.failed("broken");
+    let work = request.scope(std::future::pending::<()>());
+    request.set_error("broken");
     drop(request);
     let span = kept.named("check");
     assert_eq!(span.status, Status::error("broken"));
@@ -126,14 +127,15 @@ fn a_span_is_over_when_it_is_dropped_whoever_still_holds_its_context() {
 #[test]
 fn two_ends_of_a_login_are_linked_where_both_are_traced() {
     let (traces, kept) = traces(Sampling::default());
-    assert_eq!(here(), None);
-    let begun = at_once(traces.request(&headers("01"), || "page login".into()).over(async { here() })).unwrap();
+    assert_eq!(current_id(), None);
+    let begun =
+        at_once(traces.request(&headers("01"), || "page login".into()).instrument(async { current_id() })).unwrap();
     assert_eq!(begun, format!("{TRACE}-{}", kept.named("page login").span_context.span_id()));
     for (there, links) in
         [(begun.as_str(), 1), ("", 0), ("no-link", 0), (&format!("{}-{}", "0".repeat(32), "0".repeat(16)), 0)]
     {
         let (traces, kept) = super::tests::traces(Sampling::default());
-        at_once(traces.request(&HeaderMap::new(), || "page callback".into()).over(async { link(there) }));
+        at_once(traces.request(&HeaderMap::new(), || "page callback".into()).instrument(async { link(there) }));
         assert_eq!(kept.named("page callback").links.len(), links, "{there}");
     }
     link(&begun);
@@ -143,8 +145,8 @@ fn two_ends_of_a_login_are_linked_where_both_are_traced() {
 fn a_method_that_a_client_made_up_is_not_repeated() {
     let (traces, kept) = traces(Sampling::default());
     let request = traces.request(&headers("01"), || "check".into());
-    request.answered(&Method::from_bytes(b"SECRET").unwrap(), http::StatusCode::FORBIDDEN);
-    request.note("host", Said::configured("api.weixin.qq.com"));
+    request.set_response(&Method::from_bytes(b"SECRET").unwrap(), http::StatusCode::FORBIDDEN);
+    request.set_attribute("host", SpanValue::configured("api.weixin.qq.com"));
     drop(request);
     let said: Vec<String> =
         kept.named("check").attributes.iter().map(|said| format!("{}={}", said.key, said.value)).collect();

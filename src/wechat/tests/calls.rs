@@ -3,7 +3,7 @@
 use super::stub::{says, status, with_head};
 use super::*;
 use crate::wechat::breaker::State;
-use crate::wechat::{Class, Endpoint, Fault, Rid};
+use crate::wechat::{Class, Endpoint, Rid, WechatError};
 
 const RID: &str = "6741a0c2-11aa22bb-33cc44dd";
 
@@ -49,7 +49,7 @@ async fn the_applications_own_token_is_asked_for_by_post_with_the_secret_in_the_
     let (stub, client, heard) = stage([says(r#"{"access_token":"37_Own","expires_in":7200}"#)]).await;
     for endpoint in [Endpoint::StableToken, Endpoint::ForcedToken] {
         let given = client.stable_token(&app(), endpoint).await.unwrap();
-        assert_eq!((given.value.expose(), given.lives), ("37_Own", Duration::from_secs(7200)));
+        assert_eq!((given.value.expose(), given.ttl), ("37_Own", Duration::from_secs(7200)));
     }
     assert_eq!(stub.requests(), ["POST /cgi-bin/stable_token HTTP/1.1"; 2]);
     let body = |force: bool| {
@@ -74,7 +74,7 @@ async fn a_ticket_and_a_subscription_are_asked_for_with_these_parameters() {
     assert!(client.subscription(&app(), &token, &openid).await.unwrap());
     assert_eq!(stub.requests(), ["GET /cgi-bin/user/info?access_token=37_Own&openid=oAbCd&lang=zh_CN HTTP/1.1"]);
     let other = OpenId::parse("oOther").unwrap();
-    assert!(matches!(client.subscription(&app(), &token, &other).await, Err(Fault::Mismatch { .. })));
+    assert!(matches!(client.subscription(&app(), &token, &other).await, Err(WechatError::Mismatch { .. })));
 }
 
 #[tokio::test]
@@ -132,9 +132,9 @@ async fn a_refusal_of_an_exchange_is_final_at_once() {
         (99999, Class::BackOff),
     ] {
         let (stub, client, _) = stage([refusal(errcode)]).await;
-        let fault = client.exchange(&app(), &code()).await.unwrap_err();
-        let expected = Fault::Errcode { endpoint: Endpoint::AccessToken, code: errcode, rid: Rid::parse(RID) };
-        assert_eq!((&fault, fault.class(), stub.calls()), (&expected, class, 1), "{errcode}");
+        let error = client.exchange(&app(), &code()).await.unwrap_err();
+        let expected = WechatError::Errcode { endpoint: Endpoint::AccessToken, code: errcode, rid: Rid::parse(RID) };
+        assert_eq!((&error, error.class(), stub.calls()), (&expected, class, 1), "{errcode}");
     }
 }
 
@@ -146,16 +146,16 @@ async fn a_busy_wechat_is_asked_for_an_exchange_once_more_and_no_more() {
     assert_eq!(*heard.lock().unwrap(), [("access_token", "-1"), ("access_token", "ok")]);
 
     let (stub, client, _) = stage([refusal(-1), refusal(-1), says(TOKEN)]).await;
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert_eq!((fault.label(), fault.class(), stub.calls()), ("-1", Class::BackOff, 2));
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!((error.label(), error.class(), stub.calls()), ("-1", Class::BackOff, 2));
 }
 
 #[tokio::test]
 async fn a_code_spent_by_the_first_try_restarts_the_login() {
     for first in [refusal(-1), status(502), status(429)] {
         let (stub, client, _) = stage([first, refusal(40163)]).await;
-        let fault = client.exchange(&app(), &code()).await.unwrap_err();
-        assert_eq!((fault.label(), fault.class(), stub.calls()), ("40163", Class::RestartLogin, 2));
+        let error = client.exchange(&app(), &code()).await.unwrap_err();
+        assert_eq!((error.label(), error.class(), stub.calls()), ("40163", Class::RestartLogin, 2));
     }
 }
 
@@ -166,8 +166,8 @@ async fn a_busy_wechat_is_asked_for_a_profile_three_times() {
     assert_eq!(stub.calls(), 3);
 
     let (stub, client, _) = stage([refusal(-1)]).await;
-    let fault = client.userinfo(&app(), &exchanged()).await.unwrap_err();
-    assert_eq!((fault.label(), stub.calls()), ("-1", 3));
+    let error = client.userinfo(&app(), &exchanged()).await.unwrap_err();
+    assert_eq!((error.label(), stub.calls()), ("-1", 3));
 }
 
 #[tokio::test]
@@ -176,9 +176,9 @@ async fn a_profile_of_somebody_else_is_not_taken() {
     let other_unionid = PERSON.replace("oUnIo", "oOther");
     for body in [other_openid, other_unionid] {
         let (stub, client, _) = stage([says(body)]).await;
-        let known = Exchanged { unionid: Some(crate::wechat::UnionId::parse("oUnIo").unwrap()), ..exchanged() };
-        let fault = client.userinfo(&app(), &known).await.unwrap_err();
-        assert_eq!((fault, stub.calls()), (Fault::Mismatch { endpoint: Endpoint::Userinfo }, 1));
+        let known = ExchangeResponse { unionid: Some(crate::wechat::UnionId::parse("oUnIo").unwrap()), ..exchanged() };
+        let error = client.userinfo(&app(), &known).await.unwrap_err();
+        assert_eq!((error, stub.calls()), (WechatError::Mismatch { endpoint: Endpoint::Userinfo }, 1));
     }
 }
 
@@ -187,11 +187,11 @@ async fn an_open_breaker_answers_without_asking_and_for_this_application_alone()
     let stub = Stub::start([status(500)]).await;
     let breaker = breaker::Settings { failures: 2, open: Duration::from_secs(60) };
     let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert_eq!((fault.label(), stub.calls()), ("status_5xx", 2));
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert!(matches!(fault, Fault::BreakerOpen { .. }), "{fault}");
-    assert_eq!((fault.class(), stub.calls()), (Class::BackOff, 2));
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!((error.label(), stub.calls()), ("status_5xx", 2));
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert!(matches!(error, WechatError::BreakerOpen { .. }), "{error}");
+    assert_eq!((error.class(), stub.calls()), (Class::BackOff, 2));
     assert_eq!(heard.lock().unwrap().last(), Some(&("access_token", "breaker_open")));
     assert_eq!(client.breakers(), [(app().appid, Endpoint::AccessToken, State::Open)]);
 
@@ -201,12 +201,12 @@ async fn an_open_breaker_answers_without_asking_and_for_this_application_alone()
 }
 
 #[tokio::test]
-async fn a_retry_that_the_breaker_forbids_ends_with_the_fault_it_was_for() {
+async fn a_retry_that_the_breaker_forbids_ends_with_the_first_error() {
     let stub = Stub::start([status(500)]).await;
     let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
     let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
-    let fault = client.userinfo(&app(), &exchanged()).await.unwrap_err();
-    assert_eq!((fault.label(), stub.calls()), ("status_5xx", 1));
+    let error = client.userinfo(&app(), &exchanged()).await.unwrap_err();
+    assert_eq!((error.label(), stub.calls()), ("status_5xx", 1));
     assert_eq!(*heard.lock().unwrap(), [("userinfo", "status_5xx")]);
 }
 
@@ -217,7 +217,7 @@ async fn users_and_operators_do_not_open_the_breaker() {
     let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
     let (client, _) = client(&Settings { breaker, ..settings(&stub.url) });
     for _ in 0..6 {
-        assert!(matches!(client.exchange(&app(), &code()).await, Err(Fault::Errcode { .. })));
+        assert!(matches!(client.exchange(&app(), &code()).await, Err(WechatError::Errcode { .. })));
     }
     assert_eq!(stub.calls(), 6);
 }
@@ -250,8 +250,8 @@ async fn more_calls_than_allowed_are_refused_soon() {
     while stub.calls() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let fault = client.exchange(&app, &code).await.unwrap_err();
-    assert_eq!(fault, Fault::TooManyCalls { endpoint: Endpoint::AccessToken });
+    let error = client.exchange(&app, &code).await.unwrap_err();
+    assert_eq!(error, WechatError::TooManyCalls { endpoint: Endpoint::AccessToken });
     assert_eq!(*heard.lock().unwrap(), [("access_token", "too_many_calls")]);
     assert_eq!(first.await.unwrap().unwrap_err().label(), "timed_out");
     assert_eq!(stub.calls(), 1);

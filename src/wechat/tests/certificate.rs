@@ -1,7 +1,7 @@
 //! Whoever answers in WeChat's place without its certificate learns nothing.
 
 use super::*;
-use crate::wechat::{Class, Endpoint, Fault};
+use crate::wechat::{Class, Endpoint, WechatError};
 use base64::Engine as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -51,9 +51,9 @@ async fn an_unknown_certificate_is_the_operators_to_see_and_gets_no_secret() {
     let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
     let (client, _) = client(&Settings { breaker, ..settings(&api) });
     for _ in 0..3 {
-        let fault = client.exchange(&app(), &code()).await.unwrap_err();
-        assert_eq!(fault, Fault::Certificate { endpoint: Endpoint::AccessToken });
-        assert_eq!(fault.class(), Class::Configuration);
+        let error = client.exchange(&app(), &code()).await.unwrap_err();
+        assert_eq!(error, WechatError::Certificate { endpoint: Endpoint::AccessToken });
+        assert_eq!(error.class(), Class::Configuration);
         assert_eq!(told.recv().await, Some(true), "the handshake was broken off");
         assert!(told.is_empty(), "no retry");
     }

@@ -7,7 +7,7 @@ mod secrecy;
 mod stub;
 
 use super::breaker;
-use super::{AppId, Application, Client, Code, Exchanged, OpenId, Settings};
+use super::{AppId, Client, Code, Credentials, ExchangeResponse, OpenId, Settings};
 use crate::secret::Secret;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,21 +23,21 @@ pub(super) fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-fn app() -> Application {
+fn app() -> Credentials {
     app_called("wx0123456789abcdef")
 }
 
-fn app_called(appid: &str) -> Application {
+fn app_called(appid: &str) -> Credentials {
     let secret = Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap();
-    Application { appid: AppId::parse(appid).unwrap(), secret }
+    Credentials { appid: AppId::parse(appid).unwrap(), secret }
 }
 
 fn code() -> Code {
     Code::parse("071AbcDefGhiJklMno2pQrStUv1AbcDe").unwrap()
 }
 
-fn exchanged() -> Exchanged {
-    Exchanged {
+fn exchanged() -> ExchangeResponse {
+    ExchangeResponse {
         openid: OpenId::parse("oAbCd").unwrap(),
         unionid: None,
         granted: vec!["snsapi_userinfo".to_owned()],

@@ -2,7 +2,7 @@
 
 use super::stub::{status, with_head};
 use super::*;
-use crate::wechat::{Class, Endpoint, Fault};
+use crate::wechat::{Class, Endpoint, WechatError};
 use std::time::Instant;
 
 const EXCHANGE: Endpoint = Endpoint::AccessToken;
@@ -23,9 +23,9 @@ async fn where_nothing_listens_nothing_was_sent() {
     let api = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
     let (client, heard) = client(&settings(&api));
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert_eq!(fault, Fault::Unsent { endpoint: EXCHANGE, why: "refused" });
-    assert_eq!(fault.class(), Class::RetryNow);
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!(error, WechatError::Unsent { endpoint: EXCHANGE, why: "refused" });
+    assert_eq!(error.class(), Class::RetryNow);
     assert_eq!(*heard.lock().unwrap(), [("access_token", "unsent"); 2], "one immediate retry");
     client.userinfo(&app(), &exchanged()).await.unwrap_err();
     assert_eq!(heard.lock().unwrap().len(), 2 + 3);
@@ -35,8 +35,8 @@ async fn where_nothing_listens_nothing_was_sent() {
 async fn a_name_that_does_not_resolve_sends_nothing() {
     // `.invalid` never resolves (RFC 6761).
     let (client, heard) = client(&settings(&Url::parse("https://wechat.invalid").unwrap()));
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert_eq!(fault, Fault::Unsent { endpoint: EXCHANGE, why: "name not resolved" });
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!(error, WechatError::Unsent { endpoint: EXCHANGE, why: "name not resolved" });
     assert_eq!(heard.lock().unwrap().len(), 2);
 }
 
@@ -46,8 +46,8 @@ async fn a_failed_tls_handshake_sends_nothing_and_is_tried_once_more() {
     let mut api = stub.url.clone();
     api.set_scheme("https").unwrap();
     let (client, _) = client(&settings(&api));
-    let fault = client.exchange(&app(), &code()).await.unwrap_err();
-    assert_eq!((fault, stub.calls()), (Fault::Unsent { endpoint: EXCHANGE, why: "cut off" }, 2));
+    let error = client.exchange(&app(), &code()).await.unwrap_err();
+    assert_eq!((error, stub.calls()), (WechatError::Unsent { endpoint: EXCHANGE, why: "cut off" }, 2));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_body_at_the_limit_is_read() {
     let (_stub, client, _) = stage([says(padded(64 * 1024))]).await;
     client.exchange(&app(), &code()).await.unwrap();
     let (_stub, client, _) = stage([says(padded(64 * 1024 + 1))]).await;
-    assert_eq!(client.exchange(&app(), &code()).await.unwrap_err(), Fault::TooLarge { endpoint: EXCHANGE });
+    assert_eq!(client.exchange(&app(), &code()).await.unwrap_err(), WechatError::TooLarge { endpoint: EXCHANGE });
 }
 
 #[tokio::test]
@@ -152,11 +152,11 @@ async fn whoever_hangs_or_drips_costs_the_calls_time_and_no_more() {
         let (client, _) = client(&Settings { exchange_timeout: short, userinfo_timeout: short, ..settings(&stub.url) });
         for endpoint in [EXCHANGE, Endpoint::Userinfo] {
             let before = Instant::now();
-            let fault = match endpoint {
+            let error = match endpoint {
                 Endpoint::AccessToken => client.exchange(&app(), &code()).await.unwrap_err(),
                 _ => client.userinfo(&app(), &exchanged()).await.unwrap_err(),
             };
-            assert_eq!(fault, Fault::TimedOut { endpoint }, "{act:?}");
+            assert_eq!(error, WechatError::TimedOut { endpoint }, "{act:?}");
             assert!(before.elapsed() < Duration::from_secs(2), "{act:?}");
         }
         assert_eq!(stub.calls(), 2, "{act:?}");
@@ -168,7 +168,7 @@ async fn the_retries_share_the_calls_time() {
     let stub = Stub::start([status(503), Act::Hang]).await;
     let (client, _) = client(&Settings { exchange_timeout: Duration::from_millis(300), ..settings(&stub.url) });
     let before = Instant::now();
-    assert_eq!(client.exchange(&app(), &code()).await.unwrap_err(), Fault::TimedOut { endpoint: EXCHANGE });
+    assert_eq!(client.exchange(&app(), &code()).await.unwrap_err(), WechatError::TimedOut { endpoint: EXCHANGE });
     assert!(before.elapsed() < Duration::from_secs(2));
     assert_eq!(stub.calls(), 2);
 }

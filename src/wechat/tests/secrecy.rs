@@ -1,16 +1,16 @@
-//! Nothing that only WeChat and we may know is in any text a fault makes, nor in any log line at any level.
+//! Nothing that only WeChat and we may know is in any text a error makes, nor in any log line at any level.
 
 use super::stub::{status, with_head};
 use super::*;
-use crate::wechat::{Endpoint, Fault, UnionId};
+use crate::wechat::{Endpoint, UnionId, WechatError};
 use std::error::Error as _;
 
 const CANARIES: [&str; 8] =
     ["CanarySecret", "CanaryCode", "CanaryToken", "CanaryFresh", "CanaryOpenid", "CanaryUnionid", "://", "127.0.0.1"];
 
-fn texts(fault: &Fault) -> String {
-    let mut texts = format!("{fault} {fault:?} {}", fault.label());
-    let mut next = fault.source();
+fn texts(error: &WechatError) -> String {
+    let mut texts = format!("{error} {error:?} {}", error.label());
+    let mut next = error.source();
     while let Some(cause) = next {
         texts.push_str(&format!("{cause} {cause:?}"));
         next = cause.source();
@@ -41,15 +41,15 @@ fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
 }
 
 #[tokio::test]
-async fn neither_faults_nor_logs_say_a_url_secret_code_token_or_openid() {
+async fn neither_errors_nor_logs_contain_a_secret() {
     let (lines, _guard) = logged();
     tracing::trace!("logs are listened to");
-    let app = Application {
+    let app = Credentials {
         appid: AppId::parse("wx0123456789abcdef").unwrap(),
         secret: Secret::parse("CanarySecret0123456789", 16).unwrap(),
     };
     let code = Code::parse("CanaryCode").unwrap();
-    let known = Exchanged {
+    let known = ExchangeResponse {
         openid: OpenId::parse("CanaryOpenid").unwrap(),
         unionid: Some(UnionId::parse("CanaryUnionid").unwrap()),
         access_token: Secret::parse("CanaryToken", 1).unwrap(),
@@ -60,7 +60,7 @@ async fn neither_faults_nor_logs_say_a_url_secret_code_token_or_openid() {
     let closed = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let nowhere = Url::parse(&format!("http://{}", closed.local_addr().unwrap())).unwrap();
     drop(closed);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for act in [
         Act::Reset,
         Act::Slam,
@@ -78,17 +78,17 @@ async fn neither_faults_nor_logs_say_a_url_secret_code_token_or_openid() {
         let stub = Stub::start([act]).await;
         let short = Duration::from_millis(300);
         let (client, _) = client(&Settings { exchange_timeout: short, userinfo_timeout: short, ..settings(&stub.url) });
-        faults.push(client.exchange(&app, &code).await.unwrap_err());
-        faults.push(client.userinfo(&app, &known).await.unwrap_err());
-        faults.push(client.refresh(&app, &fresh).await.unwrap_err());
-        faults.push(client.stable_token(&app, Endpoint::StableToken).await.unwrap_err());
-        faults.push(client.jsapi_ticket(&app, &fresh).await.unwrap_err());
-        faults.push(client.subscription(&app, &fresh, &known.openid).await.unwrap_err());
+        errors.push(client.exchange(&app, &code).await.unwrap_err());
+        errors.push(client.userinfo(&app, &known).await.unwrap_err());
+        errors.push(client.refresh(&app, &fresh).await.unwrap_err());
+        errors.push(client.stable_token(&app, Endpoint::StableToken).await.unwrap_err());
+        errors.push(client.jsapi_ticket(&app, &fresh).await.unwrap_err());
+        errors.push(client.subscription(&app, &fresh, &known.openid).await.unwrap_err());
     }
     let (client, _) = client(&settings(&nowhere));
-    faults.push(client.exchange(&app, &code).await.unwrap_err());
-    for fault in faults {
-        let texts = texts(&fault);
+    errors.push(client.exchange(&app, &code).await.unwrap_err());
+    for error in errors {
+        let texts = texts(&error);
         for canary in CANARIES {
             assert!(!texts.to_lowercase().contains(&canary.to_lowercase()), "{canary} in {texts}");
         }

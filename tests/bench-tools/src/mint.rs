@@ -8,7 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wechat_authz::check::{Flow, Profile};
+use wechat_authz::check::{LoginMethod, Profile};
 use wechat_authz::clock::{self, Timestamp};
 use wechat_authz::random;
 use wechat_authz::session::keys::{KeySet, KeySettings};
@@ -55,7 +55,7 @@ impl Mint {
     pub fn run(self) -> anyhow::Result<()> {
         let keys = self.issuer.keys()?;
         let now = clock::now();
-        let at = if self.kind == Kind::Ended { now.minus(Duration::from_secs(2 * 3_600)) } else { now };
+        let at = if self.kind == Kind::Ended { now.sub(Duration::from_secs(2 * 3_600)) } else { now };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let mut forger = Forger::default();
         // Nobody reads what a forged token says, so one text does for all of them.
@@ -91,7 +91,7 @@ impl Issuer {
         let (appid, openid) = ("wx00000000000000a1", format!("oBench{number:022}"));
         let grant = Grant {
             subject: format!("wx:{appid}:{openid}"),
-            flow: Flow::OfficialAccount,
+            flow: LoginMethod::OfficialAccount,
             appid: appid.to_owned(),
             openid,
             unionid: format!("uBench{number:022}"),

@@ -17,7 +17,7 @@ def kinds(stage):
     """Those of Gateway API, Envoy Gateway, Istio and the Prometheus operator, as their own projects define them."""
     try:
         definitions = foreign.definitions()
-    except foreign.Missing as missing:
+    except foreign.MissingError as missing:
         raise RunError(str(missing)) from None
     for one in definitions:
         stage.api.must(stage.api.create({field: one[field] for field in ("apiVersion", "kind", "metadata", "spec")}))

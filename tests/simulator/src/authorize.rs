@@ -15,7 +15,7 @@ use crate::world::World;
 
 const ORDER: [&str; 5] = ["appid", "redirect_uri", "response_type", "scope", "state"];
 /// The documents' limit for `state`.
-pub const LONGEST_STATE: usize = 128;
+pub const MAX_STATE: usize = 128;
 
 pub fn answer(world: &mut World, request: &Request) -> Answer {
     visit(world, request).unwrap_or_else(Refusal::into_answer)
@@ -78,7 +78,7 @@ fn checked(app: &App, request: &Request) -> Result<Login, Refusal> {
     let redirect_uri = request.param("redirect_uri");
     redirect_uri::check(app, redirect_uri).map_err(|why| Refusal::numbered(10003, why))?;
     let state = request.param("state");
-    if state.len() > LONGEST_STATE {
+    if state.len() > MAX_STATE {
         return Err(Refusal::worded("state参数过长", format!("state has {} bytes; 128 are allowed", state.len())));
     }
     if app.strict_state && !state.bytes().all(|byte| byte.is_ascii_alphanumeric()) {

@@ -20,7 +20,7 @@ use crate::world::World;
 
 /// How long before its end a value is replaced; both are good meanwhile.
 const OVERLAP: Duration = Duration::from_secs(300);
-const MOST_FORCED: u32 = 20;
+const MAX_FORCED: u32 = 20;
 const BETWEEN_FORCED: Duration = Duration::from_secs(30);
 const DAY_MS: u64 = 86_400_000;
 const ROOM: usize = 10_000;
@@ -135,7 +135,7 @@ fn stable(world: &mut World, request: &Request) -> Result<Answer, i64> {
         if current.last_forced.is_some_and(|last| now.since(last) < BETWEEN_FORCED) {
             return Err(45011);
         }
-        if current.forced >= MOST_FORCED {
+        if current.forced >= MAX_FORCED {
             return Err(45009);
         }
         (current.forced, current.last_forced) = (current.forced + 1, Some(now));

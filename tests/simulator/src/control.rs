@@ -22,9 +22,9 @@ use crate::user::User;
 use crate::world::World;
 
 /// People or apps; more than any test needs.
-const MOST: usize = 1_000;
+const MAX: usize = 1_000;
 /// The longest step of the clock: ten years.
-const LONGEST_STEP_S: f64 = 10.0 * 366.0 * 86_400.0;
+const MAX_STEP_S: f64 = 10.0 * 366.0 * 86_400.0;
 
 type Outcome = Result<Value, (StatusCode, String)>;
 
@@ -93,7 +93,7 @@ fn outcome(world: &mut World, request: &Request, path: &str) -> Outcome {
         (&Method::GET, "clock") => Ok(clock(world)),
         (&Method::POST, "clock") => {
             let step = parsed::<Value>(request)?.get("advance_s").and_then(Value::as_f64);
-            let step = step.filter(|step| (0.0..=LONGEST_STEP_S).contains(step));
+            let step = step.filter(|step| (0.0..=MAX_STEP_S).contains(step));
             let step =
                 step.ok_or((StatusCode::BAD_REQUEST, "advance_s: seconds forward, at most ten years".to_owned()))?;
             world.clock.advance(Duration::from_secs_f64(step));
@@ -155,7 +155,7 @@ fn merge<T: Serialize + DeserializeOwned>(
     let place = things.iter().position(|thing| key_of(thing) == name);
     let mut whole = match place.and_then(|place| things.get(place)) {
         Some(thing) => serde_json::to_value(thing).map_err(bad)?,
-        None if things.len() >= MOST => return Err((StatusCode::BAD_REQUEST, format!("{MOST} is the most"))),
+        None if things.len() >= MAX => return Err((StatusCode::BAD_REQUEST, format!("{MAX} is the most"))),
         None => json!({}),
     };
     if let Some(fields) = whole.as_object_mut() {

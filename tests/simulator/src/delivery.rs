@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{Answer, Content, errcode};
 use crate::body::{Cut, Pour, Step};
-use crate::effect::{Effect, HUGE_BODY, LONGEST_DELAY, Stage};
+use crate::effect::{Effect, HUGE_BODY, MAX_DELAY, Stage};
 use crate::endpoint::Endpoint;
 use crate::gzip;
 use crate::qr;
@@ -19,7 +19,7 @@ use crate::world::World;
 /// Long enough for what was sent so far to leave before the connection ends.
 const FLUSH: Duration = Duration::from_millis(30);
 /// Pieces of a dripping body.
-const MOST_PIECES: u32 = 10_000;
+const MAX_PIECES: u32 = 10_000;
 
 /// The answer to a request that is not processed.
 pub fn instead(world: &mut World, endpoint: Endpoint, effect: &Effect, lever: &ResetLever) -> Result<Answer, Cut> {
@@ -177,9 +177,9 @@ fn travel(
 }
 
 fn drip(bytes: &Bytes, pieces: u32, over: Duration) -> Vec<Step> {
-    let pieces = pieces.clamp(1, MOST_PIECES);
+    let pieces = pieces.clamp(1, MAX_PIECES);
     let size = bytes.len().div_ceil(pieces as usize).max(1);
-    let pause = over.min(LONGEST_DELAY) / pieces;
+    let pause = over.min(MAX_DELAY) / pieces;
     let mut steps = Vec::new();
     for start in (0..bytes.len()).step_by(size) {
         steps.push(Step::Wait(pause));

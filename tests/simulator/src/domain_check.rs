@@ -10,9 +10,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 /// The whole fetch.
-const LONGEST_FETCH: Duration = Duration::from_secs(5);
+const MAX_FETCH: Duration = Duration::from_secs(5);
 /// Head and body together; the file holds 16 characters.
-const LARGEST_ANSWER: u64 = 16 * 1024;
+const MAX_ANSWER: u64 = 16 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ async fn passed(check: &Check, allow_remote: bool) -> Result<(), String> {
     }
     let path = path.trim_matches('/');
     let target = if path.is_empty() { format!("/{}", check.file) } else { format!("/{path}/{}", check.file) };
-    let answer = timeout(LONGEST_FETCH, fetch(host, &target, check.connect.as_deref(), allow_remote)).await;
+    let answer = timeout(MAX_FETCH, fetch(host, &target, check.connect.as_deref(), allow_remote)).await;
     let answer = answer.map_err(|_| "no answer within 5 s")??;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or("the answer is not HTTP")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
@@ -86,7 +86,7 @@ async fn fetch(host: &str, target: &str, connect: Option<&str>, allow_remote: bo
         format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/4.0\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut answer = Vec::new();
-    stream.take(LARGEST_ANSWER).read_to_end(&mut answer).await.map_err(failed)?;
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await.map_err(failed)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// The longest delay; a longer one is cut to it.
-pub const LONGEST_DELAY: Duration = Duration::from_secs(60);
+pub const MAX_DELAY: Duration = Duration::from_secs(60);
 /// A body no client should read to its end.
 pub const HUGE_BODY: usize = 10 * 1024 * 1024;
 

@@ -12,7 +12,7 @@ use crate::effect::{Effect, Stage};
 use crate::endpoint::Endpoint;
 
 /// Faults waiting at once.
-pub const MOST_FAULTS: usize = 1_000;
+pub const MAX_DIAGNOSTICS: usize = 1_000;
 
 /// How often a fault happens before it is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ struct Waiting {
 impl Faults {
     /// Puts a fault last in line; when the line is full, the first one goes.
     pub fn inject(&mut self, fault: Fault) {
-        if self.waiting.len() >= MOST_FAULTS {
+        if self.waiting.len() >= MAX_DIAGNOSTICS {
             self.waiting.remove(0);
         }
         self.waiting.push(Waiting { fault, ends: None });

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wechat_simulator::{App, Avatars, Options, Simulator};
 
 /// A file of apps larger than this is not one.
-const LARGEST_FILE: u64 = 1024 * 1024;
+const MAX_FILE: u64 = 1024 * 1024;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,7 +183,7 @@ fn app(given: &str, make: fn(&str, &str, &str) -> App) -> anyhow::Result<App> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<App>> {
     let mut text = String::new();
-    File::open(path)?.take(LARGEST_FILE).read_to_string(&mut text)?;
+    File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
     let file: AppFile = serde_json::from_str(&text)?;
     Ok(file.apps)
 }

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 
 use crate::answer::{Answer, Content};
 use crate::app::AppKind;
-use crate::authorize::LONGEST_STATE;
+use crate::authorize::MAX_STATE;
 use crate::callback::{self, Login};
 use crate::clock::Moment;
 use crate::pages;
@@ -117,7 +117,7 @@ fn opened(world: &World, request: &Request) -> Result<Login, Refusal> {
     let redirect_uri = request.param("redirect_uri");
     redirect_uri::check(app, redirect_uri).map_err(|why| Refusal::worded("redirect_uri 参数错误", why))?;
     let state = request.param("state");
-    if state.len() > LONGEST_STATE {
+    if state.len() > MAX_STATE {
         return Err(Refusal::worded("state参数过长", format!("state has {} bytes; 128 are allowed", state.len())));
     }
     let embedded = request.param("login_type") == "jssdk";

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::{Answer, Content};
 use crate::body::{Cut, Pour};
-use crate::effect::{Effect, LONGEST_DELAY, Stage};
+use crate::effect::{Effect, MAX_DELAY, Stage};
 use crate::endpoint::Endpoint;
 use crate::journal::Entry;
 use crate::request::Request;
@@ -28,11 +28,11 @@ use crate::world::World;
 use crate::{authorize, central, consent, control, delivery, home, qr, sns};
 
 /// Connections open at once; more wait in the system's queue.
-const MOST_CONNECTIONS: usize = 1_024;
+const MAX_CONNECTIONS: usize = 1_024;
 /// A request's head: room for a very long `redirect_uri`, and no more.
-const LARGEST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 /// A request's body: forms and control calls.
-const LARGEST_BODY: usize = 256 * 1024;
+const MAX_BODY: usize = 256 * 1024;
 /// How long a head or a body may take to arrive.
 const SLOWEST_REQUEST: Duration = Duration::from_secs(20);
 
@@ -58,7 +58,7 @@ impl Shared {
 
 /// Serves until the task is dropped; every connection ends with it.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -89,7 +89,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SLOWEST_REQUEST)
-        .max_buf_size(LARGEST_HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(wire, service)
         .await;
 }
@@ -101,7 +101,7 @@ async fn whole(
     lever: ResetLever,
 ) -> Result<Response<Pour>, Cut> {
     let (head, body) = request.into_parts();
-    let body = match timeout(SLOWEST_REQUEST, Limited::new(body, LARGEST_BODY).collect()).await {
+    let body = match timeout(SLOWEST_REQUEST, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return Ok(short(StatusCode::PAYLOAD_TOO_LARGE)),
         Err(_) => return Ok(short(StatusCode::REQUEST_TIMEOUT)),
@@ -161,7 +161,7 @@ async fn imitate(
     };
     for effect in &effects {
         if let Effect::DelayBefore(delay) = effect {
-            sleep((*delay).min(LONGEST_DELAY)).await;
+            sleep((*delay).min(MAX_DELAY)).await;
         }
     }
     let answer = match effects.iter().find(|effect| effect.stage() == Stage::Instead) {
@@ -173,7 +173,7 @@ async fn imitate(
     let response = delivery::deliver(&mut shared.world(), endpoint, answer?, &effects, lever);
     for effect in &effects {
         if let Effect::DelayAfter(delay) = effect {
-            sleep((*delay).min(LONGEST_DELAY)).await;
+            sleep((*delay).min(MAX_DELAY)).await;
         }
     }
     response
@@ -205,7 +205,7 @@ async fn processed(endpoint: Endpoint, request: &Request, shared: &Shared) -> An
 
 async fn long_poll(request: &Request, shared: &Shared) -> Answer {
     let mut moved = shared.moved.subscribe();
-    let ends = Instant::now() + shared.world().options.qr_hold.min(LONGEST_DELAY);
+    let ends = Instant::now() + shared.world().options.qr_hold.min(MAX_DELAY);
     loop {
         moved.borrow_and_update();
         if let Some(answer) = qr::news(&mut shared.world(), request) {

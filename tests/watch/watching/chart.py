@@ -1,4 +1,4 @@
-"""What the chart makes for Prometheus and Grafana, as `helm template` renders it."""
+"""The objects for Prometheus and Grafana that the chart renders."""
 import json
 import os
 import pathlib
@@ -14,16 +14,16 @@ MODES = ("inject", "gateway")
 
 
 def helm():
-    """The path of Helm, built if need be."""
+    """The path of Helm, which is built if it is missing."""
     command = [ROOT / "tests" / "helm" / "get"]
     get = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=dying_with_us(), check=False)
     if get.returncode != 0:
-        raise RunError("there is no Helm; the reason is above")
+        raise RunError("Helm is not available; the reason is above")
     return pathlib.Path(get.stdout.strip())
 
 
 class Rendered:
-    """The objects of one mode."""
+    """The objects that one mode renders."""
 
     def __init__(self, chart, mode, work):
         values = pathlib.Path(__file__).resolve().parent.parent / f"{mode}-values.yaml"
@@ -55,16 +55,16 @@ class Rendered:
         return found[0]
 
     def labelled(self, one):
-        """The stack looks only at objects with its own label: tests/watch/*-values.yaml ask for this one."""
+        """Prometheus selects objects by this label, which tests/watch/*-values.yaml set."""
         if one["metadata"]["labels"].get("release") != "monitoring":
-            raise RunError(f"{one['kind']} {one['metadata']['name']} has not the label that the values ask for")
+            raise RunError(f"{one['kind']} {one['metadata']['name']} does not have the label that the values set")
 
     def rules(self):
-        """Groups of rules, as Prometheus reads them."""
+        """The groups of rules."""
         return self.one("PrometheusRule")["spec"]["groups"]
 
     def endpoints(self):
-        """What is scraped: endpoints of the monitor, in the Prometheus operator's words."""
+        """The endpoints of the monitor."""
         if self.mode == "gateway":
             return self.one("ServiceMonitor")["spec"]["endpoints"]
         monitors = self.all("PodMonitor")
@@ -75,7 +75,7 @@ class Rendered:
         return monitors[0]["spec"]["podMetricsEndpoints"]
 
     def dashboards(self):
-        """Each dashboard by its file's name."""
+        """The dashboards by file name."""
         maps = [one for one in self.all("ConfigMap") if one["metadata"]["labels"].get("grafana_dashboard") == "1"]
         if len(maps) != 1:
             raise RunError(f"mode {self.mode} has {len(maps)} ConfigMaps for Grafana instead of one")

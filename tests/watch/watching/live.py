@@ -1,6 +1,4 @@
-"""A real Prometheus over a real run: it scrapes as the chart's PodMonitor says, and answers the dashboards' queries."""
-import contextlib
-import io
+"""A real Prometheus that scrapes a real run as the chart's PodMonitor says, and checks of its rules and dashboards."""
 import json
 import math
 import re
@@ -17,9 +15,9 @@ from .alerts import alerts, promtool
 from .chart import NAMESPACE
 
 SCRAPES = 1
-# What Grafana puts for its variables. The window is short, because the run is.
+# Grafana's $__rate_interval. The window is short, because the run is.
 WINDOW = "30s"
-# Metrics that no process of ours has: kube-state-metrics' and the kubelet's, by the names of their documentation.
+# Metrics of kube-state-metrics and the kubelet, which do not run here, by the names in their documentation.
 OF_THE_CLUSTER = {
     "kube_pod_labels",
     "kube_pod_status_phase",
@@ -31,20 +29,20 @@ OF_THE_CLUSTER = {
     "container_memory_working_set_bytes",
 }
 
-# Ours that have no series before a consumer group reads the stream, which nobody does here. The registry's scenarios read
-# both from /metrics; tests/watch/rules has cases for and against their alerts.
+# Metrics without series until a consumer group reads the stream, which does not happen here. The scenarios `registry` read
+# both from /metrics; tests/watch/rules has cases of their alerts.
 OF_CONSUMER_GROUPS = {"wechat_authz_events_lag", "wechat_authz_events_lost_total"}
 
 OURS_AND_OTHERS = ("wechat_authz_", "envoy_", "process_", "kube_", "container_")
 
 
 def snake(words):
-    """The operator writes relabelings in camelCase, Prometheus in snake_case."""
+    """Relabelings with keys in snake_case, as Prometheus has them. The operator uses camelCase."""
     return {re.sub(r"[A-Z]", lambda one: "_" + one[0].lower(), name): value for name, value in words.items()}
 
 
 class Prometheus:
-    """One that scrapes the stage."""
+    """A Prometheus that scrapes the stage."""
 
     def __init__(self, stage, rendered, work):
         self.stage, self.port = stage, stage.prometheus
@@ -52,7 +50,7 @@ class Prometheus:
         self.directory.mkdir()
         jobs = []
         for endpoint in rendered.endpoints():
-            # In a pod, Envoy's ops listener has both; here each process has its own.
+            # In a pod, Envoy's ops listener serves both; here each process has its own port.
             port = stage.admin if endpoint["path"].startswith("/stats") else stage.ops
             target = {"namespace": NAMESPACE, "pod": "blog-1", "container": "wechat-envoy", "endpoint": endpoint["port"]}
             jobs.append({
@@ -76,7 +74,7 @@ class Prometheus:
     def start(self, processes):
         fine, said = promtool("check", "config", self.file)
         if not fine:
-            raise RunError(f"the monitor's relabelings are none that Prometheus takes:\n{said}")
+            raise RunError(f"Prometheus refuses the monitor's relabelings:\n{said}")
         command = ["prometheus", f"--config.file={self.file}", f"--storage.tsdb.path={self.directory / 'data'}"]
         command += [f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
         log = self.directory / "prometheus.log"
@@ -99,7 +97,7 @@ class Prometheus:
             raise RunError(f"Prometheus refuses {query}: {refused.read().decode(errors='replace')}") from None
 
     def series(self, expression):
-        """How many series a query has that hold a number at this moment."""
+        """The number of series of a query whose value is a number now."""
         result = self.api("query", query=expression)["result"]
         return sum(1 for one in result if not math.isnan(float(one["value"][1])))
 
@@ -108,7 +106,7 @@ class Prometheus:
 
 
 def metric_names(expression):
-    """The metrics that a query names: words that are neither labels, functions nor durations."""
+    """The metrics in a query: words that are neither labels, functions nor durations."""
     text = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
     text = re.sub(r"\b(?:by|on|without|ignoring|group_left|group_right)\s*\([^)]*\)", "", text)
     text = re.sub(r"\{[^}]*\}", "", text)
@@ -117,8 +115,8 @@ def metric_names(expression):
 
 
 def lint(stage):
-    """promtool's lint of what is scraped. It reads the older text format, which has neither an end nor infos, and where
-    a counter's family is called as its series."""
+    """promtool's lint of the metrics. It reads the older text format, which has no EOF and no info metrics, and in which a
+    counter's family has the name of its series."""
     with urllib.request.urlopen(f"http://127.0.0.1:{stage.ops}/metrics", timeout=10) as answer:
         kind, text = answer.headers["content-type"], answer.read().decode("utf-8")
     if not kind.startswith("application/openmetrics-text; version=1.0.0") or not text.endswith("# EOF\n"):
@@ -136,17 +134,17 @@ def lint(stage):
         lines.append(line)
     fine, said = promtool("check", "metrics", given="\n".join(lines) + "\n")
     if not fine or said.strip():
-        raise RunError(f"promtool finds fault with the metrics:\n{said}")
+        raise RunError(f"promtool reports:\n{said}")
     return len(re.findall(r"^# TYPE ", text, re.M))
 
 
 def check_rules(prometheus, groups, firing):
-    """Every rule evaluates, every metric in it exists, and of the alerts without patience exactly these fire."""
+    """Every rule evaluates, every metric in it exists, and exactly these alerts fire."""
     known = prometheus.names() | OF_THE_CLUSTER | OF_CONSUMER_GROUPS | {"up"}
     for rule in alerts(groups):
         unknown = metric_names(rule["expr"]) - known
         if unknown:
-            raise RunError(f"{rule['alert']} asks for what nobody tells: {', '.join(sorted(unknown))}")
+            raise RunError(f"{rule['alert']} queries metrics that do not exist: {', '.join(sorted(unknown))}")
     loaded = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
     if {rule["name"] for rule in loaded} != {rule["alert"] for rule in alerts(groups)}:
         raise RunError("Prometheus has not loaded every alert")
@@ -158,34 +156,34 @@ def check_rules(prometheus, groups, firing):
 
 
 def check_gateway_rules(prometheus, groups):
-    """In mode gateway there is no Envoy of ours, so that no alert may ask for its metrics."""
+    """Mode gateway has no Envoy sidecar, so no alert may query its metrics."""
     ours = {name for name in prometheus.names() if not name.startswith("envoy_")}
     known = ours | OF_THE_CLUSTER | OF_CONSUMER_GROUPS | {"up"}
     for rule in alerts(groups):
         unknown = metric_names(rule["expr"]) - known
         if unknown:
-            raise RunError(f"{rule['alert']} of mode gateway asks for what nobody tells: {', '.join(sorted(unknown))}")
+            raise RunError(f"{rule['alert']} of mode gateway queries metrics that do not exist: {', '.join(sorted(unknown))}")
 
 
 def filled(expression, values):
-    """A query with Grafana's variables filled in."""
+    """A query with values for Grafana's variables."""
     for name, value in {"__rate_interval": WINDOW, **values}.items():
         expression = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", lambda _, value=value: value, expression)
     if "$" in expression:
-        raise RunError(f"a variable that nothing fills in: {expression}")
+        raise RunError(f"a variable has no value: {expression}")
     return expression
 
 
 def check_source(file, what, source):
-    """The data source is whatever the person at the dashboard chooses."""
+    """The data source must be the one that the user selects."""
     if source != {"type": "prometheus", "uid": "${datasource}"}:
         raise RunError(f"{file}: {what} has a data source of its own: {source}")
 
 
 def check_dashboard(prometheus, file, dashboard):
-    """Every variable has values and every query of every panel data. Returns how many queries."""
+    """Every variable has values, and every query of every panel has data."""
     if dashboard.get("uid") != file.removesuffix(".json") or dashboard.get("id") is not None:
-        raise RunError(f"{file}: its uid must be fixed, and it must have no id of one Grafana's")
+        raise RunError(f"{file}: its uid must be its file name, and it must have no id")
     values = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
@@ -196,31 +194,26 @@ def check_dashboard(prometheus, file, dashboard):
         if not found:
             raise RunError(f"{file}: the variable {variable['name']} has no values")
         values[variable["name"]] = variable.get("allValue") or found[0]
-    count, empty = 0, []
-    print(f"\n{file}")
+    empty = []
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             continue
         if not panel.get("targets"):
-            raise RunError(f"{file}: the panel {panel['title']!r} asks for nothing")
+            raise RunError(f"{file}: the panel {panel['title']!r} has no query")
         for target in panel["targets"]:
             for source in (panel["datasource"], target["datasource"]):
                 check_source(file, panel["title"], source)
             found = prometheus.series(filled(target["expr"], values))
-            print(f"  {found:4} series  {panel['title']}: {target['expr']}")
-            count += 1
             if not found:
                 empty.append(f"{panel['title']}: {target['expr']}")
     if empty:
         raise RunError(f"{file}: these have no data:\n  " + "\n  ".join(empty))
-    return count
 
 
 def refused(prometheus, fault, check, *arguments):
     """Fails unless the check does."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            check(prometheus, *arguments)
+        check(prometheus, *arguments)
     except RunError:
         return
     raise RunError(f"{fault} is not noticed")
@@ -263,5 +256,5 @@ def check_faults_in_rules_are_noticed(prometheus, groups, firing):
 
 
 def settle():
-    """Time for the last scrapes, and for Envoy, which adds up its histograms every five seconds."""
+    """Waits for the last scrapes, and for Envoy, which merges its histograms every five seconds."""
     time.sleep(2 * SCRAPES + 5)

@@ -1,4 +1,4 @@
-"""What is watched: the demonstration's four processes, with a real Redis beside them and every feature on that has a metric."""
+"""The demo's four processes and a real Redis, with every feature that has a metric, and traffic."""
 import json
 import pathlib
 import secrets
@@ -20,7 +20,7 @@ JSON = "application/json"
 
 
 class Watched(Stage):
-    """The demonstration's stage, and Redis."""
+    """The demo's stage, and Redis."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Watched(Stage):
         configuration = json.loads(file.read_text(encoding="utf-8"))
         configuration["admin"] = {"listen": f"127.0.0.1:{self.door}", "token_file": str(token)}
         configuration["redis"] = {"url": f"redis://127.0.0.1:{self.redis}/0", "reconcile": "1s"}
-        # So low that a few requests reach it.
+        # Low, so that a few requests reach it.
         configuration["limits"] = {"logins_per_client": {"burst": 20, "per_minute": 10}}
         for application in configuration["apps"]:
             application["official_account"]["jssdk"] = True
@@ -59,7 +59,7 @@ class Watched(Stage):
 
 
 class Traffic:
-    """People, programs and mishaps: something for every metric to tell."""
+    """Users, programs and failures that change every metric."""
 
     def __init__(self, stage):
         self.stage = stage
@@ -71,25 +71,25 @@ class Traffic:
         return browser.ask("GET", url, **asked)
 
     def follow(self, browser, url):
-        """Where a browser ends up."""
+        """The last response after all redirects."""
         answer = browser.ask("GET", url)
         for _ in range(12):
             if answer.status not in (301, 302, 303, 307):
                 return answer
             url = urllib.parse.urljoin(answer.url, answer.location)
             answer = browser.ask("GET", url)
-        raise RunError(f"redirected round and round, at last to {url.partition('?')[0]}")
+        raise RunError(f"too many redirects, the last one to {url.partition('?')[0]}")
 
     def log_in(self):
         browser = Browser(WECHAT)
         return browser, self.follow(browser, self.origin + "/")
 
     def go_wrong(self, endpoint, effect, times=1):
-        """The next calls to this endpoint of WeChat's."""
+        """Injects a fault into the next calls to this endpoint of WeChat."""
         body = json.dumps({"endpoint": endpoint, "effect": effect, "times": times})
         answer = Browser(DESKTOP).ask("POST", f"{self.stage.wechat}/_sim/faults", accept=JSON, body=body)
         if answer.status not in (200, 201, 204):
-            raise RunError(f"the simulator does not take a fault at {endpoint}: {answer.status} {answer.text}")
+            raise RunError(f"the simulator refuses the fault at {endpoint}: {answer.status} {answer.text}")
 
     def revoke(self, **what):
         lines = {"authorization": f"Bearer {self.stage.token}"}
@@ -99,7 +99,7 @@ class Traffic:
             raise RunError(f"the revocation is refused: {answer.status} {answer.text}")
 
     def checks(self):
-        """Steady checks of every sort, until it is told to stop."""
+        """Sends checks of every kind until `stopped` is set."""
         try:
             known, answer = self.log_in()
             if answer.status != 200:
@@ -122,10 +122,10 @@ class Traffic:
             raise RunError(f"{what}: {got} instead of {wanted}")
 
     def play(self, seconds):
-        """Everything once, then time for Prometheus to see it."""
+        """Causes every event once, then keeps logging in while Prometheus scrapes."""
         begun = time.monotonic()
         steady = threading.Thread(target=self.checks)
-        # The central token first fails, and is there at the next attempt of another application.
+        # The central token fails first, and succeeds at the next attempt of another application.
         self.go_wrong("stable_token", {"errcode": 40164})
         self.expect("the JS-SDK without a token", self.jssdk(CONSENT), 503)
         self.expect("the JS-SDK", self.jssdk(SILENT), 200)
@@ -137,12 +137,12 @@ class Traffic:
             self.go_wrong("access_token", {"delay_before_s": 1})
             self.log_in()
             self.revoke(app=CONSENT.name)
-            # Redis goes, somebody logs in without it, and it comes back.
+            # Redis is killed, a user logs in without it, and it starts again.
             self.stage.stop_redis()
             self.log_in()
             time.sleep(2)
             self.stage.start_redis()
-            # A login every second, so that each look of Prometheus sees another figure.
+            # A login per second, so that each scrape sees another value.
             while time.monotonic() < begun + seconds and not self.fault:
                 self.expect("a login", self.log_in()[1].status, 200)
                 self.stopped.wait(1)

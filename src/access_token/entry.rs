@@ -1,0 +1,57 @@
+//! What one instance holds of one value.
+
+use super::AccessTokenError;
+use super::quota::Quota;
+use crate::secret::Secret;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A value and its times.
+#[derive(Clone, Debug)]
+pub struct CachedToken {
+    pub value: Secret,
+    pub expires_at: Instant,
+    /// From when on a new one is sought.
+    pub refresh_at: Instant,
+}
+
+/// How a search ends.
+pub type Outcome = Result<CachedToken, AccessTokenError>;
+
+/// One application's value of one kind.
+#[derive(Default)]
+pub struct Entry(Mutex<State>);
+
+impl Entry {
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+pub struct State {
+    pub held: Option<CachedToken>,
+    /// The one search under way, which all wait for.
+    pub flight: Option<watch::Receiver<Option<Outcome>>>,
+    /// Until when nobody is asked, and why.
+    pub rest: Option<(Instant, String)>,
+    pub tally: Quota,
+}
+
+impl State {
+    /// The value, where it lives and is not `dead`.
+    pub fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
+        self.held.as_ref().filter(|held| held.expires_at > now && !is(&held.value, dead))
+    }
+
+    pub fn resting(&self, now: Instant) -> Option<AccessTokenError> {
+        let (until, why) = self.rest.as_ref().filter(|(until, _)| *until > now)?;
+        Some(AccessTokenError::Resting { why: why.clone(), retry_after: *until - now })
+    }
+}
+
+/// Whether `value` is the one that WeChat would not take.
+pub fn is(value: &Secret, dead: Option<&Secret>) -> bool {
+    dead.is_some_and(|dead| dead.matches(value.expose()))
+}

@@ -1,0 +1,107 @@
+//! `revoke`: ends sessions, everywhere.
+
+use super::admin_client::{AskError, ask};
+use clap::Args;
+use http::Method;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What to revoke: exactly one of these.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// One session, by its id (x-wechat-session).
+    // Every 64th id begins with a hyphen: base64url has it among its letters.
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    session: Option<String>,
+    /// Every session of a user (x-wechat-subject) that began before now.
+    #[arg(long, value_name = "SUBJECT")]
+    subject: Option<String>,
+    /// Every session of an application that began before now.
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+}
+
+/// Revokes at the instance of the configuration `file` and says what came of it.
+#[must_use]
+pub fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
+    match revoke(file, target, as_json, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.told(),
+    }
+}
+
+fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> Result<(), AskError> {
+    let body = match target {
+        Target { session: Some(session), .. } => json!({ "session": session }),
+        Target { subject: Some(subject), .. } => json!({ "subject": subject }),
+        Target { app, .. } => json!({ "app": app }),
+    };
+    let answer = ask(file, Method::POST, "/sessions/revoke", &body.to_string())?;
+    if as_json {
+        writeln!(out, "{answer}")?;
+    } else {
+        describe(&answer).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What a person is told of the door's answer.
+fn describe(answer: &Value) -> Vec<&'static str> {
+    let says = |name: &str| answer.get(name).and_then(Value::as_bool);
+    let what = match answer.get("revoked").and_then(Value::as_str) {
+        Some("session") => "the session is revoked",
+        Some("subject") => "every session of this person from before now is revoked",
+        _ => "every session of this application from before now is revoked",
+    };
+    let mut lines = vec![what];
+    match says("known") {
+        Some(true) => {}
+        Some(false) => lines.push("note: no session of theirs is known; look whether the name is right"),
+        None => lines.push("note: this instance has not seen it; look whether the id is right"),
+    }
+    if says("shared") == Some(false) {
+        lines.push(match answer.get("reason").and_then(Value::as_str) {
+            Some("not_configured") => "note: at this instance alone: no Redis is configured",
+            _ => "note: at this instance alone until Redis answers; then the others hear of it",
+        });
+    }
+    if says("kept") == Some(false) {
+        lines.push("warning: in memory only; a restart of the instance forgets it");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Arguments, Command};
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        for id in ["-yQ3k0Zf9hXb1mTzq7cVdA", "--Q3k0Zf9hXb1mTzq7cVdA", "_yQ3k0Zf9hXb1mTzq7cVdA"] {
+            let words = ["wechat-authz", "revoke", "--session", id, "--config", "config.yaml"];
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            let Command::Revoke { target, .. } = arguments.command else { panic!("{arguments:?}") };
+            assert_eq!(target.session.as_deref(), Some(id));
+        }
+    }
+
+    #[test]
+    fn what_is_not_certain_is_said() {
+        let told = |known: Value, kept, shared| {
+            describe(&json!({ "revoked": "subject", "known": known, "kept": kept, "shared": shared }))
+        };
+        assert_eq!(told(json!(true), true, true), ["every session of this person from before now is revoked"]);
+        assert!(told(json!(false), true, true).iter().any(|line| line.contains("the name is right")));
+        assert!(told(json!(null), true, true).iter().any(|line| line.contains("has not seen it")));
+        assert!(told(json!(true), true, false).iter().any(|line| line.contains("this instance alone")));
+        let alone = |reason| describe(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
+        assert!(alone("not_configured").iter().any(|line| line.contains("no Redis is configured")));
+        assert!(alone("down").iter().any(|line| line.contains("until Redis answers")));
+        assert!(told(json!(true), false, false).iter().any(|line| line.contains("a restart")));
+    }
+}

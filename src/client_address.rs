@@ -1,0 +1,159 @@
+//! Where the client's address comes from: one configured source, for the checks and for the pages.
+
+use crate::check::ClientAddressSource;
+use http::{HeaderMap, HeaderName};
+use std::net::IpAddr;
+
+/// The one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// A header that the gateway sets itself and no client can (docs/en/ext-authz.md, Client address).
+    Header(HeaderName),
+    /// The connection's other end.
+    Peer,
+    /// The n-th entry of `X-Forwarded-For` from the right, counted from 1: what the n-th trusted proxy saw.
+    ForwardedFor(usize),
+}
+
+/// Why a text names no source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be `header:NAME`, `peer` or `x-forwarded-for:N` with N from 1 to 16")]
+pub struct ClientAddressError;
+
+impl std::str::FromStr for ClientAddress {
+    type Err = ClientAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ClientAddressError> {
+        if text == "peer" {
+            return Ok(Self::Peer);
+        }
+        let (kind, value) = text.split_once(':').ok_or(ClientAddressError)?;
+        match kind {
+            "header" => {
+                let name: HeaderName = value.parse().map_err(|_| ClientAddressError)?;
+                // A list, of which clients write the left part.
+                if name == "x-forwarded-for" { Err(ClientAddressError) } else { Ok(Self::Header(name)) }
+            }
+            "x-forwarded-for" => match value.parse() {
+                Ok(hops @ 1..=16) => Ok(Self::ForwardedFor(hops)),
+                _ => Err(ClientAddressError),
+            },
+            _ => Err(ClientAddressError),
+        }
+    }
+}
+
+impl ClientAddress {
+    fn named(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        match self {
+            Self::Peer => None,
+            Self::Header(name) => {
+                let mut values = headers.get_all(name).iter();
+                match (values.next(), values.next()) {
+                    (Some(value), None) => value.to_str().ok().and_then(parse),
+                    _ => None,
+                }
+            }
+            Self::ForwardedFor(hops) => headers
+                .get_all("x-forwarded-for")
+                .iter()
+                .rev()
+                .flat_map(|line| line.to_str().unwrap_or_default().rsplit(','))
+                .nth(hops - 1)
+                .and_then(parse),
+        }
+    }
+}
+
+impl ClientAddressSource for ClientAddress {
+    /// The client's address; the peer's where the source says none, two, or none that can be read.
+    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        self.named(headers).unwrap_or(peer)
+    }
+
+    fn is_named(&self, headers: &HeaderMap) -> bool {
+        *self == Self::Peer || self.named(headers).is_some()
+    }
+}
+
+impl std::fmt::Display for ClientAddress {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Peer => f.write_str("peer"),
+            Self::ForwardedFor(hops) => write!(f, "x-forwarded-for:{hops}"),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<IpAddr> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn only_the_configured_source_is_believed() {
+        let spoofed = headers(&[
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),
+            ("x-real-ip", "7.7.7.7"),
+            ("x-envoy-external-address", "9.9.9.9"),
+            ("forwarded", "for=8.8.8.8"),
+            ("x-auth-client-ip", "203.0.113.9"),
+        ]);
+        let peer: IpAddr = [10, 0, 0, 1].into();
+        for (source, address) in [
+            ("header:x-auth-client-ip", "203.0.113.9"),
+            ("peer", "10.0.0.1"),
+            ("x-forwarded-for:1", "2.2.2.2"),
+            ("x-forwarded-for:2", "1.1.1.1"),
+            ("x-forwarded-for:3", "10.0.0.1"),
+        ] {
+            assert_eq!(source.parse::<ClientAddress>().unwrap().read(&spoofed, peer).to_string(), address, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_the_peer() {
+        let peer: IpAddr = [10, 0, 0, 1].into();
+        let source: ClientAddress = "header:x-auth-client-ip".parse().unwrap();
+        for lines in [
+            &[][..],
+            &[("x-auth-client-ip", "unknown")],
+            &[("x-auth-client-ip", "")],
+            &[("x-auth-client-ip", "1.2.3.4:80")],
+            &[("x-auth-client-ip", "1.2.3.4"), ("x-auth-client-ip", "5.6.7.8")],
+            &[("x-auth-client-ip", "1.2.3.4, 5.6.7.8")],
+        ] {
+            assert_eq!(source.read(&headers(lines), peer), peer, "{lines:?}");
+        }
+        let two_lines = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")]);
+        assert_eq!(ClientAddress::ForwardedFor(3).read(&two_lines, peer).to_string(), "1.1.1.1");
+    }
+
+    #[test]
+    fn a_source_that_clients_write_is_refused() {
+        for text in [
+            "",
+            "header",
+            "header:",
+            "header:x-forwarded-for",
+            "header:a b",
+            "x-forwarded-for:0",
+            "x-forwarded-for:17",
+            "x-forwarded-for:-1",
+            "auto",
+            "cookie:a",
+        ] {
+            assert_eq!(text.parse::<ClientAddress>(), Err(ClientAddressError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What all gateway modes share of an answer: the identity headers and the bodies a refused client can use.
+
+use crate::check::{Decision, Identity, Reason, ResponseFormat};
+use crate::html::{self, Language, Page};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use std::time::Duration;
+
+/// An answer with its whole body.
+pub type Answer = Response<Full<Bytes>>;
+
+const SUBJECT: HeaderName = HeaderName::from_static("x-wechat-subject");
+const OPENID: HeaderName = HeaderName::from_static("x-wechat-openid");
+const UNIONID: HeaderName = HeaderName::from_static("x-wechat-unionid");
+const APPID: HeaderName = HeaderName::from_static("x-wechat-appid");
+const FLOW: HeaderName = HeaderName::from_static("x-wechat-flow");
+const SESSION: HeaderName = HeaderName::from_static("x-wechat-session");
+const NICKNAME: HeaderName = HeaderName::from_static("x-wechat-nickname");
+const AVATAR: HeaderName = HeaderName::from_static("x-wechat-avatar");
+
+/// Every identity header we own. All of them are on every allow, so that none a client made up survives.
+pub static IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
+
+/// The headers that an allow begins with: every identity header, empty, as it is said of nobody. Made once and copied,
+/// which costs a fraction of putting eight headers into a map.
+pub struct HeaderTemplate {
+    headers: HeaderMap,
+    /// Whether the identity headers come first, in their order. A map keeps its headers in the order in which they came;
+    /// were that to change, no value may stand under another's name.
+    in_order: bool,
+}
+
+impl HeaderTemplate {
+    /// Every identity header, and one more.
+    #[must_use]
+    pub fn with(more: Option<(HeaderName, &'static str)>) -> Self {
+        let mut headers: HeaderMap = IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect();
+        headers.extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        let in_order = headers.clone().keys().take(IDENTITY.len()).eq(&IDENTITY);
+        Self { headers, in_order }
+    }
+
+    /// A copy that says who it is.
+    #[must_use]
+    pub fn with_identity(&self, identity: &Identity) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        let Identity::Known(known) = identity else { return headers };
+        if self.in_order {
+            for (place, value) in headers.values_mut().zip(known.values()) {
+                *place = value;
+            }
+        } else {
+            for (name, value) in IDENTITY.iter().zip(known.values()) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+}
+
+/// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
+/// which says it itself.
+#[must_use]
+pub fn denial(decision: &Decision, wants: ResponseFormat, language: Language) -> Option<Answer> {
+    match decision {
+        Decision::Allow { .. } | Decision::Page { .. } => None,
+        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == ResponseFormat::Page => {
+            Some(redirect(location))
+        }
+        Decision::Login { location, reason } | Decision::Renew { location, reason } => Some(match wants {
+            ResponseFormat::Form => {
+                page_with(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language)
+            }
+            _ => error_body(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
+        }),
+        Decision::Refuse { reason } => Some(match (wants, reason) {
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::SubjectNotAllowed) => {
+                page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
+            }
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::PagesNotRouted) => page_with(
+                &Page::Misconfigured { incident: reason.as_str(), retry_url: "" },
+                StatusCode::FORBIDDEN,
+                language,
+            ),
+            (ResponseFormat::Page | ResponseFormat::Form, Reason::UnknownHost) => {
+                page_with(&Page::UnknownHost, StatusCode::FORBIDDEN, language)
+            }
+            (ResponseFormat::Page | ResponseFormat::Form, _) => {
+                page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language)
+            }
+            _ => error_body(StatusCode::FORBIDDEN, wants, *reason, None),
+        }),
+        Decision::Limited { retry_after, reason } => {
+            let mut answer = match wants {
+                ResponseFormat::Page | ResponseFormat::Form => {
+                    let limited = Page::TooManyRequests { retry_after: *retry_after };
+                    page_with(&limited, StatusCode::TOO_MANY_REQUESTS, language)
+                }
+                _ => error_body(StatusCode::TOO_MANY_REQUESTS, wants, *reason, None),
+            };
+            answer.headers_mut().insert(header::RETRY_AFTER, jittered(*retry_after));
+            Some(answer)
+        }
+    }
+}
+
+/// Seconds to wait, spread a little, so that those who wait do not all come back at once.
+#[must_use]
+pub fn jittered(retry_after: Duration) -> HeaderValue {
+    let least = retry_after.as_secs().clamp(1, 3_600);
+    HeaderValue::from(least + fastrand::u64(0..=least / 4 + 1))
+}
+
+fn redirect(location: &str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::FOUND;
+    // Locations are a configured origin and percent-encoded text.
+    let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    answer.headers_mut().insert(header::LOCATION, location);
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// A page for a person, with the page's own status.
+#[must_use]
+pub fn page(page: &Page, language: Language) -> Answer {
+    let rendered = html::render(page, language);
+    let mut answer = Response::new(Full::new(rendered.body));
+    *answer.status_mut() = rendered.status;
+    *answer.headers_mut() = rendered.headers;
+    answer
+}
+
+/// The same with a status that the gateway passes on: a page's own may be one that it throws away.
+fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
+    let mut answer = self::page(page, language);
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The JSON body of every answer to a program: the status again, a sentence, and the data or null.
+#[must_use]
+pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> serde_json::Value {
+    serde_json::json!({ "code": status.as_u16(), "message": message, "data": data })
+}
+
+/// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
+fn error_body(status: StatusCode, wants: ResponseFormat, reason: Reason, login_url: Option<&str>) -> Answer {
+    let message = match status {
+        StatusCode::UNAUTHORIZED => "log in first",
+        StatusCode::TOO_MANY_REQUESTS => "too many requests, try again later",
+        _ => "not allowed",
+    };
+    let (kind, body) = if wants == ResponseFormat::Grpc {
+        ("text/plain; charset=utf-8", format!("{message} ({})", reason.as_str()))
+    } else {
+        let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
+        ("application/json", envelope(status, message, data).to_string())
+    };
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §11.6.1: a 401 names a way to authenticate. No realm, so no browser asks for a password.
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::IdentityHeaders;
+    use crate::identity::tests::ALICE;
+
+    #[test]
+    fn each_value_stands_under_its_name_whatever_order_a_map_has() {
+        let alice = Identity::Known(IdentityHeaders::new(&ALICE));
+        let begun = HeaderTemplate::with(Some((header::COOKIE, "")));
+        assert!(begun.in_order, "a check would look each name up");
+        let in_order = begun.with_identity(&alice);
+        assert_eq!(in_order, HeaderTemplate { in_order: false, ..begun }.with_identity(&alice));
+        let values = ["wx:wx01:oA", "oA", "", "wx01", "website", "s1", "%E5%B0%8F", "https://a.example/1"];
+        for (name, value) in IDENTITY.iter().zip(values) {
+            assert_eq!(in_order[name], value, "{name}");
+        }
+        assert_eq!(in_order[header::COOKIE], "");
+    }
+}

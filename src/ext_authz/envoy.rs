@@ -1,0 +1,368 @@
+//! Envoy's HTTP ext_authz (docs/en/ext-authz.md): a check has the client's request line, host and the allowed headers.
+//!
+//! Reads method, path and query from the request line, the host from `:authority` or `Host`, the address from the one
+//! configured source, and nothing else that a client could have written. Answers exactly 200 to allow; a denial is 302,
+//! 401, 403 or 429, because Envoy throws a 5xx away and hands any other 2xx to the browser as final.
+
+use super::answer::{self, Answer};
+use crate::check::{Check, ClientIp, Credential, Decision, FormatSource, Identity};
+use crate::client_address::ClientAddress;
+use crate::client_kind;
+use crate::cookie::{self, Forwarded, Found};
+use crate::html::Language;
+use crate::path::NormalPath;
+use crate::session::token;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+/// Envoy's own header by which an answer takes headers out of the request.
+const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
+/// The Envoy mode of one listener.
+#[derive(Clone, Debug)]
+pub struct Envoy {
+    /// Where the client's address comes from.
+    pub client_address: ClientAddress,
+}
+
+impl Envoy {
+    /// Reads the question.
+    #[must_use]
+    pub fn read<'a>(&'a self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
+        let headers = &request.headers;
+        let (credential, forwarded_cookies) = credential_and_cookies(headers);
+        Check {
+            method: &request.method,
+            host: host(request),
+            path: NormalPath::parse(request.uri.path()),
+            target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
+            client: ClientIp::Read(&self.client_address, headers, peer),
+            credential,
+            bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
+            wanted: FormatSource::Read(client_kind::classify, headers),
+            forwarded_cookies,
+        }
+    }
+
+    /// Writes the answer.
+    #[must_use]
+    pub fn write(&self, decision: &Decision, check: Check, language: Language) -> Answer {
+        match decision {
+            Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
+            // Were it to answer nothing, nobody passes.
+            _ => answer::denial(decision, check.response_format(), language).unwrap_or_else(denied),
+        }
+    }
+}
+
+/// The answer when there is no better one: a denial that Envoy passes on.
+#[must_use]
+pub fn denied() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> Answer {
+    /// What the three usual answers begin with, by what becomes of the cookies.
+    static USUAL: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
+        // A header both set and removed is removed, so this names only what is not set.
+        [None, Some((header::COOKIE, "")), Some((REMOVE, "cookie"))].map(answer::HeaderTemplate::with)
+    });
+    let [untouched, rest, nothing] = &*USUAL;
+    let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
+    let mut headers = match check.forwarded_cookies {
+        Forwarded::Untouched => untouched.with_identity(identity),
+        Forwarded::Rest(cookies) => {
+            let mut headers = rest.with_identity(identity);
+            headers.insert(header::COOKIE, cookies);
+            headers
+        }
+        Forwarded::Nothing => nothing.with_identity(identity),
+    };
+    if check.bearer_is_ours {
+        let removed = if only_our_cookies { "cookie, authorization" } else { "authorization" };
+        headers.insert(REMOVE, HeaderValue::from_static(removed));
+    }
+    if let Some(renewed) = renewed {
+        headers.insert(header::SET_COOKIE, renewed.clone());
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    let mut answer = Answer::default();
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// The client's host: `:authority`, or the one `Host` line.
+#[must_use]
+pub fn host(request: &Parts) -> &str {
+    if let Some(authority) = request.uri.authority() {
+        return authority.as_str();
+    }
+    let mut lines = request.headers.get_all(header::HOST).iter();
+    match (lines.next(), lines.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => "",
+    }
+}
+
+/// The session cookie, or a bearer token where there is no such cookie: an application may have bearer tokens of its own.
+#[must_use]
+pub fn credential(headers: &HeaderMap) -> Credential<'_> {
+    credential_and_cookies(headers).0
+}
+
+/// The same, and what the application may see of the cookies.
+fn credential_and_cookies(headers: &HeaderMap) -> (Credential<'_>, Forwarded) {
+    let (found, forwarded) = cookie::session_and_rest(headers);
+    let credential = match found {
+        Found::Conflict => Credential::Conflict,
+        Found::One(token) => Credential::Cookie(token),
+        Found::None => bearer(headers),
+    };
+    (credential, forwarded)
+}
+
+fn bearer(headers: &HeaderMap) -> Credential<'_> {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => match line.to_str().ok().and_then(|line| line.split_once(' ')) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Credential::Bearer(token.trim()),
+            // Another scheme is the application's own business.
+            _ => Credential::Absent,
+        },
+        (None, _) => Credential::Absent,
+        _ => Credential::Conflict,
+    }
+}
+
+/// Each bearer token of a request that shows several.
+#[must_use]
+pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
+    let lines = headers.get_all(header::AUTHORIZATION).iter().filter_map(|line| line.to_str().ok()?.split_once(' '));
+    let bearers = lines.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    bearers.map(|(_, token)| token.trim()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::{Reason, ResponseFormat};
+    use crate::identity::tests::ALICE;
+    use crate::identity::{IdentityFields, IdentityHeaders};
+
+    fn request(method: &str, uri: &str, lines: &[(&'static str, &'static str)]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn envoy() -> Envoy {
+        Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() }
+    }
+
+    /// `{"alg":"ES256","typ":"wechat-session+jwt","kid":"k"}` and no more.
+    const OUR_BEARER: &str = "Bearer eyJhbGciOiJFUzI1NiIsInR5cCI6IndlY2hhdC1zZXNzaW9uK2p3dCIsImtpZCI6ImsifQ.e30.c2ln";
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// Whole answers as text: status, headers in order of name, body.
+    fn text(answer: Answer) -> String {
+        use http_body_util::BodyExt as _;
+        let (parts, body) = answer.into_parts();
+        let mut lines: Vec<String> = parts
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+            .collect();
+        lines.sort();
+        let body = at_once(body.collect());
+        format!(
+            "{}\n{}\n\n{}",
+            parts.status.as_u16(),
+            lines.join("\n"),
+            String::from_utf8_lossy(&body.unwrap().to_bytes())
+        )
+    }
+
+    fn at_once<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn answer(decision: &Decision, wants: ResponseFormat) -> String {
+        let parts = request("GET", "/a", &[("host", "shop.example.com")]);
+        let envoy = envoy();
+        let check = Check { wanted: FormatSource::Known(wants), ..envoy.read(&parts, PEER) };
+        text(envoy.write(decision, check, Language::English))
+    }
+
+    #[test]
+    fn each_datum_comes_from_one_place_whatever_else_the_client_says() {
+        let spoofed: &[(&str, &str)] = &[
+            ("host", "shop.example.com"),
+            ("x-auth-client-ip", "203.0.113.9"),
+            ("x-forwarded-uri", "/public"),
+            ("x-forwarded-method", "OPTIONS"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-original-url", "/public"),
+            ("x-original-uri", "/public"),
+            ("x-original-method", "OPTIONS"),
+            ("x-http-method-override", "OPTIONS"),
+            ("x-envoy-original-path", "/public"),
+            ("x-envoy-external-address", "1.1.1.1"),
+            ("x-rewrite-url", "/public"),
+            ("forwarded", "for=1.1.1.1;host=evil.example"),
+            ("x-wechat-subject", "admin"),
+        ];
+        let parts = request("POST", "/admin?x=1", spoofed);
+        let envoy = envoy();
+        let check = envoy.read(&parts, PEER);
+        assert_eq!((check.method.as_str(), check.host, check.target), ("POST", "shop.example.com", "/admin?x=1"));
+        assert_eq!(
+            (check.path.as_ref().unwrap().as_bytes(), check.client.address().to_string().as_str()),
+            (&b"/admin"[..], "203.0.113.9")
+        );
+        assert_eq!(check.credential, Credential::Absent);
+    }
+
+    #[test]
+    fn the_host_is_the_authority_or_the_one_host_line() {
+        for (uri, lines, host_is) in [
+            ("http://a.example/x", &[("host", "b.example")][..], "a.example"),
+            ("/x", &[("host", "b.example:8443")], "b.example:8443"),
+            ("/x", &[("host", "b.example"), ("host", "c.example")], ""),
+            ("/x", &[], ""),
+        ] {
+            assert_eq!(host(&request("GET", uri, lines)), host_is, "{uri} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_goes_before_the_bearer_token_which_may_be_the_applications_own() {
+        for (lines, shown) in [
+            (&[("cookie", "__Host-wechat_session=a")][..], Credential::Cookie("a")),
+            (&[("cookie", "__Host-wechat_session=a"), ("authorization", "Bearer b")], Credential::Cookie("a")),
+            (&[("authorization", "Bearer b")], Credential::Bearer("b")),
+            (&[("authorization", "bearer  b ")], Credential::Bearer("b")),
+            (&[("authorization", "Basic b")], Credential::Absent),
+            (&[("authorization", "Bearer a"), ("authorization", "Bearer b")], Credential::Conflict),
+            (&[("cookie", "__Host-wechat_session=a"), ("cookie", "__Host-wechat_session=b")], Credential::Conflict),
+            (&[], Credential::Absent),
+        ] {
+            assert_eq!(credential(&request("GET", "/", lines).headers), shown, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_allow_is_200_with_every_identity_header() {
+        let nobody = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::PublicPath };
+        assert_eq!(
+            answer(&nobody, ResponseFormat::Page),
+            "200\nx-wechat-appid: \nx-wechat-avatar: \nx-wechat-flow: \nx-wechat-nickname: \nx-wechat-openid: \n\
+             x-wechat-session: \nx-wechat-subject: \nx-wechat-unionid: \n\n"
+        );
+        let known = Decision::Allow {
+            identity: Identity::Known(IdentityHeaders::new(&ALICE)),
+            renewed: Some(HeaderValue::from_static("__Host-wechat_session=next")),
+            reason: Reason::SessionRenewed,
+        };
+        assert_eq!(
+            answer(&known, ResponseFormat::Data),
+            "200\ncache-control: no-store\nset-cookie: __Host-wechat_session=next\nx-wechat-appid: wx01\n\
+             x-wechat-avatar: https://a.example/1\nx-wechat-flow: website\nx-wechat-nickname: %E5%B0%8F\n\
+             x-wechat-openid: oA\nx-wechat-session: s1\nx-wechat-subject: wx:wx01:oA\nx-wechat-unionid: \n\n"
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_answer_nobody_passes() {
+        assert_eq!(text(denied()), "403\ncache-control: no-store\n\n");
+    }
+
+    #[test]
+    fn what_shows_a_session_is_taken_from_what_the_application_sees() {
+        for (lines, known, header_is) in [
+            (&[("cookie", "a=1; __Host-wechat_session=s")][..], true, Some(("cookie", "a=1"))),
+            (&[("cookie", "__Host-wechat_session=s")], true, Some(("x-envoy-auth-headers-to-remove", "cookie"))),
+            (&[("cookie", "__Host-wechat_session=s")], false, Some(("x-envoy-auth-headers-to-remove", "cookie"))),
+            (&[("authorization", OUR_BEARER)], true, Some(("x-envoy-auth-headers-to-remove", "authorization"))),
+            (&[("authorization", OUR_BEARER)], false, Some(("x-envoy-auth-headers-to-remove", "authorization"))),
+            (
+                &[("authorization", OUR_BEARER), ("cookie", "__Host-wechat_session=s")],
+                true,
+                Some(("x-envoy-auth-headers-to-remove", "cookie, authorization")),
+            ),
+            (&[("authorization", "Bearer the-applications-own")], false, None),
+            (&[("cookie", "a=1")], true, None),
+        ] {
+            let parts = request("GET", "/", lines);
+            let envoy = envoy();
+            let check = envoy.read(&parts, PEER);
+            let identity = if known {
+                Identity::Known(IdentityHeaders::new(&IdentityFields { subject: "s", ..IdentityFields::default() }))
+            } else {
+                Identity::Anonymous
+            };
+            let decision = Decision::Allow { identity, renewed: None, reason: Reason::SessionValid };
+            let answer = envoy.write(&decision, check, Language::English);
+            let mut changed = answer.headers().iter().filter(|(name, _)| !name.as_str().starts_with("x-wechat-"));
+            let changed = changed.next().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(changed, header_is, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_data_request_is_told_in_json_where_to_log_in() {
+        let login =
+            Decision::Login { location: "https://shop.example.com/_wechat/login".into(), reason: Reason::NoSession };
+        assert_eq!(
+            answer(&login, ResponseFormat::Data),
+            "401\ncache-control: no-store\ncontent-type: application/json\nwww-authenticate: Bearer\n\
+             x-content-type-options: nosniff\n\n{\"code\":401,\"data\":{\"login_url\":\"https://shop.example.com/_wechat/login\",\
+             \"reason\":\"no_session\"},\"message\":\"log in first\"}"
+        );
+        assert_eq!(
+            answer(&login, ResponseFormat::Page),
+            "302\ncache-control: no-store\nlocation: https://shop.example.com/_wechat/login\n\n"
+        );
+    }
+
+    #[test]
+    fn every_denial_is_302_401_403_or_429_for_every_client() {
+        let location = || "https://shop.example.com/_wechat/login".to_owned();
+        let wait = Duration::from_secs(5);
+        for wants in [
+            ResponseFormat::Page,
+            ResponseFormat::Form,
+            ResponseFormat::Data,
+            ResponseFormat::Grpc,
+            ResponseFormat::WebSocket,
+            ResponseFormat::Preflight,
+        ] {
+            for reason in Reason::ALL {
+                for (decision, page, other) in [
+                    (Decision::Login { location: location(), reason: *reason }, 302, 401),
+                    (Decision::Renew { location: location(), reason: *reason }, 302, 401),
+                    (Decision::Refuse { reason: *reason }, 403, 403),
+                    (Decision::Limited { retry_after: wait, reason: *reason }, 429, 429),
+                ] {
+                    let answer = answer(&decision, wants);
+                    let status = if wants == ResponseFormat::Page { page } else { other };
+                    assert!(answer.starts_with(&status.to_string()), "{wants:?} {decision:?}: {answer}");
+                    assert!(answer.contains("cache-control: no-store"), "{answer}");
+                    assert!(!answer.contains("x-wechat-"), "{answer}");
+                    assert_eq!(answer.contains("retry-after: "), status == 429, "{answer}");
+                }
+            }
+        }
+    }
+
+    use std::time::Duration;
+}

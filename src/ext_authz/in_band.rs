@@ -1,0 +1,144 @@
+//! Pages of ours at the check door, for a gateway that has no route for them: what a page answers, as Envoy passes it on.
+//!
+//! Never a 200, by which the request would go on to the application; no other 2xx, which is nobody's page; no 5xx, of which
+//! Envoy keeps neither headers nor body (docs/en/ext-authz.md, Answers). Redirects and refusals pass as they are.
+
+use super::answer::{self, Answer};
+use crate::check::Reason;
+use crate::html::{self, Language, Page};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use std::time::Duration;
+
+/// How long to wait where there was no place, or a page took too long.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Marks an answer to a script whose effect has taken place: it is passed on, cookies and all, as a page is.
+#[derive(Clone, Copy, Debug)]
+pub struct Done;
+
+/// `answer`, as the gateway passes it on.
+///
+/// A page that would be a 200 is a 403: browsers show it all the same. Not 401, which names a way to authenticate and which
+/// scripts take for a lost session; nor 404 and 410, which caches keep. Where trying again may help it is a 429, which
+/// clients know how to wait for, and which gRPC calls take for 503's own `UNAVAILABLE`.
+#[must_use]
+pub fn rewrite(mut answer: Answer) -> Answer {
+    let again = answer.headers().contains_key(header::RETRY_AFTER);
+    let status = match answer.status().as_u16() {
+        300..=499 => return answer,
+        200..=299 if is_page(&answer) || answer.extensions().get::<Done>().is_some() => StatusCode::FORBIDDEN,
+        500..=599 if again => StatusCode::TOO_MANY_REQUESTS,
+        500..=599 => StatusCode::FORBIDDEN,
+        _ => return unavailable_in_band(),
+    };
+    *answer.status_mut() = status;
+    answer
+}
+
+/// What a script is told that asks for what only a 200 could say.
+#[must_use]
+pub fn unavailable_in_band() -> Answer {
+    let body = serde_json::json!({
+        "code": 403,
+        "message": "this is answered at the pages' door only, to which no route of this gateway leads",
+        "data": { "reason": Reason::PageInBand.as_str() },
+    });
+    let mut answer = Answer::new(Full::from(body.to_string()));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    html::security_headers(answer.headers_mut());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// What a browser is told whose page found no place, or no end: its button loads the same address again.
+#[must_use]
+pub fn busy(headers: &HeaderMap) -> Answer {
+    let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
+    let mut answer = answer::page(&page, Language::negotiate(headers));
+    answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(RETRY_AFTER));
+    answer
+}
+
+fn is_page(answer: &Answer) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"text/html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    fn answered(status: u16, lines: &[(&'static str, &'static str)]) -> Answer {
+        let mut answer = http::Response::builder().status(status);
+        for (name, value) in lines {
+            answer = answer.header(*name, *value);
+        }
+        answer.body(Full::from("the body")).unwrap()
+    }
+
+    fn body(answer: Answer) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let bytes = runtime.block_on(answer.into_body().collect()).unwrap().to_bytes();
+        String::from_utf8(bytes.into()).unwrap()
+    }
+
+    const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
+    const JSON: (&str, &str) = ("content-type", "application/json");
+
+    #[test]
+    fn no_page_in_band_lets_a_request_pass_or_is_thrown_away_by_envoy() {
+        for status in 100..=999 {
+            for lines in [&[][..], &[HTML], &[JSON], &[("content-type", "text/plain")], &[HTML, ("retry-after", "9")]] {
+                let passed = rewrite(answered(status, lines)).status().as_u16();
+                assert!((300..500).contains(&passed), "{status} {lines:?} became {passed}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_browser_shows_stays_and_what_only_a_script_reads_says_where_it_is() {
+        let cookies = [HTML, ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("retry-after", "30")];
+        let redirect = [("location", "https://open.weixin.qq.com/"), ("set-cookie", "a=1")];
+        for (status, lines, passed) in [
+            (302, &redirect[..], 302),
+            (303, &redirect, 303),
+            (400, &cookies, 400),
+            (401, &[JSON], 401),
+            (404, &[HTML], 404),
+            (405, &[("allow", "GET")], 405),
+            (429, &cookies, 429),
+            (200, &[HTML], 403),
+            (200, &cookies, 403),
+            (503, &cookies, 429),
+            (500, &[HTML], 403),
+            (500, &[], 403),
+        ] {
+            let before = answered(status, lines);
+            let headers = before.headers().clone();
+            let after = rewrite(before);
+            assert_eq!((after.status().as_u16(), after.headers()), (passed, &headers), "{status} {lines:?}");
+            assert_eq!(body(after), "the body", "{status} {lines:?}");
+        }
+        for lines in [&[JSON, ("set-cookie", "a=1")][..], &[("content-type", "text/plain")], &[]] {
+            for status in [200, 204] {
+                let told = rewrite(answered(status, lines));
+                assert_eq!((told.status(), told.headers().contains_key("set-cookie")), (StatusCode::FORBIDDEN, false));
+                let json: serde_json::Value = serde_json::from_str(&body(told)).unwrap();
+                assert_eq!((&json["code"], &json["data"]["reason"]), (&403.into(), &"page_in_band".into()));
+            }
+        }
+    }
+
+    #[test]
+    fn who_finds_no_place_is_told_when_to_come_back() {
+        let answer = busy(&HeaderMap::new());
+        let seconds: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert_eq!(
+            (answer.status(), answer.headers()["cache-control"].as_bytes()),
+            (StatusCode::TOO_MANY_REQUESTS, &b"no-store"[..])
+        );
+        assert!((2..=4).contains(&seconds), "{seconds}");
+    }
+}

@@ -1,0 +1,203 @@
+//! The probe of `doctor`: what a live gateway hands to the check, and what it hands to the application afterwards.
+//!
+//! A probe is a sealed text in the query, made with the signing keys and valid for a minute: only an operator who has
+//! the keys can make one. A gateway that loses something in either direction looks healthy from outside; the probe has
+//! the check report what it received, fail on purpose, or allow the request to the page `probe`, which stands in for the
+//! application and reports what reached it. No request of a probe reaches the application of a gateway that closes when
+//! the check fails.
+
+use super::answer::{Answer, IDENTITY};
+use crate::check::ClientAddressSource as _;
+use crate::client_address::ClientAddress;
+use crate::clock::Timestamp;
+use crate::identity::{IdentityFields, IdentityHeaders};
+use crate::session::keys::KeyRing;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The query parameter; it comes first.
+const PARAMETER: &str = "wechat-authz-probe=";
+
+/// The page that stands in for the application.
+pub const PAGE: &str = "probe";
+
+/// How long a probe is valid.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What a probe is sealed for.
+const CONTEXT: &str = "doctor probe";
+
+/// The sealed text at most, in characters.
+const MAX_SEALED: usize = 256;
+
+/// The subject whom the check names for a probe. No login makes one like it.
+pub const SUBJECT: &str = "probe:doctor";
+
+/// What a probe has the check do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wish {
+    /// Refuse, and report what the check received.
+    Report,
+    /// Fail as a broken check does.
+    Fail,
+    /// Allow the request to the page `probe`, as if [`SUBJECT`] were logged in.
+    Allow,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Probe {
+    wish: Wish,
+    made: u64,
+}
+
+/// What one side received. Names of headers, never their values, but for the identity headers of the probe itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// `check` or `application`.
+    pub received_by: String,
+    /// The names of its cookies.
+    pub cookies: Vec<String>,
+    /// Whether the configured source names the client's address.
+    pub client_address: bool,
+    /// Whether an `Authorization` came.
+    pub authorization: bool,
+    /// The identity headers.
+    pub identity: Vec<(String, String)>,
+}
+
+/// The query of a probe at `now`; none if no key can seal it.
+#[must_use]
+pub fn query(wish: Wish, keys: &KeyRing, now: Timestamp) -> Option<String> {
+    let plain = serde_json::to_vec(&Probe { wish, made: now.0 }).ok()?;
+    Some(format!("{PARAMETER}{}", keys.seal(CONTEXT, &plain, now)?))
+}
+
+/// What the probe in this query wishes, if it is one and still valid.
+#[must_use]
+pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish> {
+    let sealed = query?.strip_prefix(PARAMETER)?;
+    let probe: Probe = serde_json::from_slice(&keys.open(CONTEXT, sealed, MAX_SEALED)?).ok()?;
+    let made = Timestamp(probe.made);
+    let valid = now.since(made) <= LIFETIME && made.since(now) <= LIFETIME;
+    valid.then_some(probe.wish)
+}
+
+/// The identity of [`SUBJECT`]: every header has a value, so that each can be missed.
+#[must_use]
+pub fn identity() -> IdentityHeaders {
+    IdentityHeaders::new(&IdentityFields {
+        subject: SUBJECT,
+        openid: "probe",
+        unionid: "probe",
+        appid: "probe",
+        flow: "probe",
+        session: "probe",
+        nickname: "probe",
+        avatar: "https://example.com/probe",
+    })
+}
+
+/// What a request brought.
+#[must_use]
+pub fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Report {
+    let headers = &request.headers;
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| {
+        let line = text(line);
+        let names = line.split(';').filter_map(|cookie| Some(cookie.split_once('=')?.0.trim().to_owned()));
+        names.collect::<Vec<_>>()
+    });
+    let identity = IDENTITY.iter().flat_map(|name| {
+        headers.get_all(name).iter().map(|value| (name.as_str().to_owned(), text(value))).collect::<Vec<_>>()
+    });
+    Report {
+        received_by: received_by.to_owned(),
+        cookies: cookies.collect(),
+        client_address: source.is_named(headers),
+        authorization: headers.contains_key(header::AUTHORIZATION),
+        identity: identity.collect(),
+    }
+}
+
+/// The report as an answer. A check refuses with it, because Envoy hands only a refusal's body to the client.
+#[must_use]
+pub fn answer(report: &Report, status: StatusCode) -> Answer {
+    let body = serde_json::to_vec(report).unwrap_or_default();
+    let mut answer = Answer::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    no_store(answer.headers_mut());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// The answer of a check that is broken.
+#[must_use]
+pub fn failure() -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    no_store(answer.headers_mut());
+    answer
+}
+
+fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::keys::{self, KeySet, KeySettings};
+
+    fn ring() -> KeyRing {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
+        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
+        KeyRing::new(KeySet::load(&settings).unwrap_or_else(|_| panic!("keys")))
+    }
+
+    #[test]
+    fn only_a_fresh_probe_of_our_keys_is_one() {
+        let (ours, other, now) = (ring(), ring(), Timestamp(1_800_000_000));
+        for wanted in [Wish::Report, Wish::Fail, Wish::Allow] {
+            let query = query(wanted, &ours, now).unwrap();
+            assert!(query.len() < MAX_SEALED);
+            for (query, keys, at, found) in [
+                (Some(query.as_str()), &ours, now, Some(wanted)),
+                (Some(&query), &ours, now.add(LIFETIME), Some(wanted)),
+                (Some(&query), &ours, now.add(LIFETIME + Duration::from_secs(1)), None),
+                (Some(&query), &ours, Timestamp(now.0 - 61), None),
+                (Some(&query), &other, now, None),
+                (Some(&query[1..]), &ours, now, None),
+                (Some(&format!("a=b&{query}")), &ours, now, None),
+                (Some(&format!("{query}A")), &ours, now, None),
+                (Some(PARAMETER), &ours, now, None),
+                (Some(""), &ours, now, None),
+                (None, &ours, now, None),
+            ] {
+                assert_eq!(wish(query, keys, at), found, "{query:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_names_cookies_and_no_values_of_them() {
+        let request = http::Request::builder()
+            .header("cookie", "a=secret; b=secret")
+            .header("cookie", "c=secret")
+            .header("authorization", "Bearer secret")
+            .header("x-wechat-subject", SUBJECT)
+            .body(())
+            .unwrap();
+        let source: ClientAddress = "header:x-auth-client-ip".parse().unwrap();
+        let report = report("check", &request.into_parts().0, &source);
+        assert_eq!(report.cookies, ["a", "b", "c"]);
+        assert_eq!(report.identity, [("x-wechat-subject".to_owned(), SUBJECT.to_owned())]);
+        assert!(report.authorization && !report.client_address);
+        assert!(!serde_json::to_string(&report).unwrap().contains("secret"));
+    }
+}

@@ -1,0 +1,316 @@
+//! One end for each login, whichever instance its callbacks come to.
+//!
+//! The instance that takes a flow's turn spends its code; every other waits for what comes of it. Progress lies in Redis
+//! as long as the flow's cookie lives, sealed for that flow: a state is good once everywhere, and a dump holds no session.
+//! While Redis is away an instance goes on alone: the sealed cookie still logs people in, and only a callback that comes
+//! to two instances at once may need a second, silent login.
+
+use super::attempt::{self, SetAside};
+use super::error::{Cause, LoginError};
+use super::outcomes::{CodeAction, LoginOutcome, Progress};
+use crate::random;
+use crate::redis::{CallError, Redis};
+use crate::seal::Sealer;
+use redis::Script;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The longest a sealed record is: a token and a location, or a return address, and room.
+const MAX_RECORD: usize = 16_384;
+
+/// How often to look whether another instance is done: from the one to the other, by chance.
+const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
+
+/// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms), the
+/// longest record; a longer one is none of ours, and stays in Redis.
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local took = redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
+        local progress = redis.call('GET', KEYS[1])
+        if progress and #progress > tonumber(ARGV[3]) then progress = false end
+        return {progress, took and 1 or 0}",
+    )
+});
+
+/// Ends a turn, with progress if there is any; a turn that somebody else has by now stays theirs. KEYS: progress, turn.
+/// ARGV: owner, progress or nothing, how long it is kept (ms), whether it stands whoever has the turn.
+static SETTLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"local mine = redis.call('GET', KEYS[2]) == ARGV[1]
+        if ARGV[2] ~= '' and (mine or ARGV[4] == '1') then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+        if mine then redis.call('DEL', KEYS[2]) end
+        return mine and 1 or 0",
+    )
+});
+
+/// Logins as all instances know them.
+pub struct CallbackLock {
+    store: Redis,
+    sealer: Arc<dyn Sealer>,
+    /// The longest an exchange can take: so long a turn lasts, and so long others wait for it.
+    timeout: Duration,
+}
+
+/// The right to spend a flow's code.
+#[derive(Debug)]
+pub struct Lock {
+    owner: String,
+}
+
+/// What is known of a flow.
+#[derive(Debug)]
+pub enum Known {
+    /// Nothing that would end it: spend the code.
+    Mine(Lock),
+    /// Another instance has ended it.
+    Ended(Progress<LoginError>),
+    /// Redis does not say: spend the code, without a promise that nobody else does.
+    Alone(CallError),
+}
+
+impl CallbackLock {
+    /// Logins shared by `store`, sealed by `sealer`; an exchange takes at most `patience`.
+    #[must_use]
+    pub fn new(store: Redis, sealer: Arc<dyn Sealer>, timeout: Duration) -> Self {
+        Self { store, sealer, timeout }
+    }
+
+    /// Takes the turn for `code` of the flow of `state`, or waits until whoever has it is done.
+    pub async fn acquire(&self, state: &str, code: &str) -> Known {
+        let turn = Lock { owner: random::session_id() };
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let (progress, took) = match self.try_take(state, &turn).await {
+                Ok(found) => found,
+                Err(away) => return Known::Alone(away),
+            };
+            if let Some(progress) = progress.filter(|progress| !matches!(progress.next(code), CodeAction::Spend)) {
+                if took {
+                    let _ = self.release(state, &turn, None).await;
+                }
+                return Known::Ended(progress);
+            }
+            if took {
+                return Known::Mine(turn);
+            }
+            if Instant::now() >= deadline {
+                return Known::Alone(CallError::TimedOut);
+            }
+            sleep(POLL_INTERVAL.0 + (POLL_INTERVAL.1 - POLL_INTERVAL.0).mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    /// Tells the others what came of `turn`.
+    ///
+    /// # Errors
+    /// [`Away`]: they find out for themselves.
+    pub async fn release(
+        &self,
+        state: &str,
+        turn: &Lock,
+        progress: Option<&Progress<LoginError>>,
+    ) -> Result<(), CallError> {
+        let names = self.store.keys();
+        let name = names.flow(state);
+        let sealed = progress.and_then(|progress| {
+            let plain = serde_json::to_vec(&Record::from(progress)).ok()?;
+            self.sealer.seal(name.as_str(), &plain)
+        });
+        let stands = progress.is_some_and(|progress| progress.entered().is_some());
+        let mut script = SETTLE.prepare_invoke();
+        script.key(&name).key(names.turn(state));
+        script
+            .arg(&turn.owner)
+            .arg(sealed.unwrap_or_default())
+            .arg(milliseconds(attempt::LIFETIME))
+            .arg(u8::from(stands));
+        self.store.run_script::<u8>("settle_login", &script).await.map(drop)
+    }
+
+    /// How the flow of `state` ended, if it ended well.
+    pub async fn entered(&self, state: &str) -> Option<LoginOutcome> {
+        let name = self.store.keys().flow(state);
+        let sealed = self.store.get("read_login", &name, MAX_RECORD).await.ok()?;
+        self.open(name.as_str(), &sealed?)?.entered().cloned()
+    }
+
+    /// Keeps a return address for all instances. While Redis is away only this one knows it.
+    pub async fn set_aside(&self, entry: &SetAside) {
+        let name = self.store.keys().return_to(&entry.state);
+        let Some(sealed) = self.sealer.seal(name.as_str(), entry.return_to.as_bytes()) else { return };
+        let mut command = redis::cmd("SET");
+        command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(attempt::LIFETIME));
+        let _ = self.store.ask::<()>("set_aside", &command).await;
+    }
+
+    /// The return address of `state` that an instance has set aside.
+    pub async fn return_to(&self, state: &str) -> Option<String> {
+        let name = self.store.keys().return_to(state);
+        let sealed = self.store.get("read_set_aside", &name, MAX_RECORD).await.ok()?;
+        String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MAX_RECORD)?).ok()
+    }
+
+    async fn try_take(&self, state: &str, turn: &Lock) -> Result<(Option<Progress<LoginError>>, bool), CallError> {
+        let names = self.store.keys();
+        let name = names.flow(state);
+        let mut script = TAKE.prepare_invoke();
+        script.key(&name).key(names.turn(state));
+        script.arg(&turn.owner).arg(milliseconds(self.timeout)).arg(MAX_RECORD);
+        let (sealed, took): (Option<String>, u8) = self.store.run_script("take_login", &script).await?;
+        Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
+    }
+
+    /// What does not open is not ours: as good as nothing.
+    #[must_use]
+    pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginError>> {
+        let plain = self.sealer.open(name, sealed, MAX_RECORD)?;
+        let record: Record = serde_json::from_slice(&plain).ok()?;
+        (record.v == VERSION).then(|| record.into())
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The record's version.
+const VERSION: u32 = 1;
+
+/// Progress as it lies in Redis, sealed.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    v: u32,
+    entered: Option<EnteredRecord>,
+    tried: Vec<([u8; 32], FaultRecord)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EnteredRecord {
+    token: String,
+    sid: String,
+    lifetime: u64,
+    location: String,
+}
+
+/// A error without its label: it was counted where it happened.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FaultRecord {
+    CodeSpent,
+    Unreachable,
+    Configuration,
+    Refused,
+    Snapshot,
+    NotSubscribed,
+    NoUnionid,
+    FlowGone,
+    Ours,
+}
+
+impl From<LoginError> for FaultRecord {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::CodeSpent(_) => Self::CodeSpent,
+            LoginError::Unreachable(_) => Self::Unreachable,
+            LoginError::Configuration(_) => Self::Configuration,
+            LoginError::Refused(_) => Self::Refused,
+            LoginError::Snapshot => Self::Snapshot,
+            LoginError::NotSubscribed => Self::NotSubscribed,
+            LoginError::NoUnionid => Self::NoUnionid,
+            LoginError::FlowGone => Self::FlowGone,
+            LoginError::Ours => Self::Ours,
+        }
+    }
+}
+
+impl From<FaultRecord> for LoginError {
+    fn from(error: FaultRecord) -> Self {
+        let cause = Cause::of("elsewhere");
+        match error {
+            FaultRecord::CodeSpent => Self::CodeSpent(cause),
+            FaultRecord::Unreachable => Self::Unreachable(cause),
+            FaultRecord::Configuration => Self::Configuration(cause),
+            FaultRecord::Refused => Self::Refused(cause),
+            FaultRecord::Snapshot => Self::Snapshot,
+            FaultRecord::NotSubscribed => Self::NotSubscribed,
+            FaultRecord::NoUnionid => Self::NoUnionid,
+            FaultRecord::FlowGone => Self::FlowGone,
+            FaultRecord::Ours => Self::Ours,
+        }
+    }
+}
+
+impl From<&Progress<LoginError>> for Record {
+    fn from(progress: &Progress<LoginError>) -> Self {
+        let entered = progress.entered().map(|entered| EnteredRecord {
+            token: entered.token.clone(),
+            sid: entered.sid.clone(),
+            lifetime: entered.lifetime.as_secs(),
+            location: entered.location.clone(),
+        });
+        Self { v: VERSION, entered, tried: progress.tried().map(|(hash, error)| (hash, error.into())).collect() }
+    }
+}
+
+impl From<Record> for Progress<LoginError> {
+    fn from(record: Record) -> Self {
+        let entered = record.entered.map(|entered| LoginOutcome {
+            token: entered.token,
+            sid: entered.sid,
+            lifetime: Duration::from_secs(entered.lifetime),
+            location: entered.location,
+        });
+        Self::of(entered, record.tried.into_iter().map(|(hash, error)| (hash, error.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_fail_comes_back_as_it_went_but_for_its_label() {
+        let cause = Cause::of("40163");
+        for error in [
+            LoginError::CodeSpent(cause),
+            LoginError::Unreachable(cause),
+            LoginError::Configuration(cause),
+            LoginError::Refused(cause),
+            LoginError::Snapshot,
+            LoginError::NotSubscribed,
+            LoginError::NoUnionid,
+            LoginError::FlowGone,
+            LoginError::Ours,
+        ] {
+            let mut progress = Progress::default();
+            progress.record("a code", &Err(error));
+            let text = serde_json::to_string(&Record::from(&progress)).unwrap();
+            assert!(!text.contains("a code"), "{text}");
+            let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
+            let CodeAction::Failed(back) = back.next("a code") else { panic!("{text}") };
+            assert_eq!((back.class(), back.to_string()), (error.class(), error.to_string()));
+            assert!(matches!(back.label(), "elsewhere") || back.label() == error.label());
+        }
+    }
+
+    #[test]
+    fn a_session_comes_back_whole() {
+        let entered = LoginOutcome {
+            token: "token".into(),
+            sid: "sid".into(),
+            lifetime: Duration::from_secs(60),
+            location: "https://shop.example.com/a".into(),
+        };
+        let mut progress = Progress::<LoginError>::default();
+        progress.record("a code", &Ok(entered.clone()));
+        let text = serde_json::to_string(&Record::from(&progress)).unwrap();
+        let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
+        let back = back.entered().unwrap();
+        assert_eq!(
+            (&back.token, &back.sid, back.lifetime, &back.location),
+            (&entered.token, &entered.sid, entered.lifetime, &entered.location)
+        );
+    }
+}

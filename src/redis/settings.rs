@@ -1,0 +1,180 @@
+//! Where Redis is and how long it is waited for.
+
+use crate::secret::Secret;
+use std::time::Duration;
+
+/// The ways in which Redis is run.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// One server.
+    One {
+        /// Where.
+        address: Address,
+        /// The number of the database.
+        database: i64,
+    },
+    /// A master that Sentinels name.
+    Sentinel {
+        /// The master's name among the Sentinels.
+        master: String,
+        /// The Sentinels.
+        addresses: Vec<Address>,
+        /// The number of the database.
+        database: i64,
+        /// The Sentinels' ACL user; none for the default one.
+        user: Option<String>,
+        /// The Sentinels' own password, where they have one.
+        password: Option<Secret>,
+    },
+    /// A Redis Cluster.
+    Cluster {
+        /// Some of its nodes; the rest is learned from them.
+        addresses: Vec<Address>,
+    },
+}
+
+impl std::fmt::Display for Form {
+    /// The addresses of the configuration, for the log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let addresses = match self {
+            Self::One { address, .. } => std::slice::from_ref(address),
+            Self::Sentinel { addresses, .. } | Self::Cluster { addresses } => addresses,
+        };
+        let text: Vec<_> = addresses.iter().map(|address| format!("{}:{}", address.host, address.port)).collect();
+        f.write_str(&text.join(", "))
+    }
+}
+
+/// A server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name or a number.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A certificate and its private key, both as PEM.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its root.
+    pub chain: Vec<u8>,
+    /// The key.
+    pub key: Secret,
+}
+
+/// The Redis of this instance.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it is.
+    pub form: Form,
+    /// The ACL user; none for the default one.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// Whether to speak TLS.
+    pub tls: bool,
+    /// Roots to trust instead of the system's, as PEM.
+    pub roots: Option<Vec<u8>>,
+    /// The certificate to show to a server that asks for one.
+    pub client: Option<ClientCertificate>,
+    /// What every key begins with.
+    pub prefix: String,
+    /// The longest one call may take.
+    pub timeout: Duration,
+}
+
+/// Why a text is no address of a Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not `redis://` or `rediss://`.
+    #[error("does not start with redis:// or rediss://")]
+    Scheme,
+    /// A user or a password.
+    #[error("holds a user or a password, which belong into user and password_file")]
+    Login,
+    /// No host, or what cannot be one.
+    #[error("has no host")]
+    Host,
+    /// No port from 1 to 65535.
+    #[error("has no port from 1 to 65535")]
+    Port,
+    /// More behind the port than a database's number.
+    #[error("has more behind the port than the number of a database")]
+    Rest,
+}
+
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+
+    /// Reads `host:port`; an IPv6 address stands in brackets.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.contains('@') {
+            return Err(AddressError::Login);
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError::Port)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(AddressError::Port)?;
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let fits = match bare {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        };
+        if fits { Ok(Self { host: bare.unwrap_or(host).to_owned(), port }) } else { Err(AddressError::Host) }
+    }
+}
+
+/// One server's URL: whether it speaks TLS, where it is, which database.
+///
+/// # Errors
+/// [`AddressError`].
+pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressError> {
+    let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err(AddressError::Scheme),
+    };
+    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let address = address.parse()?;
+    let database = match database {
+        "" => 0,
+        digits if digits.len() < 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map_err(|_| AddressError::Rest)?
+        }
+        _ => return Err(AddressError::Rest),
+    };
+    Ok((tls, address, database))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_every_configured_address() {
+        let address = |host: &str| Address { host: host.to_owned(), port: 6379 };
+        assert_eq!(Form::One { address: address("a"), database: 0 }.to_string(), "a:6379");
+        assert_eq!(Form::Cluster { addresses: vec![address("a"), address("b")] }.to_string(), "a:6379, b:6379");
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_and_never_a_password() {
+        let (tls, address, database) = read_url("rediss://redis.example.com:6380/2").unwrap();
+        assert_eq!((tls, address.host.as_str(), address.port, database), (true, "redis.example.com", 6380, 2));
+        assert_eq!("[::1]:6379".parse::<Address>().unwrap().host, "::1");
+        for (text, error) in [
+            ("redis.example.com:6379", AddressError::Scheme),
+            ("http://redis.example.com:6379", AddressError::Scheme),
+            ("redis://:secret@redis.example.com:6379", AddressError::Login),
+            ("redis://redis.example.com", AddressError::Port),
+            ("redis://redis.example.com:0", AddressError::Port),
+            ("redis://:6379", AddressError::Host),
+            ("redis://a b:6379", AddressError::Host),
+            ("redis://[::g]:6379", AddressError::Host),
+            ("redis://a:6379/x", AddressError::Rest),
+            ("redis://a:6379/0?x=1", AddressError::Rest),
+        ] {
+            assert_eq!(read_url(text).unwrap_err(), error, "{text}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `jssdk?url=…`: a signed configuration of WeChat's JS-SDK, for a page of this very application.
+//!
+//! Whoever holds a signature for an address may use WeChat's functions on that page in the account's name, so none is
+//! given for an address that is not the application's own. Needs no session: public pages share and scan too.
+
+use super::answer::{self, Answer};
+use super::rejection::Rejection;
+use super::{PageRequest, Pages};
+use crate::origin::{MAX_RETURN_BYTES, Origin};
+use crate::wechat::jsapi_ticket::sign;
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use url::{Url, form_urlencoded};
+
+impl Pages {
+    /// `GET jssdk?url=…`.
+    pub(super) async fn jssdk(&self, visit: &PageRequest<'_>) -> Answer {
+        let account = visit.app.official_account.as_ref().filter(|account| account.jssdk);
+        let Some(account) = account else {
+            return refused(StatusCode::NOT_FOUND, "official_account.jssdk is off for this application");
+        };
+        if visit.is_cross_site() {
+            self.record_rejection(visit, Rejection::CrossSite);
+            return refused(StatusCode::FORBIDDEN, "only pages of this application may ask");
+        }
+        let Some(url) = own_page(visit.query(), &visit.app.origin) else {
+            self.record_rejection(visit, Rejection::UrlForeign);
+            let message = "url must be the page's own address, as location.href gives it";
+            return refused(StatusCode::BAD_REQUEST, message);
+        };
+        let ticket = match self.login.central.cached_ticket(&account.application) {
+            Some(known) => known,
+            // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins, nor
+            // while there is no ticket to be had.
+            None => {
+                if let Err(exceeded) = self.limits.login(visit.client) {
+                    self.record_limit(visit, exceeded.budget);
+                    return answer::too_many(exceeded.retry_after);
+                }
+                self.login.central.ticket(&account.application).await
+            }
+        };
+        match ticket {
+            Ok(ticket) => {
+                let signed = sign(&ticket, &url, visit.now);
+                let configuration = json!({
+                    "appId": account.application.appid.as_str(),
+                    "timestamp": signed.timestamp,
+                    "nonceStr": signed.nonce,
+                    "signature": signed.signature,
+                    "url": url,
+                });
+                answer::json(StatusCode::OK, &answer::envelope(StatusCode::OK, "signed", configuration))
+            }
+            // Logged where WeChat was asked.
+            Err(error) => {
+                let mut answer =
+                    refused(StatusCode::SERVICE_UNAVAILABLE, "WeChat gives no ticket now, try again later");
+                answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(error.retry_after()));
+                answer
+            }
+        }
+    }
+}
+
+fn refused(status: StatusCode, message: &str) -> Answer {
+    answer::json(status, &answer::envelope(status, message, Value::Null))
+}
+
+/// The one `url` of `query` without its fragment, if it is an address at `origin` in the very form in which a browser
+/// tells it: WeChat compares it letter by letter, and what another parser reads otherwise has no such form.
+#[must_use]
+pub fn own_page(query: &str, origin: &Origin) -> Option<String> {
+    let mut urls = form_urlencoded::parse(query.as_bytes()).take(100).filter(|(name, _)| name == "url");
+    let (Some((_, url)), None) = (urls.next(), urls.next()) else { return None };
+    let url = url.split('#').next()?;
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    if url.len() > MAX_RETURN_BYTES || !url.bytes().all(plain) {
+        return None;
+    }
+    let rest = url.strip_prefix(origin.as_str())?;
+    let parsed = Url::parse(url).ok()?;
+    let same = parsed.origin().ascii_serialization() == origin.as_str();
+    let bare = parsed.username().is_empty() && parsed.password().is_none();
+    (rest.starts_with('/') && same && bare).then(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn own(url: &str) -> Option<String> {
+        let origin = Origin::parse("https://shop.example.com").unwrap();
+        let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("url", url).finish();
+        own_page(&query, &origin)
+    }
+
+    #[test]
+    fn an_address_of_this_application_is_signed_as_it_is_written() {
+        for (url, signed) in [
+            ("https://shop.example.com/", "https://shop.example.com/"),
+            ("https://shop.example.com/a/b?x=1&y=%E5%B0%8F#part", "https://shop.example.com/a/b?x=1&y=%E5%B0%8F"),
+            ("https://shop.example.com/?a=https://evil.example/", "https://shop.example.com/?a=https://evil.example/"),
+            ("https://shop.example.com/a@b", "https://shop.example.com/a@b"),
+            ("https://shop.example.com/#@evil.example", "https://shop.example.com/"),
+        ] {
+            assert_eq!(own(url).as_deref(), Some(signed), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_of_another_address_is_signed() {
+        let long = format!("https://shop.example.com/{}", "a".repeat(8_192));
+        for url in [
+            "",
+            "/",
+            "//shop.example.com/",
+            "https://shop.example.com",
+            "https://shop.example.com?x",
+            "https://evil.example/",
+            "http://shop.example.com/",
+            "https://shop.example.com:8443/",
+            "https://shop.example.com:443/",
+            "https://shop.example.com./",
+            "https://SHOP.example.com/",
+            "HTTPS://shop.example.com/",
+            "https:shop.example.com/",
+            "https:///shop.example.com/",
+            "https://shop.example.com.evil.example/",
+            "https://shop.example.com@evil.example/",
+            "https://shop.example.com:x@evil.example/",
+            "https://me@shop.example.com/",
+            "https://evil.example/https://shop.example.com/",
+            "https://evil.example#https://shop.example.com/",
+            "https://evil.example\\@shop.example.com/",
+            "https://shop.example.com\\@evil.example/",
+            "https://shop.example.com/\\evil",
+            " https://shop.example.com/",
+            "https://shop.example.com/ ",
+            "\thttps://shop.example.com/",
+            "https://sh\nop.example.com/",
+            "https://shop.example.com/a\u{0}b",
+            "https://shop.example.com/小",
+            "\u{feff}https://shop.example.com/",
+            "https://shop．example.com/",
+            "https://shop%2eexample.com/",
+            "https://2130706433/",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "blob:https://shop.example.com/",
+            "view-source:https://shop.example.com/",
+            &long,
+        ] {
+            assert_eq!(own(url), None, "{url:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_url_or_none() {
+        let origin = Origin::parse("https://shop.example.com").unwrap();
+        for query in ["", "x=1", "url", "url=", "url=https://shop.example.com/&url=https://shop.example.com/"] {
+            assert_eq!(own_page(query, &origin), None, "{query}");
+        }
+        assert!(own_page("x=1&url=https://shop.example.com/", &origin).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_signed_belongs_to_this_application(url in "(https?:)?[/\\\\@.:#?a-c\t ]{0,3}(shop.example.com|evil.example)?[/\\\\@.:#?a-c%\t ]{0,8}") {
+            if let Some(signed) = own(&url) {
+                let parsed = Url::parse(&signed).unwrap();
+                prop_assert_eq!(parsed.host_str(), Some("shop.example.com"));
+                prop_assert!(signed.starts_with("https://shop.example.com/"));
+            }
+        }
+    }
+}

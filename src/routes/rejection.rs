@@ -1,0 +1,134 @@
+//! Rejected requests: each leaves a metric and, within a bound, an audit line.
+//!
+//! A line names the reason, the page, the application and the client's address, and the host where no application has it;
+//! never the code, the `state` or the query that the client sent.
+
+use super::{PageRequest, Pages};
+use crate::clock::Timestamp;
+use crate::ext_authz::envoy;
+use crate::login::attempt::AttemptError;
+use crate::login::callback::CallbackError;
+use crate::origin::bounded;
+use crate::rate_limit::LimitKind;
+use http::request::Parts;
+use std::net::IpAddr;
+
+macro_rules! rejections {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
+        /// Why a page rejected a request: the metric's label and the audit line's `reason`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Rejection { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Rejection {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            #[cfg(test)]
+            const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),+),)+];
+
+            /// The reason in snake_case.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+        }
+    };
+}
+
+rejections! {
+    /// A callback whose query is longer than WeChat's.
+    QueryTooLong = "query_too_long",
+    /// A callback with two values of `code` or of `state`.
+    ParameterTwice = "parameter_twice",
+    /// A callback without a `state`, or with one of another form than ours.
+    StateMalformed = "state_malformed",
+    /// A callback whose code is not one of WeChat's.
+    CodeMalformed = "code_malformed",
+    /// A callback whose `state` belongs to no attempt of this browser.
+    StateUnknown = "state_unknown",
+    /// A callback with two cookies for one attempt.
+    AttemptConflict = "attempt_conflict",
+    /// A callback whose attempt cookie does not open: forged, or of another application.
+    AttemptForeign = "attempt_foreign",
+    /// A callback whose attempt is too old.
+    AttemptExpired = "attempt_expired",
+    /// Too many logins of this browser ended within a minute.
+    LoopStopped = "loop_stopped",
+    /// A page of another site sent the request.
+    CrossSite = "cross_site",
+    /// `jssdk` for an address that is not the application's own.
+    UrlForeign = "url_foreign",
+    /// No application has this host.
+    UnknownHost = "unknown_host",
+}
+
+impl From<CallbackError> for Rejection {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::TooLong => Self::QueryTooLong,
+            CallbackError::Doubled => Self::ParameterTwice,
+            CallbackError::NoState => Self::StateMalformed,
+            CallbackError::NotACode => Self::CodeMalformed,
+        }
+    }
+}
+
+impl From<AttemptError> for Rejection {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::Unknown => Self::StateUnknown,
+            AttemptError::Conflict => Self::AttemptConflict,
+            AttemptError::Foreign => Self::AttemptForeign,
+            AttemptError::Expired => Self::AttemptExpired,
+        }
+    }
+}
+
+impl Pages {
+    /// Records that `visit` was rejected.
+    pub(super) fn record_rejection(&self, visit: &PageRequest, rejection: impl Into<Rejection>) {
+        self.record_rejection_at(&visit.app.name, visit.request, visit.client, rejection.into(), visit.now);
+    }
+
+    /// Records a rejected request to `app`, whose name is empty for a host of no application.
+    pub(super) fn record_rejection_at(
+        &self,
+        app: &str,
+        request: &Parts,
+        client: IpAddr,
+        rejection: Rejection,
+        now: Timestamp,
+    ) {
+        let (page, reason) = (self.page(request.uri.path()), rejection.as_str());
+        self.metrics.page_rejected(app, reason);
+        if let Some(left_out) = self.metrics.reject_lines.admit(now) {
+            let client = client.to_string();
+            let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(request)));
+            tracing::info!(
+                target: "audit", event = "reject", reason, page, app, host, client, left_out, "a page rejected a request"
+            );
+        }
+    }
+
+    /// Records that a limit stopped `visit`.
+    pub(super) fn record_limit(&self, visit: &PageRequest, budget: LimitKind) {
+        let (app, page, budget) = (&visit.app.name, self.page(visit.request.uri.path()), budget.as_str());
+        self.metrics.limited(budget);
+        if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {
+            let client = visit.client.to_string();
+            tracing::info!(target: "audit", event = "limit", budget, page, app, client, left_out, "too many requests");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_explain_each_reason() {
+        let meanings = Rejection::MEANINGS.iter().map(|meaning| meaning.trim().to_owned());
+        let words = Rejection::ALL.iter().map(|reason| reason.as_str().to_owned());
+        crate::documents::assert_table("reasons.md", words.zip(meanings));
+    }
+}

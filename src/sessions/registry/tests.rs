@@ -1,0 +1,71 @@
+//! What can be said of the registry without a Redis.
+
+use super::*;
+
+struct Plain;
+
+impl Sealer for Plain {
+    fn seal(&self, _: &str, plain: &[u8]) -> Option<String> {
+        String::from_utf8(plain.to_vec()).ok()
+    }
+
+    fn open(&self, _: &str, sealed: &str, _: usize) -> Option<Vec<u8>> {
+        Some(sealed.as_bytes().to_vec())
+    }
+}
+
+fn alone() -> Registry {
+    Registry::new(Redis::none(), Arc::new(Plain), Settings::default(), OutboxMetrics::default())
+}
+
+fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
+    SessionRecord {
+        session: session.into(),
+        subject: subject.into(),
+        app: "shop".into(),
+        flow: LoginMethod::Website,
+        created: Timestamp(created),
+        ends: Timestamp(created + 1_000),
+        seen: Timestamp(created),
+        browser: Some("chrome".into()),
+    }
+}
+
+#[tokio::test]
+async fn without_redis_an_instance_lists_what_it_has_seen_itself() {
+    let registry = alone();
+    registry.session_started(record("a", "wx:1", 100));
+    registry.session_started(record("b", "wx:1", 200));
+    registry.session_started(record("c", "wx:2", 200));
+    let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", "wx:1", 100) };
+    registry.seen([seen, SessionRecord { browser: None, ..record("d", "wx:1", 50) }]);
+    let listed = registry.list("wx:1", Timestamp(300)).await;
+    assert_eq!(listed.alone, Some(CallError::NotConfigured));
+    let told: Vec<_> =
+        listed.sessions.iter().map(|one| (one.session.as_str(), one.seen.0, one.browser.as_deref())).collect();
+    assert_eq!(told, [("b", 200, Some("chrome")), ("a", 900, Some("chrome")), ("d", 50, None)]);
+    assert!(registry.has_seen("a") && !registry.has_seen("x"));
+
+    registry.ended("wx:1", "b");
+    let later = registry.list("wx:1", Timestamp(1_060)).await;
+    assert_eq!(later.sessions.len(), 1, "one was ended, one is over: {later:?}");
+}
+
+#[test]
+fn a_record_of_another_version_is_passed_over_and_unknown_fields_are_not_minded() {
+    let registry = alone();
+    let open = |text: &str| registry.open::<SessionText>("place", text).map(|text| text.app);
+    let good = r#"{"v":1,"app":"shop","flow":"website","created":7,"mood":"good"}"#;
+    assert_eq!(open(good).as_deref(), Some("shop"));
+    for text in [
+        r#"{"v":2,"app":"shop","flow":"website","created":7}"#,
+        r#"{"v":2}"#,
+        r#"{"app":"shop","flow":"website","created":7}"#,
+        r#"{"v":1,"app":"shop","flow":"telepathy","created":7}"#,
+        r#"{"v":1,"app":7,"flow":"website","created":7}"#,
+        "[]",
+        "",
+    ] {
+        assert_eq!(open(text), None, "{text}");
+    }
+}
