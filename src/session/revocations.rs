@@ -12,7 +12,6 @@ pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
 use crate::clock::Timestamp;
-use crate::sessions::registry::SessionRecord;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -61,12 +60,6 @@ pub struct RevocationSubject<'a> {
 impl<'a> From<&'a Claims> for RevocationSubject<'a> {
     fn from(claims: &'a Claims) -> Self {
         Self { sid: &claims.sid, sub: &claims.sub, aud: &claims.aud, auth_time: claims.auth_time }
-    }
-}
-
-impl<'a> From<&'a SessionRecord> for RevocationSubject<'a> {
-    fn from(record: &'a SessionRecord) -> Self {
-        Self { sid: &record.session, sub: &record.subject, aud: &record.app, auth_time: record.created.0 }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::redis::keys::digest_of;
 use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
+use crate::session::revocations::RevocationSubject;
 use crate::telemetry::OutboxMetrics;
 use redis::Script;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,12 @@ pub struct SessionRecord {
     pub seen: Timestamp,
     /// The family of browsers it began in, a word of ours; none where another instance knows.
     pub browser: Option<String>,
+}
+
+impl<'a> From<&'a SessionRecord> for RevocationSubject<'a> {
+    fn from(record: &'a SessionRecord) -> Self {
+        Self { sid: &record.session, sub: &record.subject, aud: &record.app, auth_time: record.created.0 }
+    }
 }
 
 /// What WeChat said of a person.
