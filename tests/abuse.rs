@@ -11,15 +11,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
-#[allow(dead_code)] // the scenarios use all of it
-#[path = "scenarios/client.rs"]
-mod client;
-#[allow(dead_code)]
-#[path = "scenarios/stack.rs"]
-mod stack;
-
-use client::Browser;
-use stack::{Plan, Stack};
+use harness::client::{self, Browser};
+use harness::stack::{Plan, Stack};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -745,7 +738,7 @@ async fn fill(listener: SocketAddr, bytes: Vec<u8>) {
 
 /// The memory limit that the chart sets, in MiB.
 fn chart_limit() -> u64 {
-    let values = std::fs::read_to_string(stack::root().join("helm/wechat-authz/values.yaml")).unwrap();
+    let values = std::fs::read_to_string(harness::stack::root().join("helm/wechat-authz/values.yaml")).unwrap();
     let line = values.lines().find_map(|line| line.trim().strip_prefix("limits: { memory: ")).unwrap();
     line.trim_end_matches("Mi }").parse().unwrap()
 }

@@ -4,22 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
-#[allow(dead_code)] // the scenarios use all of it
-#[path = "../scenarios/client.rs"]
-mod client;
 mod faults;
 mod fleet;
 mod load;
 mod proxy;
-#[allow(dead_code)]
-#[path = "../scenarios/redis.rs"]
-mod redis;
 mod servers;
-#[allow(dead_code)]
-#[path = "../scenarios/stack.rs"]
-mod stack;
 mod trial;
 
+use harness::{client, redis, stack};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;

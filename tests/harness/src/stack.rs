@@ -158,12 +158,14 @@ pub struct Stack {
 }
 
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// The program under test: another build by `WECHAT_AUTHZ`.
 pub fn program() -> PathBuf {
-    std::env::var_os("WECHAT_AUTHZ").map_or_else(|| env!("CARGO_BIN_EXE_wechat-authz").into(), PathBuf::from)
+    // Cargo builds it for the tests, one directory above theirs.
+    let built = || std::env::current_exe().unwrap().parent().unwrap().with_file_name("wechat-authz");
+    std::env::var_os("WECHAT_AUTHZ").map_or_else(built, PathBuf::from)
 }
 
 /// The library that gives a process another wall clock.
