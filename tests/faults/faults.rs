@@ -164,7 +164,7 @@ fn killed() -> Line {
 async fn instance_killed(name: &'static str) -> Row {
     let (fleet, _redis) = fleet(3).await;
     trial::run(name, fleet, killed(), async |trial: &mut Trial| {
-        trial.fleet.write().await.kill(1);
+        trial.fleet.write().await.instances[1].kill();
         sleep(2 * SECOND).await;
         trial.fleet.write().await.restart(1).await;
         Ok(())
@@ -181,13 +181,13 @@ async fn killed_in_callback(name: &'static str) -> Row {
             let fleet = trial.fleet.read().await;
             let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(3 * SECOND)));
-            (callback, fleet.instances[1].doors.clone())
+            (callback, fleet.doors[1].clone())
         };
         let (sending, to) = (browser.clone(), callback.clone());
         let before = exchanges(&*trial.fleet.read().await);
         let delivery = tokio::spawn(async move { deliver_to(&doors, &sending, &to).await });
         sleep(700 * MILLISECOND).await;
-        trial.fleet.write().await.kill(1);
+        trial.fleet.write().await.instances[1].kill();
         let cut = delivery.await.unwrap();
         check(cut.is_none(), "the callback was answered before the kill")?;
         check(exchanges(&*trial.fleet.read().await) > before, "the code was not spent before the kill")?;
@@ -212,16 +212,16 @@ async fn instance_stopped(name: &'static str) -> Row {
             let fleet = trial.fleet.read().await;
             let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(2 * SECOND)));
-            (callback, fleet.instances[1].doors.clone())
+            (callback, fleet.doors[1].clone())
         };
         let delivery = tokio::spawn(async move { deliver_to(&doors, &browser, &callback).await });
         sleep(300 * MILLISECOND).await;
-        trial.fleet.read().await.signal(1, "TERM");
+        trial.fleet.read().await.instances[1].signal("TERM");
         check(!delivery.is_finished(), "the callback was answered before SIGTERM")?;
         let answer = delivery.await.unwrap().ok_or("a callback under way was cut off by SIGTERM")?;
         let entered = given(Some(&answer)).is_some();
         check(entered, format!("a callback under way: {} {}", answer.status, answer.location()))?;
-        let code = trial.fleet.write().await.ended(1).await;
+        let code = trial.fleet.write().await.instances[1].ended(30 * SECOND).await;
         check(code == Some(0), format!("exit code {code:?}"))?;
         trial.fleet.write().await.restart(1).await;
         Ok(())
@@ -252,11 +252,11 @@ async fn stopped(trial: &mut Trial, redis: Option<&mut Redis>) -> Result<(), Str
         check(one.as_ref() != Some(&second), "the second person is the first")?;
         fleet.revoke(0, &json!({ "subject": second })).await;
         let count = fleet.instances.len();
-        (0..count).for_each(|index| fleet.signal(index, "TERM"));
+        (0..count).for_each(|index| fleet.instances[index].signal("TERM"));
         count
     };
     for index in 0..count {
-        let code = trial.fleet.write().await.ended(index).await;
+        let code = trial.fleet.write().await.instances[index].ended(30 * SECOND).await;
         check(code == Some(0), format!("exit code {code:?}"))?;
     }
     let denied = other.clone().try_get(&format!("{origin}/a")).await.ok_or("Envoy does not answer")?;
@@ -374,7 +374,7 @@ async fn redis_flushed(name: &'static str) -> Row {
         let lacking = before.iter().filter(|member| !after.contains(member)).count();
         check(lacking == 0, format!("{lacking} of {} revocations were not put back", before.len()))?;
         // Whoever starts now knows them from the list.
-        trial.fleet.write().await.kill(2);
+        trial.fleet.write().await.instances[2].kill();
         trial.fleet.write().await.restart(2).await;
         Ok(())
     })
@@ -581,7 +581,7 @@ async fn clock_step(name: &'static str) -> Row {
         let fleet = trial.fleet.read().await;
         // Within the leeway that tokens are given: beyond it another instance's tokens are from the future.
         for offset in [25, -25, 0] {
-            fleet.set_clock(1, offset);
+            fleet.instances[1].set_clock(offset);
             let mut browser = Browser::wechat();
             let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
             let line =
@@ -660,7 +660,7 @@ async fn key_rotation(name: &'static str) -> Row {
         // A key's age is in its name, by the second.
         sleep(1_100 * MILLISECOND).await;
         let keys = fleet.directory.path().join("keys");
-        let made = Command::new(crate::stack::program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status();
+        let made = Command::new(harness::program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status();
         check(made.unwrap().success(), "no new key")?;
         sleep(5 * SECOND).await;
         for index in 0..3 {
@@ -681,13 +681,13 @@ async fn bad_reload(name: &'static str) -> Row {
         let refused = async || fleet.metric(0, "wechat_authz_configuration_reloads_total{kind=\"refused\"}").await;
         for bad in ["apps: [", "", "apps: []\n", &good.replace("redis:", "rediss:"), &good[..good.len() / 2]] {
             let before = refused().await;
-            std::fs::write(fleet.config(0), bad).unwrap();
-            fleet.signal(0, "HUP");
+            std::fs::write(&fleet.instances[0].config, bad).unwrap();
+            fleet.instances[0].signal("HUP");
             sleep(400 * MILLISECOND).await;
             check(refused().await > before, format!("not refused: {bad:?}"))?;
         }
-        std::fs::write(fleet.config(0), good).unwrap();
-        fleet.signal(0, "HUP");
+        std::fs::write(&fleet.instances[0].config, good).unwrap();
+        fleet.instances[0].signal("HUP");
         Ok(())
     })
     .await
@@ -703,7 +703,7 @@ async fn few_files(name: &'static str) -> Row {
         let fleet = trial.fleet.read().await;
         let Some(id) = fleet.pid(1) else { return Err("no process".into()) };
         let open = || std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
-        let doors = fleet.instances[1].doors.clone();
+        let doors = fleet.doors[1].clone();
         let (mut held, mut most) = (Vec::new(), 0);
         for number in 0..200 {
             let door = if number % 2 == 0 { doors.check } else { doors.pages };

@@ -1,14 +1,14 @@
 //! Several instances behind one Envoy, with a WeChat and an application: what a deployment is.
 
 use crate::client::{self, Answer, Browser};
-use crate::stack::{ADMIN_TOKEN, OA, OA_SECRET, Upstream, WEB, WEB_SECRET, faketime, free_port, program, root};
-use std::fs::File;
+use harness::instance::Instance;
+use harness::process::Process;
+use harness::upstream::Upstream;
+use harness::{ADMIN_TOKEN, OA, WEB, directory_with_secrets, envoy, free_port, wechat};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
-use wechat_simulator::{App, Options, Simulator};
+use wechat_simulator::Simulator;
 
 /// Where one instance listens. A restart takes the same ports.
 #[derive(Clone, Debug)]
@@ -19,20 +19,16 @@ pub struct Doors {
     pub admin: SocketAddr,
 }
 
-/// One instance of wechat-authz.
-pub struct Instance {
-    pub doors: Doors,
-    pub child: Option<Child>,
-}
-
 /// The deployment.
 pub struct Fleet {
     pub simulator: Simulator,
     pub upstream: Upstream,
     pub origin: String,
     pub directory: tempfile::TempDir,
+    /// Where each instance listens.
+    pub doors: Vec<Doors>,
     pub instances: Vec<Instance>,
-    envoy: Option<Child>,
+    envoy: Option<Process>,
     plan: Plan,
 }
 
@@ -57,27 +53,21 @@ impl Fleet {
 
     /// `count` instances that differ from the usual ones.
     pub async fn planned(count: usize, plan: Plan) -> Self {
-        let options = Options {
-            apps: vec![
-                App::official_account(OA, OA_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
-                App::website(WEB, WEB_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
-            ],
-            ..Options::default()
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let keys = directory.path().join("keys");
-        assert!(Command::new(program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status().unwrap().success());
-        for (file, text) in [("oa.secret", OA_SECRET), ("web.secret", WEB_SECRET), ("admin.token", ADMIN_TOKEN)] {
-            std::fs::write(directory.path().join(file), text).unwrap();
-        }
+        let directory = directory_with_secrets();
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let doors = || Doors { check: port(), pages: port(), ops: port(), admin: port() };
+        let instance = |index: usize| {
+            let mut instance = Instance::new(directory.path(), &format!("-{index}"));
+            instance.files = plan.files.filter(|_| index + 1 == count);
+            if plan.clock { instance.with_clock() } else { instance }
+        };
         let mut fleet = Self {
-            simulator: Simulator::start(options).await.unwrap(),
+            simulator: Simulator::start(wechat()).await.unwrap(),
             upstream: Upstream::start().await,
             origin: format!("http://127.0.0.1:{}", free_port()),
+            doors: (0..count).map(|_| doors()).collect(),
+            instances: (0..count).map(instance).collect(),
             directory,
-            instances: (0..count).map(|_| Instance { doors: doors(), child: None }).collect(),
             envoy: None,
             plan,
         };
@@ -92,13 +82,9 @@ impl Fleet {
         fleet
     }
 
-    pub fn config(&self, index: usize) -> PathBuf {
-        self.directory.path().join(format!("config-{index}.yaml"))
-    }
-
     /// The configuration's text for one instance.
     pub fn configuration(&self, index: usize) -> String {
-        let Doors { check, pages, ops, admin } = &self.instances[index].doors;
+        let Doors { check, pages, ops, admin } = &self.doors[index];
         let state = if self.plan.state { format!("state_directory: ./state-{index}\n") } else { String::new() };
         format!(
             "{state}listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
@@ -117,13 +103,9 @@ impl Fleet {
         )
     }
 
-    pub fn log(&self, index: usize) -> PathBuf {
-        self.directory.path().join(format!("authz-{index}.log"))
-    }
-
     /// Lines of an instance's log with a level from WARN on, but for the audit's, of which each denial has one.
     pub fn warnings(&self, index: usize) -> Vec<String> {
-        let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
+        let log = self.instances[index].logged();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let loud =
             lines.filter(|line| matches!(line["level"].as_str(), Some("WARN" | "ERROR")) && line["target"] != "audit");
@@ -132,66 +114,36 @@ impl Fleet {
 
     /// An instance's process id.
     pub fn pid(&self, index: usize) -> Option<u32> {
-        self.instances[index].child.as_ref().map(Child::id)
+        self.instances[index].process().map(Process::id)
     }
 
     /// Lines of an instance's log that hold `text`.
     pub fn lines(&self, index: usize, text: &str) -> usize {
-        let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
+        let log = self.instances[index].logged();
         log.lines().filter(|line| line.contains(text)).count()
     }
 
     /// Starts an instance, and does not wait for it.
     pub fn launch(&mut self, index: usize) {
-        std::fs::write(self.config(index), self.configuration(index)).unwrap();
-        let out = File::options().create(true).append(true).open(self.log(index)).unwrap();
-        let last = index + 1 == self.instances.len();
-        let mut command = match self.plan.files.filter(|_| last) {
-            Some(files) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={files}:{files}")).arg(program());
-                command
-            }
-            None => Command::new(program()),
-        };
-        if self.plan.clock {
-            let file = self.directory.path().join(format!("clock-{index}"));
-            std::fs::write(&file, "+0").unwrap();
-            command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", file);
-            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
-        let child = command
-            .args(["serve", "--config"])
-            .arg(self.config(index))
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        self.instances[index].child = Some(child);
-    }
-
-    /// Sets an instance's wall clock so many seconds from the true time.
-    pub fn set_clock(&self, index: usize, offset: i64) {
-        let file = self.directory.path().join(format!("clock-{index}"));
-        let fresh = file.with_extension("new");
-        std::fs::write(&fresh, format!("{offset:+}")).unwrap();
-        std::fs::rename(fresh, file).unwrap();
+        let configuration = self.configuration(index);
+        let instance = &mut self.instances[index];
+        std::fs::write(&instance.config, configuration).unwrap();
+        instance.start();
     }
 
     pub async fn until_ready(&mut self, index: usize) {
         let begun = Instant::now();
         while !self.is_ready(index).await {
-            let ended = self.instances[index].child.as_mut().and_then(|child| child.try_wait().unwrap());
-            let log = || std::fs::read_to_string(self.log(index)).unwrap_or_default();
-            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(30), "not ready:\n{}", log());
+            self.instances[index].assert_alive();
+            let late = begun.elapsed() > Duration::from_secs(30);
+            assert!(!late, "not ready:\n{}", self.instances[index].logged());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     pub async fn ask_ops(&self, index: usize, path: &str) -> Option<Answer> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        client::raw(self.instances[index].doors.ops, request.as_bytes()).await
+        client::raw(self.doors[index].ops, request.as_bytes()).await
     }
 
     /// A metric of an instance: the sum of the series that start so.
@@ -208,32 +160,7 @@ impl Fleet {
 
     /// An instance's resident memory, in MiB.
     pub fn memory(&self, index: usize) -> u64 {
-        let id = self.instances[index].child.as_ref().map_or(0, Child::id);
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1_024
-    }
-
-    pub fn kill(&mut self, index: usize) {
-        end(self.instances[index].child.take());
-    }
-
-    pub fn signal(&self, index: usize, name: &str) {
-        let id = self.instances[index].child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
-    }
-
-    /// Waits for an instance to end by itself, and gives its exit code.
-    pub async fn ended(&mut self, index: usize) -> Option<i32> {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.instances[index].child.as_mut().unwrap().try_wait().unwrap() {
-                self.instances[index].child = None;
-                return status.code();
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "an instance does not end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.instances[index].process().map_or(0, |process| process.memory("VmRSS"))
     }
 
     /// Starts an instance again and waits for it.
@@ -242,24 +169,19 @@ impl Fleet {
         self.until_ready(index).await;
     }
 
-    /// Where each instance listens.
-    pub fn doors(&self) -> Vec<Doors> {
-        self.instances.iter().map(|instance| instance.doors.clone()).collect()
-    }
-
     /// Revokes at an instance's admin door; its JSON.
     pub async fn revoke(&self, index: usize, what: &serde_json::Value) -> serde_json::Value {
-        revoke(&self.instances[index].doors, what).await.expect("an answer to a revocation")
+        revoke(&self.doors[index], what).await.expect("an answer to a revocation")
     }
 
     /// Whether an instance lets this browser pass.
     pub async fn passes(&self, index: usize, browser: &Browser) -> bool {
-        passes(&self.instances[index].doors, &self.origin, browser).await
+        passes(&self.doors[index], &self.origin, browser).await
     }
 
     /// Delivers a callback to one instance, past Envoy.
     pub async fn deliver(&self, index: usize, browser: &Browser, callback: &str) -> Option<Answer> {
-        deliver_to(&self.instances[index].doors, browser, callback).await
+        deliver_to(&self.doors[index], browser, callback).await
     }
 
     /// Starts a login and stops at the callback's address; none where it does not come that far.
@@ -275,18 +197,23 @@ impl Fleet {
     }
 
     async fn start_envoy(&mut self) {
-        let admin = free_port();
+        let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let edge = self.origin.trim_start_matches("http://");
-        let mut render = Command::new(root().join("envoy/render"));
-        render.args(["--listen", edge, "--app", &self.upstream.address.to_string(), "--admin", &admin.to_string()]);
-        for Doors { check, pages, .. } in self.doors() {
+        let mut render = envoy::renderer();
+        render.args([
+            "--listen",
+            edge,
+            "--app",
+            &self.upstream.address.to_string(),
+            "--admin",
+            &admin.port().to_string(),
+        ]);
+        for Doors { check, pages, .. } in &self.doors {
             render.args(["--check", &check.to_string(), "--pages", &pages.to_string()]);
         }
-        let rendered = render.output().unwrap();
-        assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-        let mut text = String::from_utf8(rendered.stdout).unwrap();
+        let mut text = envoy::render(&mut render);
         // Each is asked for its readiness at its ops door.
-        for Doors { check, pages, ops, .. } in self.doors() {
+        for Doors { check, pages, ops, .. } in &self.doors {
             for door in [check, pages] {
                 let address =
                     format!("address: {{ socket_address: {{ address: {}, port_value: {} }} }}", door.ip(), door.port());
@@ -301,18 +228,7 @@ impl Fleet {
              connect_timeout: 2s\n";
         assert_eq!(text.matches("\n    connect_timeout: 2s\n").count(), 2);
         text = text.replace("\n    connect_timeout: 2s\n", health);
-        let file = self.directory.path().join("envoy.yaml");
-        std::fs::write(&file, text).unwrap();
-        let out = File::create(self.directory.path().join("envoy.log")).unwrap();
-        let child = Command::new(root().join("target/envoy/1.40.0/envoy"))
-            .args(["--disable-hot-restart", "--concurrency", "1", "-l", "error", "-c"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        self.envoy = Some(child);
+        self.envoy = Some(envoy::start(&text, admin, self.directory.path()).await);
         let begun = Instant::now();
         while self.log_in().await.is_none() {
             assert!(begun.elapsed() < Duration::from_secs(30), "nobody can log in");
@@ -393,23 +309,14 @@ fn cookies(browser: &Browser) -> String {
     pairs.collect::<Vec<_>>().join("; ")
 }
 
-/// Ends a process that we started, by its id.
-pub fn end(child: Option<Child>) {
-    if let Some(mut child) = child {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
 impl Drop for Fleet {
     fn drop(&mut self) {
-        end(self.envoy.take());
-        for instance in &mut self.instances {
-            end(instance.child.take());
-        }
+        // So that the logs are whole.
+        self.envoy = None;
+        self.instances.iter_mut().for_each(Instance::kill);
         if std::thread::panicking() {
             for index in 0..self.instances.len() {
-                let log = std::fs::read_to_string(self.log(index)).unwrap_or_default();
+                let log = self.instances[index].logged();
                 let tail: Vec<&str> = log.lines().rev().take(8).collect();
                 eprintln!("instance {index}, newest first:\n{}", tail.join("\n"));
             }

@@ -106,7 +106,7 @@ pub struct Load {
 impl Load {
     /// Logs people in, revokes some if that can be told, and lets all of them come again and again.
     pub async fn start(fleet: &Fleet, revokes: bool, told_within: Option<Duration>) -> Self {
-        let (origin, doors) = (fleet.origin.clone(), fleet.doors());
+        let (origin, doors) = (fleet.origin.clone(), fleet.doors.clone());
         let (mut alive, mut unwanted) = (Vec::new(), Vec::new());
         for number in 0..12 {
             let browser = log_in(&origin).await.expect("a login while all is well");

@@ -11,7 +11,7 @@ mod proxy;
 mod servers;
 mod trial;
 
-use harness::{client, redis, stack};
+use harness::{client, redis};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;

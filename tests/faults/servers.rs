@@ -1,35 +1,24 @@
 //! Redis as it is run in earnest: a master with a replica and three Sentinels, and a Cluster of six nodes.
 
-use crate::fleet::end;
-use crate::stack::free_port;
-use std::process::{Child, Command, Stdio};
+use harness::free_port;
+use harness::process::Process;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A process of Redis's.
 pub struct Node {
     pub port: u16,
-    child: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Node {
     fn start(program: &str, arguments: &[String], port: u16) -> Self {
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("Debian's packages redis-server and redis-sentinel");
-        Self { port, child: Some(child) }
+        let process = Process::start(Command::new(program).args(arguments).stdout(Stdio::null()));
+        Self { port, process: Some(process) }
     }
 
     pub fn kill(&mut self) {
-        end(self.child.take());
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
+        self.process = None;
     }
 }
 

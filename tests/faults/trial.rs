@@ -165,7 +165,7 @@ pub fn write(rows: &[Row]) {
             })
         })
         .collect();
-    let file = crate::stack::root().join("target/faults.json");
+    let file = harness::root().join("target/faults.json");
     std::fs::write(file, serde_json::to_string_pretty(&rows).unwrap() + "\n").unwrap();
 }
 

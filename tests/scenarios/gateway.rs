@@ -956,7 +956,7 @@ async fn a_host_that_is_not_ours_is_served_nothing(plan: fn() -> Plan) {
 
 async fn a_port_in_the_host_never_leads_to_another_application(plan: fn() -> Plan) {
     const BLOG: &str = "blog.example.com";
-    let blog = stack::Upstream::start().await;
+    let blog = harness::upstream::Upstream::start().await;
     let app = format!(
         "- name: blog\n  origin: https://{BLOG}\n\
          \x20 official_account: {{ appid: wx00000000000000c3, secret_file: ./oa.secret }}\n"

@@ -1,13 +1,14 @@
 //! A real Redis server of a test's own, on a free port of this machine, with nothing on a disk that outlives it.
 
-use crate::stack::free_port;
-use std::process::{Child, Command, Stdio};
+use crate::free_port;
+use crate::process::Process;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The server. It ends with this value.
 pub struct Redis {
     pub port: u16,
-    child: Option<Child>,
+    process: Option<Process>,
     directory: tempfile::TempDir,
     arguments: Vec<String>,
 }
@@ -29,7 +30,7 @@ impl Redis {
     pub fn planned(arguments: &[&str]) -> Self {
         Self {
             port: free_port(),
-            child: None,
+            process: None,
             directory: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
         }
@@ -37,24 +38,20 @@ impl Redis {
 
     /// Starts it, or starts it again, empty.
     pub async fn run(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--dir", self.directory.path().to_str().unwrap(), "--logfile", "redis.log"])
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("Debian's package redis-server");
-        self.child = Some(child);
-        let begun = Instant::now();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(["--dir", self.directory.path().to_str().unwrap(), "--logfile", "redis.log"]);
+        let mut process = Process::start(command.args(&self.arguments).stdout(Stdio::null()));
+        let start = Instant::now();
         while self.try_ask::<String>(&["PING"]).await.is_err() {
-            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
-            if ended.is_some() || begun.elapsed() > Duration::from_secs(20) {
+            let status = process.status();
+            if status.is_some() || start.elapsed() > Duration::from_secs(20) {
                 let log = std::fs::read_to_string(self.directory.path().join("redis.log")).unwrap_or_default();
-                panic!("redis-server does not answer ({ended:?}):\n{log}");
+                panic!("redis-server does not answer ({status:?}):\n{log}");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.process = Some(process);
     }
 
     /// Its lines in a configuration.
@@ -64,16 +61,12 @@ impl Redis {
 
     /// Kills it, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process = None;
     }
 
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        self.process.as_ref().unwrap().signal(name);
     }
 
     /// One command's answer.
@@ -97,11 +90,5 @@ impl Redis {
             keys.push((key, left));
         }
         keys
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

@@ -4,37 +4,16 @@
 //! them: so the search covers the whole run.
 
 use crate::client::{Answer, Browser, Cookie};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::convert::Infallible;
-use std::fs::File;
+use crate::instance::Instance;
+use crate::process::Process;
+use crate::upstream::Upstream;
+pub use crate::{ADMIN_TOKEN, IDENTITY, OA, OA_SECRET, WEB, WEB_SECRET, faketime, free_port, program, root};
+use crate::{directory_with_secrets, envoy, wechat};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use wechat_simulator::{App, Options, Simulator};
-
-pub const OA: &str = "wx00000000000000a1";
-pub const OA_SECRET: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
-pub const WEB: &str = "wx00000000000000b2";
-pub const WEB_SECRET: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
-pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
-
-/// The identity headers.
-pub const IDENTITY: [&str; 8] = [
-    "x-wechat-subject",
-    "x-wechat-openid",
-    "x-wechat-unionid",
-    "x-wechat-appid",
-    "x-wechat-flow",
-    "x-wechat-session",
-    "x-wechat-nickname",
-    "x-wechat-avatar",
-];
+use wechat_simulator::{Options, Simulator};
 
 /// For `Plan::more`: no limit that a test meets by its own speed.
 pub const UNLIMITED: &str = "limits: { logins_per_client: { per_minute: 100000, burst: 100000 } }\n";
@@ -148,39 +127,13 @@ pub struct Stack {
     /// Envoy's second listener, where the plan has one.
     pub envoy_ops: SocketAddr,
     pub directory: tempfile::TempDir,
-    authz: Option<Child>,
-    envoy: Option<Child>,
+    authz: Instance,
+    envoy: Option<Process>,
     /// More Envoys before the same program.
-    others: Vec<Child>,
+    others: Vec<Process>,
     plan: Plan,
     /// Values that no log may hold, besides the simulator's.
     canaries: Mutex<Vec<String>>,
-}
-
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// The program under test: another build by `WECHAT_AUTHZ`.
-pub fn program() -> PathBuf {
-    // Cargo builds it for the tests, one directory above theirs.
-    let built = || std::env::current_exe().unwrap().parent().unwrap().with_file_name("wechat-authz");
-    std::env::var_os("WECHAT_AUTHZ").map_or_else(built, PathBuf::from)
-}
-
-/// The library that gives a process another wall clock.
-pub fn faketime() -> PathBuf {
-    let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
-    let library = |place: &str| PathBuf::from(format!("/usr/lib/{place}/faketime/libfaketimeMT.so.1"));
-    places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")
-}
-
-/// A port for a server that starts later, given to no other test of this process. Below those that the system gives to
-/// outgoing connections: one of them could take it meanwhile.
-pub fn free_port() -> u16 {
-    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
-    let mut ports = std::iter::repeat_with(|| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000);
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 impl Stack {
@@ -193,23 +146,16 @@ impl Stack {
     pub async fn planned(plan: Plan) -> Self {
         let edge_port = free_port();
         let edge = SocketAddr::from(([127, 0, 0, 1], edge_port));
-        let mut options = Options {
-            apps: vec![
-                App::official_account(OA, OA_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
-                App::website(WEB, WEB_SECRET, "127.0.0.1").with_any_port().in_open_platform("one"),
-            ],
-            qr_hold: Duration::from_secs(2),
-            ..Options::default()
-        };
+        let mut options = wechat();
         (plan.simulator)(&mut options);
         let simulator = Simulator::start(options).await.unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let keys = directory.path().join("keys");
-        let made = Command::new(program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status().unwrap();
-        assert!(made.success());
-        std::fs::write(directory.path().join("oa.secret"), OA_SECRET).unwrap();
-        std::fs::write(directory.path().join("web.secret"), WEB_SECRET).unwrap();
-        std::fs::write(directory.path().join("admin.token"), ADMIN_TOKEN).unwrap();
+        let directory = directory_with_secrets();
+        let mut authz = Instance::new(directory.path(), "");
+        authz.files = plan.files;
+        authz.environment.clone_from(&plan.environment);
+        if plan.clock {
+            authz = authz.with_clock();
+        }
         if plan.state {
             std::fs::create_dir(directory.path().join("state")).unwrap();
         }
@@ -223,7 +169,7 @@ impl Stack {
             admin: edge,
             envoy_admin: SocketAddr::from(([127, 0, 0, 1], free_port())),
             envoy_ops: SocketAddr::from(([127, 0, 0, 1], free_port())),
-            authz: None,
+            authz,
             envoy: None,
             others: Vec::new(),
             directory,
@@ -244,7 +190,7 @@ impl Stack {
     }
 
     pub fn config(&self) -> PathBuf {
-        self.directory.path().join("config.yaml")
+        self.authz.config.clone()
     }
 
     /// The configuration's text with these doors: check, pages, ops, admin.
@@ -275,35 +221,9 @@ impl Stack {
 
     /// Starts wechat-authz and waits until it serves.
     pub async fn start_authz(&mut self) {
-        let log = self.authz_log();
-        let before = std::fs::read_to_string(&log).unwrap_or_default().len();
-        let out = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(program());
-        if let Some(files) = self.plan.files {
-            // It sets the limit and becomes the program: the process id is the same.
-            command = Command::new("prlimit");
-            command.arg(format!("--nofile={files}:{files}")).arg(program());
-        }
-        if self.plan.clock {
-            command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", self.directory.path().join("clock"));
-            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-            self.set_clock(0);
-        }
-        // Whoever runs the tests may be traced; what runs in them is as its plan says.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
-            command.env_remove(name);
-        }
-        let child = command
-            .envs(self.plan.environment.iter().map(|(name, value)| (name, value)))
-            .args(["serve", "--config"])
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        self.authz = Some(child);
-        let serving = self.wait_for(&log, before, "serving").await;
+        let before = self.authz.logged().len();
+        self.authz.start();
+        let serving = self.authz.until_logged("serving", before).await;
         let address = |door: &str| serving[door].as_str().unwrap_or_else(|| panic!("{serving}")).to_owned();
         self.check = address("check");
         self.pages = address("pages").parse().unwrap();
@@ -313,45 +233,21 @@ impl Stack {
 
     /// Sets wechat-authz's wall clock this many seconds from the true time.
     pub fn set_clock(&self, offset: i64) {
-        let file = self.directory.path().join("clock");
-        let fresh = file.with_extension("new");
-        std::fs::write(&fresh, format!("{offset:+}")).unwrap();
-        std::fs::rename(&fresh, file).unwrap();
+        self.authz.set_clock(offset);
     }
 
-    /// A log line with this message, past `offset`.
-    async fn wait_for(&mut self, log: &Path, offset: usize, message: &str) -> serde_json::Value {
-        let begun = Instant::now();
-        loop {
-            let text = std::fs::read_to_string(log).unwrap_or_default();
-            let lines = text.get(offset..).unwrap_or_default().lines();
-            let parsed = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            if let Some(found) = parsed.into_iter().find(|line| line["message"] == message) {
-                return found;
-            }
-            if let Some(child) = &mut self.authz
-                && let Some(status) = child.try_wait().unwrap()
-            {
-                panic!("wechat-authz ended with {status}:\n{text}");
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "no \"{message}\" in\n{text}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits until wechat-authz logs this message once more than `before` lines of it.
+    /// Waits until wechat-authz logs this message, past `offset` of its log.
     pub async fn until_logged(&mut self, message: &str, offset: usize) -> serde_json::Value {
-        let log = self.authz_log();
-        self.wait_for(&log, offset, message).await
+        self.authz.until_logged(message, offset).await
     }
 
     pub fn authz_log(&self) -> PathBuf {
-        self.directory.path().join("authz.log")
+        self.authz.log.clone()
     }
 
     /// What wechat-authz has logged so far.
     pub fn logged(&self) -> String {
-        std::fs::read_to_string(self.authz_log()).unwrap_or_default()
+        self.authz.logged()
     }
 
     async fn start_envoy(&mut self) {
@@ -369,7 +265,7 @@ impl Stack {
 
     /// One of the shipped configurations, for this stack.
     fn shipped(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> String {
-        let mut render = Command::new(root().join("envoy/render"));
+        let mut render = envoy::renderer();
         render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
         render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.port().to_string()]);
         if self.plan.pod && edge == self.edge {
@@ -383,9 +279,7 @@ impl Stack {
             render.args(self.plan.asked.iter().map(|path| format!("--ask={path}")));
         }
         render.args(&self.plan.render);
-        let rendered = render.output().unwrap();
-        assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-        let mut text = String::from_utf8(rendered.stdout).unwrap();
+        let mut text = envoy::render(&mut render);
         for (from, to) in &self.plan.envoy {
             assert!(text.contains(from), "Envoy's configuration has no {from:?}");
             text = text.replace(from, &to.replace("EDGE_PORT", &self.edge.port().to_string()));
@@ -393,8 +287,7 @@ impl Stack {
         text
     }
 
-    async fn envoy_at(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> Child {
-        let log = self.directory.path().join("envoy.log");
+    async fn envoy_at(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> Process {
         let text = match &self.plan.derived {
             Some(derived) => {
                 let check = self.check.parse().unwrap();
@@ -402,54 +295,26 @@ impl Stack {
             }
             None => self.shipped(edge, admin, fast),
         };
-        let file = self.directory.path().join(format!("envoy-{}.yaml", edge.port()));
-        std::fs::write(&file, text).unwrap();
-        let envoy = root().join("target/envoy/1.40.0/envoy");
-        assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
-        let out = File::options().create(true).append(true).open(&log).unwrap();
-        let mut child = Command::new(envoy)
-            .args([
-                "--disable-hot-restart",
-                "--concurrency",
-                "1",
-                "--file-flush-interval-msec",
-                "20",
-                "-l",
-                "warning",
-                "-c",
-            ])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        loop {
-            let ready = crate::client::raw(admin, b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-            if ready.is_some_and(|answer| answer.status == 200) {
-                return child;
-            }
-            let ended = child.try_wait().unwrap();
-            let text = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(ended.is_none() && begun.elapsed() < Duration::from_secs(30), "Envoy does not start:\n{}", text());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        envoy::start(&text, admin, self.directory.path()).await
     }
 
     pub fn envoy_log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("envoy.log")).unwrap_or_default()
     }
 
+    /// wechat-authz's process.
+    pub fn authz(&self) -> &Process {
+        self.authz.process().expect("wechat-authz runs")
+    }
+
     /// wechat-authz's process id.
     pub fn authz_pid(&self) -> u32 {
-        self.authz.as_ref().unwrap().id()
+        self.authz().id()
     }
 
     /// Sends wechat-authz a signal by name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.authz_pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.authz.signal(name);
     }
 
     /// Has wechat-authz stand still, until the signal `CONT`.
@@ -468,31 +333,17 @@ impl Stack {
 
     /// Sends Envoy a signal by name.
     pub fn signal_envoy(&self, name: &str) {
-        let id = self.envoy.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        self.envoy.as_ref().unwrap().signal(name);
     }
 
     /// Waits for wechat-authz to end, and gives its exit code.
     pub async fn authz_ended(&mut self, within: Duration) -> Option<i32> {
-        let begun = Instant::now();
-        while begun.elapsed() < within {
-            if let Some(status) = self.authz.as_mut().unwrap().try_wait().unwrap() {
-                self.authz = None;
-                return status.code();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("wechat-authz did not end within {within:?}");
+        self.authz.ended(within).await
     }
 
     /// Waits for Envoy to end.
     pub async fn envoy_ended(&mut self, within: Duration) {
-        let begun = Instant::now();
-        while self.envoy.as_mut().unwrap().try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < within, "Envoy did not end within {within:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        self.envoy = None;
+        self.envoy.take().unwrap().ended(within).await;
     }
 
     /// Whether Envoy runs with `fast.yaml`.
@@ -509,7 +360,7 @@ impl Stack {
 
     /// Kills wechat-authz as a crash does.
     pub fn kill_authz(&mut self) {
-        end(self.authz.take());
+        self.authz.kill();
     }
 
     /// Starts wechat-authz again at the same doors.
@@ -661,10 +512,10 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         let failing = std::thread::panicking();
-        end(self.authz.take());
-        for envoy in self.envoy.take().into_iter().chain(self.others.drain(..)) {
-            end(Some(envoy));
-        }
+        // So that the logs are whole.
+        self.authz.kill();
+        self.envoy = None;
+        self.others.clear();
         if failing {
             let tail = |text: String| text.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>().join("\n");
             eprintln!(
@@ -676,81 +527,4 @@ impl Drop for Stack {
             self.search_logs();
         }
     }
-}
-
-/// Ends a process that we started, by its id.
-fn end(child: Option<Child>) {
-    if let Some(mut child) = child {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
-/// An application that knows nothing of logins and says what it saw.
-pub struct Upstream {
-    pub address: SocketAddr,
-    /// Request lines it saw.
-    pub requests: Arc<Mutex<Vec<String>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Upstream {
-    pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&requests);
-        let task = tokio::spawn(async move {
-            loop {
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                let seen = Arc::clone(&seen);
-                tokio::spawn(async move {
-                    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                        let seen = Arc::clone(&seen);
-                        async move { Ok::<_, Infallible>(echo(request, &seen).await) }
-                    });
-                    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    builder.http1().max_headers(200);
-                    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { address, requests, task }
-    }
-
-    /// How many requests it saw.
-    pub fn count(&self) -> usize {
-        self.requests.lock().unwrap().len()
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn echo(request: http::Request<hyper::body::Incoming>, seen: &Mutex<Vec<String>>) -> http::Response<Full<Bytes>> {
-    let (parts, body) = request.into_parts();
-    seen.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
-    if parts.headers.contains_key("upgrade") {
-        let answer =
-            http::Response::builder().status(101).header("upgrade", "websocket").header("connection", "upgrade");
-        return answer.body(Full::default()).unwrap();
-    }
-    let body = body.collect().await.map(|body| body.to_bytes().len()).unwrap_or_default();
-    let headers: Vec<(String, String)> = parts
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
-    let said = serde_json::json!({
-        "method": parts.method.as_str(), "target": parts.uri.to_string(), "headers": headers, "body": body,
-        "version": format!("{:?}", parts.version),
-    });
-    http::Response::builder()
-        .header("content-type", "application/json")
-        .header("set-cookie", "app=1; Path=/")
-        .body(Full::from(said.to_string()))
-        .unwrap()
 }

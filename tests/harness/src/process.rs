@@ -1,0 +1,79 @@
+//! Processes that end with the test that started them.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process. It is killed when this value is dropped, and no other process is: it goes by its id.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a process without input.
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display())))
+    }
+
+    /// The same, without output.
+    pub fn silent(command: &mut Command) -> Self {
+        Self::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
+    /// The same, with its output appended to a file.
+    pub fn logging(command: &mut Command, log: &Path) -> Self {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        Self::start(command.stdout(out.try_clone().unwrap()).stderr(out))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The exit status, if it has ended.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self, within: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.status() {
+                return status;
+            }
+            assert!(start.elapsed() < within, "process {} did not end within {within:?}", self.id());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Its memory in MiB, by a name of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most. 0 once it has ended.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something listens at this port of the machine.
+pub async fn until_listening(port: u16, process: &mut Process) {
+    let start = Instant::now();
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        let status = process.status();
+        assert!(status.is_none() && start.elapsed() < Duration::from_secs(30), "nothing listens at {port}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
