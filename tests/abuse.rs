@@ -70,7 +70,7 @@ impl Stage {
         stack.reconfigured("log: { level: trace }", "log: { level: info }").await;
         let mut browser = Browser::wechat();
         stack.log_in(&mut browser, "/").await;
-        let idle = memory(stack.authz_pid(), "VmRSS");
+        let idle = stack.authz().memory("VmRSS").unwrap();
         Self { stack, browser, idle }
     }
 
@@ -79,7 +79,7 @@ impl Stage {
     }
 
     fn resident(&self) -> u64 {
-        memory(self.stack.authz_pid(), "VmRSS")
+        self.stack.authz().memory("VmRSS").unwrap()
     }
 
     /// Open connections at a door.
@@ -88,7 +88,7 @@ impl Stage {
     }
 
     fn highest(&self) -> u64 {
-        memory(self.stack.authz_pid(), "VmHWM")
+        self.stack.authz().memory("VmHWM").unwrap()
     }
 
     /// The process that was there is still there, has not panicked, and knows its user.
@@ -113,13 +113,6 @@ impl Drop for Stage {
             let _ = log.set_len(u64::try_from(end).unwrap());
         }
     }
-}
-
-/// A line of `/proc/PID/status`, in MiB.
-fn memory(pid: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
 }
 
 /// The processor time a process has used.

@@ -160,7 +160,7 @@ impl Fleet {
 
     /// An instance's resident memory, in MiB.
     pub fn memory(&self, index: usize) -> u64 {
-        self.instances[index].process().map_or(0, |process| process.memory("VmRSS"))
+        self.instances[index].process().and_then(|process| process.memory("VmRSS")).unwrap_or(0)
     }
 
     /// Starts an instance again and waits for it.

@@ -2,13 +2,14 @@
 
 use crate::client::{Browser, DESKTOP, WECHAT};
 use crate::stack::{self, OA, Plan, Stack};
+use harness::process::{Process, until_listening};
 use serde_json::{Value, json};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A browser with a profile of its own; ended with the test, by process id.
 struct Chrome {
-    driver: Child,
+    driver: Option<Process>,
     base: String,
     profile: tempfile::TempDir,
 }
@@ -17,19 +18,9 @@ impl Chrome {
     async fn start(user_agent: &str, language: &str) -> Self {
         let port = stack::free_port();
         let profile = tempfile::tempdir().unwrap();
-        let driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Debian's package chromium-driver");
-        let mut chrome = Self { driver, base: format!("http://127.0.0.1:{port}"), profile };
-        let begun = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "chromedriver does not listen");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let mut driver = Process::silent(Command::new("chromedriver").arg(format!("--port={port}")));
+        until_listening(port, &mut driver).await;
+        let mut chrome = Self { driver: Some(driver), base: format!("http://127.0.0.1:{port}"), profile };
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -141,8 +132,7 @@ impl Chrome {
 
 impl Drop for Chrome {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        self.driver = None;
         // The browser outlives its driver, whichever way that is ended.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {

@@ -240,13 +240,6 @@ async fn every_token_that_a_program_shows_is_ended() {
     }
 }
 
-/// The most memory that a process has had, in MiB.
-fn highest(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() / 1_024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_write_into_redis_costs_a_bounded_memory() {
     /// The table of revocations has 50 MiB at most; a page of the list and what the allocator keeps come on top.
@@ -255,7 +248,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
     let more = redis.configuration() + "  reconcile: 1s\n";
     let stack = stack(Plan { more, ..Plan::default() }).await;
     let mut browser = logged_in(&stack).await;
-    let idle = highest(stack.authz_pid());
+    let idle = stack.authz().memory("VmHWM").unwrap();
     let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let list = "wechat-authz:1:{revoked}:list";
@@ -299,7 +292,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let highest = highest(stack.authz_pid());
+    let highest = stack.authz().memory("VmHWM").unwrap();
     println!("idle {idle} MiB, highest {highest} MiB");
     assert!(highest <= idle + BOUND, "idle {idle} MiB, highest {highest} MiB");
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "and nobody is logged out");

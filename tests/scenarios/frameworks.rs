@@ -6,9 +6,9 @@ use crate::client::{Answer, Browser, compose, raw, try_h2};
 use crate::stack::{Plan, Stack, free_port, root};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::process::{Process, until_listening};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 const SESSION: &str = "__Host-wechat_session";
 
@@ -31,18 +31,11 @@ type Request = (String, String, Vec<(String, String)>);
 struct Server {
     name: &'static str,
     address: SocketAddr,
-    process: Child,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    process: Process,
 }
 
 /// The four applications, each on a port of its own.
-async fn servers() -> Vec<Server> {
+async fn servers() -> [Server; 4] {
     let installed = root().join("target/frameworks");
     assert!(installed.join("ready").is_file(), "the frameworks are missing: run tests/frameworks/get");
     let source = root().join("tests/frameworks");
@@ -67,17 +60,12 @@ async fn servers() -> Vec<Server> {
                 gunicorn
             }
         };
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let address = format!("127.0.0.1:{port}").parse().unwrap();
-        Server { name, address, process: process.unwrap_or_else(|error| panic!("{name}: {error}")) }
+        Server { name, address, process: Process::silent(&mut command) }
     };
-    let servers: Vec<Server> = ["express4", "express5", "werkzeug", "gunicorn"].into_iter().map(start).collect();
-    for server in &servers {
-        let begun = Instant::now();
-        while tokio::net::TcpStream::connect(server.address).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{} does not start", server.name);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let mut servers = ["express4", "express5", "werkzeug", "gunicorn"].map(start);
+    for server in &mut servers {
+        until_listening(server.address.port(), &mut server.process).await;
     }
     servers
 }
@@ -339,7 +327,7 @@ async fn logged_in(stack: &Stack) -> String {
     format!("{SESSION}={}", browser.cookie(SESSION).unwrap())
 }
 
-async fn started() -> (Stack, Vec<Server>) {
+async fn started() -> (Stack, [Server; 4]) {
     let servers = servers().await;
     let stack = Stack::planned(Plan { more: POLICY.to_owned(), envoy: routed(&servers), ..Plan::default() }).await;
     (stack, servers)

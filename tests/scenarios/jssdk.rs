@@ -2,10 +2,11 @@
 
 use crate::client::{self, Answer, Browser};
 use crate::redis::Redis;
-use crate::stack::{OA, OA_SECRET, PATIENT, Plan, Stack, UNLIMITED, program};
+use crate::stack::{OA, OA_SECRET, PATIENT, Plan, Stack, UNLIMITED};
+use harness::instance::Instance;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use wechat_simulator::{App, Effect, Endpoint, Fault, Times};
 
@@ -246,47 +247,13 @@ async fn pages_that_ask_often_take_nobodys_login_away() {
     assert_eq!(calls(&stack, TOKEN), 1);
 }
 
-/// Another instance of the same deployment; ends with this value.
-struct Another {
-    child: Child,
-    pages: SocketAddr,
-}
-
-impl Another {
-    async fn start(stack: &Stack, number: usize) -> Self {
-        let any = "127.0.0.1:0";
-        let file = stack.directory.path().join(format!("config-{number}.yaml"));
-        let log = stack.directory.path().join(format!("authz-{number}.log"));
-        std::fs::write(&file, stack.configuration(&[any, any, any, any])).unwrap();
-        let out = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(program());
-        command
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out);
-        // Ends with the value, should it never serve.
-        let mut another = Self { child: command.spawn().unwrap(), pages: stack.pages };
-        let began = Instant::now();
-        loop {
-            let text = std::fs::read_to_string(&log).unwrap();
-            let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            if let Some(line) = lines.into_iter().find(|line| line["message"] == "serving") {
-                another.pages = line["pages"].as_str().unwrap().parse().unwrap();
-                return another;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "{text}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Another {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts another instance of the same deployment; it, and where its pages are.
+async fn another(stack: &Stack, number: usize) -> (Instance, SocketAddr) {
+    let mut another = Instance::new(stack.directory.path(), &format!("-{number}"));
+    std::fs::write(&another.config, stack.configuration(&["127.0.0.1:0"; 4])).unwrap();
+    another.start();
+    let serving = another.until_logged("serving", 0).await;
+    (another, serving["pages"].as_str().unwrap().parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +263,7 @@ async fn processes_that_share_a_redis_ask_wechat_once_and_sign_with_one_ticket()
     let mut stack = Stack::planned(Plan { scope: ON, more, ..Plan::default() }).await;
     let mut others = Vec::new();
     for number in 1..=5 {
-        others.push(Another::start(&stack, number).await);
+        others.push(another(&stack, number).await);
     }
     stack.until_log_holds("redis is there").await;
     stack
@@ -306,7 +273,7 @@ async fn processes_that_share_a_redis_ask_wechat_once_and_sign_with_one_ticket()
     let line = asking("", &page);
     let host = stack.origin.trim_start_matches("http://").to_owned();
     let request = format!("GET {line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    let doors = std::iter::once(stack.pages).chain(others.iter().map(|other| other.pages));
+    let doors = std::iter::once(stack.pages).chain(others.iter().map(|(_, pages)| *pages));
     let asked: Vec<_> = doors
         .map(|door| {
             let request = request.clone();

@@ -2,6 +2,7 @@
 
 use crate::client::{self, Answer, Browser};
 use crate::stack::{self, ADMIN_TOKEN, Plan, Stack, program};
+use harness::process::Process;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Effect, Endpoint, Fault};
@@ -250,11 +251,7 @@ async fn memory_stays_bounded_whoever_comes() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
-    let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", stack.authz_pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
-    };
+    let resident = || stack.authz().memory("VmRSS").unwrap();
     let before = resident();
     let check: std::net::SocketAddr = stack.check.parse().unwrap();
     let host = stack.edge;
@@ -279,16 +276,6 @@ async fn memory_stays_bounded_whoever_comes() {
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200);
 }
 
-/// A process that ends with its test.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The soft and the hard limit of a process's core file.
 fn core_limits(id: u32) -> Vec<String> {
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
@@ -305,10 +292,10 @@ fn without_right_to_attach(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// Starts a process as a service manager does that allows core files of any size.
-fn start(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], directory: &std::path::Path) -> Ended {
+fn start(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], directory: &std::path::Path) -> Process {
     let mut command = without_right_to_attach("sh");
     command.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).arg(program).args(arguments);
-    Ended(command.current_dir(directory).stderr(std::process::Stdio::null()).spawn().unwrap())
+    Process::silent(command.current_dir(directory))
 }
 
 /// Has a debugger write a core file of a process of the same user.
@@ -336,8 +323,8 @@ async fn no_core_file_holds_the_secrets_of_a_running_server() {
     let other = start("/bin/sleep", &["60"], directory.path());
     tokio::time::sleep(Duration::from_secs(1)).await;
     for (process, limit, writes) in [(&server, "0", false), (&other, "unlimited", true)] {
-        assert_eq!(core_limits(process.0.id()), [limit, limit]);
-        assert_eq!(debugger_writes_a_core(process.0.id(), directory.path()), writes);
+        assert_eq!(core_limits(process.id()), [limit, limit]);
+        assert_eq!(debugger_writes_a_core(process.id(), directory.path()), writes);
     }
     // The process still reads what its metrics come from.
     let metrics = stack.metrics().await;
@@ -345,9 +332,8 @@ async fn no_core_file_holds_the_secrets_of_a_running_server() {
         let line = metrics.lines().find_map(|line| line.strip_prefix(metric)).unwrap_or_else(|| panic!("{metrics}"));
         assert!(line.parse::<f64>().unwrap() > 5.0, "{metric}{line}");
     }
-    let abort = Command::new("kill").args(["-ABRT", &server.0.id().to_string()]).status().unwrap();
-    assert!(abort.success());
-    let status = server.0.wait().unwrap();
+    server.signal("ABRT");
+    let status = server.ended(Duration::from_secs(10)).await;
     assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
 }
 
@@ -373,8 +359,8 @@ async fn commands_that_read_secrets_leave_no_core_file_either() {
     ] {
         let mut command = start(program(), arguments, stack.directory.path());
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(command.0.try_wait().unwrap().is_none(), "{arguments:?} has ended before the look at it");
-        assert_eq!(core_limits(command.0.id()), ["0", "0"], "{arguments:?}");
-        assert!(!debugger_writes_a_core(command.0.id(), stack.directory.path()), "{arguments:?}");
+        assert!(command.status().is_none(), "{arguments:?} has ended before the look at it");
+        assert_eq!(core_limits(command.id()), ["0", "0"], "{arguments:?}");
+        assert!(!debugger_writes_a_core(command.id(), stack.directory.path()), "{arguments:?}");
     }
 }

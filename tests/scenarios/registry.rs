@@ -4,6 +4,7 @@
 use crate::client::{Answer, Browser};
 use crate::redis::Redis;
 use crate::stack::{self, ADMIN_TOKEN, OA, Plan, Stack, program};
+use harness::process::Process;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
@@ -242,19 +243,12 @@ async fn the_command_line_says_what_is_wrong_and_ends_with_its_code() {
     let gone = told(&cli(&at("good.yaml"), &["revoke", "--app", "shop"]));
     assert!(gone.contains("nobody answers at"), "{gone}");
     std::fs::write(at("socket.yaml"), good.replace(&stack.admin.to_string(), &socket)).unwrap();
-    let mut child = Command::new(program())
-        .args(["serve", "--config"])
-        .arg(at("socket.yaml"))
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let _server = Process::silent(Command::new(program()).args(["serve", "--config"]).arg(at("socket.yaml")));
     let answer = until("the socket", async || {
         let output = cli(&at("socket.yaml"), &["revoke", "--json", "--app", "shop"]);
         output.status.success().then_some(output)
     })
     .await;
-    child.kill().unwrap();
-    child.wait().unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&answer.stdout).unwrap()["revoked"], "app");
 }
 

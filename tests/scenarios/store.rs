@@ -3,7 +3,9 @@
 
 use crate::redis::Redis;
 use crate::stack;
+use harness::process::Process;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wechat_authz::redis::settings::ClientCertificate;
@@ -130,10 +132,7 @@ async fn sentinels_are_asked_as_their_own_user() {
         redis.port
     );
     std::fs::write(&file, text).unwrap();
-    let null = std::process::Stdio::null;
-    let mut sentinel = std::process::Command::new("redis-sentinel");
-    let mut sentinel =
-        sentinel.arg(&file).stdin(null()).stdout(null()).spawn().expect("Debian's package redis-sentinel");
+    let _sentinel = Process::silent(Command::new("redis-sentinel").arg(&file));
     let named = |user: Option<&str>, password: &str| {
         let password = Some(Secret::parse(password, 1).unwrap());
         let addresses = vec![format!("127.0.0.1:{port}").parse().unwrap()];
@@ -149,8 +148,6 @@ async fn sentinels_are_asked_as_their_own_user() {
     assert_eq!(set(&asker).await, Ok(()));
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(others.iter().all(|other| !other.is_up()));
-    sentinel.kill().unwrap();
-    sentinel.wait().unwrap();
 }
 
 /// Makes the user `wechat-authz` by the command that the documents show.

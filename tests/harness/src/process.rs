@@ -53,11 +53,11 @@ impl Process {
         }
     }
 
-    /// Its memory in MiB, by a name of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most. 0 once it has ended.
-    pub fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024)
+    /// Its memory in MiB, by a name in `/proc/PID/status`: `VmRSS` now, `VmHWM` at most. None once it has ended.
+    pub fn memory(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1_024)
     }
 }
 
