@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The sample application of envoy/app.py, as an image would have it: where it listens comes from PORT and HOST, SIGTERM
-ends it, and /slow/N is answered after N seconds."""
+"""The sample application of envoy/app.py as in an image: PORT and HOST set its address, SIGTERM ends it, and it answers /slow/N
+after N seconds."""
 import os
 import re
 import signal
@@ -23,7 +23,7 @@ class Slow(Application):
 
 def main():
     server = Server((os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", "8080"))), Slow)
-    # The first process of a container has no handler that it does not bring itself.
+    # PID 1 has no default signal handlers.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
     sys.exit(0)

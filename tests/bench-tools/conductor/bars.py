@@ -1,4 +1,4 @@
-"""What must come out: ratios within one round, the median over the rounds."""
+"""The bars: ratios within a round, as the median over all rounds."""
 import statistics
 
 
@@ -17,7 +17,7 @@ class Bars:
         self.found.append({"name": name, "value": round(value, 3), "bar": bound, "holds": holds, "_spread": spread})
 
     def ratios(self, figure, above, below):
-        """A figure of one case divided by another's, round by round; nothing where one was not measured."""
+        """The ratio of a figure of two cases in each round; empty if one was not measured."""
         pairs = zip(self.rounds.get(above, []), self.rounds.get(below, []))
         return [one[figure] / other[figure] for one, other in pairs]
 
@@ -27,7 +27,7 @@ class Bars:
             self.add(name, values, **bound)
 
     def from_rounds(self):
-        """All that follows from the cases."""
+        """The bars that compare cases."""
         for way in ("h1", "h2c"):
             ours, floor = f"strict_{way}", f"floor_{way}"
             self.ratio(f"our CPU per check ÷ floor's, {way}", "auth_cpu_us", ours, floor, most=1.10)

@@ -1,4 +1,4 @@
-"""The cases: what each asks of whom, in the order in which a round takes them. What is compared stands together."""
+"""The cases in the order of a round. Cases that are compared are adjacent."""
 from dataclasses import dataclass
 
 
@@ -8,27 +8,27 @@ class Case:
     says: str
     # Envoy's configuration: none, check, native, native_cached, fast.
     gateway: str = "check"
-    # Who answers the check: ours, floor, nobody.
+    # The server that answers the check: ours, floor, nobody.
     asked: str = "ours"
-    # The way to the check: h1, h2c, unix.
+    # The protocol of the check: h1, h2c, unix.
     way: str = "h1"
     # What load.lua sends: same, each, turn, sometimes.
     mode: str = "same"
     # The file of tokens: one session, many, unseen, ended, forged.
     tokens: str = ""
-    # How many sessions take turns, or every how manieth request is a miss.
+    # The number of sessions in turn, or the interval of requests with a new token.
     every: int = 0
-    # The status of every answer.
+    # The status of every response.
     expect: int = 200
-    # What the client says it wants.
+    # The Accept header of the client.
     accept: str = "*/*"
     # More lines of wechat-authz's configuration.
     limits: str = ""
-    # Parts of the gateway's configuration that are left out, by their names in gateways.PARTS.
+    # Removed parts of the gateway's configuration, by their names in gateways.PARTS.
     without: tuple = ()
 
 
-# For cases in which tokens that were not seen before are the measurement.
+# For cases that measure new tokens.
 MANY_NEW = "new_tokens_per_client: { per_minute: 1000000, burst: 1000000 }"
 ONE_CHECK = "checks_per_client: { per_minute: 1, burst: 1 }"
 LOGINS = "logins_per_client: { per_minute: 1000000, burst: 1000000 }, logins_per_second: 100000"
@@ -36,7 +36,7 @@ PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
 DATA = "application/json"
 
 CASES = [
-    # With the cookie that is everywhere else: a browser sends it whoever looks at it.
+    # Also with the cookie: a browser sends it in any case.
     Case("no_auth", "Envoy straight to the application", gateway="none", asked="nobody", tokens="one"),
     Case("fast", "Envoy verifies our token (cached), we are asked on a miss: none", gateway="fast", tokens="one"),
     Case("fast_1pct", "the same, 1 % of requests with a token past its end", gateway="fast", mode="sometimes",

@@ -1,7 +1,7 @@
-"""Envoy's configurations: the two shipped ones, and what differs in each case.
+"""Envoy's configurations: the two shipped ones, and the changes of each case.
 
-The same in all of them: everything of envoy/strict.yaml (in the fast cases, of envoy/fast.yaml) but the access log, whose
-cost has nothing to do with who is asked; without it a difference between two cases shows larger, not smaller.
+All cases use envoy/strict.yaml (the fast cases envoy/fast.yaml) without its access log, whose cost is the same in every
+case. Without it, differences between cases appear larger.
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 COOKIE = "__Host-wechat_session"
 CHECK = "          - name: envoy.filters.http.ext_authz\n"
 ROUTER = "          - name: envoy.filters.http.router\n"
-# Parts of fast.yaml, each from one mark up to another, the last first: what is left without them still loads.
+# Parts of fast.yaml, each between two marks. Removed in this order, the rest remains a valid configuration.
 PARTS = {
     "script": ("          # Removes the session cookie from requests", CHECK),
     "empty": ("            # Claims that the token lacks", "            virtual_hosts:\n"),
@@ -25,17 +25,17 @@ PARTS = {
 
 
 def between(text, first, last):
-    """(before, the part from `first` up to `last`, the rest); each of the two stands there once."""
+    """The text before `first`, from `first` to `last`, and from `last` on. Each mark must occur once."""
     for mark in (first, last):
         if text.count(mark) != 1:
-            raise RunError(f"a shipped configuration holds {mark.strip()!r} {text.count(mark)} times instead of once")
+            raise RunError(f"a shipped configuration contains {mark.strip()!r} {text.count(mark)} times instead of once")
     start, end = text.index(first), text.index(last)
     return text[:start], text[start:end], text[end:]
 
 
 def shipped(listen, app, admin, check=None, pages=None, h2c=False, fast=None):
-    """A shipped configuration at these addresses, without its access log: fast.yaml for the configuration and by the program
-    that `fast` gives, strict.yaml without."""
+    """A shipped configuration with these addresses, without its access log: strict.yaml, or with `fast` (a configuration and
+    a program) fast.yaml."""
     command = [sys.executable, ROOT / "envoy/render", "--listen", f"127.0.0.1:{listen}", "--app", f"127.0.0.1:{app}"]
     command += ["--admin", str(admin)]
     command += ["--check", check] if check else []

@@ -1,4 +1,4 @@
-"""One slice of one case: load for some seconds, and what it cost."""
+"""One measurement of one case: load for some seconds, and its cost."""
 import json
 import pathlib
 import socket
@@ -9,7 +9,7 @@ from processes import RunError, busy_ns, children_ns, cores, fetch, forget_peak,
 from stage import HOST, ORIGIN, TARGET
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "load.lua"
-# How many requests are under way at once.
+# The number of concurrent requests.
 CONNECTIONS = 16
 CHECKED = "wechat_authz_token_signatures_checked_total"
 ASKED = "wechat_authz_checks_total"
@@ -18,14 +18,14 @@ ASKED = "wechat_authz_checks_total"
 class Meter:
     def __init__(self, stage):
         self.stage = stage
-        # How far each case has come in its file of tokens.
+        # The position of each case in its file of tokens.
         self.place = {}
 
     def load(self, case, seconds):
-        """Runs a case's load; gives what the generator says."""
+        """Runs the load of a case; returns the output of the generator."""
         side = self.stage.sides[case.name]
         if case.mode == "login":
-            # The simulator keeps a journal; a long one is not what is measured.
+            # Empties the simulator's journal, so that its length does not affect the measurement.
             fetch(f"{side.simulator_at}/_sim/journal", method="DELETE")
             command = ["login", "--to", f"127.0.0.1:{side.edge}", "--origin", ORIGIN, "--seconds", seconds]
             said = json.loads(self.stage.tool(*command))
@@ -41,12 +41,12 @@ class Meter:
             turn = min(case.every, self.stage.amounts["many"]) if case.mode == "turn" else case.every
             command += [self.stage.file(case.tokens), place, turn]
         said = self.stage.processes.run_json(command, self.stage.other_core, timeout=seconds + 60)
-        # wrk has prepared a request for each connection beyond those it counts.
+        # wrk prepares one request per connection beyond those that it counts.
         self.place[case.name] = said["used"] if case.mode == "turn" else place + said["used"] + CONNECTIONS
         return said
 
     def slice(self, case, seconds):
-        """Measures one slice; a dictionary of figures."""
+        """Measures once; returns figures by name."""
         side = self.stage.sides[case.name]
         ours = case.asked == "ours"
         if side.auth:
@@ -91,7 +91,7 @@ class Meter:
         return figures
 
     def checked(self, side):
-        """How many signatures this auth process has checked."""
+        """The number of signatures that this auth process has checked."""
         return counter(side, CHECKED)
 
     def warm(self, case):
@@ -131,12 +131,11 @@ class Meter:
         return json.loads(self.stage.tool(*command))
 
     def flood(self, requests):
-        """A process that has met so many addresses and bad tokens: its memory now, and at most."""
-        # A budget for each address, as the limits have by default, and one for its checks, so that it is remembered. Wide
-        # enough for the buckets that addresses share past the cap: each is to be answered, not to be limited.
-        # And no share of the processor for unseen tokens: each is looked at, and has its place in the cache.
+        """The maximum memory of a process after so many addresses and invalid tokens."""
+        # Limits for each address, so that the process stores it, but too high to refuse a request, also for addresses that share
+        # a bucket. No limit on unseen tokens, so that each token is verified and cached.
         limits = f"checks_per_client: {{ per_minute: 600000, burst: 1000000 }}, {MANY_NEW}"
-        # Nothing else is measured meanwhile, so both cores may work.
+        # Nothing else is measured at the same time, so both cores are used.
         both = ",".join(str(core) for core in sorted(set(cores())))
         side = self.stage.start_auth("flood", limits, core=both)
         self.stage.wait_auth(side)
@@ -150,7 +149,7 @@ class Meter:
         return memory
 
     def start_ms(self):
-        """From the start of the process to its first \"ready\", in ms."""
+        """The time from the start of the process until it is ready, in ms."""
         begun = time.monotonic()
         side = self.stage.start_auth("start")
         while not answers(side.ops):
@@ -163,13 +162,13 @@ class Meter:
 
 
 def counter(side, name):
-    """A counter among an auth process's metrics."""
+    """The value of a counter in the metrics of an auth process."""
     _, _, text = fetch(f"http://127.0.0.1:{side.ops}/metrics")
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((name + " ", name + "{")))
 
 
 def answers(port):
-    """Whether the ops door says \"ready\"; without a library's time for it."""
+    """Whether the ops listener reports readiness. Uses a socket, because an HTTP library takes too long."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as one:
             one.sendall(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")

@@ -1,5 +1,5 @@
-"""Where the time goes: the instructions of a check beside those of a server that does nothing, and what each part of
-envoy/fast.yaml costs Envoy. For the bars that compare with something that does less."""
+"""The parts of a check: its instructions compared with a server that does nothing, and the cost of each part of
+envoy/fast.yaml in Envoy. Explains the bars that compare with a smaller configuration."""
 import re
 import statistics
 import subprocess
@@ -12,7 +12,7 @@ from measure import Meter
 from processes import RunError
 
 CHECKS = ("floor_h1", "strict_h1", "floor_h2c", "strict_h2c")
-# So slow that callgrind, which makes everything fifty times slower, keeps up.
+# Slow enough for callgrind, which makes everything about 50 times slower.
 PER_SECOND, SECONDS = 400, 8
 
 
@@ -21,7 +21,7 @@ def cases_of_checks():
 
 
 def cases_of_fast():
-    """fast.yaml, built up part by part from Envoy without any check."""
+    """Cases from Envoy without a check to the whole of fast.yaml, one part at a time."""
     known = {case.name: case for case in CASES}
     rising = [
         ("jwt_authn", "Envoy verifies the token (cached), and no more"),
@@ -41,7 +41,7 @@ def cases_of_fast():
 
 
 def instructions(stage):
-    """{case: instructions for each check}, of a stage whose auth processes run under callgrind."""
+    """The instructions per check of each case, for a stage whose auth processes run under callgrind."""
     meter, counts = Meter(stage), {}
     for case in stage.cases:
         process = stage.sides[case.name].auth
@@ -62,7 +62,7 @@ def control(process, what):
 
 
 def total(directory, process, before):
-    """The instructions of the dump that is new."""
+    """The instructions in the new dump."""
     for _ in range(100):
         for file in set(directory.glob(f"callgrind.{process.pid}.*")) - before:
             found = re.findall(r"^(?:summary|totals): (\d+)", file.read_text(errors="replace"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Processes on their cores, and what the operating system says they cost."""
+"""Processes on fixed cores, and their costs as the operating system reports them."""
 import glob
 import json
 import os
@@ -16,13 +16,13 @@ from demonstration.stage import listens  # noqa: E402
 
 
 def cores():
-    """(the gateway's core, everything else's): the last and the first this process may use."""
+    """The core of the gateway and that of everything else: the last and the first that this process may use."""
     ours = sorted(os.sched_getaffinity(0))
     return ours[-1], ours[0]
 
 
 def free_port(taken=set()):
-    """A port for a server that starts later; below those that the system gives to outgoing connections."""
+    """A port for a server that starts later, below the ephemeral ports."""
     while True:
         port = random.randrange(10_000, 32_000)
         if port not in taken and not listens(port):
@@ -31,7 +31,7 @@ def free_port(taken=set()):
 
 
 def threads_ns(process):
-    """How long each thread of a process has run, in nanoseconds."""
+    """The CPU time of each thread of a process, in nanoseconds."""
     ran = {}
     for path in glob.glob(f"/proc/{process.pid}/task/*/schedstat"):
         try:
@@ -43,12 +43,12 @@ def threads_ns(process):
 
 
 def ran_since(process, before):
-    """How long a process has run since `threads_ns` gave `before`; without the threads that have ended meanwhile."""
+    """The CPU time of a process since `before` (from `threads_ns`), without threads that have ended."""
     return sum(now - before.get(thread, 0) for thread, now in threads_ns(process).items())
 
 
 def memory_mib(process, what):
-    """`VmRSS`, what it holds now, or `VmHWM`, the most it held since `forget_peak`; in MiB."""
+    """`VmRSS`, the memory now, or `VmHWM`, the maximum since `forget_peak`; in MiB."""
     with open(f"/proc/{process.pid}/status") as file:
         for line in file:
             if line.startswith(what + ":"):
@@ -62,21 +62,21 @@ def forget_peak(process):
 
 
 def busy_ns():
-    """How long all cores together have done anything, in nanoseconds."""
+    """The busy time of all cores together, in nanoseconds."""
     with open("/proc/stat") as file:
         user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
     return (user + nice + system + irq + softirq + steal) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def children_ns():
-    """How long ended children have run."""
+    """The CPU time of ended children."""
     times = os.times()
     return int((times.children_user + times.children_system) * 1e9)
 
 
 def prefer(process):
-    """Lets the processes of a new session run before other work of this machine, where that is allowed (root): the
-    kernel weighs sessions against each other, so a niceness of the process alone would change nothing."""
+    """Raises the priority of a process's session, if that is allowed (root). The kernel schedules sessions against each
+    other, so the niceness of the process alone would have no effect."""
     try:
         with open(f"/proc/{process.pid}/autogroup", "w") as file:
             file.write("-20")
@@ -129,12 +129,12 @@ class PinnedProcesses(Processes):
         process.wait_until(is_ready, within, pause=0.01)
 
 
-# Never through a proxy that the environment names.
+# Ignores proxies in the environment.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def fetch(url, headers=None, method="GET"):
-    """(status, headers, body) of an answer; redirects are not followed."""
+    """Status, headers and body of a response; follows no redirects."""
 
     class Stay(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_):
@@ -149,7 +149,7 @@ def fetch(url, headers=None, method="GET"):
 
 
 def status(url):
-    """The status of an answer, or None."""
+    """The status of a response, or None."""
     try:
         with OPENER.open(url, timeout=2) as answer:
             return answer.status

@@ -1,4 +1,4 @@
-"""What came out: a table to read, JSON to compare, a picture."""
+"""The report: a table, JSON for comparisons, and a picture."""
 import statistics
 from html import escape
 
@@ -23,7 +23,7 @@ def document(machine, cases, rounds, bars):
 
 
 def check_form(told, names):
-    """Faults of the JSON's form."""
+    """Errors in the JSON's form."""
     faults = []
     if list(told) != ["machine", "cases", "bars"]:
         faults.append(f"members {list(told)}")
@@ -41,7 +41,7 @@ def check_form(told, names):
 
 
 def table(told, cases):
-    """The table of cases, as lines: medians, and requests a second with their range."""
+    """The lines of the table of cases: medians, and requests per second with their range."""
     base = told["cases"].get("no_auth", {}).get("rps", {}).get("median")
     lines = [f"{'case':<14}{'req/s':>8}{'min':>8}{'max':>8}{'of no_auth':>11}{'p50 µs':>8}{'p99 µs':>8}"
              f"{'Envoy µs':>10}{'auth µs':>9}{'min':>7}{'max':>7}{'peak MiB':>10}{'errors':>8}"]
@@ -67,7 +67,7 @@ def bar_lines(bars):
     return lines
 
 
-# What is drawn in which colour: by who answers.
+# The colours, by the server that answers.
 GROUPS = {
     "no_auth": "base", "fast": "fast", "fast_1pct": "fast", "fast_10pct": "fast", "native_cached": "native",
     "native": "native", "floor_h1": "base", "floor_h2c": "base",
@@ -77,7 +77,7 @@ LABELS = {"base": "nobody asked, or a server that does nothing", "fast": "wechat
 
 
 def picture(told, cases):
-    """Requests a second of each case, as SVG; readable on light and on dark."""
+    """Requests per second of each case as SVG, for light and dark backgrounds."""
     drawn = [case for case in cases if case.mode != "login"]
     row, left, width, top = 24, 120, 420, 78
     most = max(told["cases"][case.name]["rps"]["max"] for case in drawn)

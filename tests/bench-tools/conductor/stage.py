@@ -1,5 +1,5 @@
-"""Everything that is measured, started at once: a gateway and an auth process of its own for each case, at rest until
-their turn, so that no case fills another's cache or memory."""
+"""The processes that are measured: each case has its own gateway and auth process, so that no case fills the cache or memory of
+another. They are idle until their turn."""
 import shutil
 import subprocess
 
@@ -16,7 +16,7 @@ AGENT = ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605
 
 
 class Side:
-    """One case's processes and addresses."""
+    """The processes and addresses of one case."""
 
     envoy = auth = simulator = None
     edge = check = pages = ops = 0
@@ -32,7 +32,7 @@ class Stage:
         self.envoy = ROOT / "target/envoy/1.40.0/envoy"
         self.sides = {}
         self.upstream = None
-        # What the auth processes run under.
+        # The command that runs the auth processes.
         output = f"--callgrind-out-file={directory}/callgrind.%p"
         self.under = ["valgrind", "-q", "--tool=callgrind", output] if callgrind else []
 
@@ -47,12 +47,12 @@ class Stage:
         return self.directory / f"{tokens}.tokens"
 
     def first(self, tokens):
-        """A file's first token."""
+        """The first token of a file."""
         with open(self.file(tokens)) as file:
             return file.readline().strip()
 
     def prepare(self):
-        """Keys, secrets and tokens."""
+        """Creates keys, secrets and tokens."""
         subprocess.run([self.program, "keygen", self.directory / "keys"], check=True, stdout=subprocess.DEVNULL)
         (self.directory / "oa.secret").write_text(SECRET)
         kinds = {"one": ("live", 1), "many": ("live", self.amounts["many"]), "unseen": ("live", self.amounts["unseen"])}
@@ -65,13 +65,13 @@ class Stage:
             self.file(name).write_text(printed)
 
     def start_auth(self, name, limits="", way="h1", simulator=None, core=None):
-        """A wechat-authz of its own; gives its side."""
+        """Starts a wechat-authz; returns its side."""
         side = Side()
         side.pages, side.ops, port = free_port(), free_port(), free_port()
         side.check = f"unix:{self.directory}/{name}.sock" if way == "unix" else f"127.0.0.1:{port}"
         wechat = f"http://127.0.0.1:{simulator}" if simulator else "http://127.0.0.1:9"
         side.config = self.directory / f"{name}.yaml"
-        # A token lives for an hour, so that none is renewed while its case is measured.
+        # Tokens live for an hour, so that none is renewed during a measurement.
         side.config.write_text(
             f"listen: {{ check: \"{side.check}\", pages: \"127.0.0.1:{side.pages}\", ops: \"127.0.0.1:{side.ops}\" }}\n"
             f"keys: {{ directory: keys }}\n"
@@ -89,7 +89,7 @@ class Stage:
         self.processes.wait(side.auth, f"http://127.0.0.1:{side.ops}/readyz")
 
     def start(self):
-        """All of it."""
+        """Starts all processes."""
         self.app = free_port()
         said = ["--header", "content-type:text/plain", "--body", "ok"]
         self.upstream = self.start_answer("upstream", self.app, said)
@@ -100,10 +100,9 @@ class Stage:
         self.start_over()
 
     def start_over(self):
-        """An auth process and an Envoy for each case, new ones if there were any. Two processes of one program and one
-        configuration differ by a tenth in what a request costs them, for as long as they live: a round of new ones lets
-        that even out. Who has learnt many sessions stays: for seconds after that it puts its memory in order and tells
-        the list of sessions."""
+        """Starts a new auth process and Envoy for each case. The cost of a request differs by 10 % between two processes of the
+        same program and configuration, for their whole life; new processes in each round average this out. Processes with
+        many sessions stay, because they reorganize memory and update the list of sessions for seconds."""
         stay = {case.name for case in self.cases if case.mode == "turn"} & self.sides.keys()
         ending = [side.envoy for side in self.sides.values()]
         for name in self.sides.keys() - stay:
@@ -121,7 +120,7 @@ class Stage:
             self.processes.wait(side.envoy, f"http://127.0.0.1:{side.admin}/ready", within=60)
 
     def start_side(self, case):
-        """Who answers a case's checks."""
+        """Starts the server that answers a case's checks."""
         if case.asked == "ours":
             simulator = None
             if case.mode == "login":
@@ -144,14 +143,14 @@ class Stage:
         return side
 
     def start_answer(self, name, port, said, under=()):
-        """A server that does nothing but answer so."""
+        """Starts a server that sends one fixed response."""
         command = [*under, self.tools, "answer", "--listen", f"127.0.0.1:{port}", *said]
         started = self.processes.start(name, command, self.other_core)
         self.processes.wait_until(started, lambda: listens(port))
         return started
 
     def our_headers(self):
-        """What a check with a session is answered, so that the floor answers the same."""
+        """The response headers of a check with a session, which the floor sends too."""
         said = {"Host": HOST, "Cookie": self.cookie("one"), "User-Agent": AGENT}
         status, headers, _ = fetch(f"http://{self.model.check}{TARGET}", said)
         if status != 200:
@@ -180,14 +179,14 @@ class Stage:
         return f"theme=dark; {COOKIE}={self.first(tokens)}"
 
     def request_headers(self, case):
-        """The headers of a case's request; of the most frequent one where there are several."""
+        """The headers of a case's request; of the most frequent one if there are several."""
         headers = {"Host": HOST, "User-Agent": AGENT, "Accept": case.accept, "Accept-Language": "zh-CN,zh;q=0.9"}
         if case.tokens:
             headers["Cookie"] = self.cookie("one" if case.mode == "sometimes" else case.tokens)
         return headers
 
     def idle_mib(self):
-        """The memory of an auth process that has answered nothing but whether it is ready."""
+        """The memory of an auth process that has only answered its readiness probe."""
         return max(memory_mib(side.auth, "VmRSS") for case in self.cases
                    if case.asked == "ours" for side in [self.sides[case.name]])
 

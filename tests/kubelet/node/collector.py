@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP, and keeps of each span its trace, its name and who made it."""
+"""A collector of traces: receives OTLP over HTTP, and stores the trace, the name and the service of each span."""
 import http.server
 import threading
 
@@ -7,8 +7,8 @@ from app import Server
 from .network import NODE
 
 PORT = 4318
-# Of traces that nobody asks for any more.
-MOST = 20_000
+# The maximum number of stored spans.
+MAX_SPANS = 20_000
 
 
 def varint(data, at):
@@ -36,7 +36,7 @@ def fields(data):
 
 
 def each(data, *path):
-    """The values of a field, by its way from message to message."""
+    """The values of a field, by its path through nested messages."""
     for number, value in fields(data):
         if number == path[0]:
             if len(path) == 1:
@@ -57,7 +57,7 @@ def spans(request):
 
 
 class Collector:
-    """At the node's address, for all pods."""
+    """The collector at the node's address, for all pods."""
 
     def __init__(self):
         self.seen, self.holding = [], threading.Lock()
@@ -83,17 +83,17 @@ class Collector:
                 return body
 
             def log_message(self, *_):
-                """Spans are counted, not requests."""
+                """Logs nothing."""
 
         server = Server((NODE, PORT), Taking)
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def take(self, body):
         with self.holding:
-            self.seen = (self.seen + list(spans(body)))[-MOST:]
+            self.seen = (self.seen + list(spans(body)))[-MAX_SPANS:]
 
     def services(self, name):
-        """Who had part in the traces that have a span of this name: a set for each."""
+        """The services in each trace that has a span of this name."""
         with self.holding:
             traces = {trace for _, trace, found in self.seen if found == name}
             return [{service for service, one, _ in self.seen if one == trace} for trace in traces]

@@ -1,4 +1,4 @@
-"""One container as a process of this machine: what the manifest says, in a root and namespaces of its own."""
+"""A container as a process of this machine, as the manifest describes it, in its own root and namespaces."""
 import json
 import os
 import pathlib
@@ -11,13 +11,13 @@ import time
 from demonstration.processes import RunError
 
 RUNTIME = pathlib.Path(__file__).resolve().parent / "runtime.py"
-# How much of a log becomes the termination message, as kubelet takes it.
+# The maximum size of a termination message from the log, as in the kubelet.
 MESSAGE_BYTES, MESSAGE_LINES = 2048, 80
 REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 
 def expanded(text, env):
-    """`$(NAME)` in arguments and values, as Kubernetes fills it in; `$$` is one dollar."""
+    """Expands `$(NAME)` as Kubernetes does; `$$` is a dollar sign."""
 
     def fill(found):
         return "$" if found[0] == "$$" else env.get(found[1], found[0])
@@ -26,7 +26,7 @@ def expanded(text, env):
 
 
 class Container:
-    """Of a pod. `sidecar` says whether it goes on beside the application."""
+    """A container of a pod. `sidecar`: whether it keeps running with the application."""
 
     def __init__(self, pod, spec, sidecar=False):
         self.pod, self.spec, self.sidecar, self.name = pod, spec, sidecar, spec["name"]
@@ -35,11 +35,11 @@ class Container:
         self.pidfile = pod.directory / f"{self.name}.pid"
         self.root = pod.directory / "roots" / self.name
         self.shim, self.pid, self.began, self.restarts = None, None, 0, 0
-        # Found by its probes, with what the last one said.
+        # Set by its probes, with the output of the last one.
         self.started, self.ready, self.last_said = threading.Event(), False, ""
 
     def env(self):
-        """The image's, then the manifest's, in order."""
+        """The environment: the image's variables, then the manifest's."""
         env = {"HOSTNAME": self.pod.name, **self.image.env}
         for variable in self.spec.get("env", []):
             if "valueFrom" in variable:
@@ -48,11 +48,11 @@ class Container:
             else:
                 env[variable["name"]] = expanded(variable.get("value", ""), env)
         if self.spec.get("envFrom"):
-            raise RunError(f"{self.name}: envFrom is not known here")
+            raise RunError(f"{self.name}: envFrom is not supported here")
         return env
 
     def argv(self, env):
-        """The manifest's command and arguments, where it has them; else the image's."""
+        """The manifest's command and arguments, or the image's."""
         command, args = self.spec.get("command"), self.spec.get("args")
         if command:
             words = command + (args or [])
@@ -61,7 +61,7 @@ class Container:
         return [expanded(word, env) for word in words]
 
     def mounts(self):
-        """The image's files, and the volumes where the manifest mounts them."""
+        """The mounts: the image's files, and the manifest's volumes."""
         found = []
 
         def mounted(source, target, readonly=True):
@@ -77,11 +77,11 @@ class Container:
             mounted(source, mount["mountPath"], mount.get("readOnly", False))
         for name, file in self.pod.files.items():
             mounted(file, f"/etc/{name}")
-        # What lies deeper is mounted later.
+        # Deeper paths are mounted later.
         return sorted(found, key=lambda one: one["target"].count("/"))
 
     def settings(self, argv, env):
-        """What runtime.py reads."""
+        """The settings for runtime.py."""
         whole = self.pod.spec.get("securityContext") or {}
         own = self.spec.get("securityContext") or {}
         group = own.get("runAsGroup", whole.get("runAsGroup", self.image.group))
@@ -127,7 +127,7 @@ class Container:
         self.pid = int(self.pidfile.read_text(encoding="ascii"))
 
     def execute(self, argv, timeout):
-        """One more process in the container: its exit code, None where it took too long; and what it said."""
+        """Runs another process in the container. Returns its exit code (None after a time-out) and its output."""
         env = self.env()
         spec = self.settings([expanded(word, env) for word in argv], env)
         command = [sys.executable, "-IS", RUNTIME, "exec", str(self.pid), json.dumps(spec)]
@@ -147,7 +147,7 @@ class Container:
         return self.shim.returncode
 
     def signal(self, number):
-        """To its first process, as a runtime does."""
+        """Signals its first process, as a runtime does."""
         if not self.has_ended():
             try:
                 os.kill(self.pid, number)
@@ -155,25 +155,25 @@ class Container:
                 pass
 
     def said(self):
-        """What it has written since it was last started."""
+        """Its output since its last start."""
         with open(self.log, "rb") as log:
             log.seek(self.began)
             return log.read().decode("utf-8", "replace")
 
     def message(self):
-        """The termination message, where the manifest takes it from the log."""
+        """The termination message, if the manifest takes it from the log."""
         if self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError" or self.exit_code == 0:
             return ""
         text = self.said().encode()[-MESSAGE_BYTES:].decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-MESSAGE_LINES:])
 
     def state(self):
-        """In words, for who waits for it in vain."""
+        """The state in words, for error messages."""
         where = "ready" if self.ready else "started" if self.started.is_set() else "not started"
         return f"{self.name} {where}{f' ({self.last_said})' if self.last_said else ''}"
 
     def port(self, wanted):
-        """A port of this container by number or name."""
+        """The port with this number or name."""
         if isinstance(wanted, int):
             return wanted
         for port in self.spec.get("ports", []):

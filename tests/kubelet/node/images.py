@@ -1,5 +1,5 @@
-"""What the images of a pod's containers hold, from programs of this machine. The files of wechat-authz's own image are
-tried by tests/image/run; here its settings count, as the Dockerfile has them."""
+"""The images of the containers, assembled from programs of this machine. tests/image/run tests the files of wechat-authz's
+image; here its settings are read from the Dockerfile."""
 import dataclasses
 import json
 import os
@@ -17,7 +17,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """Files by their place in it, and what it says of how to start."""
+    """An image: its files by path, and its settings."""
 
     files: dict
     entrypoint: list
@@ -28,18 +28,18 @@ class Image:
 
 
 def libraries():
-    """What a program that is not static needs of this machine."""
+    """The files that a dynamically linked program needs."""
     return {place: place for place in ("/lib", "/lib64", "/usr/lib") if os.path.isdir(place)}
 
 
 def is_static(program):
-    """Whether no loader is named where an ELF file names it."""
+    """Whether an ELF file has no loader."""
     with open(program, "rb") as file:
         return re.search(rb"/lib[^\0]*/ld-[^\0]*\.so", file.read(8192)) is None
 
 
 def dockerfile():
-    """The last stage's settings: {word: [arguments, …]}."""
+    """The settings of the Dockerfile's last stage: {instruction: [arguments, …]}."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
     said = {}
     for line in text.splitlines():
@@ -70,7 +70,7 @@ def envoy(program):
 
 
 def application():
-    """The sample application in a Python of this machine."""
+    """The sample application, with this machine's Python."""
     python = os.path.realpath(sys.executable)
     places = ["/usr", *libraries(), sys.base_prefix]
     files = {place: place for place in places if place == "/usr" or not place.startswith("/usr/")}
@@ -79,14 +79,14 @@ def application():
 
 
 def answering(program):
-    """An application that costs next to nothing, for measurements."""
+    """An application with minimal costs, for measurements."""
     words = ["answer", "--listen", "0.0.0.0:8080", "--header", "content-type:text/plain", "--body", "ok"]
     files = {"/bench-tools": program, **libraries()}
     return Image(files, ["/bench-tools"], words, {"PATH": USUAL_PATH}, 1000, 1000)
 
 
 class Images:
-    """By the names that manifests have for them."""
+    """The images by the names in manifests."""
 
     def __init__(self, programs):
         self.ours, self.envoy = ours(programs["wechat-authz"]), envoy(programs["envoy"])
@@ -97,7 +97,7 @@ class Images:
         repository, _, tag = name.partition(":")
         if repository.endswith("envoyproxy/envoy"):
             if not tag.endswith(f"v{self.release}"):
-                raise RunError(f"the chart asks for Envoy {tag}, and this machine has {self.release}")
+                raise RunError(f"the chart needs Envoy {tag}, but this machine has {self.release}")
             return self.envoy
         found = {"wechat-authz": self.ours, "web": self.application}.get(repository)
         if found is None:

@@ -1,4 +1,4 @@
-"""What a pod must be like, while it runs and when it ends."""
+"""Checks of a pod, while it runs and when it ends."""
 import http.client
 import pathlib
 import time
@@ -8,7 +8,7 @@ from demonstration.processes import RunError
 from .probes import Probe
 
 OPS = 15090
-# What may be reached at the pod's address, and no more: anything else of ours is on loopback or a socket.
+# The sidecars' ports at the pod's address. Everything else of the sidecars is on loopback or a socket.
 HIDDEN = (9100, 9101, 9102, 9103, 9901)
 OURS = ("wechat-authz", "wechat-envoy")
 
@@ -19,7 +19,7 @@ def expect(condition, text):
 
 
 def asked(address, port, method, path, host="pod", timeout=5):
-    """The status and the body of one answer."""
+    """The status and the body of a response."""
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         connection.request(method, path, headers={"host": host, "connection": "close"})
@@ -30,7 +30,7 @@ def asked(address, port, method, path, host="pod", timeout=5):
 
 
 def start(pod):
-    """Both sidecars in their order, each at the first attempt, and nothing to complain of."""
+    """Both sidecars started in order, at the first attempt, without errors."""
     expect(tuple(one.name for one in pod.sidecars) == OURS, f"{pod.name}: other sidecars")
     expect(not pod.events, f"{pod.name}: {pod.events}")
     expect(all(one.restarts == 0 for one in pod.everyone), f"{pod.name}: a container was started again")
@@ -39,7 +39,7 @@ def start(pod):
 
 
 def probes(pod):
-    """Each as the manifest writes it, once more."""
+    """Runs each probe of the manifest once more."""
     for container in pod.everyone:
         for name in ("startupProbe", "readinessProbe", "livenessProbe"):
             if name in container.spec:
@@ -47,8 +47,8 @@ def probes(pod):
                 expect(good, f"{pod.name}: the {name} of {container.name}: {said}")
 
 
-def admin_door(pod, subject):
-    """By `kubectl exec`, as the values say."""
+def admin_listener(pod, subject):
+    """The admin listener works with `kubectl exec`, as the values describe."""
     command = ["wechat-authz", "sessions", "list", "--subject", subject]
     command += ["--config", "/etc/wechat-authz/wechat-authz.yaml"]
     code, said = pod.container("wechat-authz").execute(command, 5)
@@ -56,7 +56,7 @@ def admin_door(pod, subject):
 
 
 def ops_listener(pod):
-    """Exactly three paths at the pod's address, and of our other doors none."""
+    """The ops listener serves exactly three paths at the pod's address, and no other listener is reachable there."""
     address = pod.sandbox.address
     ours, envoys = "wechat_authz_checks_total", "envoy_server_live"
     for path, holds in (("/ready", "LIVE"), ("/metrics", ours), ("/stats/prometheus", envoys)):
@@ -75,8 +75,8 @@ def ops_listener(pod):
 
 
 def rights(pod):
-    """Our containers run as they are to, see no token of the application's, and share the check's socket with nobody
-    else."""
+    """The sidecars run with their restrictions, cannot read the application's API token, and no other container can use the
+    check's socket."""
     for name in OURS:
         container = pod.container(name)
         with open(f"/proc/{container.pid}/status", encoding="ascii") as file:
@@ -95,7 +95,7 @@ def rights(pod):
 
 
 def load(name, load, before):
-    """No request failed, though there were enough, before and while the pod ended."""
+    """No request failed, before and while the pod ended, and there were enough requests."""
     expect(not load.failures, f"{name}: {len(load.failures)} requests failed, such as {load.failures[:3]}")
     expect(before > 100, f"{name}: only {before} requests before the end: that is no load")
     expect(load.answered - before > 20, f"{name}: only {load.answered - before} requests while it ended")
@@ -103,7 +103,7 @@ def load(name, load, before):
 
 
 def order(pod, happened):
-    """Hooks at once, then the application, Envoy, and we; nobody was killed, and all ended well."""
+    """Hooks ran first, then the application, Envoy and wechat-authz ended, in this order and without being killed."""
     at = {(name, what.partition(":")[0]): when for when, name, what in happened}
     text = "; ".join(f"{when} s {name} {what}" for when, name, what in happened)
     for name in (*OURS, "web"):
@@ -113,7 +113,7 @@ def order(pod, happened):
     expect(("wechat-authz", "preStop ends with 0") in at, f"{pod.name}: the drain failed: {text}")
     envoy = pod.container("wechat-envoy").spec["args"]
     drain = int(envoy[envoy.index("--drain-time-s") + 1])
-    # A connection that rests may be used again until then.
+    # An idle connection may be used again until then.
     early = at["wechat-envoy", "SIGTERM"] < drain - 0.1
     expect(not early, f"{pod.name}: Envoy was ended before its drain of {drain} s: {text}")
     times = [at[name, what] for name in ("web", *reversed(OURS)) for what in ("SIGTERM", "ended with 0")]
@@ -121,9 +121,10 @@ def order(pod, happened):
 
 
 def lacking(pod, code, words):
-    """It waits, with one line that says why: kubelet's, where `code` is None, or our container's last; gives the line."""
+    """The pod waits with one line that names the reason: the kubelet's if `code` is None, otherwise the container's last line.
+    Returns the line."""
     ours, deadline = pod.container("wechat-authz"), time.monotonic() + 30
-    # Twice, to see that it says the same again: then there is still one event.
+    # Repeats it, to check that the event is not duplicated.
     while not (pod.events and (code is None or ours.restarts >= 2)) and time.monotonic() < deadline:
         time.sleep(0.05)
     expect(len(pod.events) == 1, f"{pod.name}: not one event but {pod.events}")
@@ -143,7 +144,7 @@ def lacking(pod, code, words):
 
 
 def logs(node, people):
-    """No AppSecret, token of the admin door or session stands in a container's log."""
+    """No container's log contains an AppSecret, the admin token or a session."""
     files = [files for (kind, name), files in node.objects.items() if kind == "secret" and name != "wechat-keys"]
     known = [content.strip() for one in files for content in one.values()]
     known += [person.cookie.partition("=")[2].encode() for person in people]

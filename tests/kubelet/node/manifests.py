@@ -1,4 +1,4 @@
-"""What the API server would hold: the chart's manifests, and pods and Services as its policies leave them."""
+"""The objects in the API server: the chart's manifests, and pods and Services after its policies."""
 import json
 import pathlib
 import subprocess
@@ -10,24 +10,24 @@ HERE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = HERE.parent.parent
 NAMESPACE = "shop"
 WAYS = ("swap", "named", "service", "relocate", "loopback")
-# What the Service of an application has as its target in each way, before anything of ours is there.
+# The targetPort of an application's Service in each way, before the policies.
 TARGETS = {"swap": "http", "named": "wechat-http", "service": 8080, "relocate": 8080, "loopback": 8080}
 
 
 def admit(values, objects=()):
-    """The chart's manifests, and the objects as they are kept: by tests/admission/run, in the server's own plugins."""
+    """The chart's manifests, and the objects after the API server's plugins (tests/admission/run)."""
     command = [ROOT / "tests" / "admission" / "run", "--admit", values]
     done = subprocess.run(
         command, input=json.dumps(list(objects)), stdout=subprocess.PIPE, text=True, timeout=1800, check=False
     )
     if done.returncode != 0:
-        raise RunError("tests/admission/run refuses; its own words are above")
+        raise RunError("tests/admission/run failed; its output is above")
     said = json.loads(done.stdout)
     return said["manifests"], said["admitted"]
 
 
 def application(way):
-    """A pod that knows nothing of us, with probes as they are usual; but where they cannot come."""
+    """An application's pod with the usual probes, except where they cannot reach it."""
     web = {"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": 8080}]}
     if way != "loopback":
         asked = {"httpGet": {"path": "/healthy", "port": "http"}, "periodSeconds": 1}
@@ -45,7 +45,7 @@ def service(way):
 
 
 def created(pod, name):
-    """The same with a name and an id, as a controller makes one after the other."""
+    """A copy with its own name and id, as a controller creates it."""
     made = json.loads(json.dumps(pod))
     made["metadata"] |= {"name": name, "uid": str(uuid.uuid4()), "namespace": NAMESPACE}
     return made
@@ -61,14 +61,14 @@ def config_maps(manifests):
 
 
 class Measured:
-    """What is measured: one pod, and the chart's manifests."""
+    """The objects of --sizes: one pod, and the chart's manifests."""
 
     def __init__(self):
         self.manifests, (self.pod,) = admit(HERE / "sizes-values.yaml", [application("swap")])
 
 
 class Cluster:
-    """Everything that is tried."""
+    """The objects of all parts."""
 
     def __init__(self):
         pods, services = [application(way) for way in WAYS], [service(way) for way in WAYS]
@@ -78,6 +78,6 @@ class Cluster:
         self.gateway_manifests, _ = admit(HERE / "gateway-values.yaml")
 
     def deployment(self):
-        """The pod of mode gateway, as its Deployment has it."""
+        """The pod of mode gateway, from its Deployment."""
         (deployment,) = [one for one in self.gateway_manifests if one["kind"] == "Deployment"]
         return deployment["spec"]["template"]

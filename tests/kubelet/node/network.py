@@ -1,4 +1,4 @@
-"""The node's network: one bridge, and for each pod a network of its own with an address on it."""
+"""The node's network: one bridge, and a network namespace with an address on it for each pod."""
 import ctypes
 import itertools
 import os
@@ -20,7 +20,7 @@ def command(*words):
 
 
 class Network:
-    """Of the node, in the namespace in which this process runs."""
+    """The node's network, in the namespace of this process."""
 
     def __init__(self):
         self.numbers = itertools.count(2)
@@ -34,7 +34,7 @@ class Network:
 
 
 class Sandbox:
-    """A pod's network, held by a process that does nothing else, and the pod's address in it."""
+    """A pod's network namespace, kept alive by an idle process, and the pod's address."""
 
     def __init__(self, number):
         self.address = f"10.88.{number >> 8}.{number & 255}"
@@ -43,7 +43,7 @@ class Sandbox:
         deadline = time.monotonic() + 10
         while os.readlink(self.path) == os.readlink("/proc/self/ns/net"):
             if time.monotonic() > deadline or self.pause.poll() is not None:
-                raise RunError("a pod gets no network of its own")
+                raise RunError("a pod's network namespace was not created")
             time.sleep(0.01)
         outside, inside = f"pod{number}", ["nsenter", f"--net={self.path}", "ip"]
         command("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", self.pause.pid)
@@ -54,11 +54,11 @@ class Sandbox:
         command(*inside, "route", "add", "default", "via", NODE)
 
     def listener(self, port):
-        """A socket that listens on the pod's loopback, as another container of the pod would."""
+        """A socket that listens on the pod's loopback, like one of another container."""
         made = []
 
         def listen():
-            # Only this thread goes there; the socket stays where it was made.
+            # Only this thread changes its namespace; the socket stays in the namespace of its creation.
             with open(self.path, encoding="ascii") as there:
                 if libc.setns(there.fileno(), 0) == 0:
                     made.append(socket.create_server(("127.0.0.1", port)))
@@ -67,7 +67,7 @@ class Sandbox:
         thread.start()
         thread.join()
         if not made:
-            raise RunError(f"nobody can listen at port {port} of a pod")
+            raise RunError(f"cannot listen on port {port} of a pod")
         return made[0]
 
     def end(self):
@@ -76,7 +76,7 @@ class Sandbox:
 
 
 class Relay:
-    """Hands connections of one listening socket on to where `target()` says: an address, or a socket's path."""
+    """Forwards the connections of a listening socket to `target()`: an address, or a socket's path."""
 
     def __init__(self, listener, target):
         self.listener, self.target = listener, target
@@ -105,7 +105,7 @@ class Relay:
         far.close()
 
     def close(self):
-        # Closing alone would leave the one who accepts asleep.
+        # close() alone does not wake the thread that accepts.
         try:
             self.listener.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -1,5 +1,5 @@
-"""A pod as kubelet runs it: sidecars in order, each after the one before has started; probes; and the end in Kubernetes'
-order."""
+"""A pod as the kubelet runs it: sidecars in order, each after the previous one has started; probes; and the termination in
+Kubernetes' order."""
 import re
 import signal
 import threading
@@ -9,17 +9,17 @@ from demonstration.processes import RunError
 
 from . import probes
 from .container import Container
-from .volumes import NotThere, Volumes
+from .volumes import MissingObjectError, Volumes
 
-# Kubelet looks for what is not there yet, and starts again what has ended, at longer intervals: 2 s and more, and 10 s
-# and twice as long each time.
-LOOK, BACK_OFF, LONGEST = 0.2, 0.5, 4.0
-# What Kubernetes fills in where a pod says nothing.
+# The kubelet retries missing objects after 2 s and more, and restarts ended containers after 10 s, doubled each time. Here the
+# intervals are shorter.
+LOOK, BACK_OFF, MAX_BACK_OFF = 0.2, 0.5, 4.0
+# Kubernetes' defaults.
 GRACE = 30
 
 
 class Node:
-    """What all pods of this machine have in common. `objects` is the cluster's ConfigMaps and Secrets."""
+    """What the pods of this machine share. `objects` are the cluster's ConfigMaps and Secrets."""
 
     def __init__(self, directory, images, network, objects):
         self.directory, self.images, self.network, self.objects = directory, images, network, objects
@@ -36,7 +36,7 @@ class Node:
 
 
 class Pod:
-    """Brought up in the background from the moment it is made; what happens stands in `events`."""
+    """A pod. A thread starts it at once; `events` lists what happens."""
 
     def __init__(self, node, manifest):
         self.node, self.metadata, self.spec = node, manifest["metadata"], manifest["spec"]
@@ -56,7 +56,7 @@ class Pod:
         self.aside(self.bring_up)
 
     def write_files(self):
-        """What kubelet itself writes for every container."""
+        """The files that the kubelet writes for every container."""
         texts = {
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.sandbox.address} {self.name}\n",
             "hostname": f"{self.name}\n",
@@ -67,7 +67,7 @@ class Pod:
         return {name: self.directory / name for name in texts}
 
     def field(self, path):
-        """A field of the pod, as the downward API gives it."""
+        """A field of the pod, as in the downward API."""
         found = re.fullmatch(r"metadata\.labels\['(.+)'\]", path)
         if found:
             return self.metadata["labels"].get(found[1], "")
@@ -78,16 +78,16 @@ class Pod:
             "status.podIP": self.sandbox.address,
         }
         if path not in known:
-            raise RunError(f"{self.name}: the downward API has no {path} here")
+            raise RunError(f"{self.name}: the downward API does not support {path} here")
         return known[path]
 
     def tell(self, text):
-        """An event, once however often it happens."""
+        """Records an event, once."""
         if text not in self.events:
             self.events.append(text)
 
     def aside(self, task, *arguments):
-        """In a thread of its own, until the pod ends."""
+        """Runs the pod in its own thread, until it ends."""
 
         def run():
             try:
@@ -110,18 +110,18 @@ class Pod:
             self.aside(self.begin, container)
 
     def lay_out_volumes(self):
-        """All of them, before the first container: where something is not there, the pod waits for it."""
+        """Creates all volumes before the first container; the pod waits for missing objects."""
         while True:
             try:
                 for volume in self.spec.get("volumes", []):
                     self.volumes.make(volume)
                 return
-            except NotThere as lacking:
+            except MissingObjectError as lacking:
                 self.tell(str(lacking))
             self.rest(LOOK)
 
     def refresh(self):
-        """Brings ConfigMaps and Secrets up to date, which kubelet does once a minute."""
+        """Updates ConfigMaps and Secrets, as the kubelet does once a minute."""
         for volume in self.spec.get("volumes", []):
             if "emptyDir" not in volume and self.volumes.path(volume).exists():
                 self.volumes.make(volume)
@@ -138,7 +138,7 @@ class Pod:
             raise RunError(f"{self.name}: {container.name} ended with {container.exit_code}:\n{container.message()}")
 
     def begin(self, container):
-        """Starts a container, again and again if need be, until its startupProbe has succeeded."""
+        """Starts a container, repeatedly if necessary, until its startupProbe succeeds."""
         pause = BACK_OFF
         while True:
             container.start()
@@ -147,11 +147,11 @@ class Pod:
             container.restarts += 1
             self.tell(f"{container.name} ended with {container.exit_code}: {container.message().strip()}")
             self.rest(pause)
-            pause = min(2 * pause, LONGEST)
+            pause = min(2 * pause, MAX_BACK_OFF)
         container.started.set()
         readiness, liveness = container.spec.get("readinessProbe"), container.spec.get("livenessProbe")
         if readiness:
-            # It goes on while the pod ends.
+            # Probes continue while the pod terminates.
             probe = probes.Probe(container, readiness)
             probes.start(probe, threading.Event(), lambda good, _: setattr(container, "ready", good))
         else:
@@ -162,7 +162,7 @@ class Pod:
         self.aside(self.mind, container)
 
     def has_started(self, container):
-        """By its probe; False where it ended, or was ended, before that."""
+        """Waits for the startup probe; False if the container ended before."""
         spec = container.spec.get("startupProbe")
         if not spec:
             return True
@@ -214,12 +214,12 @@ class Pod:
             time.sleep(0.02)
 
     def check(self):
-        """Fails if something went wrong behind our back."""
+        """Fails if a thread of the pod had an error."""
         if self.faults:
             raise RunError("\n".join(self.faults))
 
     def stop(self):
-        """The end, as kubelet brings it about. Gives what happened: [(seconds since it began, container, what)]."""
+        """Terminates the pod as the kubelet does. Returns [(seconds since the beginning, container, event)]."""
         begun = time.monotonic()
         self.terminating_since = begun
         self.stopping.set()
@@ -266,7 +266,7 @@ class Pod:
             time.sleep(min(hook["sleep"]["seconds"], left()))
             note(container, "preStop ends")
         else:
-            raise RunError(f"{container.name}: this kubelet has no such hook: {hook}")
+            raise RunError(f"{container.name}: hook not supported here: {hook}")
 
     def kill(self):
         self.stopping.set()
@@ -279,11 +279,11 @@ class Pod:
 
 
 class Stopped(Exception):
-    """The pod was told to end while it was brought up."""
+    """The pod was terminated during its start."""
 
 
 def wait_for(process, seconds):
-    """Whether it has ended within that time."""
+    """Whether the process ended within that time."""
     deadline = time.monotonic() + seconds
     while process.poll() is None:
         if time.monotonic() > deadline:

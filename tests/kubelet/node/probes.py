@@ -1,4 +1,4 @@
-"""Probes as kubelet makes them: from the node, to the pod's address, or as one more process in the container."""
+"""Probes as the kubelet makes them: from the node to the pod's address, or as another process in the container."""
 import http.client
 import socket
 import threading
@@ -7,7 +7,7 @@ AGENT = "kube-probe/1.36"
 
 
 class Probe:
-    """One container's startupProbe, readinessProbe or livenessProbe, as the manifest writes it."""
+    """A startupProbe, readinessProbe or livenessProbe of a container."""
 
     def __init__(self, container, spec):
         self.container, self.spec = container, spec
@@ -15,7 +15,7 @@ class Probe:
         self.period = spec.get("periodSeconds", 10)
 
     def attempt(self):
-        """Whether it succeeds, and what was said."""
+        """Whether it succeeds, and its output."""
         if "exec" in self.spec:
             code, said = self.container.execute(self.spec["exec"]["command"], self.timeout)
             return code == 0, said
@@ -52,7 +52,7 @@ class Probe:
             return False, f"port {asked['port']}: {error}"
 
     def watch(self, stopping, changed):
-        """Until `stopping`: tells `changed(good, said)` whenever enough attempts in a row agree."""
+        """Probes until `stopping`, and calls `changed(good, output)` after enough equal results in a row."""
         run, last = 0, None
         stopping.wait(self.spec.get("initialDelaySeconds", 0))
         while not stopping.is_set():

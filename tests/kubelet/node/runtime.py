@@ -17,14 +17,14 @@ READONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 8,
 DETACH = 2
 PARENT_DEATH, DROP_BOUND, NO_NEW_PRIVILEGES = 1, 24, 38
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# As runtimes say of a process that ended by a signal, and of one that could not be started.
+# Exit codes of a process that ended by a signal, and of one that could not be started, as runtimes report them.
 BY_SIGNAL, NOT_STARTED = 128, 127
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name, *arguments):
-    """A system call of libc's; its error is ours."""
+    """Calls a function of libc and raises its error."""
     given = [os.fsencode(one) if isinstance(one, str) else one for one in arguments]
     if getattr(libc, name)(*given) != 0:
         number = ctypes.get_errno()
@@ -36,7 +36,7 @@ def mount(source, target, kind=None, flags=0, data=None):
 
 
 def place(source, target):
-    """Something to mount on: a directory or a file, as the source is one."""
+    """Creates a mount point: a directory or a file, like the source."""
     if stat.S_ISDIR(os.stat(source).st_mode):
         os.makedirs(target, exist_ok=True)
     else:
@@ -53,7 +53,7 @@ def bind(source, target, readonly):
 
 
 def build_root(spec):
-    """The container's root: what its image holds, what is mounted into it, and nothing else of this machine."""
+    """Creates the container's root: the files of its image and its mounts only."""
     root = spec["root"]
     mount(None, "/", flags=RECURSIVE | PRIVATE)
     mount("container", root, "tmpfs", NOSUID, "mode=0755")
@@ -76,7 +76,7 @@ def build_root(spec):
 
 
 def become(spec):
-    """The container's user, with what its security context takes away."""
+    """Changes to the container's user and drops what its security context removes."""
     if spec["drop"]:
         with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
             last = int(file.read())
@@ -87,12 +87,12 @@ def become(spec):
     os.setresuid(*[spec["user"]] * 3)
     if not spec["escalation"]:
         call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    # A change of the user clears it, hence here: nobody outlives whoever started this.
+    # Set here, because a change of the user clears it: the process ends with its parent.
     call("prctl", PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
 
 
 def execute(spec):
-    """Becomes the program, found by the container's own PATH."""
+    """Replaces this process by the program, found on the container's PATH."""
     argv, env = spec["argv"], spec["env"]
     places = [""] if "/" in argv[0] else [f"{place.rstrip('/')}/" for place in env["PATH"].split(":")]
     try:
@@ -105,8 +105,8 @@ def execute(spec):
 
 
 def fork(prepare, spec, pidfile=None):
-    """The first process of a new namespace of processes, or one more in an old one. Gives its exit code."""
-    # Held open, because the child's change of the root is ours too.
+    """Starts the first process of a new PID namespace, or another one in an existing namespace. Returns its exit code."""
+    # Kept open, because the child shares its root with this process.
     directory = os.open(os.path.dirname(pidfile), os.O_DIRECTORY) if pidfile else None
     child = os.fork()
     if child == 0:
@@ -128,7 +128,7 @@ def fork(prepare, spec, pidfile=None):
 
 
 def enter(path):
-    """The namespace that this file stands for."""
+    """The namespace of this file."""
     with open(path, encoding="ascii") as file:
         call("setns", file.fileno(), 0)
 

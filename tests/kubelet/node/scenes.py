@@ -1,4 +1,4 @@
-"""What is tried with the pods."""
+"""The parts of the test."""
 import contextlib
 import copy
 import http.client
@@ -25,9 +25,9 @@ from .probes import Probe
 from .service import Load, Service
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-# The gateway of mode gateway, with an admin port beside each, and the application behind it.
+# The ports of the gateway in mode gateway, each followed by its admin port, and of the application.
 FRONT, BEHIND = 18080, 18090
-# How long there is load before anything ends.
+# The seconds of load before a pod ends.
 LOAD_BEFORE = 2.0
 
 
@@ -36,7 +36,7 @@ def say(text):
 
 
 class Scenes:
-    """One node with everything outside of it."""
+    """A node and its surroundings."""
 
     def __init__(self, directory, images, network, stage, cluster):
         self.directory, self.images, self.network, self.stage, self.cluster = directory, images, network, stage, cluster
@@ -44,7 +44,7 @@ class Scenes:
 
     @contextlib.contextmanager
     def node(self, name, objects):
-        """A node of this scene's own."""
+        """A node for one part."""
         node = Node(self.directory / name, self.images, self.network, objects)
         try:
             yield node
@@ -52,21 +52,21 @@ class Scenes:
             node.close()
 
     def objects(self):
-        """What lies in the pods' namespace."""
+        """The ConfigMaps and Secrets in the pods' namespace."""
         return config_maps(self.cluster.manifests) | self.stage.secrets()
 
     def run(self, node, pod, name):
-        """A new pod from this manifest, which can reach WeChat."""
+        """Starts a pod that can reach WeChat."""
         made = node.run(created(pod, name))
         self.relays.append(self.stage.serve(made))
         return made
 
     def log_in(self, address, port):
-        """小明 logs in in every way there is; gives him as he is inside WeChat."""
+        """小明 logs in by every method; returns the user inside WeChat."""
         self.stage.lead(address, port)
-        # Whom WeChat has asked once it does not ask again.
+        # WeChat asks each user for consent only once.
         reset = Browser(DESKTOP).ask("POST", f"{self.stage.wechat}/_sim/reset")
-        expect(reset.status < 300, f"the simulator does not begin again: {reset.status}")
+        expect(reset.status < 300, f"the simulator does not reset: {reset.status}")
         told, walk = io.StringIO(), Walk(self.stage)
         try:
             with contextlib.redirect_stdout(told):
@@ -75,7 +75,7 @@ class Scenes:
             raise RunError(f"the login: {unexpected}\n{told.getvalue()[-2000:]}") from None
         return Person(self.stage, walk)
 
-    # What the parts of the test are; each is said by its first line.
+    # The parts. The first line of the docstring is printed.
 
     def ways(self):
         """the injected pod in each way of traffic: ready, a login, and an end that fails no request"""
@@ -92,9 +92,9 @@ class Scenes:
                 people[way] = self.log_in(pod.sandbox.address, port)
                 judging.ops_listener(pod)
                 judging.probes(pod)
-                judging.admin_door(pod, people[way].subject)
+                judging.admin_listener(pod, people[way].subject)
                 judging.rights(pod)
-                say(f"  {way}: ready, a login in every way there is, probes, the ops listener")
+                say(f"  {way}: ready, logins by every method, probes, the ops listener")
             for way in WAYS:
                 person = people[way]
                 loads[way] = Load(services[way], person.host, person.cookie, person.subject)
@@ -114,13 +114,13 @@ class Scenes:
             judging.logs(node, people.values())
 
     def stop_all(self, pods, meanwhile=None):
-        """All at once; gives what happened in each."""
+        """Terminates all pods at the same time; returns the events of each."""
         happened = {}
         threads = [threading.Thread(target=lambda way=way: happened.update({way: pods[way].stop()})) for way in pods]
         for thread in threads:
             thread.start()
         if meanwhile:
-            # While endpoints are still being taken away.
+            # While endpoints are still being removed.
             time.sleep(0.3)
             meanwhile()
         for thread in threads:
@@ -128,7 +128,7 @@ class Scenes:
         return happened
 
     def unhooked(self):
-        """without the hooks the same load notices: else the part before proves nothing"""
+        """without the hooks the same load fails: this proves that the part before can fail"""
         pod = copy.deepcopy(self.cluster.pods["swap"])
         for container in pod["spec"]["initContainers"] + pod["spec"]["containers"]:
             container.pop("lifecycle", None)
@@ -144,7 +144,7 @@ class Scenes:
             say(f"  {len(load.failures)} requests failed, such as: {load.failures[0][:90]}")
 
     def restart(self):
-        """a rolling restart of two pods under load: no request is refused, nobody is logged out"""
+        """a rolling restart of two pods under load: no request fails, no user is logged out"""
         with self.node("restart", self.objects()) as node:
             pod, service = self.cluster.pods["swap"], Service(node, self.cluster.services["swap"])
             old = [self.run(node, pod, f"old-{number}") for number in (1, 2)]
@@ -155,7 +155,7 @@ class Scenes:
             time.sleep(LOAD_BEFORE)
             endings, begun = [], time.monotonic()
             for number, one in enumerate(old, 1):
-                # As a Deployment does: a new one first, and an old one goes when the new one is ready.
+                # As a Deployment does: an old pod ends after the new one is ready.
                 new = self.run(node, pod, f"new-{number}")
                 new.wait_until_ready()
                 ending = threading.Thread(target=lambda one=one: endings.append((one, one.stop())))
@@ -175,7 +175,7 @@ class Scenes:
             say(f"  {load.answered} requests, {load.closed} connections closed politely, none failed")
 
     def lacking(self):
-        """what is missing or wrong in a Secret: not ready, one clear line, and well again without a new pod"""
+        """a missing or wrong entry of a Secret: not ready, one clear line, and ready after the correction, without a new pod"""
         good = self.objects()
         config = ("configMap", "edge-wechat-authz")
         text = good[config]["wechat-authz.yaml"]
@@ -185,7 +185,7 @@ class Scenes:
         appid = SILENT.official_account
         others = {name: content for name, content in good[secret].items() if name != appid}
         mounted = "/run/secrets/wechat-authz"
-        # What lies there instead, who has to say so (kubelet, or our container by its end), and in which words.
+        # The wrong object, who reports it (the kubelet, or the container with its exit code), and the words.
         cases = {
             "no-secret": ({secret: None}, None, ['secret "wechat" not found']),
             "no-appsecret": ({secret: others}, None, [f"non-existent secret key: {appid}"]),
@@ -198,14 +198,14 @@ class Scenes:
         with self.node("lacking", good) as shared:
             nodes, pods = {}, {}
             for name, (changes, _, _) in cases.items():
-                # Each has Secrets of its own.
+                # Each pod has its own Secrets.
                 objects = {key: files for key, files in ({**good, **changes}).items() if files is not None}
                 nodes[name] = Node(shared.directory / name, self.images, self.network, objects)
                 pods[name] = self.run(nodes[name], self.cluster.pods["swap"], name)
                 shared.pods.append(pods[name])
             for name, (changes, code, words) in cases.items():
                 say(f"  {name}: {judging.lacking(pods[name], code, words)}")
-                # Set right, it comes by itself.
+                # After the correction the pod becomes ready by itself.
                 nodes[name].objects.update({key: good[key] for key in changes})
                 pods[name].refresh()
             for name, pod in pods.items():
@@ -214,7 +214,7 @@ class Scenes:
             say(f"  {len(cases)} faults, each told in one line; each pod became ready when it was set right")
 
     def changes(self):
-        """keys and configuration are changed while the pod runs: in force without a restart, nobody logged out"""
+        """changed keys and configuration apply to a running pod without a restart, and no user is logged out"""
         with self.node("changes", self.objects()) as node:
             pod = self.run(node, self.cluster.pods["swap"], "swap-2")
             pod.wait_until_ready()
@@ -244,11 +244,11 @@ class Scenes:
             say(f"  a second key and a new rule, after {load.answered} requests, none failed")
 
     def as_nobody(self, path):
-        """How a program without a session is answered."""
+        """The response to a program without a session."""
         return Browser(DESKTOP).ask("GET", self.stage.origin(SILENT) + path, accept="application/json").status
 
     def gateway(self):
-        """mode gateway: the Deployment's pods behind a gateway that is there already, and one of them ends under load"""
+        """mode gateway: the Deployment's pods behind an existing gateway; one of them ends under load"""
         objects = config_maps(self.cluster.gateway_manifests) | self.stage.secrets()
         with self.node("gateway", objects) as node, Processes() as processes:
             pods = [self.run(node, self.cluster.deployment(), f"edge-{number}") for number in (1, 2)]
@@ -257,7 +257,7 @@ class Scenes:
                 self.ops_door(pod)
             application = [sys.executable, "-B", ROOT / "envoy" / "app.py", f"--port={BEHIND}"]
             processes.start("application", application, log=node.directory / "application.log")
-            # Without Redis a logout is known where it was made: first there is one.
+            # Without Redis, a logout applies only at its instance: the first login needs a single one.
             person = self.log_in("127.0.0.1", self.front(processes, node.directory, pods[:1], FRONT))
             say("  ready, and a login in every way there is")
             edge = self.front(processes, node.directory, pods, FRONT + 2)
@@ -265,7 +265,7 @@ class Scenes:
             time.sleep(LOAD_BEFORE)
             before = load.answered
             happened = pods[0].stop()
-            # Whoever asks it now finds nobody, and is answered by the other.
+            # Connections to it fail now, and the other pod answers.
             time.sleep(2)
             load.end()
             expect(not load.failures, f"{len(load.failures)} requests failed, such as {load.failures[:3]}")
@@ -295,7 +295,7 @@ class Scenes:
                 say(f"  mode {mode}: {found.count('ok')} things are well, none fails")
 
     def traces(self):
-        """Envoy and we in one trace, at the collector that the values name"""
+        """one trace of Envoy and wechat-authz, at the collector in the values"""
         with self.node("traces", self.objects()) as node:
             pod = self.run(node, self.cluster.pods["swap"], "swap-3")
             pod.wait_until_ready()
@@ -310,7 +310,7 @@ class Scenes:
             say("  a callback is one trace of both")
 
     def ops_door(self, pod):
-        """What kubelet and Prometheus see of it, and that the check is there."""
+        """The probes and metrics of the pod, and its check listener."""
         judging.probes(pod)
         address = pod.sandbox.address
         status, text = asked(address, 9102, "GET", "/metrics")
@@ -320,7 +320,7 @@ class Scenes:
         expect(status == 401, f"{pod.name}: the check door answers a stranger {status}")
 
     def front(self, processes, directory, pods, port):
-        """The gateway: an Envoy with the shipped configuration that asks these pods. Gives its port."""
+        """Starts the gateway: an Envoy with the shipped configuration and these pods for checks. Returns its port."""
         command = [sys.executable, "-B", ROOT / "envoy" / "render", f"--admin={port + 1}"]
         command += [f"--listen=127.0.0.1:{port}", f"--app=127.0.0.1:{BEHIND}"]
         for pod in pods:
@@ -336,7 +336,7 @@ class Scenes:
 
 
 class Address:
-    """One address instead of a Service."""
+    """A single address in place of a Service."""
 
     def __init__(self, *address):
         self.address = address

@@ -1,4 +1,4 @@
-"""A Service, and who comes through it: a balancer of the clients' own, as an Ingress controller has it."""
+"""A Service and its clients, which balance requests themselves, as an Ingress controller does."""
 import http.client
 import json
 import random
@@ -7,12 +7,12 @@ import time
 
 from endpoints import leads_to
 
-# How long it takes until all that send requests know that a pod ends.
+# The time until all clients know that a pod terminates.
 NOTICED = 1.0
 
 
 class Service:
-    """By its manifest: which pods, and which of their ports."""
+    """A Service: it selects pods and one of their ports."""
 
     def __init__(self, node, manifest):
         self.node, self.name = node, manifest["metadata"]["name"]
@@ -20,7 +20,7 @@ class Service:
         self.target = manifest["spec"]["ports"][0]["targetPort"]
 
     def endpoints(self):
-        """Addresses of the pods that are ready, and of those of which it is not yet known that they end."""
+        """The addresses of ready pods, and of pods whose termination is not yet known."""
         found = []
         for pod in self.node.pods:
             if not self.selector.items() <= pod.metadata["labels"].items():
@@ -33,12 +33,12 @@ class Service:
         return found
 
     def choose(self):
-        """One of them."""
+        """One of the addresses."""
         return random.choice(self.endpoints())
 
 
 class Load:
-    """Clients that keep their connections and ask again and again, each as the same person."""
+    """Clients with keep-alive connections that repeat requests as one user."""
 
     PAUSE = 0.01
 
@@ -51,7 +51,7 @@ class Load:
             thread.start()
 
     def ask(self, connection, path):
-        """One request; what is wrong with its answer, and whether the connection goes on."""
+        """Sends one request. Returns the error, if any, and whether the connection stays open."""
         headers = {"host": self.host, "accept": "application/json", "cookie": self.cookie}
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
@@ -65,7 +65,7 @@ class Load:
     def open(self):
         connection = http.client.HTTPConnection(*self.service.choose(), timeout=15)
         connection.connect()
-        # Or it would open another one by itself, unseen.
+        # Otherwise http.client opens another connection silently.
         connection.auto_open = 0
         return connection
 
@@ -73,7 +73,7 @@ class Load:
         connection = None
         while not self.stopping.is_set():
             if not self.service.endpoints() and connection is None:
-                # Nobody sends requests to a Service without pods.
+                # A Service without pods receives no requests.
                 return
             goes_on = False
             try:
@@ -97,7 +97,7 @@ class Load:
             connection.close()
 
     def one(self, path):
-        """A single request beside the others, on a connection of its own; counted like them."""
+        """Sends a single counted request on its own connection."""
         connection = None
         try:
             connection = self.open()
@@ -122,6 +122,6 @@ class Load:
         self.wait()
 
     def wait(self):
-        """Until all clients have gone."""
+        """Waits for all clients."""
         for thread in self.threads:
             thread.join(30)

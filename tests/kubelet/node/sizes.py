@@ -1,4 +1,4 @@
-"""What the two sidecars need, measured in an injected pod: memory, and processor in thousandths of a core."""
+"""Measures the two sidecars in an injected pod: memory, and CPU in thousandths of a core."""
 import json
 import socket
 import subprocess
@@ -20,13 +20,13 @@ SECONDS = 6
 RATES = (100, 1_000)
 SESSIONS = (10_000, 100_000)
 CONNECTIONS = 1_000
-# Addresses that come once, each with a forged token.
+# Addresses that send one request each, with a forged token.
 STRANGERS = 200_000
 CHECK_DOOR = 18100
 
 
 class Sizes:
-    """One pod, of which what is measured is printed as a table."""
+    """Measures one pod and prints a table."""
 
     def __init__(self, scenes, program):
         self.scenes, self.program = scenes, program
@@ -37,7 +37,7 @@ class Sizes:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         except subprocess.TimeoutExpired:
-            # Without its arguments, which hold a token.
+            # Without its arguments, which contain a token.
             raise RunError(f"bench-tools {words[0]} does not end") from None
         if done.returncode != 0:
             raise RunError(f"bench-tools {words[0]}: {done.stderr}")
@@ -69,7 +69,7 @@ class Sizes:
             pod.check()
 
     def mint(self, directory):
-        """Sessions by the hundred thousand, signed with the pod's keys."""
+        """Creates many sessions, signed with the pod's keys."""
         stage = self.scenes.stage
         issuer = ["--keys", stage.directory / "keys", "--issuer", stage.origin(SILENT), "--audience", SILENT.name]
         file = directory / "tokens"
@@ -78,7 +78,7 @@ class Sizes:
         return file
 
     def row(self, name, work):
-        """What both cost while `work` was done: the most memory, and the mean of the processor."""
+        """The costs of both during `work`: maximum memory and mean CPU."""
         two = (self.ours, self.envoy)
         for one in two:
             forget_peak(one)
@@ -95,15 +95,15 @@ class Sizes:
         words = [word for name, value in headers.items() for word in ("--header", f"{name}: {value}")]
         said = json.loads(self.tool("rate", "--to", self.address, "--per-second", rate, "--seconds", SECONDS, *words))
         if said["errors"]:
-            raise RunError(f"{said['errors']} of the requests were not answered well")
+            raise RunError(f"{said['errors']} of the requests failed")
 
     def flood(self, *words):
         said = json.loads(self.tool("flood", "--to", f"127.0.0.1:{CHECK_DOOR}", "--host", self.host, *words))
         if said["unexpected"]:
-            raise RunError(f"{said['unexpected']} of {said['requests']} checks were answered otherwise")
+            raise RunError(f"{said['unexpected']} of {said['requests']} checks had another answer")
 
     def fill(self, tokens, count):
-        """Shows so many sessions once."""
+        """Uses this many sessions once."""
         self.flood("--tokens", tokens, "--most", count, "--expect", 200)
         time.sleep(2)
 
@@ -111,7 +111,7 @@ class Sizes:
         self.flood("--forge", self.cookie.partition("=")[2], "--requests", STRANGERS, "--expect", 401)
 
     def connections(self):
-        """Held open, each after a request."""
+        """Opens this many connections and keeps them open after one request each."""
         address, _, port = self.address.partition(":")
         request = f"GET / HTTP/1.1\r\nHost: {self.host}\r\nCookie: {self.cookie}\r\n\r\n".encode()
         held = []
@@ -120,7 +120,7 @@ class Sizes:
                 held.append(socket.create_connection((address, int(port)), timeout=10))
                 held[-1].sendall(request)
                 if not held[-1].recv(4096).startswith(b"HTTP/1.1 200"):
-                    raise RunError("a request was not answered well")
+                    raise RunError("a request failed")
             time.sleep(1)
         finally:
             for one in held:

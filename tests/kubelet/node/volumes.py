@@ -1,4 +1,4 @@
-"""A pod's volumes as kubelet lays them out: ConfigMaps and Secrets behind a link that changes at once, and empty
+"""A pod's volumes as the kubelet creates them: ConfigMaps and Secrets behind a link that changes atomically, and empty
 directories."""
 import itertools
 import os
@@ -7,8 +7,8 @@ import shutil
 import subprocess
 
 
-class NotThere(Exception):
-    """What a pod waits for, in kubelet's words."""
+class MissingObjectError(Exception):
+    """An object is missing; the text is the kubelet's."""
 
 
 def command(*words):
@@ -16,7 +16,7 @@ def command(*words):
 
 
 class Volumes:
-    """One pod's. `objects` is the cluster's: {(kind, name): {key: bytes}}."""
+    """The volumes of a pod. `objects` are the cluster's: {(kind, name): {key: bytes}}."""
 
     def __init__(self, directory, objects, group=None):
         self.directory, self.objects, self.group = pathlib.Path(directory), objects, group
@@ -26,7 +26,7 @@ class Volumes:
         return self.directory / volume["name"]
 
     def make(self, volume):
-        """Lays it out, or says what is not there."""
+        """Creates the volume, or names the missing object."""
         place = self.path(volume)
         if "emptyDir" in volume:
             if not place.exists():
@@ -39,7 +39,7 @@ class Volumes:
         elif "configMap" in volume or "secret" in volume:
             self.fill(volume)
         else:
-            raise NotThere(f'MountVolume.SetUp failed for volume "{volume["name"]}" : this kubelet has no such kind')
+            raise MissingObjectError(f'MountVolume.SetUp failed for volume "{volume["name"]}" : this kubelet has no such kind')
 
     def wanted(self, volume):
         """The files of a ConfigMap or Secret, and their mode."""
@@ -50,17 +50,17 @@ class Volumes:
         if there is None:
             if source.get("optional"):
                 return {}, 0
-            raise NotThere(f'{failed}{kind.lower()} "{name}" not found')
+            raise MissingObjectError(f'{failed}{kind.lower()} "{name}" not found')
         files = there
         if "items" in source:
             lacking = [item["key"] for item in source["items"] if item["key"] not in there]
             if lacking and not source.get("optional"):
-                raise NotThere(f"{failed}references non-existent {kind.lower()} key: {lacking[0]}")
+                raise MissingObjectError(f"{failed}references non-existent {kind.lower()} key: {lacking[0]}")
             files = {item["path"]: there[item["key"]] for item in source["items"] if item["key"] in there}
         return files, source.get("defaultMode", 0o644)
 
     def fill(self, volume):
-        """As kubelet's atomic writer: new files beside the old ones, then the link is changed."""
+        """Like the kubelet's atomic writer: writes new files, then changes the link."""
         files, mode = self.wanted(volume)
         place = self.path(volume)
         place.mkdir(parents=True, exist_ok=True)
@@ -87,6 +87,6 @@ class Volumes:
 
     def remove(self):
         for place in self.mounted:
-            # A probe that is being ended may still hold it.
+            # A probe that is being ended may still use it.
             command("umount", "--lazy", place)
         shutil.rmtree(self.directory, ignore_errors=True)
