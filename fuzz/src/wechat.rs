@@ -87,7 +87,7 @@ fn becomes_a_session(exchanged: &ExchangeResponse, profiled: &UserInfo) {
     let said = identity.fields();
     assert_eq!(said.openid, openid);
     assert_eq!(said.subject, format!("wx:wx0123456789abcdef:{openid}"));
-    assert_eq!(identity.values()[1], openid);
+    assert_eq!(identity.values().nth(1).unwrap(), openid);
     let nickname = said.nickname;
     let decoded: String = url::form_urlencoded::parse(format!("n={nickname}").as_bytes())
         .next()

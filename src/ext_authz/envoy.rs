@@ -40,7 +40,8 @@ impl Envoy {
             target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
             client: ClientIp::Read(&self.client_address, headers, peer),
             credential,
-            bearer_is_ours: matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
+            bearer_is_ours: headers.contains_key(header::AUTHORIZATION)
+                && matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
             wanted: FormatSource::Read(client_kind::classify, headers),
             forwarded_cookies,
         }

@@ -84,7 +84,10 @@ where
         service_fn(move |request: Request<Incoming>| {
             served.pulse.start();
             let (version, head) = (request.version(), request.method() == Method::HEAD);
-            let chunked = version < Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING);
+            let is_http1 = version < Version::HTTP_2;
+            let chunked = is_http1
+                && !request.body().is_end_stream()
+                && request.headers().contains_key(header::TRANSFER_ENCODING);
             let kib = if served.shared.budget.measured { size_kib(&request) } else { MAX_HELD_KIB };
             let handled = match refused(&request) {
                 Some(status) => Handled::Refused(status),

@@ -110,10 +110,10 @@ impl LiveGateway<'_> {
             let cure = format!("route {page} to listen.pages, and pass requests that the check allows");
             return Finding::fail(about, format!("a request that the check allows gets {}", answered.status), cure);
         };
-        let wanted = probe::identity().values();
+        let wanted = probe::identity();
         let lost: Vec<&str> = IDENTITY
             .iter()
-            .zip(&wanted)
+            .zip(wanted.values())
             .filter(|(name, value)| {
                 let mut found = report.identity.iter().filter(|(other, _)| other == name.as_str());
                 let first = found.next().map(|(_, value)| value.as_bytes());
