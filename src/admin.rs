@@ -49,7 +49,6 @@ impl Readiness {
     }
 
     /// Started, and not draining.
-    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.started.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
     }
@@ -67,7 +66,6 @@ pub struct Ops {
 
 impl Ops {
     /// Answers one request.
-    #[must_use]
     pub fn answer(&self, request: &Parts) -> Answer {
         let path = request.uri.path();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {

@@ -33,7 +33,6 @@ pub struct Check<'a> {
 
 impl Check<'_> {
     /// The kind of answer this client can use.
-    #[must_use]
     pub fn response_format(&self) -> ResponseFormat {
         match self.wanted {
             FormatSource::Known(wants) => wants,
@@ -63,7 +62,6 @@ pub enum ClientIp<'a> {
 
 impl ClientIp<'_> {
     /// The address.
-    #[must_use]
     pub fn address(&self) -> IpAddr {
         match self {
             Self::Known(address) => *address,
@@ -72,7 +70,6 @@ impl ClientIp<'_> {
     }
 
     /// The address, unless its source names none: the connection's other end is a gateway then, and no client.
-    #[must_use]
     pub fn named_address(&self) -> Option<IpAddr> {
         match self {
             Self::Known(address) => Some(*address),
@@ -180,7 +177,6 @@ pub enum Decision {
 
 impl Decision {
     /// Why it was decided so.
-    #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
             Self::Allow { reason, .. }
@@ -193,7 +189,6 @@ impl Decision {
     }
 
     /// The word for it in metrics and traces.
-    #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Allow { .. } => "allow",
@@ -227,7 +222,6 @@ pub enum LoginMethod {
 
 impl LoginMethod {
     /// The word for it in headers, logs and metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OfficialAccount => "official_account",
@@ -259,7 +253,6 @@ macro_rules! reasons {
             const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),+),)+];
 
             /// The word for it, in snake_case.
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
             }

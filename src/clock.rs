@@ -10,19 +10,16 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// This moment and `by` more; stays at the end of time rather than overflow.
-    #[must_use]
     pub fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by.as_secs()))
     }
 
     /// This moment less `by`; stays at 1970 rather than underflow.
-    #[must_use]
     pub fn sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by.as_secs()))
     }
 
     /// How long after `earlier` this is; zero where it is not later.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
@@ -30,7 +27,6 @@ impl Timestamp {
 
 impl Timestamp {
     /// Year, month, day, hour, minute, second in UTC.
-    #[must_use]
     pub fn to_civil(self) -> (u64, u64, u64, u64, u64, u64) {
         let (days, second) = (self.0 / 86_400, self.0 % 86_400);
         // Days from 0000-03-01 in eras of 400 years: a year that starts in March has its leap day last.
@@ -46,7 +42,6 @@ impl Timestamp {
     }
 
     /// The moment of a UTC date and time from 1970 on; none where there is no such date.
-    #[must_use]
     pub fn from_civil(year: u64, month: u64, day: u64, hour: u64, minute: u64, second: u64) -> Option<Self> {
         if !(1970..=9_999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
             return None;
@@ -67,7 +62,6 @@ impl Timestamp {
 }
 
 /// The wall clock, now. A clock set before 1970 reads as 1970.
-#[must_use]
 pub fn now() -> Timestamp {
     #[allow(clippy::disallowed_methods)] // the one reading of the wall clock
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

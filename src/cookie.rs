@@ -49,7 +49,6 @@ pub enum Separators {
 impl Separators {
     /// For this client: joined lines can only come from a program, since every browser (WeChat's too) calls itself
     /// `Mozilla/`, and a page that plants a cookie cannot change that.
-    #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let browser = headers
             .get_all(header::USER_AGENT)
@@ -87,13 +86,11 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// The cookie called `name`, as a browser sends it.
-#[must_use]
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
     find_among(headers, name, Separators::Semicolon)
 }
 
 /// The cookie called `name` among cookies that `separators` stand between.
-#[must_use]
 pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators) -> Found<'a> {
     let mut found = Found::None;
     for line in headers.get_all(header::COOKIE) {
@@ -113,7 +110,6 @@ pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators
 }
 
 /// Each different text that stands under `name`, for who must not choose between them.
-#[must_use]
 pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let separators = Separators::of(headers);
     let mut values = Vec::new();
@@ -129,7 +125,6 @@ pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 /// The session cookie, and the request's cookies without our own.
-#[must_use]
 pub fn session_and_rest(headers: &HeaderMap) -> (Found<'_>, Forwarded) {
     let mut lines = headers.get_all(header::COOKIE).iter();
     let plain = match (lines.next(), lines.next()) {
@@ -192,7 +187,6 @@ fn is_ours(piece: &[u8]) -> bool {
 }
 
 /// The request's cookies without our own, whose holder could act as the user.
-#[must_use]
 pub fn without_ours(headers: &HeaderMap) -> Forwarded {
     let lines = headers.get_all(header::COOKIE);
     if !lines.iter().any(|line| Separators::SemicolonAndComma.pieces(line.as_bytes()).any(is_ours)) {
@@ -228,14 +222,12 @@ pub fn without_ours(headers: &HeaderMap) -> Forwarded {
 }
 
 /// A `Set-Cookie` for `value`, for this host and `path` only, out of reach of scripts.
-#[must_use]
 pub fn set(name: &str, value: &str, path: &str, max_age: Duration) -> HeaderValue {
     let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
     render(Cookie::build((name, value)).max_age(cookie::time::Duration::seconds(seconds)), path)
 }
 
 /// A `Set-Cookie` that ends the cookie; it repeats every attribute, or browsers keep the old one.
-#[must_use]
 pub fn clear(name: &str, path: &str) -> HeaderValue {
     render(Cookie::build((name, "")).max_age(cookie::time::Duration::ZERO), path)
 }

@@ -46,7 +46,6 @@ pub struct IdentityHeaders {
 impl IdentityHeaders {
     /// Puts `said` together. It comes from a token, which has 4,096 bytes at most; a text that ended beyond the 65,535th
     /// would be left out.
-    #[must_use]
     pub fn new(said: &IdentityFields<'_>) -> Self {
         let IdentityFields { subject, openid, unionid, appid, flow, session, nickname, avatar } = *said;
         let texts = [subject, openid, unionid, appid, flow, session, nickname, avatar];
@@ -63,7 +62,6 @@ impl IdentityHeaders {
     }
 
     /// What is said, as text.
-    #[must_use]
     pub fn fields(&self) -> IdentityFields<'_> {
         let mut ranges = self.ranges();
         let [subject, openid, unionid, appid, flow, session, nickname, avatar] =
@@ -72,7 +70,6 @@ impl IdentityHeaders {
     }
 
     /// The subject alone.
-    #[must_use]
     pub fn subject(&self) -> &str {
         let [end, ..] = self.ends;
         text(self.text.get(..end.into()).unwrap_or_default())
@@ -80,7 +77,6 @@ impl IdentityHeaders {
 
     /// The headers' values in the order of [`IdentityFields`]. Our own claims are visible ASCII; what is not becomes
     /// empty rather than a broken header.
-    #[must_use]
     pub fn values(&self) -> impl Iterator<Item = HeaderValue> {
         self.ranges().map(|range| match self.text.get(range.clone()) {
             Some(text) if !text.is_empty() && (self.ascii || text.is_ascii()) => {

@@ -37,9 +37,6 @@ pub enum OriginError {
 
 impl Origin {
     /// Reads `https://host[:port]`; a single trailing slash is forgiven.
-    ///
-    /// # Errors
-    /// [`OriginError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         let url = Url::parse(text).map_err(|_| OriginError::NotAUrl)?;
         let host = url.host().ok_or(OriginError::NotAUrl)?;
@@ -61,20 +58,17 @@ impl Origin {
     }
 
     /// `https://app.example.com`, without a trailing slash.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// What a client's `Host` header says for this origin, as [`authority`] reads it.
-    #[must_use]
     pub fn authority(&self) -> &str {
         self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
 
     /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it, which stands last.
     /// Instead of a way back that is too long [`LOST`] says that there was one.
-    #[must_use]
     pub fn page(&self, path: &str, return_to: Option<&str>) -> String {
         let mut url = self.absolute(path);
         let Some(target) = return_to else { return url };
@@ -89,7 +83,6 @@ impl Origin {
     }
 
     /// The absolute address of `path`, which starts with one slash.
-    #[must_use]
     pub fn absolute(&self, path: &str) -> String {
         debug_assert!(path.starts_with('/'));
         format!("{}{path}", self.text)
@@ -115,7 +108,6 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// Whether the host is this machine, where browsers count plain http as secure.
-#[must_use]
 pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
         Host::Domain(name) => {
@@ -129,13 +121,11 @@ pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
 
 /// A client's `Host` (or `:authority`) as a key to look an application up by: in lower case. A port that the origin does
 /// not have makes it another host, 443 and 80 too: a gateway may route it elsewhere.
-#[must_use]
 pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 /// A client's `Host` as a log line may hold it: no host name is longer than 253 bytes.
-#[must_use]
 pub fn bounded(host: &str) -> &str {
     host.get(..host.len().min(260)).unwrap_or_default()
 }

@@ -20,7 +20,6 @@ pub fn encode_component(text: &str) -> PercentEncode<'_> {
 }
 
 /// The text that [`encode_component`] wrote so; none where it is no UTF-8.
-#[must_use]
 pub fn decode_component(text: &str) -> Option<String> {
     Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 ///
 /// # Panics
 /// When the operating system has no randomness to give: nothing secret can be made then.
-#[must_use]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut drawn = [0; N];
     #[allow(clippy::disallowed_methods, clippy::expect_used)] // the one generator; see "Panics"
@@ -17,25 +16,21 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 }
 
 /// A `state` for WeChat: 128 bits as 32 hex digits, inside its documented alphabet `[a-zA-Z0-9]`.
-#[must_use]
 pub fn state() -> String {
     hex(&bytes::<16>())
 }
 
 /// A session id: 128 bits as 22 characters of base64url.
-#[must_use]
 pub fn session_id() -> String {
     URL_SAFE_NO_PAD.encode(bytes::<16>())
 }
 
 /// A short id that names one error both on the page and in the log: 8 hex digits.
-#[must_use]
 pub fn incident_id() -> String {
     hex(&bytes::<4>())
 }
 
 /// Lower-case hex of `bytes`.
-#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

@@ -10,10 +10,11 @@ use governor::nanos::Nanos;
 use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -57,7 +58,6 @@ pub enum LimitKind {
 
 impl LimitKind {
     /// The word for it in metrics and logs.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LoginsPerClient => "logins_per_client",
@@ -124,13 +124,11 @@ pub struct Limits<C: Clock + Clone = DefaultClock> {
 
 impl Limits {
     /// Fresh budgets on the system's monotonic clock.
-    #[must_use]
     pub fn new(settings: &Settings) -> Self {
         Self::with_clock(settings, DefaultClock::default())
     }
 
     /// The same where at most `places` login starts wait for a token at a time: each holds a connection.
-    #[must_use]
     pub fn with_waiting(self, places: usize) -> Self {
         Self { queue: Queue::new(places.min(MAX_WAITING)), ..self }
     }
@@ -138,7 +136,6 @@ impl Limits {
 
 impl<C: Clock + Clone> Limits<C> {
     /// Fresh budgets on `clock`.
-    #[must_use]
     pub fn with_clock(settings: &Settings, clock: C) -> Self {
         let direct = |quota| RateLimiter::direct_with_clock(quota, clock.clone());
         let new_tokens = everybodys_new_tokens(settings.new_tokens_per_client);
@@ -224,9 +221,6 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// A check without a live session, from `client`.
-    ///
-    /// # Errors
-    /// [`Exceeded`].
     pub fn check(&self, client: IpAddr) -> Result<(), LimitExceeded> {
         let Some(checks) = &self.checks else { return Ok(()) };
         checks.take(client, &self.clock).map_err(exceeded(LimitKind::Checks))
@@ -249,7 +243,6 @@ impl<C: Clock + Clone> Limits<C> {
     }
 
     /// Addresses remembered.
-    #[must_use]
     pub fn clients(&self) -> usize {
         self.logins_per_client.per_client.len()
             + self.new_tokens_per_client.per_client.len()
@@ -360,7 +353,7 @@ impl Queue {
     }
 
     fn since(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock()
     }
 }
 

@@ -56,7 +56,6 @@ impl SealingKey {
     }
 
     /// Opens what [`Self::seal`] made for the same `context` with this key.
-    #[must_use]
     pub fn open(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let rest = sealed.strip_prefix(&self.id)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;
@@ -77,7 +76,6 @@ pub trait Sealer: Send + Sync {
 }
 
 /// The bytes of a sealed text, if it is text of ours at all and not longer than `most` characters.
-#[must_use]
 pub fn decode(text: &str, most: usize) -> Option<Vec<u8>> {
     if text.len() > most {
         return None;

@@ -70,13 +70,11 @@ impl Secret {
     }
 
     /// The secret itself, for the one place that needs it.
-    #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
     /// Whether `other` is this secret; takes as long for a near miss as for a far one.
-    #[must_use]
     pub fn matches(&self, other: &str) -> bool {
         same(self.expose().as_bytes(), other.as_bytes())
     }
@@ -89,7 +87,6 @@ impl fmt::Debug for Secret {
 }
 
 /// Compares in constant time for equal lengths; a differing length is no secret.
-#[must_use]
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }

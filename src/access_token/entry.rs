@@ -3,7 +3,7 @@
 use super::AccessTokenError;
 use super::quota::Quota;
 use crate::secret::Secret;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -25,7 +25,7 @@ pub struct Entry(Mutex<State>);
 
 impl Entry {
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -29,7 +29,6 @@ pub enum AccessTokenError {
 
 impl AccessTokenError {
     /// The metric's label.
-    #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::Wechat(error) => error.label(),
@@ -40,7 +39,6 @@ impl AccessTokenError {
     }
 
     /// The metric's `class` label, in the words of failed logins: whether it is for the operator to mend.
-    #[must_use]
     pub fn metrics_class(&self) -> &'static str {
         match self {
             Self::Wechat(error) if error.class() == Class::Configuration => "configuration",
@@ -49,7 +47,6 @@ impl AccessTokenError {
     }
 
     /// When asking again may do better.
-    #[must_use]
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Resting { retry_after, .. } => *retry_after,

@@ -28,10 +28,11 @@ use crate::wechat::client::Client;
 use crate::wechat::errcode::Class;
 use crate::wechat::person::OpenId;
 use entry::{Entry, Outcome, State, is};
+use parking_lot::Mutex;
 use refresh::Refresh;
 use shared::{Shared, TokenKeys};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -49,7 +50,6 @@ pub enum TokenKind {
 
 impl TokenKind {
     /// The word for it in logs, metrics and Redis.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AccessToken => "access_token",
@@ -96,7 +96,6 @@ pub struct AccessTokens {
 
 impl AccessTokens {
     /// Asks by `client`, shares by `store` what `sealer` sealed. Flights are `tasks`, which a shutdown waits for.
-    #[must_use]
     pub fn new(
         client: Arc<Client>,
         store: Redis,
@@ -111,7 +110,6 @@ impl AccessTokens {
 
     /// The ticket, or why there is none, where this instance knows it without asking anybody; starts to seek the next one
     /// when its end is near.
-    #[must_use]
     pub fn cached_ticket(self: &Arc<Self>, app: &Credentials) -> Option<Result<Secret, AccessTokenError>> {
         let slot = self.slot(app, TokenKind::JsapiTicket);
         let ticket = self.cached(app, TokenKind::JsapiTicket, &slot);
@@ -119,33 +117,21 @@ impl AccessTokens {
     }
 
     /// The ticket that JS-SDK pages are signed with.
-    ///
-    /// # Errors
-    /// [`AccessTokenError`].
     pub async fn ticket(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
         self.value(app, TokenKind::JsapiTicket, None).await
     }
 
     /// The token.
-    ///
-    /// # Errors
-    /// [`AccessTokenError`].
     pub async fn token(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
         self.value(app, TokenKind::AccessToken, None).await
     }
 
     /// A token other than `dead`, which WeChat would not take.
-    ///
-    /// # Errors
-    /// [`AccessTokenError`].
     pub async fn token_after(self: &Arc<Self>, app: &Credentials, dead: &Secret) -> Result<Secret, AccessTokenError> {
         self.value(app, TokenKind::AccessToken, Some(dead)).await
     }
 
     /// Whether the person follows the Official Account.
-    ///
-    /// # Errors
-    /// [`AccessTokenError`].
     pub async fn is_subscribed(self: &Arc<Self>, app: &Credentials, openid: &OpenId) -> Result<bool, AccessTokenError> {
         let token = self.token(app).await?;
         match self.client.subscription(app, &token, openid).await {
@@ -248,7 +234,7 @@ impl AccessTokens {
     }
 
     fn slot(&self, app: &Credentials, kind: TokenKind) -> Arc<Entry> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         Arc::clone(slots.entry((app.appid.clone(), kind)).or_default())
     }
 }

@@ -10,8 +10,9 @@ use crate::session::keys::KeySet;
 use crate::sessions::registry::SessionRecord;
 use crate::telemetry;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,7 +82,7 @@ pub(super) async fn run(
         let (current, world, level, reload) =
             (Arc::clone(&settings), Arc::clone(&world), log.clone(), Arc::clone(&reload));
         let looked = tokio::task::spawn_blocking(move || {
-            let mut reload = reload.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reload = reload.lock();
             reload.check_for_changes(&current, &world, &level, at_once)
         });
         // A look that panicked has been logged; the next one is as good as any.

@@ -83,7 +83,6 @@ impl From<JournalError> for ServeError {
 }
 
 /// Serves until it is told to end.
-#[must_use]
 pub fn run(file: &Path) -> ExitCode {
     match serve(file) {
         Ok(()) => ExitCode::SUCCESS,

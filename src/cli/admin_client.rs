@@ -49,7 +49,6 @@ impl From<HttpError> for AskError {
 
 impl AskError {
     /// Says it and gives the exit code.
-    #[must_use]
     pub fn told(&self) -> ExitCode {
         eprintln!("{self}");
         ExitCode::from(match self {
@@ -68,9 +67,6 @@ struct Envelope {
 }
 
 /// Sends one request to the admin listener that the configuration `file` describes. Returns the answer's `data`.
-///
-/// # Errors
-/// [`AskError`].
 pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskError> {
     let loaded = config::load(file, std::env::vars_os());
     let settings = loaded.and_then(settings::resolve);
@@ -90,7 +86,6 @@ pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value,
 }
 
 /// A text without what could steer a terminal: people choose their nicknames.
-#[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -29,7 +29,6 @@ pub enum CheckError {
 
 /// Checks the file with the process's environment and prints the effective configuration to standard output, its
 /// errors to standard error. With `print_schema` the JSON schema is printed instead, and the file is not looked at.
-#[must_use]
 pub fn run(path: &Path, print_schema: bool) -> ExitCode {
     let mut out = io::stdout().lock();
     let outcome = if print_schema { write_schema(&mut out) } else { check(path, std::env::vars_os(), &mut out) };
@@ -51,9 +50,6 @@ pub fn run(path: &Path, print_schema: bool) -> ExitCode {
 }
 
 /// Prints the effective configuration of the file at `path`.
-///
-/// # Errors
-/// [`CheckError`].
 pub fn check(
     path: &Path,
     env: impl Iterator<Item = (OsString, OsString)>,

@@ -31,9 +31,6 @@ pub enum HttpError {
 }
 
 /// Asks at `address`, all of it within `patience`.
-///
-/// # Errors
-/// [`CallError`].
 pub fn request(
     address: &Address,
     request: request::Builder,

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Makes a key and says where.
-#[must_use]
 pub fn run(directory: &Path) -> ExitCode {
     match make(directory) {
         Ok(file) => {

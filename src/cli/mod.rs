@@ -195,7 +195,6 @@ pub enum Sessions {
 }
 
 /// Runs a command to its end.
-#[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve { config } => crate::app::run(&config),

@@ -63,9 +63,6 @@ pub enum RulesError {
 
 impl Rules {
     /// The rules of this configuration, with these further paths to ask about.
-    ///
-    /// # Errors
-    /// [`RulesError`].
     pub fn new(settings: &Settings, ask: &[String]) -> Result<Self, RulesError> {
         if settings.keys.sign_after < MIN_SIGN_AFTER {
             return Err(RulesError::SignsTooSoon);
@@ -107,7 +104,6 @@ impl Rules {
 }
 
 /// Prints the rules of the configuration `file`.
-#[must_use]
 pub fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,

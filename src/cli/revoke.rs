@@ -25,7 +25,6 @@ pub struct Target {
 }
 
 /// Revokes at the instance of the configuration `file` and says what came of it.
-#[must_use]
 pub fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
     match revoke(file, target, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

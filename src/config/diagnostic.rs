@@ -68,7 +68,6 @@ impl Diagnostic {
     }
 
     /// The same with a guess at what was meant.
-    #[must_use]
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
@@ -92,7 +91,6 @@ pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
     /// The errors in the order of the file; none where there are none.
-    #[must_use]
     pub fn of(mut errors: Vec<Diagnostic>) -> Option<Self> {
         errors.sort();
         errors.dedup();
@@ -129,7 +127,6 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// A value as a error may show it: in backticks, or only its length where it could be a secret.
-#[must_use]
 pub fn shown(text: &str) -> String {
     if can_be_quoted(text) {
         return format!("`{text}`");
@@ -143,7 +140,6 @@ pub fn shown(text: &str) -> String {
 
 /// Whether a text is short and plain enough not to be a secret, an address with a password or a query,
 /// or a trick on the terminal.
-#[must_use]
 pub fn can_be_quoted(text: &str) -> bool {
     let longest_run = text
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))

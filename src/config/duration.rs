@@ -39,21 +39,16 @@ pub enum PeriodError {
 
 impl Period {
     /// So many milliseconds.
-    #[must_use]
     pub const fn milliseconds(count: u64) -> Self {
         Self(Duration::from_millis(count))
     }
 
     /// So many seconds.
-    #[must_use]
     pub const fn seconds(count: u64) -> Self {
         Self(Duration::from_secs(count))
     }
 
     /// Reads a number and its unit, with nothing before, between or after.
-    ///
-    /// # Errors
-    /// [`PeriodError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PeriodError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
@@ -78,7 +73,6 @@ impl Period {
     }
 
     /// The length itself.
-    #[must_use]
     pub const fn get(self) -> Duration {
         self.0
     }

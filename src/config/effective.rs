@@ -11,7 +11,6 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The settings as a file that means the same.
-#[must_use]
 pub fn text(config: &raw::Config) -> String {
     // JSON is YAML, and written straight from the structs it keeps their order, which a JSON tree would not.
     let (root, _) = parse(quoted(config).as_bytes(), &Arc::from("effective"));

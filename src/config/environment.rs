@@ -25,7 +25,6 @@ enum Part {
 }
 
 /// The variable that sets `path`.
-#[must_use]
 pub fn variable(path: &str) -> String {
     let parts = path.replace('[', ".").replace(']', "");
     // A part may be of a name that somebody else chose.
@@ -33,7 +32,6 @@ pub fn variable(path: &str) -> String {
 }
 
 /// Writes the overrides into the tree.
-#[must_use]
 pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     let mut overrides = Vec::new();

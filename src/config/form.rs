@@ -30,13 +30,11 @@ pub struct Form {
 
 impl Form {
     /// The form of that name.
-    #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         FORMS.iter().copied().find(|form| form.name == name)
     }
 
     /// What to write, with an example; the setting's own default is the best.
-    #[must_use]
     pub fn wanted(&self, default: Option<&str>) -> String {
         format!("write {}", self.description.replace("{}", default.unwrap_or(self.example)))
     }
@@ -50,7 +48,6 @@ impl Form {
     }
 
     /// A value of this form, as a error may show it.
-    #[must_use]
     pub fn redact(&self, text: &str) -> String {
         if self.quotable || text.is_empty() {
             return shown(text);

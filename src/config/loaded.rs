@@ -26,7 +26,6 @@ pub struct Loaded {
 
 impl Loaded {
     /// The settings, and what finds their errors.
-    #[must_use]
     pub fn into_parts(self) -> (raw::Config, Resolver) {
         (self.raw, self.meaning)
     }
@@ -41,13 +40,11 @@ impl Loaded {
 
     /// The effective configuration as YAML, without secrets. To be shown only once the meaning has no errors: until
     /// then it can hold stand-ins.
-    #[must_use]
     pub fn effective(&self) -> String {
         super::effective::text(&self.raw)
     }
 
     /// SHA-256 of the file's text: the same digest, the same file.
-    #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -73,7 +70,6 @@ impl Resolver {
     }
 
     /// Where a setting was written; for one that was left out, where the mapping around it was.
-    #[must_use]
     pub fn place(&self, path: &str) -> Place {
         let mut path = path;
         loop {
@@ -89,7 +85,6 @@ impl Resolver {
 
     /// Whether a setting holds what was written or its default, rather than a stand-in: no error was found at it, in
     /// it or around it.
-    #[must_use]
     pub fn is_valid(&self, path: &str) -> bool {
         !self.errors.iter().any(|error| is_within(&error.path, path) || is_within(path, &error.path))
     }
@@ -114,7 +109,6 @@ impl Resolver {
     }
 
     /// A file or directory as the configuration names it: a relative path starts where the configuration lies.
-    #[must_use]
     pub fn resolve(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
@@ -183,7 +177,6 @@ impl Resolver {
     }
 
     /// What works but should not stay so.
-    #[must_use]
     pub fn warnings(&self) -> &[Diagnostic] {
         &self.warnings
     }

@@ -13,19 +13,16 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The schema of the whole file.
-#[must_use]
 pub fn root() -> &'static Value {
     &SCHEMA
 }
 
 /// The schema as text, to be printed.
-#[must_use]
 pub fn text() -> String {
     format!("{:#}", root())
 }
 
 /// The schema of one setting: keys lead into mappings, `None` into a list's items.
-#[must_use]
 pub fn at<'a>(path: impl IntoIterator<Item = Option<&'a str>>) -> Option<&'static Value> {
     path.into_iter().try_fold(root(), |schema, step| match step {
         Some(key) => schema.get("properties")?.get(key),
@@ -34,7 +31,6 @@ pub fn at<'a>(path: impl IntoIterator<Item = Option<&'a str>>) -> Option<&'stati
 }
 
 /// Whether the schema allows values of this JSON type.
-#[must_use]
 pub fn allows(schema: &Value, kind: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == kind,

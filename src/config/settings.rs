@@ -80,7 +80,6 @@ pub struct Settings {
 
 impl Settings {
     /// What the applications are called.
-    #[must_use]
     pub fn app_names(&self) -> BTreeSet<String> {
         self.apps.iter().map(|app| app.name.clone()).collect()
     }

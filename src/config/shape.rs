@@ -25,7 +25,6 @@ pub struct Validated {
 }
 
 /// Checks the whole tree.
-#[must_use]
 pub fn check(root: &Node) -> Validated {
     let mut walk = Validator { places: BTreeMap::new(), errors: Vec::new() };
     let value = walk.value(root, schema::root(), "").unwrap_or_else(|| placeholder(schema::root(), ""));
@@ -33,7 +32,6 @@ pub fn check(root: &Node) -> Validated {
 }
 
 /// The path of `key` inside `path`.
-#[must_use]
 pub fn inside(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

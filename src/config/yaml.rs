@@ -77,7 +77,6 @@ pub struct Entry {
 }
 
 /// Reads one document. The tree is there even with errors, unless the text is no YAML at all.
-#[must_use]
 pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
     let text = match plain_text(bytes, file) {
         Ok(text) => text,
@@ -109,7 +108,6 @@ pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
 }
 
 /// What the core schema reads in a plain text.
-#[must_use]
 pub fn read_plain(text: &str) -> Reading {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Reading::Null,

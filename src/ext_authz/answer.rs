@@ -33,7 +33,6 @@ pub struct HeaderTemplate {
 
 impl HeaderTemplate {
     /// Every identity header, and one more.
-    #[must_use]
     pub fn with(more: Option<(HeaderName, &'static str)>) -> Self {
         let mut headers: HeaderMap = IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect();
         headers.extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
@@ -42,7 +41,6 @@ impl HeaderTemplate {
     }
 
     /// A copy that says who it is.
-    #[must_use]
     pub fn with_identity(&self, identity: &Identity) -> HeaderMap {
         let mut headers = self.headers.clone();
         let Identity::Known(known) = identity else { return headers };
@@ -61,7 +59,6 @@ impl HeaderTemplate {
 
 /// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
 /// which says it itself.
-#[must_use]
 pub fn denial(decision: &Decision, wants: ResponseFormat, language: Language) -> Option<Answer> {
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => None,
@@ -106,7 +103,6 @@ pub fn denial(decision: &Decision, wants: ResponseFormat, language: Language) ->
 }
 
 /// Seconds to wait, spread a little, so that those who wait do not all come back at once.
-#[must_use]
 pub fn jittered(retry_after: Duration) -> HeaderValue {
     let least = retry_after.as_secs().clamp(1, 3_600);
     HeaderValue::from(least + fastrand::u64(0..=least / 4 + 1))
@@ -123,7 +119,6 @@ fn redirect(location: &str) -> Answer {
 }
 
 /// A page for a person, with the page's own status.
-#[must_use]
 pub fn page(page: &Page, language: Language) -> Answer {
     let rendered = html::render(page, language);
     let mut answer = Response::new(Full::new(rendered.body));
@@ -140,7 +135,6 @@ fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
 }
 
 /// The JSON body of every answer to a program: the status again, a sentence, and the data or null.
-#[must_use]
 pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> serde_json::Value {
     serde_json::json!({ "code": status.as_u16(), "message": message, "data": data })
 }

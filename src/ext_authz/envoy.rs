@@ -29,7 +29,6 @@ pub struct Envoy {
 
 impl Envoy {
     /// Reads the question.
-    #[must_use]
     pub fn read<'a>(&'a self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
         let headers = &request.headers;
         let (credential, forwarded_cookies) = credential_and_cookies(headers);
@@ -48,7 +47,6 @@ impl Envoy {
     }
 
     /// Writes the answer.
-    #[must_use]
     pub fn write(&self, decision: &Decision, check: Check, language: Language) -> Answer {
         match decision {
             Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
@@ -59,7 +57,6 @@ impl Envoy {
 }
 
 /// The answer when there is no better one: a denial that Envoy passes on.
-#[must_use]
 pub fn denied() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::FORBIDDEN;
@@ -98,7 +95,6 @@ fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> An
 }
 
 /// The client's host: `:authority`, or the one `Host` line.
-#[must_use]
 pub fn host(request: &Parts) -> &str {
     if let Some(authority) = request.uri.authority() {
         return authority.as_str();
@@ -111,7 +107,6 @@ pub fn host(request: &Parts) -> &str {
 }
 
 /// The session cookie, or a bearer token where there is no such cookie: an application may have bearer tokens of its own.
-#[must_use]
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     credential_and_cookies(headers).0
 }
@@ -141,7 +136,6 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
 }
 
 /// Each bearer token of a request that shows several.
-#[must_use]
 pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
     let lines = headers.get_all(header::AUTHORIZATION).iter().filter_map(|line| line.to_str().ok()?.split_once(' '));
     let bearers = lines.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));

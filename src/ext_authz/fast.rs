@@ -53,7 +53,6 @@ struct Draft {
 /// The steps for the application at `host`. Paths in `asked` are asked about whatever the policy says.
 ///
 /// None of them passes anything if the policy asks about every path.
-#[must_use]
 pub fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> Vec<Step> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut add = |verdict, methods: Option<Vec<String>>, path: String| match drafts.last_mut() {

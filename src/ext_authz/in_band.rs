@@ -22,7 +22,6 @@ pub struct Done;
 /// A page that would be a 200 is a 403: browsers show it all the same. Not 401, which names a way to authenticate and which
 /// scripts take for a lost session; nor 404 and 410, which caches keep. Where trying again may help it is a 429, which
 /// clients know how to wait for, and which gRPC calls take for 503's own `UNAVAILABLE`.
-#[must_use]
 pub fn rewrite(mut answer: Answer) -> Answer {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
@@ -37,7 +36,6 @@ pub fn rewrite(mut answer: Answer) -> Answer {
 }
 
 /// What a script is told that asks for what only a 200 could say.
-#[must_use]
 pub fn unavailable_in_band() -> Answer {
     let body = serde_json::json!({
         "code": 403,
@@ -52,7 +50,6 @@ pub fn unavailable_in_band() -> Answer {
 }
 
 /// What a browser is told whose page found no place, or no end: its button loads the same address again.
-#[must_use]
 pub fn busy(headers: &HeaderMap) -> Answer {
     let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
     let mut answer = answer::page(&page, Language::negotiate(headers));

@@ -71,14 +71,12 @@ pub struct Report {
 }
 
 /// The query of a probe at `now`; none if no key can seal it.
-#[must_use]
 pub fn query(wish: Wish, keys: &KeyRing, now: Timestamp) -> Option<String> {
     let plain = serde_json::to_vec(&Probe { wish, made: now.0 }).ok()?;
     Some(format!("{PARAMETER}{}", keys.seal(CONTEXT, &plain, now)?))
 }
 
 /// What the probe in this query wishes, if it is one and still valid.
-#[must_use]
 pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish> {
     let sealed = query?.strip_prefix(PARAMETER)?;
     let probe: Probe = serde_json::from_slice(&keys.open(CONTEXT, sealed, MAX_SEALED)?).ok()?;
@@ -88,7 +86,6 @@ pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish>
 }
 
 /// The identity of [`SUBJECT`]: every header has a value, so that each can be missed.
-#[must_use]
 pub fn identity() -> IdentityHeaders {
     IdentityHeaders::new(&IdentityFields {
         subject: SUBJECT,
@@ -103,7 +100,6 @@ pub fn identity() -> IdentityHeaders {
 }
 
 /// What a request brought.
-#[must_use]
 pub fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Report {
     let headers = &request.headers;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -125,7 +121,6 @@ pub fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Rep
 }
 
 /// The report as an answer. A check refuses with it, because Envoy hands only a refusal's body to the client.
-#[must_use]
 pub fn answer(report: &Report, status: StatusCode) -> Answer {
     let body = serde_json::to_vec(report).unwrap_or_default();
     let mut answer = Answer::new(Full::new(Bytes::from(body)));
@@ -136,7 +131,6 @@ pub fn answer(report: &Report, status: StatusCode) -> Answer {
 }
 
 /// The answer of a check that is broken.
-#[must_use]
 pub fn failure() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -18,7 +18,6 @@ pub struct Code {
 
 impl Code {
     /// Draws `address`; none where it is too long.
-    #[must_use]
     pub fn draw(address: &str) -> Option<Self> {
         if address.len() > MAX_BYTES {
             return None;

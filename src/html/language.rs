@@ -25,7 +25,6 @@ impl Language {
     pub const ALL: [Self; 2] = [Self::Chinese, Self::English];
 
     /// The language this request's browser asks for; Chinese where it names neither or likes both the same.
-    #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let mut chinese = RankedPreference::default();
         let mut english = RankedPreference::default();
@@ -51,7 +50,6 @@ impl Language {
     }
 
     /// The `lang` attribute and `Content-Language`.
-    #[must_use]
     pub const fn tag(self) -> &'static str {
         match self {
             Self::Chinese => "zh-CN",

@@ -92,7 +92,6 @@ pub struct Rendered {
 }
 
 /// Writes `page` in `language`.
-#[must_use]
 pub fn render(page: &Page<'_>, language: Language) -> Rendered {
     let plan = page.spec();
     let fill = |said: Text| page.fill(said.within(language), language);

@@ -72,43 +72,36 @@ pub struct MatchedAttempt {
 
 impl MatchedAttempt {
     /// Its `state`.
-    #[must_use]
     pub fn state(&self) -> &str {
         &self.under_way.state
     }
 
     /// Which way of logging in.
-    #[must_use]
     pub fn flow(&self) -> LoginMethod {
         self.under_way.flow
     }
 
     /// Where to go in the end, an absolute address; none where it is set aside.
-    #[must_use]
     pub fn return_to(&self) -> Option<&str> {
         self.return_to.as_deref()
     }
 
     /// The same flow, which goes to `return_to` in the end.
-    #[must_use]
     pub fn returning_to(self, return_to: String) -> Self {
         Self { return_to: Some(return_to), ..self }
     }
 
     /// How many restarts led to it.
-    #[must_use]
     pub fn restarts(&self) -> u8 {
         self.under_way.restarts
     }
 
     /// The trace in which it was started, as [`traces::link`] takes it.
-    #[must_use]
     pub fn trace(&self) -> Option<&str> {
         self.under_way.trace.as_deref()
     }
 
     /// How long the person has been at it.
-    #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
         now.since(Timestamp(self.under_way.at))
     }
@@ -135,7 +128,6 @@ pub struct SetAside {
 }
 
 /// Starts a flow at `now`. None where nothing could be sealed.
-#[must_use]
 pub fn begin(
     app: &App,
     flow: LoginMethod,
@@ -200,9 +192,6 @@ pub enum AttemptError {
 }
 
 /// The attempt of `app` in this browser that `state` belongs to.
-///
-/// # Errors
-/// [`AttemptError`].
 pub fn open(
     app: &App,
     state: &str,
@@ -231,13 +220,11 @@ pub fn open(
 }
 
 /// Ends the flow's cookie.
-#[must_use]
 pub fn forget(state: &str) -> HeaderValue {
     cookie::clear(&name(state), "/")
 }
 
 /// Whether a text could be a `state` of ours.
-#[must_use]
 pub fn is_state(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -34,9 +34,6 @@ pub enum CallbackError {
 
 impl Callback {
     /// Reads the query. Unknown parameters are WeChat's own additions and are passed over.
-    ///
-    /// # Errors
-    /// [`CallbackError`].
     pub fn read(query: &str) -> Result<Self, CallbackError> {
         if query.len() > MAX_BYTES {
             return Err(CallbackError::TooLong);

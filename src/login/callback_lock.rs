@@ -72,7 +72,6 @@ pub enum Known {
 
 impl CallbackLock {
     /// Logins shared by `store`, sealed by `sealer`; an exchange takes at most `patience`.
-    #[must_use]
     pub fn new(store: Redis, sealer: Arc<dyn Sealer>, timeout: Duration) -> Self {
         Self { store, sealer, timeout }
     }
@@ -163,7 +162,6 @@ impl CallbackLock {
     }
 
     /// What does not open is not ours: as good as nothing.
-    #[must_use]
     pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginError>> {
         let plain = self.sealer.open(name, sealed, MAX_RECORD)?;
         let record: Record = serde_json::from_slice(&plain).ok()?;

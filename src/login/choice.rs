@@ -44,7 +44,6 @@ fn is_phone(user_agent: &str) -> bool {
 
 impl Browser {
     /// Reads a User-Agent, whatever its case.
-    #[must_use]
     pub fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
         let says = |word| user_agent.contains(word);
@@ -82,7 +81,6 @@ pub enum Family {
 
 impl Family {
     /// Reads a User-Agent, whatever its case. Who claims to be several is the one that the others imitate least.
-    #[must_use]
     pub fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
         let says = |word| user_agent.contains(word);
@@ -110,7 +108,6 @@ impl Family {
     }
 
     /// The word for it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WeCom => "wecom",
@@ -127,14 +124,12 @@ impl Family {
 }
 
 /// What a browser says it is; empty where it says nothing. Some WeChat builds write a phone's name in raw UTF-8 or GBK.
-#[must_use]
 pub fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
     String::from_utf8_lossy(value.unwrap_or_default())
 }
 
 /// The flow for this browser among those that `app` has. `by_code`: a person chose the QR code.
-#[must_use]
 pub fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
     let inside = app.official_account.is_some();
     let outside = app.website.is_some();

@@ -14,7 +14,6 @@ pub struct Cause {
 
 impl Cause {
     /// A cause without an id.
-    #[must_use]
     pub const fn of(label: &'static str) -> Self {
         Self { label, rid: None }
     }
@@ -54,7 +53,6 @@ pub enum LoginError {
 
 impl LoginError {
     /// The metric's `errcode` label: WeChat's code where there is one, a word otherwise.
-    #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
@@ -69,7 +67,6 @@ impl LoginError {
     }
 
     /// WeChat's id of the request, to ask Tencent with.
-    #[must_use]
     pub fn rid(self) -> Option<Rid> {
         match self {
             Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
@@ -80,7 +77,6 @@ impl LoginError {
     }
 
     /// The metric's `class` label.
-    #[must_use]
     pub fn class(self) -> &'static str {
         match self {
             Self::CodeSpent(_) => "restart_login",

@@ -33,7 +33,6 @@ pub struct RecentOutcomes {
 
 impl RecentOutcomes {
     /// Reads them from the browser's cookie; none where it says nothing of ours.
-    #[must_use]
     pub fn read(app: &App, headers: &HeaderMap, keys: &KeyRing, now: Timestamp) -> Self {
         let cookie::Found::One(sealed) = cookie::find(headers, cookie::ATTEMPTS) else { return Self::default() };
         let opened = keys.open(&context(app), sealed, MAX_SEALED);
@@ -45,20 +44,17 @@ impl RecentOutcomes {
     }
 
     /// Whether to stop redirecting.
-    #[must_use]
     pub fn are_too_many(&self) -> bool {
         self.failed.len() >= MAX_FAILURES || self.succeeded.len() >= MAX_SUCCESSES
     }
 
     /// One more that failed.
-    #[must_use]
     pub fn failed(mut self, now: Timestamp) -> Self {
         self.failed.push(now.0);
         self
     }
 
     /// One more that ended well. Earlier failures no longer count.
-    #[must_use]
     pub fn succeeded(mut self, now: Timestamp) -> Self {
         self.failed.clear();
         self.succeeded.push(now.0);
@@ -66,13 +62,11 @@ impl RecentOutcomes {
     }
 
     /// A fresh start: a person pressed a button, so nothing loops.
-    #[must_use]
     pub fn forgiven() -> Self {
         Self::default()
     }
 
     /// The cookie that remembers them.
-    #[must_use]
     pub fn cookie(&self, app: &App, keys: &KeyRing, now: Timestamp) -> Option<HeaderValue> {
         let plain = serde_json::to_vec(self).ok()?;
         Some(cookie::set(cookie::ATTEMPTS, &keys.seal(&context(app), &plain, now)?, "/", WINDOW))

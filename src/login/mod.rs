@@ -240,7 +240,6 @@ pub enum CallbackOutcome {
 
 impl Login {
     /// The application that lives at `authority` (canonical).
-    #[must_use]
     pub fn app(&self, authority: &str) -> Option<&Arc<App>> {
         self.apps.get(authority)
     }

@@ -6,8 +6,9 @@
 //! and age; forgetting one early costs a second exchange, which WeChat refuses, and a silent new login.
 
 use aws_lc_rs::digest;
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an outcome is kept: a minute after the slowest exchange.
@@ -58,7 +59,6 @@ pub enum CodeAction<F> {
 
 impl<F: Clone> Progress<F> {
     /// What to do with `code`.
-    #[must_use]
     pub fn next(&self, code: &str) -> CodeAction<F> {
         if let Some(entered) = &self.outcome {
             return CodeAction::Done(entered.clone());
@@ -90,7 +90,6 @@ impl<F: Clone> Progress<F> {
     }
 
     /// The end, if it was a good one.
-    #[must_use]
     pub fn entered(&self) -> Option<&LoginOutcome> {
         self.outcome.as_ref()
     }
@@ -118,9 +117,8 @@ impl<F> Default for CallbackRegistry<F> {
 
 impl<F: Clone> CallbackRegistry<F> {
     /// The slot of `state`, a new one if there is none.
-    #[must_use]
     pub fn slot(&self, state: &str, now: Instant) -> Slot<F> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         while let Some((at, _)) = kept.order.front() {
             if now.saturating_duration_since(*at) < OUTCOME_TTL && kept.order.len() < MAX_ENTRIES {
                 break;
@@ -139,29 +137,25 @@ impl<F: Clone> CallbackRegistry<F> {
     }
 
     /// Where the flow of `state` ended, if it ended in session `sid` and nobody is at work on it.
-    #[must_use]
     pub fn location_for(&self, state: &str, sid: &str) -> Option<String> {
-        let slot = self.kept.lock().unwrap_or_else(PoisonError::into_inner).slots.get(state).cloned()?;
+        let slot = self.kept.lock().slots.get(state).cloned()?;
         let progress = slot.try_lock().ok()?;
         progress.entered().filter(|entered| entered.sid == sid).map(|entered| entered.location.clone())
     }
 
     /// Deliveries of the flow of `state` that are under way.
-    #[must_use]
     pub fn deliveries(&self, state: &str) -> usize {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         // The table itself holds one.
         kept.slots.get(state).map_or(0, |slot| Arc::strong_count(slot) - 1)
     }
 
     /// How many are remembered.
-    #[must_use]
     pub fn len(&self) -> usize {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).slots.len()
+        self.kept.lock().slots.len()
     }
 
     /// Whether none is.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -13,13 +13,11 @@ use std::borrow::Cow;
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
 /// The absolute address that `wanted` leads back to from WeChat, without what WeChat appends to shared addresses.
-#[must_use]
 pub fn accept(wanted: Option<&str>, app: &App, prefix: &str) -> String {
     wanted.and_then(|wanted| accepted(wanted, app, prefix, without_sharing)).unwrap_or_else(|| app.origin.absolute("/"))
 }
 
 /// The absolute address that `wanted` leads back to, its query as it is: the person was not at WeChat.
-#[must_use]
 pub fn accept_as_it_is(wanted: Option<&str>, app: &App, prefix: &str) -> String {
     wanted
         .and_then(|wanted| accepted(wanted, app, prefix, |query| Some(query)))
@@ -27,7 +25,6 @@ pub fn accept_as_it_is(wanted: Option<&str>, app: &App, prefix: &str) -> String 
 }
 
 /// Whether `wanted` is longer than any address that a login leads back to.
-#[must_use]
 pub fn is_too_long(wanted: &str) -> bool {
     wanted.len() > MAX_RETURN_BYTES || encoded(wanted).len() > MAX_RETURN_BYTES
 }

@@ -3,8 +3,8 @@
 //! goes. An address that is gone costs its way back and no login.
 
 use super::attempt::{LIFETIME, SetAside};
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// All addresses together; beyond, the oldest goes.
@@ -30,7 +30,7 @@ struct Kept {
 impl Addresses {
     /// Keeps an address as long as its flow may last.
     pub fn keep(&self, entry: &SetAside, now: Instant) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         kept.forget(now);
         if kept.by_state.contains_key(&entry.state) {
             return;
@@ -42,9 +42,8 @@ impl Addresses {
     }
 
     /// The address of the flow of `state`.
-    #[must_use]
     pub fn find(&self, state: &str, now: Instant) -> Option<String> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         kept.forget(now);
         kept.by_state.get(state).cloned()
     }
@@ -78,10 +77,10 @@ mod tests {
         for number in 0..2_000 {
             addresses.keep(&entry(number), now);
         }
-        assert!(addresses.kept.lock().unwrap().bytes <= MAX_BYTES);
+        assert!(addresses.kept.lock().bytes <= MAX_BYTES);
         assert_eq!(addresses.find("0", now), None, "the oldest went");
         assert_eq!(addresses.find("1999", now), Some("a".repeat(8_192)));
         assert_eq!(addresses.find("1999", now + LIFETIME + Duration::from_secs(1)), None);
-        assert_eq!(addresses.kept.lock().unwrap().bytes, 0);
+        assert_eq!(addresses.kept.lock().bytes, 0);
     }
 }

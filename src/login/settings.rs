@@ -59,7 +59,6 @@ pub enum SubjectRule {
 
 impl App {
     /// The application registered at WeChat for `flow`.
-    #[must_use]
     pub fn application(&self, flow: LoginMethod) -> Option<&Credentials> {
         match flow {
             LoginMethod::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
@@ -68,13 +67,11 @@ impl App {
     }
 
     /// Whether only who follows the Official Account may log in with it.
-    #[must_use]
     pub fn requires_subscription(&self) -> bool {
         self.official_account.as_ref().is_some_and(|account| account.require_subscription)
     }
 
     /// The scope asked for in `flow`.
-    #[must_use]
     pub fn scope(&self, flow: LoginMethod) -> Scope {
         match (flow, &self.official_account) {
             (LoginMethod::OfficialAccount, Some(account)) => account.scope,

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 /// `text` with the case of its letters folded: to upper case and then to lower case, one character for one, as
 /// `equalsIgnoreCase` and case-insensitive expressions compare. Bytes that are not UTF-8 stay as they are.
-#[must_use]
 pub fn fold(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
         return text.into();

@@ -120,26 +120,22 @@ impl<'a> NormalPath<'a> {
     }
 
     /// The whole path, decoded once.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.text
     }
 
     /// Whether `%2F`, `%5C` or another `%` with two hex digits remains after decoding once: servers differ in whether
     /// they decode it.
-    #[must_use]
     pub fn has_encoded_slashes(&self) -> bool {
         self.traits & ENCODED != 0
     }
 
     /// Whether a letter of it could be written in another case.
-    #[must_use]
     pub fn is_cased(&self) -> bool {
         self.traits & CASED != 0
     }
 
     /// Whether it holds a dot.
-    #[must_use]
     pub fn is_dotted(&self) -> bool {
         self.traits & DOTTED != 0
     }
@@ -154,14 +150,12 @@ impl<'a> NormalPath<'a> {
     }
 
     /// Whether this is `prefix` itself or lies below it, by whole segments.
-    #[must_use]
     pub fn is_under(&self, prefix: &str) -> bool {
         is_under(&self.text, prefix.as_bytes())
     }
 }
 
 /// Whether `path` is `prefix` itself or lies below it, by whole segments.
-#[must_use]
 pub fn is_under(path: &[u8], prefix: &[u8]) -> bool {
     let prefix = prefix.strip_suffix(b"/").unwrap_or(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))

@@ -45,7 +45,6 @@ impl<'p> Readings<'p> {
     }
 
     /// The path itself.
-    #[must_use]
     pub fn exact(&self) -> &[u8] {
         self.exact
     }

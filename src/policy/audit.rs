@@ -26,7 +26,6 @@ pub enum Warning {
 
 impl Policy {
     /// What is wrong with the rules, by their numbers.
-    #[must_use]
     pub fn warnings(&self) -> Vec<(usize, Warning)> {
         let mut warnings = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {

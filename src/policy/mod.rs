@@ -59,7 +59,6 @@ pub struct Rule {
 
 impl Rule {
     /// A rule for `path` at every application, whatever the method and the client.
-    #[must_use]
     pub fn new(path: PathMatch, requirement: Requirement) -> Self {
         let host = HostMatch::Applications;
         Self { host, path, methods: None, clients: None, allow_encoded_slashes: false, requirement }
@@ -85,7 +84,6 @@ pub enum HostMatch {
 
 impl Policy {
     /// A policy of these rules.
-    #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         let mut policy = Self::default();
         for (number, rule) in rules.iter().enumerate() {
@@ -101,14 +99,12 @@ impl Policy {
     }
 
     /// The rules, in their order.
-    #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
     /// Whether two rules write one name in two letter cases, or a rule ends with a slash: then a path meets what is required
     /// in either spelling, whatever the rules' order.
-    #[must_use]
     pub fn has_respelled_names(&self) -> bool {
         self.names.are_respelled()
     }
@@ -158,7 +154,6 @@ impl Policy {
 
     /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
     /// more: which application serves an unknown host is the gateway's to say.
-    #[must_use]
     pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: ClientIp) -> bool {
         if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
             return false;
@@ -177,7 +172,6 @@ impl Policy {
     }
 
     /// Whether the rule that decides the very path allows encoded slashes.
-    #[must_use]
     pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: ClientIp) -> bool {
         let allows = self.allows(method, client, None);
         self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)

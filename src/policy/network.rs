@@ -15,9 +15,6 @@ pub enum NetworkError {
 }
 
 /// Reads a network, such as `10.0.0.0/8`, or one address.
-///
-/// # Errors
-/// [`NetworkError`].
 pub fn network(text: &str) -> Result<IpNet, NetworkError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());

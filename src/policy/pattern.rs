@@ -63,9 +63,6 @@ pub enum PatternError {
 
 impl PathMatch {
     /// A prefix such as `/static`; `/` is [`PathMatch::Any`].
-    ///
-    /// # Errors
-    /// [`PatternError`].
     pub fn prefix(text: &str) -> Result<Self, PatternError> {
         judge(text)?;
         if text.contains('*') {
@@ -76,9 +73,6 @@ impl PathMatch {
     }
 
     /// A pattern such as `/users/*/avatar`, `/files/**`, `/*.js` or `/assets/**/*.js`.
-    ///
-    /// # Errors
-    /// [`PatternError`].
     pub fn pattern(text: &str) -> Result<Self, PatternError> {
         judge(text)?;
         let mut segments = Vec::new();
@@ -103,7 +97,6 @@ impl PathMatch {
     }
 
     /// The same as a pattern.
-    #[must_use]
     pub fn segments(&self) -> Vec<Segment> {
         match self {
             Self::Any => vec![Segment::Rest],
@@ -116,13 +109,11 @@ impl PathMatch {
     }
 
     /// Whether it matches each path that `other` matches.
-    #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         covers(&self.segments(), &other.segments())
     }
 
     /// The same with the case of its letters folded.
-    #[must_use]
     pub fn folded(&self) -> Self {
         let fold = |text: &str| String::from_utf8_lossy(&fold(text.as_bytes())).into_owned();
         match self {
@@ -142,7 +133,6 @@ impl PathMatch {
     }
 
     /// Whether it matches `path`. The policy asks its tree instead, which is quicker.
-    #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
         matches_segments(&self.segments(), &path.split(|byte| *byte == b'/').skip(1).collect::<Vec<_>>())
     }

@@ -8,9 +8,10 @@ use super::connect::{RedisConnection, connect};
 use super::{CallError, Settings};
 use crate::telemetry::{RedisMetrics, traces};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::Mutex;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -170,7 +171,7 @@ impl Connection {
     }
 
     fn log_refusal(&self, kind: &'static str, error: &RedisError) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock();
         if refused.insert(kind, Instant::now()).is_none() {
             let code = error.code().unwrap_or("an answer of another type");
             tracing::warn!(kind, code, "redis refuses; this goes on without it and is said once");
@@ -178,7 +179,7 @@ impl Connection {
     }
 
     fn on_success(&self, kind: &'static str) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused.lock();
         if refused.get(kind).is_some_and(|last| last.elapsed() > RECOVERY_WINDOW) {
             refused.remove(kind);
             tracing::info!(kind, "redis does again what it refused");

@@ -29,7 +29,6 @@ pub struct Key(String);
 
 impl Key {
     /// As Redis knows it.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,61 +48,51 @@ pub struct Keys {
 
 impl Keys {
     /// Names that begin with `prefix`.
-    #[must_use]
     pub fn new(prefix: &str) -> Self {
         Self { start: format!("{prefix}:{VERSION}") }
     }
 
     /// `state`'s progress.
-    #[must_use]
     pub fn flow(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), "")
     }
 
     /// Where `state` goes in the end.
-    #[must_use]
     pub fn return_to(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":return_to")
     }
 
     /// Who works on `state`.
-    #[must_use]
     pub fn turn(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":turn")
     }
 
     /// The list of revocations.
-    #[must_use]
     pub fn revoked(&self) -> Key {
         self.tagged("revoked", ":list")
     }
 
     /// The mark that is lost when Redis is emptied.
-    #[must_use]
     pub fn mark(&self) -> Key {
         self.tagged("revoked", ":mark")
     }
 
     /// A key of `subject`, given by its digest: all of them share a slot.
-    #[must_use]
     pub fn of_subject(&self, subject_digest: &str, what: &str) -> Key {
         self.tagged(subject_digest, &format!(":{what}"))
     }
 
     /// A key of the central token `kind` of `appid`.
-    #[must_use]
     pub fn token(&self, appid: &str, kind: &str, what: &str) -> Key {
         self.tagged(&format!("token:{appid}:{kind}"), &format!(":{what}"))
     }
 
     /// The stream of events.
-    #[must_use]
     pub fn events(&self) -> Key {
         self.tagged("events", "")
     }
 
     /// The channel on which instances tell each other of changes.
-    #[must_use]
     pub fn channel(&self) -> Key {
         Key(format!("{}:changes", self.start))
     }
@@ -114,7 +103,6 @@ impl Keys {
 }
 
 /// The name by which a subject or a state is known in Redis: 128 bits of its SHA-256 in hex. A dump tells no openid.
-#[must_use]
 pub fn digest_of(text: &str) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     crate::random::hex(digest.as_ref().get(..16).unwrap_or_default())

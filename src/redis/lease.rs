@@ -101,9 +101,6 @@ impl Redis {
     }
 
     /// Has the lease last for `time` from now; whether it still was this owner's.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, CallError> {
         let mut call = PROLONG.key(&keys.lock);
         call.arg(&lease.owner).arg(millis(time));
@@ -111,9 +108,6 @@ impl Redis {
     }
 
     /// Ends the lease; whether it still was this owner's. Nobody else's is ended.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, CallError> {
         let mut call = RELEASE.key(&keys.lock);
         call.arg(&lease.owner);
@@ -121,9 +115,6 @@ impl Redis {
     }
 
     /// Writes the value for `lives`, unless another owner came after this one; whether it was written.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn put_fenced(
         &self,
         keys: &Guarded,
@@ -137,9 +128,6 @@ impl Redis {
     }
 
     /// The value and how long it lives. One without an end is none of ours.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, CallError> {
         let mut call = GET.key(&keys.value);
         call.arg(MAX_VALUE);

@@ -47,7 +47,6 @@ pub enum CallError {
 
 impl CallError {
     /// The metric's label.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotConfigured => "not_configured",
@@ -78,26 +77,22 @@ pub struct Redis {
 
 impl Redis {
     /// No Redis: every call ends in [`Away::NotConfigured`].
-    #[must_use]
     pub fn none() -> Self {
         Self { link: None, names: Keys::new("none") }
     }
 
     /// The Redis of `settings`. Connects in the background, from the first [`Store::keep`] on.
-    #[must_use]
     pub fn new(settings: Settings, meter: RedisMetrics) -> Self {
         let names = Keys::new(&settings.prefix);
         Self { link: Some(Arc::new(Connection::new(settings, meter))), names }
     }
 
     /// Whether the configuration names a Redis.
-    #[must_use]
     pub fn is_configured(&self) -> bool {
         self.link.is_some()
     }
 
     /// Whether there is a connection now.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.is_up())
     }
@@ -110,7 +105,6 @@ impl Redis {
     }
 
     /// What things are called in Redis.
-    #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.names
     }
@@ -138,9 +132,6 @@ impl Redis {
     }
 
     /// One command. `kind` names it in the metrics.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn ask<T: FromRedisValue>(&self, kind: &'static str, command: &Cmd) -> Result<T, CallError> {
         let link = self.link()?;
         link.call(kind, async |wire| command.query_async(wire).await).await
@@ -148,9 +139,6 @@ impl Redis {
 
     /// The string under `name`. One longer than `max` bytes is none of ours, and stays in Redis: whoever wrote it, it costs
     /// no memory here.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn get(&self, kind: &'static str, name: &Key, max: usize) -> Result<Option<String>, CallError> {
         let mut script = GET.prepare_invoke();
         script.key(name).arg(max);
@@ -158,18 +146,12 @@ impl Redis {
     }
 
     /// Several commands in one go; all keys of one hash slot.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn pipe<T: FromRedisValue>(&self, kind: &'static str, commands: &Pipeline) -> Result<T, CallError> {
         let link = self.link()?;
         link.call(kind, async |wire| commands.query_async(wire).await).await
     }
 
     /// A script; all keys of one hash slot.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn run_script<T: FromRedisValue>(
         &self,
         kind: &'static str,
@@ -180,9 +162,6 @@ impl Redis {
     }
 
     /// Listens to what instances say, on a connection of its own. What was said before is missed.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn subscribe(&self) -> Result<Subscription, CallError> {
         let link = self.link()?;
         let settings = Arc::clone(&link.settings());

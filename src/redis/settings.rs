@@ -124,9 +124,6 @@ impl std::str::FromStr for Address {
 }
 
 /// One server's URL: whether it speaks TLS, where it is, which database.
-///
-/// # Errors
-/// [`AddressError`].
 pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressError> {
     let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
     let tls = match scheme {

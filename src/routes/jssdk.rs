@@ -69,7 +69,6 @@ fn refused(status: StatusCode, message: &str) -> Answer {
 
 /// The one `url` of `query` without its fragment, if it is an address at `origin` in the very form in which a browser
 /// tells it: WeChat compares it letter by letter, and what another parser reads otherwise has no such form.
-#[must_use]
 pub fn own_page(query: &str, origin: &Origin) -> Option<String> {
     let mut urls = form_urlencoded::parse(query.as_bytes()).take(100).filter(|(name, _)| name == "url");
     let (Some((_, url)), None) = (urls.next(), urls.next()) else { return None };

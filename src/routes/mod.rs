@@ -92,9 +92,6 @@ pub enum DomainProofError {
 impl DomainProof {
     /// A proof by its name, if that holds its content, such as `MP_verify_AbCdEfGh12345678.txt` (an Official Account) and
     /// `WW_verify_….txt` (WeCom); else `NAME.txt=CONTENT` (mini programs and others).
-    ///
-    /// # Errors
-    /// [`DomainProofError`].
     pub fn parse(text: &str) -> Result<Self, DomainProofError> {
         let is_word = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         let (name, content) = match text.split_once('=') {
@@ -117,7 +114,6 @@ impl DomainProof {
     }
 
     /// The file's name.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -155,7 +151,6 @@ impl Pages {
     }
 
     /// Whether the page at `path` answers scripts alone: there is nothing on it to look at and nowhere to go from it.
-    #[must_use]
     pub fn is_for_scripts(&self, path: &str) -> bool {
         matches!(self.page(path), "session" | "jwks.json" | "jssdk")
     }
@@ -354,7 +349,6 @@ impl PageRequest<'_> {
 }
 
 /// The answer of a handler that panicked.
-#[must_use]
 pub fn internal_error() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;

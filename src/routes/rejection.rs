@@ -27,7 +27,6 @@ macro_rules! rejections {
             const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),+),)+];
 
             /// The reason in snake_case.
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
             }

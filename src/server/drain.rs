@@ -29,7 +29,6 @@ pub struct Drain {
 
 impl Drain {
     /// A drain that goes on as before for `delay`, then gives requests and `tasks` until `deadline`.
-    #[must_use]
     pub fn new(delay: Duration, deadline: Duration, tasks: TaskTracker) -> Self {
         Self {
             delay,

@@ -90,7 +90,6 @@ pub enum HeaderLines {
 
 impl ListenerLimits {
     /// For the gateway's checks.
-    #[must_use]
     pub const fn check() -> Self {
         let ([connections, ..], [large_heads, ..], [held_kib, ..]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         // Envoy throws a 5xx away.
@@ -106,21 +105,18 @@ impl ListenerLimits {
     }
 
     /// For the browser's pages.
-    #[must_use]
     pub const fn pages() -> Self {
         let ([_, connections, _], [_, large_heads, _], [_, held_kib, _]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         Self::of(connections, large_heads, held_kib, 16)
     }
 
     /// For probes and operators.
-    #[must_use]
     pub const fn small() -> Self {
         let ([.., connections], [.., large_heads], [.., held_kib]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         Self::of(connections, large_heads, held_kib, 8)
     }
 
     /// At most so many connections: what the open files that the system grants have room for.
-    #[must_use]
     pub fn at_most(self, connections: usize) -> Self {
         Self { connections: self.connections.min(connections.max(16)), ..self }
     }

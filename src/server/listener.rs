@@ -59,9 +59,6 @@ type Stream = Either<TcpStream, UnixStream>;
 
 impl Listener {
     /// Listens at `address`.
-    ///
-    /// # Errors
-    /// [`BindError`] names the address.
     pub async fn bind(address: &Address, budget: ListenerLimits) -> Result<Self, BindError> {
         let refused = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken(address.clone()),
@@ -82,13 +79,11 @@ impl Listener {
     }
 
     /// Where it listens, the port that the system chose included.
-    #[must_use]
     pub fn local_address(&self) -> &Address {
         &self.local
     }
 
     /// The port and address, for a door on TCP.
-    #[must_use]
     pub fn socket_address(&self) -> Option<SocketAddr> {
         match self.local {
             Address::Tcp(address) => Some(address),

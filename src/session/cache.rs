@@ -95,7 +95,6 @@ impl Cache {
     /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
     /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a error if
     /// fingerprints were ever shown; they do not leave this cache.
-    #[must_use]
     pub fn fingerprint(&self, generation: u64, token: &str) -> Option<CacheKey> {
         let mut nonce = [0; 12];
         if let Some(end) = nonce.last_chunk_mut() {
@@ -107,7 +106,6 @@ impl Cache {
     }
 
     /// What is known of a token at `now`.
-    #[must_use]
     pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<CachedSession>, TokenError>> {
         match self.sessions.get(key) {
             Some(session) => Some(Ok(session)),
@@ -141,14 +139,12 @@ impl Cache {
     }
 
     /// The number of cached sessions. Does the cache's pending work first.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.sessions.run_pending_tasks();
         usize::try_from(self.sessions.entry_count()).unwrap_or(usize::MAX)
     }
 
     /// Whether no session is held.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -8,9 +8,10 @@ use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::identity::{IdentityFields, IdentityHeaders};
 use crate::percent::{decode_component, encode_component};
+use parking_lot::Mutex;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A verified token with what is made from it once.

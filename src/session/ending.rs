@@ -84,14 +84,12 @@ fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
 
 impl SessionToEnd {
     /// What its token says.
-    #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
     /// Whether it has ended already, by its own time or by a revocation. A wrong clock must not keep it alive elsewhere,
     /// so the session's own end counts only a day later.
-    #[must_use]
     pub fn is_over(&self, sessions: &Sessions, now: Timestamp) -> bool {
         Timestamp(self.claims.session_exp).add(CLOCKS_DIFFER) <= now
             || sessions.revocations.is_revoked(&self.claims, &AtomicU64::new(0))

@@ -103,7 +103,6 @@ impl Journal {
     }
 
     /// Whether most lines are dead, `live` being how many are not, or some are missing.
-    #[must_use]
     pub fn wants_compaction(&self, live: usize) -> bool {
         self.torn || self.lines > live.saturating_mul(2).saturating_add(SLACK)
     }

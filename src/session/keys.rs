@@ -93,19 +93,16 @@ pub struct Key {
 
 impl Key {
     /// The key's id: its RFC 7638 thumbprint.
-    #[must_use]
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
     /// When it was made.
-    #[must_use]
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
     /// The header of the tokens it signs: their first segment.
-    #[must_use]
     pub(super) fn header(&self) -> &str {
         &self.header
     }
@@ -171,38 +168,32 @@ impl KeySet {
     }
 
     /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
-    #[must_use]
     pub fn signing(&self, now: Timestamp) -> Option<&Key> {
         let ripe = self.keys.iter().rev().find(|key| key.created.add(self.sign_after) <= now);
         ripe.or_else(|| self.keys.first())
     }
 
     /// The key called `kid`, exactly.
-    #[must_use]
     pub fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
     /// The key that writes `header` before its tokens, letter for letter.
-    #[must_use]
     pub(super) fn find_by_header(&self, header: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.header == header)
     }
 
     /// All keys, oldest first.
-    #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
     /// Grows with each change of the set; part of every cache key.
-    #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The public halves as a JWK Set (RFC 7517).
-    #[must_use]
     pub fn jwks(&self) -> serde_json::Value {
         serde_json::json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
     }
@@ -216,13 +207,11 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// The ring with its first set.
-    #[must_use]
     pub fn new(first: KeySet) -> Self {
         Self { current: ArcSwap::from_pointee(first), generations: AtomicU64::new(0) }
     }
 
     /// The set in force.
-    #[must_use]
     pub fn current(&self) -> arc_swap::Guard<Arc<KeySet>> {
         self.current.load()
     }
@@ -240,13 +229,11 @@ impl KeyRing {
     }
 
     /// Seals `plain` for `context` with the key that signs at `now`, which every instance has by then.
-    #[must_use]
     pub fn seal(&self, context: &str, plain: &[u8], now: Timestamp) -> Option<String> {
         self.current().signing(now)?.sealing.seal(context, plain).ok()
     }
 
     /// Opens what any current key sealed for `context`. `most` bounds the text's length.
-    #[must_use]
     pub fn open(&self, context: &str, text: &str, most: usize) -> Option<Vec<u8>> {
         let sealed = seal::decode(text, most)?;
         self.current().keys.iter().rev().find_map(|key| key.sealing.open(context, &sealed))
@@ -300,7 +287,6 @@ fn created_by_name(file: &Path) -> Option<Timestamp> {
 }
 
 /// The file name of a key made at `now`.
-#[must_use]
 pub fn file_name(now: Timestamp) -> String {
     let (year, month, day, hour, minute, second) = now.to_civil();
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z.pem")

@@ -22,12 +22,13 @@ use crate::telemetry::Lookups;
 use cache::Cache;
 use cached_session::{CachedSession, Next, TokenAudience};
 use keys::KeyRing;
+use parking_lot::Mutex;
 use profiles::Profiles;
 use revocations::Revocations;
 pub use settings::Settings;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 pub use token::Grant;
 use token::{Claims, TokenError, Unverified};
@@ -106,7 +107,6 @@ pub struct IssueError;
 
 impl Sessions {
     /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
-    #[must_use]
     pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
         Self {
             keys,
@@ -191,9 +191,6 @@ impl Sessions {
     }
 
     /// Issues the first token of a new session.
-    ///
-    /// # Errors
-    /// [`IssueError`].
     pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         self.issue(&Claims::first(grant, crate::random::session_id(), settings, now), settings, now)
     }
@@ -205,7 +202,7 @@ impl Sessions {
     pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         let claims = live.claims().next(settings, now).ok_or(IssueError)?;
         let claims = self.profiles.apply(claims);
-        let mut next = live.session.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = live.session.next.lock();
         if let Some(Next { issued, token }) = next.as_deref()
             && *issued <= now
             && now.since(*issued) < settings.token_lifetime / 3
@@ -240,7 +237,7 @@ impl Sessions {
 
     /// The site that `settings` describe, of which there is one however many sessions it has.
     fn site(&self, settings: &Settings) -> Arc<TokenAudience> {
-        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = self.sites.lock();
         if let Some(known) = sites.iter().find(|site| site.is_of(settings)) {
             return Arc::clone(known);
         }
@@ -258,7 +255,6 @@ impl Sessions {
 
     /// Sessions that were used since they were last told of, `most` at most: each about every five minutes. Walks the
     /// whole cache: not for a thread that answers.
-    #[must_use]
     pub fn seen(&self, most: usize) -> Vec<RecentSession> {
         let mut told: HashMap<String, RecentSession> = HashMap::new();
         for session in self.cache.sessions() {
@@ -283,7 +279,6 @@ impl Sessions {
     }
 
     /// Verified tokens held.
-    #[must_use]
     pub fn cached_count(&self) -> usize {
         self.cache.len()
     }
@@ -301,25 +296,21 @@ impl crate::seal::Sealer for Sessions {
 
 impl RecentSession {
     /// What its token says.
-    #[must_use]
     pub fn claims(&self) -> Claims {
         self.session.claims()
     }
 
     /// For which application it is.
-    #[must_use]
     pub fn application(&self) -> &str {
         &self.session.site.audience
     }
 
     /// By which flow its person logged in.
-    #[must_use]
     pub fn flow(&self) -> LoginMethod {
         self.session.flow
     }
 
     /// When it was used.
-    #[must_use]
     pub fn at(&self) -> Timestamp {
         self.at
     }
@@ -327,32 +318,27 @@ impl RecentSession {
 
 impl LiveSession {
     /// What its token says.
-    #[must_use]
     pub fn claims(&self) -> Claims {
         self.session.claims()
     }
 
     /// Whose it is.
-    #[must_use]
     pub fn subject(&self) -> &str {
         self.session.identity.subject()
     }
 
     /// What the identity headers say.
-    #[must_use]
     pub fn identity(&self) -> IdentityHeaders {
         self.session.identity.clone()
     }
 
     /// Where its token stands.
-    #[must_use]
     pub fn state(&self) -> TokenState {
         self.age
     }
 
     /// Whether a browser may be sent to the renewal page now: once a minute at most, so that one whose cookie does
     /// not stick is not sent round for ever.
-    #[must_use]
     pub fn may_be_sent_to_renew(&self, now: Timestamp) -> bool {
         const AGAIN_AFTER: u64 = 60;
         let last = self.session.sent_to_renew.load(Ordering::Relaxed);

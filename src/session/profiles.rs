@@ -35,7 +35,6 @@ impl Default for Profiles {
 
 impl Profiles {
     /// The last known profile of `subject` at `app`, which it consented to there.
-    #[must_use]
     pub fn last_known(&self, app: &str, subject: &str) -> Option<Arc<Known>> {
         self.kept.get(&(app.to_owned(), subject.to_owned()))
     }
@@ -48,7 +47,6 @@ impl Profiles {
     }
 
     /// `claims` with the profile that is known by now, where that is later than the login.
-    #[must_use]
     pub(super) fn apply(&self, claims: Claims) -> Claims {
         match self.last_known(&claims.aud, &claims.sub).filter(|known| known.at.0 >= claims.auth_time) {
             Some(known) => {

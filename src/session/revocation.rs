@@ -21,14 +21,12 @@ pub struct SessionId([u8; 16]);
 
 impl SessionId {
     /// The id of this text, exactly as [`crate::random::session_id`] writes one.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut id = [0; 16];
         (text.len() == 22 && URL_SAFE_NO_PAD.decode_slice(text, &mut id) == Ok(16)).then_some(Self(id))
     }
 
     /// The id of a verified token's `sid`. One of another form stands for its digest, so that each can be revoked.
-    #[must_use]
     pub fn of(sid: &str) -> Self {
         Self::parse(sid).unwrap_or_else(|| Self(digest_of(sid)))
     }
@@ -55,7 +53,6 @@ pub struct SubjectDigest([u8; 16]);
 
 impl SubjectDigest {
     /// The digest of `subject`.
-    #[must_use]
     pub fn of(subject: &str) -> Self {
         Self(digest_of(subject))
     }
@@ -101,13 +98,11 @@ pub enum Target {
 
 impl Target {
     /// The session `sid`.
-    #[must_use]
     pub fn session(sid: &str) -> Self {
         Self::Session(SessionId::of(sid))
     }
 
     /// Every session of `subject` from before now.
-    #[must_use]
     pub fn subject(subject: &str) -> Self {
         Self::Subject(SubjectDigest::of(subject))
     }
@@ -140,19 +135,16 @@ pub struct Revocation {
 
 impl Revocation {
     /// The revocation of `target` at `at`.
-    #[must_use]
     pub fn new(target: Target, at: u64, until: u64) -> Self {
         Self { target, at, until, of: None, issued: None, spans: Vec::new() }
     }
 
     /// The end of a session of `subject` whose user logged in at `issued`.
-    #[must_use]
     pub fn of_session(id: SessionId, subject: SubjectDigest, issued: u64, at: u64, until: u64) -> Self {
         Self { of: Some(subject), issued: Some(issued), ..Self::new(Target::Session(id), at, until) }
     }
 
     /// The revocation of the logins of `subject` within `spans`, which are not empty.
-    #[must_use]
     pub fn of_spans(subject: SubjectDigest, spans: Vec<Span>, until: u64) -> Self {
         let at = spans.last().map_or(0, |span| span.1);
         let spans = if matches!(spans.as_slice(), [(0, _)]) { Vec::new() } else { spans };
@@ -160,7 +152,6 @@ impl Revocation {
     }
 
     /// Which logins of its subject it ends.
-    #[must_use]
     pub fn whole_spans(&self) -> Vec<Span> {
         if self.spans.is_empty() { vec![(0, self.at)] } else { self.spans.clone() }
     }
@@ -168,7 +159,6 @@ impl Revocation {
 
 /// These spans in ascending order, those that touch made one, and no more than [`MAX_SPANS`]: beyond, the oldest become
 /// one, and what lies between them ends, too.
-#[must_use]
 pub fn united(mut spans: Vec<Span>) -> Vec<Span> {
     spans.retain(|span| span.0 <= span.1);
     spans.sort_unstable();
@@ -198,7 +188,6 @@ struct Text {
 }
 
 /// The revocation as one line of JSON.
-#[must_use]
 pub fn render(revocation: &Revocation) -> String {
     // Strings and numbers always render.
     serde_json::to_string(&Text { v: VERSION, revocation: revocation.clone() }).unwrap_or_default()
@@ -206,7 +195,6 @@ pub fn render(revocation: &Revocation) -> String {
 
 /// Reads what [`render`] made; none for anything else, another version's text among it. What it gives has a bounded
 /// size, whoever wrote the text.
-#[must_use]
 pub fn read(text: &str) -> Option<Revocation> {
     if text.len() > MAX_TEXT {
         return None;

@@ -12,8 +12,8 @@ pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
 use crate::clock::Timestamp;
+use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Entries held at most. Each costs 260 bytes at most, whoever wrote it: 50 MiB for all.
@@ -65,7 +65,6 @@ impl<'a> From<&'a Claims> for RevocationSubject<'a> {
 
 impl Revocations {
     /// Revocations in memory, with what `journal` brought back.
-    #[must_use]
     pub fn new(horizon: Duration, journal: Option<(Journal, Vec<Revocation>)>, now: Timestamp) -> Self {
         let (journal, brought) = journal.map_or((None, Vec::new()), |(journal, brought)| (Some(journal), brought));
         let revocations = Self {
@@ -83,7 +82,6 @@ impl Revocations {
     }
 
     /// How well this instance knows what others have revoked.
-    #[must_use]
     pub fn sync_status(&self) -> &SyncStatus {
         &self.sync_status
     }
@@ -100,17 +98,15 @@ impl Revocations {
     }
 
     /// Whether so many sessions of `subject` have ended that they should become one entry.
-    #[must_use]
     pub fn wants_collapse(&self, subject: &str) -> bool {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).wants_collapse(SubjectDigest::of(subject))
+        self.held.read().wants_collapse(SubjectDigest::of(subject))
     }
 
     /// Makes the ended sessions of `subject`, but for the newest, one entry that ends whatever began at their login times
     /// and between them. `live` are the login times of its sessions that live on: the entry has gaps there. Blocks for
     /// the disk where there is a journal.
     pub fn collapse(&self, subject: &str, live: &[u64], now: Timestamp) -> Option<Collapsed> {
-        let collapsed =
-            self.held.write().unwrap_or_else(PoisonError::into_inner).collapse(SubjectDigest::of(subject), live);
+        let collapsed = self.held.write().collapse(SubjectDigest::of(subject), live);
         let (in_force, replaced) = collapsed?;
         self.version.fetch_add(1, Ordering::Release);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
@@ -136,7 +132,7 @@ impl Revocations {
     }
 
     fn write(&self, journal: &Mutex<Journal>, revocation: &Revocation, now: Timestamp) -> Result<(), JournalError> {
-        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = journal.lock();
         journal.append(revocation)?;
         if journal.wants_compaction(self.len()) {
             journal.compact(&self.live(now))?;
@@ -147,7 +143,7 @@ impl Revocations {
     /// Takes what other instances have revoked. What is known already changes nothing.
     pub fn merge(&self, others: impl IntoIterator<Item = Revocation>) {
         for other in others {
-            let known = self.held.read().unwrap_or_else(PoisonError::into_inner).has(&other);
+            let known = self.held.read().has(&other);
             if !known {
                 let _ = self.insert(other);
             }
@@ -157,26 +153,25 @@ impl Revocations {
     /// Takes `listed`, which the shared list holds, and notes that in `round`. Says whether what is in force here is just
     /// that; if not, it is more, and the list needs `listed` no longer.
     pub(crate) fn take(&self, listed: Revocation, round: u32) -> bool {
-        if !self.held.read().unwrap_or_else(PoisonError::into_inner).has(&listed) {
+        if !self.held.read().has(&listed) {
             let _ = self.insert(listed.clone());
         }
-        self.held.write().unwrap_or_else(PoisonError::into_inner).note(&listed, round)
+        self.held.write().note(&listed, round)
     }
 
     /// At most `count` of those that matter at `now` and were not noted in `round`. They are, from now on.
     pub(crate) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
         let now = self.clamp_to_monotonic(now);
-        self.held.write().unwrap_or_else(PoisonError::into_inner).take_unlisted(round, count, now.0)
+        self.held.write().take_unlisted(round, count, now.0)
     }
 
     /// Whether `session` is revoked. `seen` is the session's own note of when it was last looked up.
-    #[must_use]
     pub fn is_revoked<'a>(&self, session: impl Into<RevocationSubject<'a>>, seen: &AtomicU64) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if seen.load(Ordering::Relaxed) == version {
             return false;
         }
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.read();
         if held.is_empty() {
             // The usual case. To make names to look for would cost each new session more than the rest of its look-up.
             seen.store(version, Ordering::Relaxed);
@@ -193,17 +188,15 @@ impl Revocations {
     pub fn sweep(&self, now: Timestamp) {
         self.compact_journal(now);
         let now = self.clamp_to_monotonic(now);
-        self.held.write().unwrap_or_else(PoisonError::into_inner).drop_dead(now.0);
+        self.held.write().drop_dead(now.0);
     }
 
     /// How many are held.
-    #[must_use]
     pub fn len(&self) -> usize {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.held.read().len()
     }
 
     /// Whether none is held.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -216,7 +209,7 @@ impl Revocations {
 
     fn compact_journal(&self, now: Timestamp) {
         let Some(journal) = &self.journal else { return };
-        let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = journal.lock();
         if journal.wants_compaction(self.len())
             && let Err(error) = journal.compact(&self.live(now))
         {
@@ -227,20 +220,20 @@ impl Revocations {
     /// Those that matter at `now`.
     pub(crate) fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let now = self.clamp_to_monotonic(now);
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.read();
         held.live(now.0).collect()
     }
 
     /// How many matter at `now`.
     pub(crate) fn count_live(&self, now: Timestamp) -> usize {
         let now = self.clamp_to_monotonic(now);
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.read();
         held.count_live(now.0)
     }
 
     /// Puts `revocation` in force, and gives what is in force now: itself, or one for everyone.
     fn insert(&self, revocation: Revocation) -> Revocation {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.write();
         let mut in_force = revocation;
         if held.len() >= MAX_ENTRIES && !held.knows(&in_force) {
             held.drop_dead(self.clamp_to_monotonic(Timestamp(in_force.at)).0);
@@ -289,7 +282,6 @@ impl SyncStatus {
     }
 
     /// How old it is: since the start where it was never complete, and nothing where nobody else revokes.
-    #[must_use]
     pub fn age(&self) -> Duration {
         if self.most_age.load(Ordering::Acquire) == 0 {
             return Duration::ZERO;
@@ -299,7 +291,6 @@ impl SyncStatus {
     }
 
     /// Whether it is good enough to renew a token past its end: complete since the start, and young.
-    #[must_use]
     pub fn is_fresh(&self) -> bool {
         let most_age = self.most_age.load(Ordering::Acquire);
         most_age == 0 || (self.completed.load(Ordering::Acquire) > 0 && self.age() <= Duration::from_millis(most_age))

@@ -127,7 +127,6 @@ pub struct VerifiedToken {
 
 impl VerifiedToken {
     /// What it says.
-    #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
@@ -270,7 +269,6 @@ pub struct Grant {
 
 impl Claims {
     /// The claims of a new session's first token.
-    #[must_use]
     pub fn first(grant: Grant, sid: String, settings: &Settings, now: Timestamp) -> Self {
         let session_exp = now.add(settings.lifetime).0;
         Self {
@@ -292,7 +290,6 @@ impl Claims {
     }
 
     /// The claims of the same session's next token; none when no second of it is left.
-    #[must_use]
     pub fn next(&self, settings: &Settings, now: Timestamp) -> Option<Self> {
         let exp = now.add(settings.token_lifetime).0.min(self.session_exp);
         // A clock set back must not issue a token from before its login.
@@ -301,7 +298,6 @@ impl Claims {
 }
 
 /// Whether a text is a session token by its header, valid or not.
-#[must_use]
 pub fn is_ours(token: &str) -> bool {
     let header = token.split('.').next().filter(|header| header.len() <= 256).unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(header).unwrap_or_default();

@@ -70,7 +70,6 @@ pub enum Kind {
 
 impl Kind {
     /// The word for it in stream and metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -104,7 +103,6 @@ pub struct Event {
 
 impl Event {
     /// Something that happened at `at` because of the current request, of which nothing else is said yet.
-    #[must_use]
     pub fn new(kind: Kind, at: Timestamp) -> Self {
         Self {
             kind,

@@ -6,10 +6,11 @@
 
 use crate::redis::{CallError, Key, Redis};
 use crate::telemetry::OutboxMetrics;
+use parking_lot::Mutex;
 use redis::{FromRedisValue, Script};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -179,7 +180,7 @@ impl<T: Clone> BoundedQueue<T> {
 
     /// Puts a thing at the end; whether there was room.
     fn push(&self, thing: T, bytes: usize) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let fits = waiting.things.len() < MAX_WAITING && waiting.bytes + bytes <= MAX_BYTES;
         if fits {
             waiting.bytes += bytes;
@@ -189,14 +190,14 @@ impl<T: Clone> BoundedQueue<T> {
     }
 
     fn front(&self) -> Vec<T> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.waiting.lock();
         waiting.things.iter().take(BATCH_SIZE).map(|(_, _, thing)| thing.clone()).collect()
     }
 
     /// Takes what was at the front, each with what became of it: written things go, refused ones go to the end until they
     /// have waited too long, the others stay. Gives how many were given up.
     fn pop(&self, outcomes: &[Result<(), CallError>], now: Instant) -> usize {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let taken = outcomes.len().min(waiting.things.len());
         let front: Vec<_> = waiting.things.drain(..taken).collect();
         let (mut stay, mut refused, mut given_up) = (Vec::new(), Vec::new(), 0);
@@ -217,7 +218,7 @@ impl<T: Clone> BoundedQueue<T> {
     }
 
     fn len(&self) -> usize {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).things.len()
+        self.waiting.lock().things.len()
     }
 }
 
@@ -397,7 +398,7 @@ impl Outbox {
         // The next append tries again.
         let Ok((removed, groups, lost)) = trimmed else { return };
         self.meter.trimmed(removed);
-        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut losses = self.losses.lock();
         if groups == 0 && removed > 0 && !losses.unread {
             losses.unread = true;
             tracing::warn!(
@@ -555,7 +556,7 @@ mod tests {
         assert_eq!(queue.pop(&[Err(CallError::Refused)], now), 0);
         assert_eq!(queue.pop(&[Err(CallError::Down)], later), 0, "redis being away is nobody's error");
         assert_eq!(queue.pop(&[Err(CallError::Refused)], later), 1);
-        assert_eq!((queue.len(), queue.waiting.lock().unwrap().bytes), (0, 0));
+        assert_eq!((queue.len(), queue.waiting.lock().bytes), (0, 0));
     }
 
     #[test]

@@ -188,7 +188,6 @@ pub struct Registry {
 
 impl Registry {
     /// A registry in `store`, sealed by `sealer`.
-    #[must_use]
     pub fn new(store: Redis, sealer: Arc<dyn Sealer>, settings: Settings, meter: OutboxMetrics) -> Self {
         let remembered = moka::sync::Cache::builder()
             .max_capacity(MAX_REMEMBERED)
@@ -200,7 +199,6 @@ impl Registry {
     }
 
     /// By what name events tell this instance from others.
-    #[must_use]
     pub fn instance(&self) -> &str {
         &self.instance
     }
@@ -230,7 +228,6 @@ impl Registry {
     }
 
     /// Whether this instance has seen `session` since its start, not how it ended.
-    #[must_use]
     pub fn has_seen(&self, session: &str) -> bool {
         self.remembered.contains_key(session)
     }
@@ -274,9 +271,6 @@ impl Registry {
     }
 
     /// The stored profile of `subject` at `app`, if there is one.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn stored_profile(&self, app: &str, subject: &str) -> Result<Option<ProfileRecord>, CallError> {
         let text: Option<ProfileText> = self.take(subject, &format!("profile:{app}")).await?;
         Ok(text.map(|text| ProfileRecord {
@@ -287,9 +281,6 @@ impl Registry {
     }
 
     /// WeChat's stored tokens of `subject` at `app`, if they are kept and there are any.
-    ///
-    /// # Errors
-    /// [`Away`].
     pub async fn stored_tokens(&self, app: &str, subject: &str) -> Result<Option<TokensRecord>, CallError> {
         if !self.settings.keep_wechat_tokens {
             return Ok(None);
@@ -427,7 +418,6 @@ impl Registry {
     }
 
     /// Reads the session `sid` of `subject` as it lies in Redis: its end, when it was last seen, and the rest, sealed.
-    #[must_use]
     pub fn session(&self, subject: &str, sid: String, value: &str) -> Option<SessionRecord> {
         let mut parts = value.splitn(3, ' ');
         let mut number = || parts.next()?.parse().ok().map(Timestamp);

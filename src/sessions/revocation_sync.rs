@@ -18,7 +18,7 @@ use crate::session::token::{LEEWAY, MAX_LIFETIME};
 use crate::session::{Sessions, revocation};
 use redis::Script;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -136,23 +136,23 @@ pub struct RevocationSync {
 
 /// What was revoked here and is not known to be in Redis. Bounded: what is beyond comes with the whole list.
 #[derive(Default)]
-struct Pending(std::sync::Mutex<Vec<Revocation>>);
+struct Pending(parking_lot::Mutex<Vec<Revocation>>);
 
 impl Pending {
     fn add(&self, revocation: &Revocation) {
-        let mut owing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owing = self.0.lock();
         if owing.len() < PAGE {
             owing.push(revocation.clone());
         }
     }
 
     fn first(&self) -> Vec<Revocation> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().take(PAGE / 10).cloned().collect()
+        self.0.lock().iter().take(PAGE / 10).cloned().collect()
     }
 
     /// Drops what another entry has replaced.
     fn ack(&self, these: &[Revocation]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| !these.contains(one));
+        self.0.lock().retain(|one| !these.contains(one));
     }
 }
 
@@ -185,7 +185,6 @@ struct Fetched {
 
 impl RevocationSync {
     /// Keeps the revocations of `sessions` in step by `store`.
-    #[must_use]
     pub fn new(sessions: Arc<Sessions>, store: Redis, settings: Settings) -> Self {
         if store.is_configured() {
             sessions.revocations.sync_status().set_max_staleness(settings.stale_after);
@@ -202,17 +201,11 @@ impl RevocationSync {
     }
 
     /// Revokes everywhere. It is in force here when this succeeds, whatever else went wrong.
-    ///
-    /// # Errors
-    /// [`InterruptedError`].
     pub async fn revoke(&self, target: Target, now: Timestamp) -> Result<Revoked, InterruptedError> {
         self.publish(move |revocations| revocations.revoke(target, now)).await
     }
 
     /// Ends one session everywhere, for as long as it could live.
-    ///
-    /// # Errors
-    /// [`InterruptedError`].
     pub async fn end(&self, session: &SessionToEnd, now: Timestamp) -> Result<Revoked, InterruptedError> {
         let claims = session.claims().clone();
         self.publish(move |revocations| revocations.end(&claims, now)).await
@@ -482,7 +475,6 @@ impl RevocationSync {
 
 /// A revocation as Redis gave it, within bounds: a wrong clock elsewhere, or a hand in Redis, must not end somebody's
 /// sessions for years to come.
-#[must_use]
 pub fn read(text: &str, now: Timestamp) -> Option<Revocation> {
     bounded(revocation::read(text)?, now)
 }

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 /// A subject or session id as logs may show it: 16 hex digits of its SHA-256. The same id gives the same digits, and
 /// the id cannot be had back from them.
-#[must_use]
 pub fn redact(id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, id.as_bytes());
     random::hex(hash.as_ref().get(..8).unwrap_or_default())
@@ -28,7 +27,6 @@ const MAX_REQUEST_ID: usize = 64;
 
 impl<'a> RequestIds<'a> {
     /// Reads them. What is not of their form is somebody's attempt to write into our log.
-    #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = text("x-request-id");
@@ -39,7 +37,6 @@ impl<'a> RequestIds<'a> {
     }
 
     /// The trace that the request belongs to: the gateway's, or one that begins with `span`.
-    #[must_use]
     pub fn trace_id(&self, span: &Span) -> Cow<'a, str> {
         span.trace_id().map_or(Cow::Borrowed(self.trace_id), Cow::Owned)
     }

@@ -1,7 +1,7 @@
 //! So many lines a second of what strangers can cause: a flood must not fill the log, nor crowd out what is rare.
 
 use crate::clock::Timestamp;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 /// Lines of one kind in a second at most.
 const MAX_LINES: u32 = 100;
@@ -19,9 +19,8 @@ struct Second {
 
 impl LogLimiter {
     /// Whether a line may be written at `now`; if so, how many were left out since the last one.
-    #[must_use]
     pub fn admit(&self, now: Timestamp) -> Option<u64> {
-        let mut second = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut second = self.0.lock();
         if second.at != Some(now) {
             (second.at, second.written) = (Some(now), 0);
         }

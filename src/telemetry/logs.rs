@@ -39,9 +39,6 @@ pub enum LogError {
 }
 
 /// Opens the logs at `level`: `error`, `warn`, `info`, `debug` or `trace`.
-///
-/// # Errors
-/// [`LogError`].
 pub fn logs(level: &str) -> Result<Logs, LogError> {
     let (subscriber, logs) = opened(level, io::stdout(), MAX_WAITING);
     subscriber.try_init().map_err(|_| LogError::Twice)?;
@@ -63,7 +60,6 @@ fn opened<W: io::Write + Send + 'static>(
 
 impl Logs {
     /// What changes the level.
-    #[must_use]
     pub fn level(&self) -> Level {
         self.level.clone()
     }
@@ -77,7 +73,6 @@ impl Level {
     }
 
     /// Lines dropped because nobody read them.
-    #[must_use]
     pub fn dropped(&self) -> u64 {
         u64::try_from(self.dropped.dropped_lines()).unwrap_or(u64::MAX)
     }

@@ -538,7 +538,6 @@ impl Metrics {
     }
 
     /// The gauge of open connections of a door. Whatever else is told of a door has its series from now on.
-    #[must_use]
     pub fn connections(&self, door: &'static str) -> Gauge {
         drop(self.accept_failures.get_or_create(&Word { kind: door }));
         drop(self.panics.get_or_create(&Word { kind: door }));
@@ -556,13 +555,11 @@ impl Metrics {
     }
 
     /// Every metric there is.
-    #[must_use]
     pub fn documented(&self) -> &[MetricInfo] {
         &self.documented
     }
 
     /// All of it, as OpenMetrics text.
-    #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         // Writing to memory does not fail.

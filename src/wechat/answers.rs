@@ -19,26 +19,17 @@ pub fn exchanged(body: &[u8]) -> Result<ExchangeResponse, WechatError> {
 }
 
 /// The answer about a person: whom it is about, and what it says.
-///
-/// # Errors
-/// [`WechatError`].
 pub fn profiled(body: &[u8]) -> Result<(OpenId, UserInfo), WechatError> {
     understand(Endpoint::Userinfo, body, userinfo::read)
 }
 
 /// The application's own token and how long it lives.
-///
-/// # Errors
-/// [`WechatError`].
 pub fn token(body: &[u8]) -> Result<(Secret, Duration), WechatError> {
     let given = understand(Endpoint::StableToken, body, |answer| TokenResponse::read(answer, "access_token"))?;
     Ok((given.value, given.ttl))
 }
 
 /// Whom the answer is about, and whether they follow.
-///
-/// # Errors
-/// [`WechatError`].
 pub fn subscription(body: &[u8]) -> Result<(OpenId, bool), WechatError> {
     understand(Endpoint::Subscription, body, subscription::read)
 }

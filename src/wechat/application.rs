@@ -28,7 +28,6 @@ impl AppId {
     }
 
     /// `wx0123456789abcdef`.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -68,7 +67,6 @@ pub enum Scope {
 
 impl Scope {
     /// WeChat's word for it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Base => "snsapi_base",

@@ -10,7 +10,7 @@
 //! A call that ends without a verdict, because it was dropped or says nothing of the other side, gives its turn back. A
 //! verdict that comes after the breaker has changed its mind counts for nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// When to stop asking, and for how long.
@@ -41,7 +41,6 @@ pub enum State {
 
 impl State {
     /// The word for it in metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -89,7 +88,6 @@ pub struct Permit<'a> {
 
 impl Breaker {
     /// A closed breaker.
-    #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { settings, inner: Mutex::new(Inner { phase: Phase::Closed { failed: 0 }, turn: 0 }) }
     }
@@ -110,7 +108,6 @@ impl Breaker {
     }
 
     /// Whether a call at `now` would be refused, and for how long; takes no turn.
-    #[must_use]
     pub fn would_refuse(&self, now: Instant) -> Option<Duration> {
         self.refusal(&self.lock(), now)
     }
@@ -124,7 +121,6 @@ impl Breaker {
     }
 
     /// What it would do with a call at `now`.
-    #[must_use]
     pub fn state(&self, now: Instant) -> State {
         match self.lock().phase {
             Phase::Closed { .. } => State::Closed,
@@ -135,7 +131,7 @@ impl Breaker {
 
     /// A panic while it was locked cannot have left it half-changed: each change is one assignment.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

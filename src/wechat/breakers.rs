@@ -3,8 +3,9 @@
 use super::Endpoint;
 use super::application::AppId;
 use super::breaker::{Breaker, Settings, State};
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Breakers at most: seven for each of some hundred applications. Beyond, applications share one per endpoint.
@@ -29,7 +30,7 @@ impl Breakers {
 
     /// The breaker of this application's calls to `endpoint`.
     pub(crate) fn of(&self, appid: &AppId, endpoint: Endpoint, now: Instant) -> Arc<Breaker> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.own.lock();
         let key = (appid.clone(), endpoint);
         if let Some(breaker) = own.get(&key) {
             return Arc::clone(breaker);
@@ -48,7 +49,7 @@ impl Breakers {
 
     /// Every breaker that has been used, in the order of their AppIDs.
     pub(crate) fn states(&self, now: Instant) -> Vec<(AppId, Endpoint, State)> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.own.lock();
         let mut states: Vec<_> =
             own.iter().map(|((appid, endpoint), breaker)| (appid.clone(), *endpoint, breaker.state(now))).collect();
         drop(own);

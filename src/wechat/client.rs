@@ -101,7 +101,6 @@ impl Client {
     }
 
     /// The state of each breaker that has been used.
-    #[must_use]
     pub fn breakers(&self) -> Vec<(AppId, Endpoint, State)> {
         self.breakers.states(Instant::now().into_std())
     }

@@ -114,7 +114,6 @@ table! {
 }
 
 /// What `errcode` (not 0, which is success) means at `endpoint`. A code nobody has listed may pass: back off.
-#[must_use]
 pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
     let Some(row) = row(errcode) else { return Class::BackOff };
     match endpoint {
@@ -131,7 +130,6 @@ pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
 }
 
 /// The metrics' label for `errcode`: the number where it is known, so that nobody can invent labels.
-#[must_use]
 pub fn label(errcode: i64) -> &'static str {
     row(errcode).map_or("other", |row| row.label)
 }

@@ -96,7 +96,6 @@ pub struct Rid([u32; 3]);
 
 impl Rid {
     /// Reads `6741a0c2-11aa22bb-33cc44dd`.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut groups = text.split('-').map(|group| {
             let is_hex = group.len() == 8 && group.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -125,7 +124,6 @@ impl std::fmt::Display for Suffix {
 
 impl WechatError {
     /// The call that failed.
-    #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         match self {
             Self::Unsent { endpoint, .. }
@@ -143,7 +141,6 @@ impl WechatError {
     }
 
     /// WeChat's id of the request.
-    #[must_use]
     pub fn rid(&self) -> Option<Rid> {
         match self {
             Self::Errcode { rid, .. } => *rid,
@@ -152,7 +149,6 @@ impl WechatError {
     }
 
     /// What to do about it now that the call has given up.
-    #[must_use]
     pub fn class(&self) -> Class {
         match self {
             Self::Unsent { .. } => Class::RetryNow,
@@ -174,7 +170,6 @@ impl WechatError {
     }
 
     /// The metrics' label: the errcode where there is one, a word otherwise. A closed set.
-    #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unsent { .. } => "unsent",

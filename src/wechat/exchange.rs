@@ -41,7 +41,6 @@ impl Code {
     }
 
     /// The code itself, for the call that spends it.
-    #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -74,9 +73,6 @@ pub struct ExchangeResponse {
 
 impl Client {
     /// Spends `code`. It may be spent even where this fails; [`WechatError::class`] says what to do.
-    ///
-    /// # Errors
-    /// [`WechatError`].
     pub async fn exchange(&self, app: &Credentials, code: &Code) -> Result<ExchangeResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [

@@ -35,7 +35,6 @@ pub struct JsapiSignature {
 }
 
 /// Signs `url`, which holds no fragment, for a page opened at `now`.
-#[must_use]
 pub fn sign(ticket: &Secret, url: &str, now: Timestamp) -> JsapiSignature {
     let nonce = random::state();
     let signature = signature(ticket, &nonce, now.0, url);

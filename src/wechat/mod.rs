@@ -76,7 +76,6 @@ impl Endpoint {
     ];
 
     /// The word for it in logs and metrics.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AccessToken => "access_token",
@@ -90,7 +89,6 @@ impl Endpoint {
     }
 
     /// Its path below the API's address.
-    #[must_use]
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::AccessToken => "/sns/oauth2/access_token",
@@ -103,7 +101,6 @@ impl Endpoint {
     }
 
     /// Whether asking twice does the same as asking once. A forced token that got lost is a token of the day's twenty.
-    #[must_use]
     pub(crate) const fn is_repeatable(self) -> bool {
         match self {
             Self::AccessToken | Self::ForcedToken => false,

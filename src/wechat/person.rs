@@ -27,7 +27,6 @@ macro_rules! id {
             }
 
             /// The id itself.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }

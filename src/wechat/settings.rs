@@ -66,9 +66,6 @@ pub enum ProxyError {
 }
 
 /// Reads a proxy's URL.
-///
-/// # Errors
-/// [`ProxyError`].
 pub fn read_proxy(text: &str) -> Result<Url, ProxyError> {
     let url = Url::parse(text).map_err(|_| ProxyError::Scheme)?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -85,14 +82,12 @@ pub fn read_proxy(text: &str) -> Result<Url, ProxyError> {
 
 impl Settings {
     /// The longest a login can keep WeChat busy: the exchange, the profile, and a moment of our own.
-    #[must_use]
     pub fn longest_login(&self, asks_subscription: bool) -> Duration {
         let subscription = if asks_subscription { self.subscription_patience() } else { Duration::ZERO };
         self.exchange_timeout + subscription + self.userinfo_timeout + Duration::from_secs(1)
     }
 
     /// How long a login waits to hear whether the person follows the account: for the account's own token, and the call.
-    #[must_use]
     pub fn subscription_patience(&self) -> Duration {
         self.exchange_timeout
     }

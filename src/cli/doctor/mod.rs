@@ -60,7 +60,6 @@ impl Finding {
 
 /// Looks at everything that the configuration `file` names, and at the live `url` if there is one. Exit code 1 where
 /// something fails.
-#[must_use]
 pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,

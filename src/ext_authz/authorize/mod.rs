@@ -49,7 +49,6 @@ pub struct Authorizer {
 
 impl Authorizer {
     /// Decides one check at `now`.
-    #[must_use]
     pub fn decide(&self, check: &Check, now: Timestamp) -> Decision {
         if check.method == Method::CONNECT {
             return Decision::Refuse { reason: Reason::ConnectRefused };

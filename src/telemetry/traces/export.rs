@@ -18,10 +18,11 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
+use parking_lot::Mutex;
 use prost::Message as _;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -139,7 +140,7 @@ impl ExportStats {
     }
 
     fn failing(&self, why: impl Into<String>) {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why.into();
+        *self.why.lock() = why.into();
     }
 
     fn settle(&self, count: usize, went_well: bool) {
@@ -156,7 +157,7 @@ impl ExportStats {
         } else {
             self.meter.dropped("failed", spans);
             if !self.told.swap(true, Ordering::Relaxed) {
-                let why = self.why.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let why = self.why.lock().clone();
                 tracing::warn!(
                     why,
                     "the collector takes no traces: they are dropped and counted, and this is said once"

@@ -45,15 +45,11 @@ struct Tracing {
 
 impl Traces {
     /// Nothing is traced.
-    #[must_use]
     pub const fn off() -> Self {
         Self(None)
     }
 
     /// Traces to the collector of `settings`, as `instance`. Requests to it run on `runtime`.
-    ///
-    /// # Errors
-    /// [`TraceError`].
     pub fn new(
         settings: &Settings,
         instance: &str,
@@ -140,13 +136,11 @@ impl Span {
     }
 
     /// Whether what is noted gets anywhere.
-    #[must_use]
     pub fn is_traced(&self) -> bool {
         self.0.is_some()
     }
 
     /// The trace it belongs to, as 32 hex digits.
-    #[must_use]
     pub fn trace_id(&self) -> Option<String> {
         self.0.as_ref().map(|context| context.span().span_context().trace_id().to_string())
     }
@@ -212,7 +206,6 @@ pub fn for_request<F: Future>(trace_id: String, work: F) -> impl Future<Output =
 }
 
 /// The trace of the current request, sampled or not; empty without one.
-#[must_use]
 pub fn request_trace_id() -> String {
     REQUEST_TRACE_ID.try_with(Clone::clone).unwrap_or_default()
 }
@@ -223,7 +216,6 @@ pub fn with_context<F: Future>(work: F) -> impl Future<Output = F::Output> + use
 }
 
 /// The current span, to be linked to from another trace: its trace's id and its own.
-#[must_use]
 pub fn current_id() -> Option<String> {
     Context::map_current(|current| {
         current.get::<SpanParent>()?;
@@ -250,7 +242,6 @@ pub struct SpanValue(Value);
 
 impl SpanValue {
     /// A name that the configuration gives: of an application, of a host.
-    #[must_use]
     pub fn configured(name: &str) -> Self {
         Self(Value::from(name.to_owned()))
     }

@@ -25,7 +25,6 @@ pub struct TraceParent<'a> {
 
 impl<'a> TraceParent<'a> {
     /// The parent that `headers` name.
-    #[must_use]
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
         Self::parse(headers.get(&TRACEPARENT)?.to_str().ok()?)
     }

@@ -32,7 +32,6 @@ impl Default for Sampling {
 
 impl Sampling {
     /// The sampler of this name. The share counts for those by share.
-    #[must_use]
     pub fn named(name: &str, share: f64) -> Option<Self> {
         let share = Share::Of(share);
         let (follows_parent, rest) = match name {
@@ -48,7 +47,6 @@ impl Sampling {
     }
 
     /// Whether nothing can ever be traced.
-    #[must_use]
     pub fn is_never(self) -> bool {
         self == Self { follows_parent: false, rest: Share::None }
     }

@@ -44,7 +44,6 @@ const TIMEOUT: RangeInclusive<u64> = 1..=60_000;
 const DELAY: RangeInclusive<u64> = 10..=600_000;
 
 /// Reads the variables: off where none names an endpoint.
-#[must_use]
 pub fn read(variable: impl Fn(&str) -> Option<String>) -> ParsedSettings {
     let mut reader = Reader { variable: &variable, complaints: Vec::new() };
     let settings = reader.settings();
