@@ -32,30 +32,30 @@ type Answer = Response<Full<Bytes>>;
 
 /// Whether the gateway may send requests here.
 #[derive(Default)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     started: AtomicBool,
     draining: AtomicBool,
 }
 
 impl Readiness {
     /// Everything a check needs is there.
-    pub fn mark_started(&self) {
+    pub(crate) fn mark_started(&self) {
         self.started.store(true, Ordering::Release);
     }
 
     /// The end has begun. It does not stop.
-    pub fn mark_draining(&self) {
+    pub(crate) fn mark_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
     /// Started, and not draining.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.started.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
     }
 }
 
 /// The ops listener's handler.
-pub struct Ops {
+pub(crate) struct Ops {
     /// What `/readyz` says.
     pub readiness: Arc<Readiness>,
     /// What `/metrics` shows.
@@ -66,7 +66,7 @@ pub struct Ops {
 
 impl Ops {
     /// Answers one request.
-    pub fn answer(&self, request: &Parts) -> Answer {
+    pub(crate) fn answer(&self, request: &Parts) -> Answer {
         let path = request.uri.path();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return text_response(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n");
@@ -89,7 +89,7 @@ impl Ops {
 }
 
 /// The admin listener's handler.
-pub struct Admin {
+pub(crate) struct Admin {
     /// Who knows this may revoke. None: nobody may.
     pub token: ArcSwapOption<Secret>,
     /// What the applications are called.
@@ -113,7 +113,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 impl Admin {
     /// Answers one request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
     /// and `app`.
-    pub async fn answer<B>(&self, request: http::Request<B>) -> Answer
+    pub(crate) async fn answer<B>(&self, request: http::Request<B>) -> Answer
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

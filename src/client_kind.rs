@@ -8,7 +8,7 @@ const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with")
 
 /// Reads it from the request's headers. Bytes, because one that is not ASCII says nothing of
 /// the rest.
-pub fn classify(method: &Method, headers: &HeaderMap) -> ResponseFormat {
+pub(crate) fn classify(method: &Method, headers: &HeaderMap) -> ResponseFormat {
     let text = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
     if text(header::CONTENT_TYPE).starts_with(b"application/grpc") {
         return ResponseFormat::Grpc;

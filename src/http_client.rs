@@ -5,7 +5,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Error, redirect, retry};
 
 /// What the requests have in common that an instance makes by itself: they go where they are sent and nowhere else, and
 /// are repeated by nobody but their caller.
-pub fn builder() -> ClientBuilder {
+pub(crate) fn builder() -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("wechat-authz/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -18,7 +18,7 @@ pub fn builder() -> ClientBuilder {
 ///
 /// # Errors
 /// TLS cannot be set up, or `pem` cannot be read. The error holds no address.
-pub fn client_trusting(pem: Option<&[u8]>, configured: impl Fn() -> ClientBuilder) -> Result<Client, Error> {
+pub(crate) fn client_trusting(pem: Option<&[u8]>, configured: impl Fn() -> ClientBuilder) -> Result<Client, Error> {
     let Some(pem) = pem else { return client(configured) };
     let roots = Certificate::from_pem_bundle(pem)?;
     configured().tls_certs_only(roots).build().map_err(Error::without_url)
@@ -28,7 +28,7 @@ pub fn client_trusting(pem: Option<&[u8]>, configured: impl Fn() -> ClientBuilde
 ///
 /// # Errors
 /// TLS cannot be set up. The error holds no address.
-pub fn client(configured: impl Fn() -> ClientBuilder) -> Result<Client, Error> {
+pub(crate) fn client(configured: impl Fn() -> ClientBuilder) -> Result<Client, Error> {
     let built = configured().build();
     built.or_else(|_| configured().tls_certs_only(bundled()?).build()).map_err(Error::without_url)
 }

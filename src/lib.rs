@@ -26,36 +26,43 @@
 //! A module uses modules of lower levels only; `tests/structure.rs` holds the levels. Absent on purpose: a gateway contract
 //! never calls WeChat, a check never waits, and only a verified token makes a session.
 
-pub mod access_token;
-pub mod admin;
-pub mod app;
-pub mod check;
-pub mod cli;
-pub mod client_address;
-pub mod client_kind;
-pub mod clock;
-pub mod config;
-pub mod cookie;
-pub mod core_dump;
+#![warn(missing_docs, unreachable_pub)]
+
+mod access_token;
+mod admin;
+mod app;
+mod check;
+mod cli;
+mod client_address;
+mod client_kind;
+mod clock;
+mod config;
+mod cookie;
+mod core_dump;
 #[cfg(test)]
 mod documents;
-pub mod ext_authz;
-pub mod html;
-pub mod http_client;
-pub mod identity;
-pub mod login;
-pub mod origin;
-pub mod path;
-pub mod percent;
-pub mod policy;
-pub mod random;
-pub mod rate_limit;
-pub mod redis;
-pub mod routes;
-pub mod seal;
-pub mod secret;
-pub mod server;
-pub mod session;
-pub mod sessions;
-pub mod telemetry;
-pub mod wechat;
+mod ext_authz;
+mod html;
+mod http_client;
+mod identity;
+mod login;
+mod origin;
+mod path;
+mod percent;
+mod policy;
+mod random;
+mod rate_limit;
+mod redis;
+mod routes;
+mod seal;
+mod secret;
+mod server;
+mod session;
+mod sessions;
+mod telemetry;
+#[doc(hidden)]
+pub mod testing;
+mod wechat;
+
+pub use cli::{Arguments, run};
+pub use core_dump::forbid as forbid_core_dumps;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before any file is read: most commands load a secret or a key.
-    if let Err(error) = wechat_authz::core_dump::forbid() {
+    if let Err(error) = wechat_authz::forbid_core_dumps() {
         eprintln!("cannot forbid core dumps, which would hold secrets: {error}");
         return ExitCode::FAILURE;
     }
@@ -14,5 +14,5 @@ fn main() -> ExitCode {
         eprintln!("another cryptographic provider was installed first");
         return ExitCode::FAILURE;
     }
-    wechat_authz::cli::run(wechat_authz::cli::Arguments::parse())
+    wechat_authz::run(wechat_authz::Arguments::parse())
 }

@@ -15,11 +15,11 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')');
 
 /// `text`, to be written into a query or a header.
-pub fn encode_component(text: &str) -> PercentEncode<'_> {
+pub(crate) fn encode_component(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, COMPONENT)
 }
 
 /// The text that [`encode_component`] wrote so; none where it is no UTF-8.
-pub fn decode_component(text: &str) -> Option<String> {
+pub(crate) fn decode_component(text: &str) -> Option<String> {
     Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

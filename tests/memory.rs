@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
 use std::time::Duration;
-use wechat_authz::check::{LoginMethod, Profile};
-use wechat_authz::clock::Timestamp;
-use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::{Grant, Sessions, Settings};
-use wechat_authz::telemetry::Metrics;
+use wechat_authz::testing::check::{LoginMethod, Profile};
+use wechat_authz::testing::clock::Timestamp;
+use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::session::revocations::Revocations;
+use wechat_authz::testing::session::{Grant, Sessions, Settings};
+use wechat_authz::testing::telemetry::Metrics;
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 

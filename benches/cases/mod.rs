@@ -10,10 +10,10 @@ use http::Method;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use wechat_authz::check::{Check, ClientIp, Decision, FormatSource, Identity, Reason, ResponseFormat};
-use wechat_authz::html::Language;
-use wechat_authz::path::NormalPath;
-use wechat_authz::rate_limit::Limits;
+use wechat_authz::testing::check::{Check, ClientIp, Decision, FormatSource, Identity, Reason, ResponseFormat};
+use wechat_authz::testing::html::Language;
+use wechat_authz::testing::path::NormalPath;
+use wechat_authz::testing::rate_limit::Limits;
 use world::{PEER, World};
 
 /// One question, prepared.

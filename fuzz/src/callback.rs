@@ -3,7 +3,7 @@
 //! An input is the query.
 
 use url::form_urlencoded;
-use wechat_authz::login::callback::Callback;
+use wechat_authz::testing::login::callback::Callback;
 
 /// A callback has a `state` of 32 hex digits and a code of WeChat's alphabet or none, each said once or always alike.
 pub fn holds(data: &[u8]) {

@@ -10,11 +10,11 @@ use crate::{contains, cookies, servers};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use std::net::{IpAddr, Ipv4Addr};
-use wechat_authz::cookie;
-use wechat_authz::ext_authz::answer::{Answer, IDENTITY};
-use wechat_authz::ext_authz::authorize::Authorizer;
-use wechat_authz::ext_authz::{self, CheckOutcome, envoy};
-use wechat_authz::telemetry::Traces;
+use wechat_authz::testing::cookie;
+use wechat_authz::testing::ext_authz::answer::{Answer, IDENTITY};
+use wechat_authz::testing::ext_authz::authorize::Authorizer;
+use wechat_authz::testing::ext_authz::{self, CheckOutcome, envoy};
+use wechat_authz::testing::telemetry::Traces;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const REMOVE: &str = "x-envoy-auth-headers-to-remove";

@@ -3,7 +3,7 @@
 //! An input is the file; lines that start with `#env NAME=value` are the environment's overrides as well.
 
 use std::ffi::OsString;
-use wechat_authz::config::{self, Diagnostics, Place, settings};
+use wechat_authz::testing::config::{self, Diagnostics, Place, settings};
 
 /// A file either has faults, each with its place, in words that show no control characters, or it has a meaning, and what
 /// is shown of that meaning is read as the same again.

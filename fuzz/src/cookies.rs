@@ -3,7 +3,7 @@
 //! An input is the values of `Cookie` lines, one a line.
 
 use http::header::{self, HeaderMap, HeaderValue};
-use wechat_authz::cookie::{self, Forwarded, Found, Separators};
+use wechat_authz::testing::cookie::{self, Forwarded, Found, Separators};
 
 /// One value under our name or a conflict, as a reading of a few lines finds it too; and what the application sees is
 /// every cookie but ours, in their order.

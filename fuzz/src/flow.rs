@@ -5,10 +5,10 @@
 use crate::template::expand;
 use crate::world::{NOW, world};
 use http::header::{self, HeaderMap, HeaderValue};
-use wechat_authz::check::LoginMethod;
-use wechat_authz::cookie;
-use wechat_authz::login::attempt;
-use wechat_authz::login::loop_guard::RecentOutcomes;
+use wechat_authz::testing::check::LoginMethod;
+use wechat_authz::testing::cookie;
+use wechat_authz::testing::login::attempt;
+use wechat_authz::testing::login::loop_guard::RecentOutcomes;
 
 /// A flow opens for its own `state`, with its own cookie, unchanged, at its own application; nothing else opens.
 pub fn holds(data: &[u8]) {
@@ -45,7 +45,7 @@ pub fn holds(data: &[u8]) {
 }
 
 /// Whatever cookies come along, a login starts, and ends none but flows of this browser by names that are ours.
-fn begins(app: &wechat_authz::login::settings::App, headers: &HeaderMap) {
+fn begins(app: &wechat_authz::testing::login::settings::App, headers: &HeaderMap) {
     let keys = &world().sessions.keys;
     let to = app.origin.absolute("/");
     let begun = attempt::begin(app, LoginMethod::Website, to, 0, headers, keys, NOW).expect("a login starts");

@@ -9,16 +9,16 @@ use crate::world::{NOW, SUBJECT, world};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::login::callback_lock::CallbackLock;
-use wechat_authz::login::outcomes::CodeAction;
-use wechat_authz::redis::Redis;
-use wechat_authz::seal::Sealer;
-use wechat_authz::session::revocation;
-use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::token::{Claims, MAX_LIFETIME, Unverified};
-use wechat_authz::sessions::revocation_sync;
-use wechat_authz::sessions::{Registry, registry};
-use wechat_authz::telemetry::OutboxMetrics;
+use wechat_authz::testing::login::callback_lock::CallbackLock;
+use wechat_authz::testing::login::outcomes::CodeAction;
+use wechat_authz::testing::redis::Redis;
+use wechat_authz::testing::seal::Sealer;
+use wechat_authz::testing::session::revocation;
+use wechat_authz::testing::session::revocations::Revocations;
+use wechat_authz::testing::session::token::{Claims, MAX_LIFETIME, Unverified};
+use wechat_authz::testing::sessions::revocation_sync;
+use wechat_authz::testing::sessions::{Registry, registry};
+use wechat_authz::testing::telemetry::OutboxMetrics;
 
 /// A revocation read is one that is written so, ends within ninety days, and makes nobody a session; a login's record
 /// tries no more codes than three; what is sealed opens in its own place, unchanged, alone.

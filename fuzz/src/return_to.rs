@@ -5,8 +5,8 @@
 
 use crate::world::{PREFIX, world};
 use url::{Url, form_urlencoded};
-use wechat_authz::login::return_to::{accept, accept_as_it_is};
-use wechat_authz::routes::jssdk::own_page;
+use wechat_authz::testing::login::return_to::{accept, accept_as_it_is};
+use wechat_authz::testing::routes::jssdk::own_page;
 
 /// Wherever the login leads back to, it is this application or an origin on its list, in every reading of the address; and
 /// no page of ours. No foreign address is signed.

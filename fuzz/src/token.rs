@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 use std::sync::LazyLock;
-use wechat_authz::session::token::{self, Unverified};
+use wechat_authz::testing::session::token::{self, Unverified};
 
 static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_ec_pem(world().pem.as_bytes()).unwrap());
 

@@ -4,9 +4,9 @@
 
 use crate::world::{NOW, world};
 use url::Url;
-use wechat_authz::check::Profile;
-use wechat_authz::session::{Grant, token};
-use wechat_authz::wechat::{ExchangeResponse, UserInfo, WechatError, answers};
+use wechat_authz::testing::check::Profile;
+use wechat_authz::testing::session::{Grant, token};
+use wechat_authz::testing::wechat::{ExchangeResponse, UserInfo, WechatError, answers};
 
 /// What is read is bounded and of its alphabet, what is not is a fault without a word of the body; and a session made of
 /// it has a small token and headers that say the same.

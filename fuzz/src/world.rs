@@ -5,21 +5,21 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::check::{LoginMethod, Profile, Requirement};
-use wechat_authz::clock::Timestamp;
-use wechat_authz::ext_authz::Envoy;
-use wechat_authz::ext_authz::authorize::{AppPolicy, Authorizer};
-use wechat_authz::login::settings::{App, OfficialAccount, SubjectRule};
-use wechat_authz::origin::Origin;
-use wechat_authz::policy::{PathMatch, Policy, Rule};
-use wechat_authz::rate_limit::{self, Limits, Rate};
-use wechat_authz::secret::Secret;
-use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::session::revocation::Target;
-use wechat_authz::session::revocations::Revocations;
-use wechat_authz::session::{self, Grant, Sessions};
-use wechat_authz::telemetry::{Lookups, Metrics};
-use wechat_authz::wechat::{AppId, Credentials, Scope};
+use wechat_authz::testing::check::{LoginMethod, Profile, Requirement};
+use wechat_authz::testing::clock::Timestamp;
+use wechat_authz::testing::ext_authz::Envoy;
+use wechat_authz::testing::ext_authz::authorize::{AppPolicy, Authorizer};
+use wechat_authz::testing::login::settings::{App, OfficialAccount, SubjectRule};
+use wechat_authz::testing::origin::Origin;
+use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
+use wechat_authz::testing::rate_limit::{self, Limits, Rate};
+use wechat_authz::testing::secret::Secret;
+use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::session::revocation::Target;
+use wechat_authz::testing::session::revocations::Revocations;
+use wechat_authz::testing::session::{self, Grant, Sessions};
+use wechat_authz::testing::telemetry::{Lookups, Metrics};
+use wechat_authz::testing::wechat::{AppId, Credentials, Scope};
 
 /// The moment at which everything is judged.
 pub const NOW: Timestamp = Timestamp(1_800_000_000);
@@ -126,7 +126,8 @@ impl World {
             (blog, "blog_state", "blog_sealed", LoginMethod::OfficialAccount),
         ] {
             let to = format!("{}/a?b=c", app.origin.as_str());
-            let begun = wechat_authz::login::attempt::begin(app, flow, to, 1, &HeaderMap::new(), &sessions.keys, NOW);
+            let begun =
+                wechat_authz::testing::login::attempt::begin(app, flow, to, 1, &HeaderMap::new(), &sessions.keys, NOW);
             let begun = begun.unwrap();
             let cookie = begun.cookies.last().unwrap().to_str().unwrap();
             let (cookie, _) = cookie.split_once(';').unwrap();

@@ -3,10 +3,10 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use wechat_authz::config::{self, settings};
-use wechat_authz::ext_authz::{self, CheckOutcome};
-use wechat_authz::login::attempt;
-use wechat_authz::telemetry::Traces;
+use wechat_authz::testing::config::{self, settings};
+use wechat_authz::testing::ext_authz::{self, CheckOutcome};
+use wechat_authz::testing::login::attempt;
+use wechat_authz::testing::telemetry::Traces;
 use wechat_authz_fuzz::template::expand;
 use wechat_authz_fuzz::world::{NOW, world};
 use wechat_authz_fuzz::{TARGETS, check, token};

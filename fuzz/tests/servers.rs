@@ -4,11 +4,11 @@
 use http::Method;
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
-use wechat_authz::check::{Check, ClientIp, Credential, Decision, FormatSource, Requirement, ResponseFormat};
-use wechat_authz::cookie::Forwarded;
-use wechat_authz::ext_authz::authorize::Authorizer;
-use wechat_authz::path::NormalPath;
-use wechat_authz::policy::{PathMatch, Policy, Rule};
+use wechat_authz::testing::check::{Check, ClientIp, Credential, Decision, FormatSource, Requirement, ResponseFormat};
+use wechat_authz::testing::cookie::Forwarded;
+use wechat_authz::testing::ext_authz::authorize::Authorizer;
+use wechat_authz::testing::path::NormalPath;
+use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};
 use wechat_authz_fuzz::world::{NOW, SUBJECT, world};
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// A value and its times.
 #[derive(Clone, Debug)]
-pub struct CachedToken {
+pub(super) struct CachedToken {
     pub value: Secret,
     pub expires_at: Instant,
     /// From when on a new one is sought.
@@ -17,20 +17,20 @@ pub struct CachedToken {
 }
 
 /// How a search ends.
-pub type Outcome = Result<CachedToken, AccessTokenError>;
+pub(super) type Outcome = Result<CachedToken, AccessTokenError>;
 
 /// One application's value of one kind.
 #[derive(Default)]
-pub struct Entry(Mutex<State>);
+pub(super) struct Entry(Mutex<State>);
 
 impl Entry {
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock()
     }
 }
 
 #[derive(Default)]
-pub struct State {
+pub(super) struct State {
     pub held: Option<CachedToken>,
     /// The one search under way, which all wait for.
     pub flight: Option<watch::Receiver<Option<Outcome>>>,
@@ -41,17 +41,17 @@ pub struct State {
 
 impl State {
     /// The value, where it lives and is not `dead`.
-    pub fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
+    pub(super) fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
         self.held.as_ref().filter(|held| held.expires_at > now && !is(&held.value, dead))
     }
 
-    pub fn resting(&self, now: Instant) -> Option<AccessTokenError> {
+    pub(super) fn resting(&self, now: Instant) -> Option<AccessTokenError> {
         let (until, why) = self.rest.as_ref().filter(|(until, _)| *until > now)?;
         Some(AccessTokenError::Resting { why: why.clone(), retry_after: *until - now })
     }
 }
 
 /// Whether `value` is the one that WeChat would not take.
-pub fn is(value: &Secret, dead: Option<&Secret>) -> bool {
+pub(super) fn is(value: &Secret, dead: Option<&Secret>) -> bool {
     dead.is_some_and(|dead| dead.matches(value.expose()))
 }

@@ -41,7 +41,7 @@ use tracing::Instrument as _;
 
 /// Which of an application's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenKind {
+pub(crate) enum TokenKind {
     /// The token itself.
     AccessToken,
     /// What JS-SDK pages are signed with.
@@ -50,7 +50,7 @@ pub enum TokenKind {
 
 impl TokenKind {
     /// The word for it in logs, metrics and Redis.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AccessToken => "access_token",
             Self::JsapiTicket => "jsapi_ticket",

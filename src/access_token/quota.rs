@@ -9,26 +9,26 @@ use crate::wechat::error::WechatError;
 use std::time::Duration;
 
 /// Calls a day; each may be repeated twice within itself.
-pub const MAX_CALLS: u64 = 10_000;
+pub(super) const MAX_CALLS: u64 = 10_000;
 
 /// Forced calls a day: half of what WeChat allows.
-pub const MAX_FORCED: u64 = 10;
+pub(super) const MAX_FORCED: u64 = 10;
 
 /// Between two forced calls: twice what WeChat asks for.
-pub const BETWEEN_FORCED: Duration = Duration::from_secs(60);
+pub(super) const BETWEEN_FORCED: Duration = Duration::from_secs(60);
 
 /// After the day's quota, ours or WeChat's, is used up.
-pub const QUOTA_BACKOFF: Duration = Duration::from_secs(600);
+pub(super) const QUOTA_BACKOFF: Duration = Duration::from_secs(600);
 
 /// Doubled with each failure in a row, up to a minute.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// Failures further apart are not in a row.
-pub const IN_A_ROW: Duration = Duration::from_secs(600);
+pub(super) const IN_A_ROW: Duration = Duration::from_secs(600);
 
 /// A way of asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallKind {
+pub(super) enum CallKind {
     /// For what is in force.
     Usual,
     /// For another token, at the cost of the one in force.
@@ -37,7 +37,7 @@ pub enum CallKind {
 
 impl CallKind {
     /// The word for it in metrics and Redis.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Usual => "usual",
             Self::Forced => "forced",
@@ -45,7 +45,7 @@ impl CallKind {
     }
 
     /// Of this, so many a day, and so far apart.
-    pub const fn bounds(self) -> (u64, Duration) {
+    pub(super) const fn bounds(self) -> (u64, Duration) {
         match self {
             Self::Usual => (MAX_CALLS, Duration::ZERO),
             Self::Forced => (MAX_FORCED, BETWEEN_FORCED),
@@ -54,12 +54,12 @@ impl CallKind {
 }
 
 /// The number of a day that begins at midnight in Beijing.
-pub fn day(now: Timestamp) -> u64 {
+pub(super) fn day(now: Timestamp) -> u64 {
     now.add(Duration::from_secs(8 * 3_600)).0 / 86_400
 }
 
 /// The rest after a error, the first time and at most.
-pub fn backoff_range(error: &WechatError) -> (Duration, Duration) {
+pub(super) fn backoff_range(error: &WechatError) -> (Duration, Duration) {
     match error {
         WechatError::BreakerOpen { retry_after, .. } => (*retry_after, *retry_after),
         WechatError::Errcode { code: 45009, .. } => (QUOTA_BACKOFF, QUOTA_BACKOFF),
@@ -71,13 +71,13 @@ pub fn backoff_range(error: &WechatError) -> (Duration, Duration) {
 }
 
 /// The first rest after a error.
-pub fn first_backoff(error: &WechatError) -> Duration {
+pub(super) fn first_backoff(error: &WechatError) -> Duration {
     backoff_range(error).0
 }
 
 /// What one instance knows by itself.
 #[derive(Debug, Default)]
-pub struct Quota {
+pub(super) struct Quota {
     day: u64,
     usual: u64,
     forced: u64,
@@ -87,7 +87,7 @@ pub struct Quota {
 
 impl Quota {
     /// Counts a call: how many there were today with it; none where it must not be made.
-    pub fn consume(&mut self, call: CallKind, now: Timestamp) -> Option<u64> {
+    pub(super) fn consume(&mut self, call: CallKind, now: Timestamp) -> Option<u64> {
         if self.day != day(now) {
             (self.day, self.usual, self.forced) = (day(now), 0, 0);
         }
@@ -109,7 +109,7 @@ impl Quota {
     }
 
     /// The pause after another failure.
-    pub fn failed(&mut self, error: &WechatError) -> Duration {
+    pub(super) fn failed(&mut self, error: &WechatError) -> Duration {
         let (first, most) = backoff_range(error);
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(most);
         self.failures = self.failures.saturating_add(1);
@@ -117,7 +117,7 @@ impl Quota {
     }
 
     /// It went well.
-    pub fn reset_failures(&mut self) {
+    pub(super) fn reset_failures(&mut self) {
         self.failures = 0;
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// No value lives longer, whatever Redis says.
-pub const MAX_LIFE: Duration = Duration::from_secs(7_200);
+pub(super) const MAX_LIFE: Duration = Duration::from_secs(7_200);
 
 /// How long an instance that has just started waits for its first connection to Redis, so as not to ask WeChat for what
 /// the others have. Once there was one, nobody waits for it.
@@ -27,7 +27,7 @@ const FIRST_CONNECTION: Duration = Duration::from_secs(1);
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
 /// One search for a value.
-pub struct Refresh {
+pub(super) struct Refresh {
     pub central: Arc<AccessTokens>,
     pub app: Credentials,
     pub kind: TokenKind,
@@ -38,7 +38,7 @@ pub struct Refresh {
 }
 
 impl Refresh {
-    pub async fn run(&self) -> Outcome {
+    pub(super) async fn run(&self) -> Outcome {
         let AccessTokens { shared, settings, .. } = &*self.central;
         let deadline = Instant::now() + settings.timeout * 2;
         if shared.store().is_configured() {
@@ -206,7 +206,7 @@ impl Refresh {
     }
 
     /// Remembers how it ended, and says so once.
-    pub fn finish(&self, outcome: &Outcome) {
+    pub(super) fn finish(&self, outcome: &Outcome) {
         let now = Instant::now();
         let (appid, kind) = (self.app.appid.as_str(), self.kind.as_str());
         let mut state = self.slot.lock();

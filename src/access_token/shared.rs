@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// The word in place of a error's: WeChat was asked a moment ago, and what it gave is what there is.
-pub const ASKED: &str = "asked";
+pub(super) const ASKED: &str = "asked";
 
 /// The longest sealed text: base64 of a token and the seal around it.
 const MAX_SEALED: usize = MAX_LENGTH * 4 / 3 + 100;
@@ -46,7 +46,7 @@ static FAILED: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The keys of one application's value.
-pub struct TokenKeys {
+pub(super) struct TokenKeys {
     pub guarded: Guarded,
     rest: Key,
     failures: Key,
@@ -57,7 +57,7 @@ pub struct TokenKeys {
 }
 
 impl TokenKeys {
-    pub fn new(names: &Keys, appid: &AppId, kind: TokenKind) -> Self {
+    pub(super) fn new(names: &Keys, appid: &AppId, kind: TokenKind) -> Self {
         let key = |what| names.token(appid.as_str(), kind.as_str(), what);
         let guarded = Guarded { lock: key("lock"), fence: key("fence"), value: key("value") };
         let (rest, failures, apart) = (key("rest"), key("failures"), key("apart"));
@@ -71,14 +71,14 @@ impl TokenKeys {
 }
 
 /// What stands in Redis.
-pub struct SharedState {
+pub(super) struct SharedState {
     /// The value and how long it lives.
     pub value: Option<(Secret, Duration)>,
     /// Why WeChat is not to be asked, and for how long.
     pub rest: Option<(String, Duration)>,
 }
 
-pub struct Shared {
+pub(super) struct Shared {
     store: Redis,
     sealer: Arc<dyn Sealer>,
     /// How long it is told that WeChat was asked.
@@ -86,20 +86,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(store: Redis, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
+    pub(super) fn new(store: Redis, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
         Self { store, sealer, asked }
     }
 
-    pub fn names(&self) -> &Keys {
+    pub(super) fn names(&self) -> &Keys {
         self.store.keys()
     }
 
-    pub fn store(&self) -> &Redis {
+    pub(super) fn store(&self) -> &Redis {
         &self.store
     }
 
     /// What is there. A value that does not open, or has no end, is none.
-    pub async fn load(&self, keys: &TokenKeys) -> Result<SharedState, CallError> {
+    pub(super) async fn load(&self, keys: &TokenKeys) -> Result<SharedState, CallError> {
         let value = match self.store.guarded(&keys.guarded).await {
             // A value of another type under our key: as none, and the next one written replaces it.
             Err(CallError::Refused) => None,
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     /// Writes the value, unless another owner came after this one; whether it was written.
-    pub async fn put(
+    pub(super) async fn put(
         &self,
         keys: &TokenKeys,
         lease: &Lease,
@@ -138,7 +138,7 @@ impl Shared {
     }
 
     /// Tells all that WeChat failed: the pause, which grows with each failure in a row.
-    pub async fn failed(
+    pub(super) async fn failed(
         &self,
         keys: &TokenKeys,
         why: &str,
@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Counts a call: how many there were today with it; none where it must not be made.
-    pub async fn consume_quota(
+    pub(super) async fn consume_quota(
         &self,
         keys: &TokenKeys,
         call: CallKind,

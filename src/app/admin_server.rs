@@ -27,7 +27,7 @@ pub(super) struct AdminServer {
 }
 
 impl AdminServer {
-    pub fn start(
+    pub(super) fn start(
         settings: &Settings,
         parts: &Arc<Runtime>,
         world: &Arc<ArcSwap<AppState>>,
@@ -69,7 +69,7 @@ impl AdminServer {
         Ok(Self { ops: ops_address, admin: admin_address, thread, stop })
     }
 
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }

@@ -31,12 +31,12 @@ pub(super) struct InBand {
 
 impl InBand {
     /// Places at a door with room for so many connections: over HTTP/1.1 each page under way holds one.
-    pub fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
         Self { permits: Arc::new(Semaphore::new(MAX_PAGES.min(connections / 4).max(1))), metrics }
     }
 
     /// Answers a page. What it has begun at WeChat goes on, whatever becomes of the answer.
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         world: Arc<AppState>,
         request: Parts,

@@ -83,7 +83,7 @@ impl From<JournalError> for ServeError {
 }
 
 /// Serves until it is told to end.
-pub fn run(file: &Path) -> ExitCode {
+pub(crate) fn run(file: &Path) -> ExitCode {
     match serve(file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

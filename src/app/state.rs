@@ -32,7 +32,7 @@ pub(super) struct AppState {
 
 impl AppState {
     /// What `settings` make. Budgets and breakers go on where their own settings are as `before`.
-    pub fn new(settings: &Settings, parts: &Runtime, before: Option<&Self>) -> Result<Self, ServeError> {
+    pub(super) fn new(settings: &Settings, parts: &Runtime, before: Option<&Self>) -> Result<Self, ServeError> {
         let metrics = Arc::clone(&parts.metrics);
         let limits = match before.filter(|before| before.limit_settings == settings.limits) {
             Some(before) => Arc::clone(&before.limits),

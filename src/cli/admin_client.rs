@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer, by whose error it is.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     /// The configuration's.
     #[error("{0}")]
     Configuration(String),
@@ -49,7 +49,7 @@ impl From<HttpError> for AskError {
 
 impl AskError {
     /// Says it and gives the exit code.
-    pub fn told(&self) -> ExitCode {
+    pub(crate) fn told(&self) -> ExitCode {
         eprintln!("{self}");
         ExitCode::from(match self {
             Self::Configuration(_) | Self::NoDoor => CONFIGURATION_ERROR,
@@ -67,7 +67,7 @@ struct Envelope {
 }
 
 /// Sends one request to the admin listener that the configuration `file` describes. Returns the answer's `data`.
-pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskError> {
+pub(crate) fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value, AskError> {
     let loaded = config::load(file, std::env::vars_os());
     let settings = loaded.and_then(settings::resolve);
     let settings = settings.map_err(|errors| AskError::Configuration(errors.to_string()))?;
@@ -86,6 +86,6 @@ pub fn ask(file: &Path, method: Method, path: &str, body: &str) -> Result<Value,
 }
 
 /// A text without what could steer a terminal: people choose their nicknames.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! It starts nothing, connects to nobody and prints no secret.
 
-pub use crate::config::CONFIGURATION_ERROR;
+pub(crate) use crate::config::CONFIGURATION_ERROR;
 use crate::config::{self, Diagnostics, schema, settings};
 use crate::session::keys::KeySet;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Exit code where the answer could not be printed: `EX_IOERR` of sysexits.h.
-pub const OUTPUT_ERROR: u8 = 74;
+pub(crate) const OUTPUT_ERROR: u8 = 74;
 
 /// Why the check did not end well, by whose error it is.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub(crate) enum CheckError {
     /// The configuration's.
     #[error(transparent)]
     Configuration(#[from] Diagnostics),
@@ -29,7 +29,7 @@ pub enum CheckError {
 
 /// Checks the file with the process's environment and prints the effective configuration to standard output, its
 /// errors to standard error. With `print_schema` the JSON schema is printed instead, and the file is not looked at.
-pub fn run(path: &Path, print_schema: bool) -> ExitCode {
+pub(crate) fn run(path: &Path, print_schema: bool) -> ExitCode {
     let mut out = io::stdout().lock();
     let outcome = if print_schema { write_schema(&mut out) } else { check(path, std::env::vars_os(), &mut out) };
     match outcome {
@@ -50,7 +50,7 @@ pub fn run(path: &Path, print_schema: bool) -> ExitCode {
 }
 
 /// Prints the effective configuration of the file at `path`.
-pub fn check(
+pub(crate) fn check(
     path: &Path,
     env: impl Iterator<Item = (OsString, OsString)>,
     out: &mut impl Write,

@@ -26,7 +26,7 @@ enum DrainError {
 
 /// Tells the Envoy whose admin port is at `envoy` to drain, and waits. It waits in any case: while this hook runs the
 /// instance serves, and who is still sent here finds it.
-pub fn run(envoy: &Address, wait: Duration) -> ExitCode {
+pub(crate) fn run(envoy: &Address, wait: Duration) -> ExitCode {
     let told = STEPS.iter().try_for_each(|step| send(envoy, step));
     if let Err(error) = &told {
         eprintln!("{error}");

@@ -29,7 +29,7 @@ enum HealthError {
 
 /// Asks the ops door at `door`, or where the environment or the default has it: whether the instance lives, or with
 /// `ready` whether it takes requests.
-pub fn run(door: Option<Address>, ready: bool) -> ExitCode {
+pub(crate) fn run(door: Option<Address>, ready: bool) -> ExitCode {
     match probe(door, std::env::var(OPS_VARIABLE).ok(), ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub(crate) enum HttpError {
     /// Nobody is there.
     #[error("nobody answers at {0}: {1}")]
     Unreachable(Address, io::Error),
@@ -31,7 +31,7 @@ pub enum HttpError {
 }
 
 /// Asks at `address`, all of it within `patience`.
-pub fn request(
+pub(crate) fn request(
     address: &Address,
     request: request::Builder,
     body: &str,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Makes a key and says where.
-pub fn run(directory: &Path) -> ExitCode {
+pub(crate) fn run(directory: &Path) -> ExitCode {
     match make(directory) {
         Ok(file) => {
             println!("{}", file.display());

@@ -1,15 +1,15 @@
 //! The commands. Each takes its arguments and ends in an exit code.
 
-pub mod admin_client;
-pub mod check_config;
-pub mod doctor;
-pub mod drain;
-pub mod healthcheck;
-pub mod http;
-pub mod keygen;
-pub mod policy;
-pub mod revoke;
-pub mod sessions;
+pub(crate) mod admin_client;
+pub(crate) mod check_config;
+pub(crate) mod doctor;
+pub(crate) mod drain;
+pub(crate) mod healthcheck;
+pub(crate) mod http;
+pub(crate) mod keygen;
+pub(crate) mod policy;
+pub(crate) mod revoke;
+pub(crate) mod sessions;
 
 use crate::server::Address;
 use clap::{Parser, Subcommand};

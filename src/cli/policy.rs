@@ -19,7 +19,7 @@ const MIN_SIGN_AFTER: Duration = Duration::from_secs(120);
 
 /// What a fast gateway needs of the configuration.
 #[derive(Debug, Serialize)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Names this content, without the paths that an operator adds; `doctor` compares it with the live gateway.
     pub digest: String,
     /// Where the pages are.
@@ -32,7 +32,7 @@ pub struct Rules {
 
 /// One application.
 #[derive(Debug, Serialize)]
-pub struct App {
+pub(crate) struct App {
     /// Its name, the audience of its tokens.
     pub name: String,
     /// Its origin, the issuer of its tokens.
@@ -45,7 +45,7 @@ pub struct App {
 
 /// Why a fast gateway cannot implement a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RulesError {
+pub(crate) enum RulesError {
     /// Every request would be checked.
     #[error(
         "the policy restricts or opens every path of every application, so Envoy has to ask about every request: use envoy/strict.yaml"
@@ -63,7 +63,7 @@ pub enum RulesError {
 
 impl Rules {
     /// The rules of this configuration, with these further paths to ask about.
-    pub fn new(settings: &Settings, ask: &[String]) -> Result<Self, RulesError> {
+    pub(crate) fn new(settings: &Settings, ask: &[String]) -> Result<Self, RulesError> {
         if settings.keys.sign_after < MIN_SIGN_AFTER {
             return Err(RulesError::SignsTooSoon);
         }
@@ -104,7 +104,7 @@ impl Rules {
 }
 
 /// Prints the rules of the configuration `file`.
-pub fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, ask: &[String], as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,
         Err(errors) => {

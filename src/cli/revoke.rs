@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 /// Revokes at the instance of the configuration `file` and says what came of it.
-pub fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
     match revoke(file, target, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.told(),

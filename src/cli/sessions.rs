@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Lists the sessions of `subject` that the instance of the configuration `file` knows of.
-pub fn run(file: &Path, subject: &str, as_json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, subject: &str, as_json: bool) -> ExitCode {
     match list(file, subject, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.told(),

@@ -127,7 +127,7 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// A value as a error may show it: in backticks, or only its length where it could be a secret.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     if can_be_quoted(text) {
         return format!("`{text}`");
     }
@@ -140,7 +140,7 @@ pub fn shown(text: &str) -> String {
 
 /// Whether a text is short and plain enough not to be a secret, an address with a password or a query,
 /// or a trick on the terminal.
-pub fn can_be_quoted(text: &str) -> bool {
+pub(crate) fn can_be_quoted(text: &str) -> bool {
     let longest_run = text
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
         .map(str::len)

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// What a JSON schema says of the form; [`Period::parse`] accepts exactly this.
-pub const PATTERN: &str = "^[0-9]{1,9}(ms|s|m|h|d)$";
+pub(crate) const PATTERN: &str = "^[0-9]{1,9}(ms|s|m|h|d)$";
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 

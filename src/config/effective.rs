@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The settings as a file that means the same.
-pub fn text(config: &raw::Config) -> String {
+pub(crate) fn text(config: &raw::Config) -> String {
     // JSON is YAML, and written straight from the structs it keeps their order, which a JSON tree would not.
     let (root, _) = parse(quoted(config).as_bytes(), &Arc::from("effective"));
     let root = root.unwrap_or(Node { place: Place::File("effective".into()), value: Value::Table(Vec::new()) });

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 /// What our variables start with.
-pub const PREFIX: &str = "WECHAT_AUTHZ__";
+pub(crate) const PREFIX: &str = "WECHAT_AUTHZ__";
 /// Most parts in one name; the deepest setting has five.
 const MAX_PARTS: usize = 12;
 
@@ -25,14 +25,14 @@ enum Part {
 }
 
 /// The variable that sets `path`.
-pub fn variable(path: &str) -> String {
+pub(crate) fn variable(path: &str) -> String {
     let parts = path.replace('[', ".").replace(']', "");
     // A part may be of a name that somebody else chose.
     format!("{PREFIX}{}", Visible(&parts.replace('.', "__").to_ascii_uppercase()))
 }
 
 /// Writes the overrides into the tree.
-pub fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Diagnostic> {
+pub(crate) fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     let mut overrides = Vec::new();
     for (name, value) in variables {

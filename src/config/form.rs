@@ -14,10 +14,11 @@ use std::net::SocketAddr;
 
 /// One form.
 #[derive(Debug)]
-pub struct Form {
+pub(crate) struct Form {
     /// Its name in the schema's `x-form`.
     pub name: &'static str,
     /// The pattern an editor can check. The judge may be stricter.
+    #[cfg(test)]
     pub pattern: &'static str,
     /// What to write; see [`Form::wanted`].
     description: &'static str,
@@ -30,12 +31,12 @@ pub struct Form {
 
 impl Form {
     /// The form of that name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         FORMS.iter().copied().find(|form| form.name == name)
     }
 
     /// What to write, with an example; the setting's own default is the best.
-    pub fn wanted(&self, default: Option<&str>) -> String {
+    pub(crate) fn wanted(&self, default: Option<&str>) -> String {
         format!("write {}", self.description.replace("{}", default.unwrap_or(self.example)))
     }
 
@@ -43,12 +44,12 @@ impl Form {
     ///
     /// # Errors
     /// What is wrong with it, as a phrase that follows the value.
-    pub fn validate(&self, text: &str) -> Result<(), String> {
+    pub(crate) fn validate(&self, text: &str) -> Result<(), String> {
         (self.validate)(text)
     }
 
     /// A value of this form, as a error may show it.
-    pub fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         if self.quotable || text.is_empty() {
             return shown(text);
         }
@@ -62,12 +63,13 @@ macro_rules! forms {
         $(
             $(#[doc = $doc])+
             #[derive(Debug)]
-            pub struct $name;
+            pub(crate) struct $name;
 
             impl $name {
                 const FORM: Form =
                     Form {
                     name: $word,
+                    #[cfg(test)]
                     pattern: $pattern,
                     description: $asks,
                     example: $example,

@@ -8,31 +8,33 @@
 //! text of the file panics it; and that no error quotes what could be a secret. It refuses what it does not know:
 //! unknown keys and variables are errors, never ignored.
 
-pub mod diagnostic;
-pub mod duration;
-pub mod effective;
-pub mod environment;
-pub mod form;
-pub mod loaded;
-pub mod raw;
-pub mod schema;
+pub(crate) mod diagnostic;
+pub(crate) mod duration;
+pub(crate) mod effective;
+pub(crate) mod environment;
+pub(crate) mod form;
+pub(crate) mod loaded;
+pub(crate) mod raw;
+pub(crate) mod schema;
 pub mod settings;
-pub mod shape;
-pub mod typo;
-pub mod yaml;
+pub(crate) mod shape;
+pub(crate) mod typo;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Place};
-pub use loaded::{Loaded, Resolver};
+pub(crate) use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostics, Place};
+pub use loaded::Loaded;
+pub(crate) use loaded::Resolver;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Exit code of a process whose configuration has errors: `EX_CONFIG` of sysexits.h.
-pub const CONFIGURATION_ERROR: u8 = 78;
+pub(crate) const CONFIGURATION_ERROR: u8 = 78;
 
 /// Reads the file at `path` with the overrides in `env`.
 ///

@@ -13,25 +13,17 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The schema of the whole file.
-pub fn root() -> &'static Value {
+pub(crate) fn root() -> &'static Value {
     &SCHEMA
 }
 
 /// The schema as text, to be printed.
-pub fn text() -> String {
+pub(crate) fn text() -> String {
     format!("{:#}", root())
 }
 
-/// The schema of one setting: keys lead into mappings, `None` into a list's items.
-pub fn at<'a>(path: impl IntoIterator<Item = Option<&'a str>>) -> Option<&'static Value> {
-    path.into_iter().try_fold(root(), |schema, step| match step {
-        Some(key) => schema.get("properties")?.get(key),
-        None => schema.get("items"),
-    })
-}
-
 /// Whether the schema allows values of this JSON type.
-pub fn allows(schema: &Value, kind: &str) -> bool {
+pub(crate) fn allows(schema: &Value, kind: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == kind,
         Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
@@ -41,17 +33,17 @@ pub fn allows(schema: &Value, kind: &str) -> bool {
 }
 
 /// The keys of a mapping; none for anything else.
-pub fn keys(schema: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn keys(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
 /// The keys a mapping cannot do without.
-pub fn required(schema: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// The words of a choice; none for anything else.
-pub fn words(schema: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn words(schema: &Value) -> impl Iterator<Item = &str> {
     let plain = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
     let documented = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
     plain.chain(documented.filter_map(|one| one.get("const"))).filter_map(Value::as_str)

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the walk made of a tree.
-pub struct Validated {
+pub(crate) struct Validated {
     /// A value of the schema's shape.
     pub value: Value,
     /// Where each setting was written, by its path.
@@ -25,14 +25,14 @@ pub struct Validated {
 }
 
 /// Checks the whole tree.
-pub fn check(root: &Node) -> Validated {
+pub(crate) fn check(root: &Node) -> Validated {
     let mut walk = Validator { places: BTreeMap::new(), errors: Vec::new() };
     let value = walk.value(root, schema::root(), "").unwrap_or_else(|| placeholder(schema::root(), ""));
     Validated { value, places: walk.places, errors: walk.errors }
 }
 
 /// The path of `key` inside `path`.
-pub fn inside(path: &str, key: &str) -> String {
+pub(crate) fn inside(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 

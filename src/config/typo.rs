@@ -3,7 +3,7 @@
 /// The one of `words` that `written` is most like, if it is like enough.
 ///
 /// Spelling in another style (`tokenLifetime`, `token-lifetime`) counts as the same word.
-pub fn closest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody writes a key of this length by a slip, and the comparison takes the product of both lengths.
     if written.len() > 64 {
         return None;
@@ -19,7 +19,7 @@ pub fn closest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Optio
 
 /// The only one of `words` that `written` is the beginning or end of, or the reverse: `secret` for `secret_file`,
 /// `logging` for `log`.
-pub fn related<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn related<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let written = snake(written);
     let part_of = |short: &str, long: &str| short.len() >= 3 && (long.starts_with(short) || long.ends_with(short));
     let mut related = words.filter(|word| part_of(&written, word) || part_of(word, &written));

@@ -9,7 +9,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 use std::sync::Arc;
 
 /// Largest file: a thousand times a usual one.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Most values; ten thousand policy rules fit.
 const MAX_NODES: usize = 100_000;
 /// Most errors that are noted before the last; each is looked up among all settings afterwards.
@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 16;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
+pub(crate) struct Node {
     /// The line of the value, or of its key where the value takes several lines.
     pub place: Place,
     /// What it is.
@@ -28,7 +28,7 @@ pub struct Node {
 
 /// What a value is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// A single value.
     Scalar(Scalar),
     /// A list.
@@ -41,7 +41,7 @@ pub enum Value {
 
 /// A single value: its text, and what the core schema reads in it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scalar {
+pub(crate) struct Scalar {
     /// The text as written, without quotes.
     pub text: String,
     /// Its type.
@@ -50,7 +50,7 @@ pub struct Scalar {
 
 /// What the core schema reads in a single value.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reading {
+pub(crate) enum Reading {
     /// Nothing, `null` or `~`.
     Null,
     /// `true` or `false`.
@@ -67,7 +67,7 @@ pub enum Reading {
 
 /// One key of a mapping.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key.
     pub key: String,
     /// Where the key stands.
@@ -77,7 +77,7 @@ pub struct Entry {
 }
 
 /// Reads one document. The tree is there even with errors, unless the text is no YAML at all.
-pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
+pub(crate) fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
     let text = match plain_text(bytes, file) {
         Ok(text) => text,
         Err(error) => return (None, vec![*error]),
@@ -108,7 +108,7 @@ pub fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
 }
 
 /// What the core schema reads in a plain text.
-pub fn read_plain(text: &str) -> Reading {
+pub(crate) fn read_plain(text: &str) -> Reading {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Reading::Null,
         "true" | "True" | "TRUE" => return Reading::Boolean(true),

@@ -12,7 +12,7 @@ use http::Method;
 use serde::Serialize;
 
 /// The methods that can pass unasked. All others are asked about, and so are these in lower case.
-pub const METHODS: [Method; 7] =
+pub(crate) const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Any path that every server reads alike: no `%`, `;` or `//`, and no segment that starts or ends with a dot.
@@ -24,7 +24,7 @@ const SEGMENT: &str = "[A-Za-z0-9_~!$&'()*+,=:@-](?:[A-Za-z0-9._~!$&'()*+,=:@-]*
 /// What Envoy does with a request that brings a valid token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Asks the check.
     Ask,
     /// Passes it with the token's identity.
@@ -33,7 +33,7 @@ pub enum Verdict {
 
 /// One step of an application's list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub(crate) struct Step {
     /// What happens to a request that matches.
     pub verdict: Verdict,
     /// The methods it is about; all if absent.
@@ -53,7 +53,7 @@ struct Draft {
 /// The steps for the application at `host`. Paths in `asked` are asked about whatever the policy says.
 ///
 /// None of them passes anything if the policy asks about every path.
-pub fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> Vec<Step> {
+pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> Vec<Step> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut add = |verdict, methods: Option<Vec<String>>, path: String| match drafts.last_mut() {
         Some(last) if last.verdict == verdict && last.methods == methods => last.paths.push(path),

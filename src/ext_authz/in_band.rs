@@ -15,14 +15,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Marks an answer to a script whose effect has taken place: it is passed on, cookies and all, as a page is.
 #[derive(Clone, Copy, Debug)]
-pub struct Done;
+pub(crate) struct Done;
 
 /// `answer`, as the gateway passes it on.
 ///
 /// A page that would be a 200 is a 403: browsers show it all the same. Not 401, which names a way to authenticate and which
 /// scripts take for a lost session; nor 404 and 410, which caches keep. Where trying again may help it is a 429, which
 /// clients know how to wait for, and which gRPC calls take for 503's own `UNAVAILABLE`.
-pub fn rewrite(mut answer: Answer) -> Answer {
+pub(crate) fn rewrite(mut answer: Answer) -> Answer {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
         300..=499 => return answer,
@@ -36,7 +36,7 @@ pub fn rewrite(mut answer: Answer) -> Answer {
 }
 
 /// What a script is told that asks for what only a 200 could say.
-pub fn unavailable_in_band() -> Answer {
+pub(crate) fn unavailable_in_band() -> Answer {
     let body = serde_json::json!({
         "code": 403,
         "message": "this is answered at the pages' door only, to which no route of this gateway leads",
@@ -50,7 +50,7 @@ pub fn unavailable_in_band() -> Answer {
 }
 
 /// What a browser is told whose page found no place, or no end: its button loads the same address again.
-pub fn busy(headers: &HeaderMap) -> Answer {
+pub(crate) fn busy(headers: &HeaderMap) -> Answer {
     let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
     let mut answer = answer::page(&page, Language::negotiate(headers));
     answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(RETRY_AFTER));

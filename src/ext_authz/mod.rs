@@ -8,9 +8,9 @@ pub mod answer;
 pub mod authorize;
 mod check;
 pub mod envoy;
-pub mod fast;
-pub mod in_band;
-pub mod probe;
+pub(crate) mod fast;
+pub(crate) mod in_band;
+pub(crate) mod probe;
 
 pub use check::{CheckOutcome, check};
 pub use envoy::Envoy;

@@ -23,7 +23,7 @@ use std::time::Duration;
 const PARAMETER: &str = "wechat-authz-probe=";
 
 /// The page that stands in for the application.
-pub const PAGE: &str = "probe";
+pub(crate) const PAGE: &str = "probe";
 
 /// How long a probe is valid.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -35,12 +35,12 @@ const CONTEXT: &str = "doctor probe";
 const MAX_SEALED: usize = 256;
 
 /// The subject whom the check names for a probe. No login makes one like it.
-pub const SUBJECT: &str = "probe:doctor";
+pub(crate) const SUBJECT: &str = "probe:doctor";
 
 /// What a probe has the check do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wish {
+pub(crate) enum Wish {
     /// Refuse, and report what the check received.
     Report,
     /// Fail as a broken check does.
@@ -57,7 +57,7 @@ struct Probe {
 
 /// What one side received. Names of headers, never their values, but for the identity headers of the probe itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// `check` or `application`.
     pub received_by: String,
     /// The names of its cookies.
@@ -71,13 +71,13 @@ pub struct Report {
 }
 
 /// The query of a probe at `now`; none if no key can seal it.
-pub fn query(wish: Wish, keys: &KeyRing, now: Timestamp) -> Option<String> {
+pub(crate) fn query(wish: Wish, keys: &KeyRing, now: Timestamp) -> Option<String> {
     let plain = serde_json::to_vec(&Probe { wish, made: now.0 }).ok()?;
     Some(format!("{PARAMETER}{}", keys.seal(CONTEXT, &plain, now)?))
 }
 
 /// What the probe in this query wishes, if it is one and still valid.
-pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish> {
+pub(crate) fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish> {
     let sealed = query?.strip_prefix(PARAMETER)?;
     let probe: Probe = serde_json::from_slice(&keys.open(CONTEXT, sealed, MAX_SEALED)?).ok()?;
     let made = Timestamp(probe.made);
@@ -86,7 +86,7 @@ pub fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish>
 }
 
 /// The identity of [`SUBJECT`]: every header has a value, so that each can be missed.
-pub fn identity() -> IdentityHeaders {
+pub(crate) fn identity() -> IdentityHeaders {
     IdentityHeaders::new(&IdentityFields {
         subject: SUBJECT,
         openid: "probe",
@@ -100,7 +100,7 @@ pub fn identity() -> IdentityHeaders {
 }
 
 /// What a request brought.
-pub fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Report {
+pub(crate) fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Report {
     let headers = &request.headers;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| {
@@ -121,7 +121,7 @@ pub fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Rep
 }
 
 /// The report as an answer. A check refuses with it, because Envoy hands only a refusal's body to the client.
-pub fn answer(report: &Report, status: StatusCode) -> Answer {
+pub(crate) fn answer(report: &Report, status: StatusCode) -> Answer {
     let body = serde_json::to_vec(report).unwrap_or_default();
     let mut answer = Answer::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
@@ -131,7 +131,7 @@ pub fn answer(report: &Report, status: StatusCode) -> Answer {
 }
 
 /// The answer of a check that is broken.
-pub fn failure() -> Answer {
+pub(crate) fn failure() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     no_store(answer.headers_mut());

@@ -56,7 +56,7 @@ use std::sync::LazyLock;
 </html>
 "##
 )]
-pub struct Layout<'a> {
+pub(super) struct Layout<'a> {
     pub language: &'static str,
     pub mark: Icon,
     pub heading: Cow<'static, str>,
@@ -78,17 +78,17 @@ pub struct Layout<'a> {
 }
 
 /// The only stylesheet. The policy below holds its hash, so the template writes it out byte for byte.
-pub const STYLE: &str = include_str!("page.css");
+pub(super) const STYLE: &str = include_str!("page.css");
 
 /// The only script: carries the fragment of the page's address on to the login, which a server never sees, and copies what
 /// is shown. Every page works without it.
-pub const SCRIPT: &str = include_str!("page.js");
+pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// The Content-Security-Policy of every page.
-pub static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
+pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
 
 /// The same with one more directive, for a page that shows an image.
-pub fn policy(more: &str) -> HeaderValue {
+pub(super) fn policy(more: &str) -> HeaderValue {
     let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; form-action 'self'; frame-ancestors 'none'; \
@@ -103,7 +103,7 @@ pub fn policy(more: &str) -> HeaderValue {
 
 /// The one thing to press.
 #[derive(Clone, Copy)]
-pub enum Action<'a> {
+pub(super) enum Action<'a> {
     /// There is nothing the person could do here.
     Nothing,
     /// A link. Also where WeChat follows: `form-action` would hold back a form's redirect to another host.
@@ -118,7 +118,7 @@ pub enum Action<'a> {
 
 impl Action<'_> {
     /// What stands on it.
-    pub fn label(self) -> Option<Text> {
+    pub(super) fn label(self) -> Option<Text> {
         match self {
             Self::Nothing => None,
             Self::Follow { label, .. }
@@ -129,7 +129,7 @@ impl Action<'_> {
     }
 
     /// What it says afterwards.
-    pub fn done(self) -> Option<Text> {
+    pub(super) fn done(self) -> Option<Text> {
         match self {
             Self::Copy { done, .. } => Some(done),
             _ => None,
@@ -138,12 +138,12 @@ impl Action<'_> {
 }
 
 /// A link to wherever the browser is.
-pub const SAME_ADDRESS: &str = "";
+pub(super) const SAME_ADDRESS: &str = "";
 
 /// `url` where it is one of those a page may lead to, else the site's front page. They all come from us; this is the
 /// second lock behind the login's own (docs/en/threat-model.md, Return addresses), and knows no `javascript:` or
 /// `//elsewhere`.
-pub fn leading_to(url: &str) -> &str {
+pub(super) fn leading_to(url: &str) -> &str {
     let path = url.starts_with('/') && !url.starts_with("//");
     let known = url == SAME_ADDRESS || path || url.starts_with("https://") || url.starts_with("http://");
     // Browsers read a backslash as a slash, and drop tabs and line ends.
@@ -153,7 +153,7 @@ pub fn leading_to(url: &str) -> &str {
 
 /// The drawing at the top: outlines on a 24 by 24 grid.
 #[derive(Clone, Copy)]
-pub enum Icon {
+pub(super) enum Icon {
     Person,
     Done,
     Question,

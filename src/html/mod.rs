@@ -11,7 +11,7 @@ mod layout;
 mod tests;
 mod text;
 
-pub use self::code::Code;
+pub(crate) use self::code::Code;
 pub use self::language::Language;
 use self::layout::{Action, Icon, Layout, POLICY, SAME_ADDRESS, policy};
 use self::text::{Copy, Text};
@@ -82,7 +82,7 @@ pub enum Page<'a> {
 
 /// A page ready to be sent.
 #[derive(Clone, Debug)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// The page's status.
     pub status: StatusCode,
     /// Type, language, security headers and `Retry-After`.
@@ -92,7 +92,7 @@ pub struct Rendered {
 }
 
 /// Writes `page` in `language`.
-pub fn render(page: &Page<'_>, language: Language) -> Rendered {
+pub(crate) fn render(page: &Page<'_>, language: Language) -> Rendered {
     let plan = page.spec();
     let fill = |said: Text| page.fill(said.within(language), language);
     let within = |said: Option<Text>| said.map(|said| said.within(language)).unwrap_or_default();
@@ -137,7 +137,7 @@ pub fn render(page: &Page<'_>, language: Language) -> Rendered {
 }
 
 /// Sets what every answer under the prefix carries, pages or not (docs/en/threat-model.md, Responses).
-pub fn security_headers(headers: &mut HeaderMap) {
+pub(crate) fn security_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// One thing to say, in both languages.
 #[derive(Clone, Copy, Debug)]
-pub struct Text {
+pub(super) struct Text {
     zh: &'static str,
     en: &'static str,
 }
@@ -18,7 +18,7 @@ impl Text {
     }
 
     /// The words for readers of `language`.
-    pub const fn within(self, language: Language) -> &'static str {
+    pub(super) const fn within(self, language: Language) -> &'static str {
         match language {
             Language::Chinese => self.zh,
             Language::English => self.en,
@@ -28,7 +28,7 @@ impl Text {
 
 /// A page's three sentences.
 #[derive(Debug)]
-pub struct Copy {
+pub(super) struct Copy {
     /// What this page is about.
     pub heading: Text,
     /// Why it is shown.
@@ -37,21 +37,21 @@ pub struct Copy {
     pub next: Text,
 }
 
-pub const LOG_IN: Text = Text::new("微信登录", "Log in with WeChat");
-pub const LOG_IN_AGAIN: Text = Text::new("重新登录", "Log in again");
-pub const LOG_OUT: Text = Text::new("退出登录", "Log out");
-pub const CONTINUE: Text = Text::new("继续", "Continue");
-pub const TRY_AGAIN: Text = Text::new("重试", "Try again");
-pub const NO_SUCH_BUTTON: Text = Text::new("没有这个按钮？重新登录", "No such button? Log in again");
-pub const HOME: Text = Text::new("返回首页", "Go to the home page");
-pub const REFERENCE: Text = Text::new("编号", "Reference");
-pub const ADDRESS: Text = Text::new("地址", "Address");
-pub const COPY: Text = Text::new("复制地址", "Copy the address");
-pub const COPIED: Text = Text::new("已复制", "Copied");
-pub const LOG_IN_BY_CODE: Text = Text::new("用另一部手机扫码登录", "Scan a code with another phone");
-pub const FOLLOW_CODE: Text = Text::new("公众号二维码", "The account’s QR code");
+pub(super) const LOG_IN: Text = Text::new("微信登录", "Log in with WeChat");
+pub(super) const LOG_IN_AGAIN: Text = Text::new("重新登录", "Log in again");
+pub(super) const LOG_OUT: Text = Text::new("退出登录", "Log out");
+pub(super) const CONTINUE: Text = Text::new("继续", "Continue");
+pub(super) const TRY_AGAIN: Text = Text::new("重试", "Try again");
+pub(super) const NO_SUCH_BUTTON: Text = Text::new("没有这个按钮？重新登录", "No such button? Log in again");
+pub(super) const HOME: Text = Text::new("返回首页", "Go to the home page");
+pub(super) const REFERENCE: Text = Text::new("编号", "Reference");
+pub(super) const ADDRESS: Text = Text::new("地址", "Address");
+pub(super) const COPY: Text = Text::new("复制地址", "Copy the address");
+pub(super) const COPIED: Text = Text::new("已复制", "Copied");
+pub(super) const LOG_IN_BY_CODE: Text = Text::new("用另一部手机扫码登录", "Scan a code with another phone");
+pub(super) const FOLLOW_CODE: Text = Text::new("公众号二维码", "The account’s QR code");
 
-pub const ASK_FIRST: Copy = Copy {
+pub(super) const ASK_FIRST: Copy = Copy {
     heading: Text::new("登录“{app}”", "Log in to {app}"),
     cause: Text::new(
         "将通过微信确认你的身份，并向“{app}”提供你的微信昵称和头像。",
@@ -63,7 +63,7 @@ pub const ASK_FIRST: Copy = Copy {
     ),
 };
 
-pub const LOGGED_OUT: Copy = Copy {
+pub(super) const LOGGED_OUT: Copy = Copy {
     heading: Text::new("已退出登录", "You are logged out"),
     cause: Text::new(
         "你已退出本网站，微信账号的登录状态不受影响。",
@@ -75,7 +75,7 @@ pub const LOGGED_OUT: Copy = Copy {
     ),
 };
 
-pub const LOGOUT_CONFIRM: Copy = Copy {
+pub(super) const LOGOUT_CONFIRM: Copy = Copy {
     heading: Text::new("要退出登录吗？", "Log out?"),
     cause: Text::new(
         "你是通过其他网站或应用的链接来到这里的，请先确认。",
@@ -87,7 +87,7 @@ pub const LOGOUT_CONFIRM: Copy = Copy {
     ),
 };
 
-pub const NOT_LOGGED_OUT: Copy = Copy {
+pub(super) const NOT_LOGGED_OUT: Copy = Copy {
     heading: Text::new("还没有退出登录", "You are not logged out yet"),
     cause: Text::new(
         "服务器暂时无法处理，你可能仍处于登录状态。",
@@ -96,7 +96,7 @@ pub const NOT_LOGGED_OUT: Copy = Copy {
     next: Text::new("请等待 {wait}，再点击下面的按钮。", "Please wait {wait}, then press the button again."),
 };
 
-pub const DENIED: Copy = Copy {
+pub(super) const DENIED: Copy = Copy {
     heading: Text::new("登录没有完成", "Login was not completed"),
     cause: Text::new(
         "微信没有授权这次登录，可能是你选择了“拒绝”。",
@@ -108,7 +108,7 @@ pub const DENIED: Copy = Copy {
     ),
 };
 
-pub const NOT_SUBSCRIBED: Copy = Copy {
+pub(super) const NOT_SUBSCRIBED: Copy = Copy {
     heading: Text::new("请先关注公众号", "Follow the account first"),
     cause: Text::new(
         "本网站仅向已关注公众号的用户开放，你还没有关注。",
@@ -120,7 +120,7 @@ pub const NOT_SUBSCRIBED: Copy = Copy {
     ),
 };
 
-pub const NOT_SUBSCRIBED_TO: Copy = Copy {
+pub(super) const NOT_SUBSCRIBED_TO: Copy = Copy {
     heading: Text::new("请先关注公众号“{account}”", "Follow {account} first"),
     cause: Text::new(
         "本网站仅向已关注公众号“{account}”的用户开放，你还没有关注。",
@@ -132,7 +132,7 @@ pub const NOT_SUBSCRIBED_TO: Copy = Copy {
     ),
 };
 
-pub const NOT_SUBSCRIBED_BY_CODE: Copy = Copy {
+pub(super) const NOT_SUBSCRIBED_BY_CODE: Copy = Copy {
     next: Text::new(
         "请长按识别（或用微信扫描）下面的二维码，关注公众号，再回到这里重新登录。",
         "Press and hold the QR code below, or scan it with WeChat, and follow the account. Then come back here and log in \
@@ -141,9 +141,9 @@ pub const NOT_SUBSCRIBED_BY_CODE: Copy = Copy {
     ..NOT_SUBSCRIBED
 };
 
-pub const NOT_SUBSCRIBED_TO_BY_CODE: Copy = Copy { next: NOT_SUBSCRIBED_BY_CODE.next, ..NOT_SUBSCRIBED_TO };
+pub(super) const NOT_SUBSCRIBED_TO_BY_CODE: Copy = Copy { next: NOT_SUBSCRIBED_BY_CODE.next, ..NOT_SUBSCRIBED_TO };
 
-pub const SNAPSHOT: Copy = Copy {
+pub(super) const SNAPSHOT: Copy = Copy {
     heading: Text::new("请打开完整页面", "Please open the full page"),
     cause: Text::new(
         "微信当前显示的是快照页，快照页里无法登录。",
@@ -155,7 +155,7 @@ pub const SNAPSHOT: Copy = Copy {
     ),
 };
 
-pub const EXPIRED: Copy = Copy {
+pub(super) const EXPIRED: Copy = Copy {
     heading: Text::new("这次登录已失效", "This login has expired"),
     cause: Text::new(
         "可能是等待时间过长、链接已经用过，或在另一个浏览器里打开了链接。",
@@ -164,13 +164,13 @@ pub const EXPIRED: Copy = Copy {
     next: Text::new("请重新登录，通常只要几秒钟。", "Please log in again. It usually takes a few seconds."),
 };
 
-pub const INCOMPLETE: Copy = Copy {
+pub(super) const INCOMPLETE: Copy = Copy {
     heading: Text::new("这次登录没有完成", "This login was not completed"),
     cause: Text::new("从微信返回的链接不完整，或被改动过。", "The link back from WeChat is incomplete or was changed."),
     next: Text::new("请重新登录，通常只要几秒钟。", "Please log in again. It usually takes a few seconds."),
 };
 
-pub const LOST: Copy = Copy {
+pub(super) const LOST: Copy = Copy {
     heading: Text::new("请先登录", "Please log in first"),
     cause: Text::new(
         "你打开的链接太长，登录后无法自动返回。",
@@ -179,13 +179,13 @@ pub const LOST: Copy = Copy {
     next: Text::new("请先登录，再重新打开该链接。", "Log in, then open the link once more."),
 };
 
-pub const LOST_LOGGED_IN: Copy = Copy {
+pub(super) const LOST_LOGGED_IN: Copy = Copy {
     heading: Text::new("登录成功", "You are logged in"),
     cause: Text::new("登录前打开的链接太长，没有保留下来。", "The link you came from was too long to be kept."),
     next: Text::new("请重新打开该链接，或返回首页。", "Open the link once more, or go to the home page."),
 };
 
-pub const ALREADY_LOGGED_IN: Copy = Copy {
+pub(super) const ALREADY_LOGGED_IN: Copy = Copy {
     heading: Text::new("你已经登录了", "You are already logged in"),
     cause: Text::new("这次登录已经完成过了。", "This login was completed earlier."),
     next: Text::new(
@@ -194,7 +194,7 @@ pub const ALREADY_LOGGED_IN: Copy = Copy {
     ),
 };
 
-pub const TOO_MANY_ATTEMPTS: Copy = Copy {
+pub(super) const TOO_MANY_ATTEMPTS: Copy = Copy {
     heading: Text::new("多次登录没有成功", "Login failed several times"),
     cause: Text::new(
         "为避免页面反复跳转，已停止自动登录。常见原因是浏览器没有保存 Cookie。",
@@ -206,7 +206,7 @@ pub const TOO_MANY_ATTEMPTS: Copy = Copy {
     ),
 };
 
-pub const TOO_MANY_ATTEMPTS_IN_WECHAT: Copy = Copy {
+pub(super) const TOO_MANY_ATTEMPTS_IN_WECHAT: Copy = Copy {
     heading: Text::new("多次登录没有成功", "Login failed several times"),
     cause: Text::new(
         "为避免页面反复跳转，已停止自动登录。常见原因是微信没有保存此页面的 Cookie。",
@@ -219,7 +219,7 @@ pub const TOO_MANY_ATTEMPTS_IN_WECHAT: Copy = Copy {
     ),
 };
 
-pub const TOO_MANY_REQUESTS: Copy = Copy {
+pub(super) const TOO_MANY_REQUESTS: Copy = Copy {
     heading: Text::new("请稍后再试", "Please wait a moment"),
     cause: Text::new(
         "你所在的网络短时间内登录次数过多。",
@@ -228,7 +228,7 @@ pub const TOO_MANY_REQUESTS: Copy = Copy {
     next: Text::new("请在 {wait}后重试。", "Please try again in {wait}."),
 };
 
-pub const WECHAT_UNREACHABLE: Copy = Copy {
+pub(super) const WECHAT_UNREACHABLE: Copy = Copy {
     heading: Text::new("暂时连不上微信", "WeChat cannot be reached"),
     cause: Text::new(
         "微信服务器没有正常响应，与你的操作无关。",
@@ -237,7 +237,7 @@ pub const WECHAT_UNREACHABLE: Copy = Copy {
     next: Text::new("请在一两分钟后重新登录。", "Please log in again in a minute or two."),
 };
 
-pub const MISCONFIGURED: Copy = Copy {
+pub(super) const MISCONFIGURED: Copy = Copy {
     heading: Text::new("登录暂时无法使用", "Login is not working"),
     cause: Text::new(
         "本网站的微信登录配置有误，需要网站管理员处理。",
@@ -246,7 +246,7 @@ pub const MISCONFIGURED: Copy = Copy {
     next: Text::new("请将下面的编号提供给网站客服。", "Please give the site’s support the reference below."),
 };
 
-pub const USER_REFUSED: Copy = Copy {
+pub(super) const USER_REFUSED: Copy = Copy {
     heading: Text::new("微信拒绝了这次登录", "WeChat refused this login"),
     cause: Text::new("微信提示你的账号目前受限。", "WeChat says that your account is restricted at present."),
     next: Text::new(
@@ -255,7 +255,7 @@ pub const USER_REFUSED: Copy = Copy {
     ),
 };
 
-pub const NO_UNIONID: Copy = Copy {
+pub(super) const NO_UNIONID: Copy = Copy {
     heading: Text::new("无法确认你的账号", "Your account could not be confirmed"),
     cause: Text::new(
         "微信没有提供识别你账号所需的信息。",
@@ -267,7 +267,7 @@ pub const NO_UNIONID: Copy = Copy {
     ),
 };
 
-pub const NEEDS_WECHAT: Copy = Copy {
+pub(super) const NEEDS_WECHAT: Copy = Copy {
     heading: Text::new("请在微信里打开", "Please open this in WeChat"),
     cause: Text::new(
         "本网站需要在微信里登录，而你现在使用的是其他浏览器。",
@@ -279,7 +279,7 @@ pub const NEEDS_WECHAT: Copy = Copy {
     ),
 };
 
-pub const NEEDS_WECHAT_WITH_CODE: Copy = Copy {
+pub(super) const NEEDS_WECHAT_WITH_CODE: Copy = Copy {
     next: Text::new(
         "请复制地址，在微信里发给“文件传输助手”，再点击打开；也可以用另一台设备上的微信扫描下面的二维码。",
         "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
@@ -288,7 +288,7 @@ pub const NEEDS_WECHAT_WITH_CODE: Copy = Copy {
     ..NEEDS_WECHAT
 };
 
-pub const NEEDS_BROWSER: Copy = Copy {
+pub(super) const NEEDS_BROWSER: Copy = Copy {
     heading: Text::new("请用浏览器打开", "Please open this in a browser"),
     cause: Text::new(
         "本网站使用微信扫码登录，在微信里打开时无法扫码。",
@@ -300,7 +300,7 @@ pub const NEEDS_BROWSER: Copy = Copy {
     ),
 };
 
-pub const NEEDS_BROWSER_WITH_CODE: Copy = Copy {
+pub(super) const NEEDS_BROWSER_WITH_CODE: Copy = Copy {
     next: Text::new(
         "请复制地址，在电脑浏览器里打开，再用微信扫码。下面的二维码只包含这个地址，不能用来登录。",
         "Copy the address, open it in a browser on a computer, and scan the code there with WeChat. The code below is only \
@@ -309,7 +309,7 @@ pub const NEEDS_BROWSER_WITH_CODE: Copy = Copy {
     ..NEEDS_BROWSER
 };
 
-pub const NEEDS_COMPUTER: Copy = Copy {
+pub(super) const NEEDS_COMPUTER: Copy = Copy {
     heading: Text::new("请在电脑上打开", "Please open this on a computer"),
     cause: Text::new(
         "本网站使用微信扫码登录，手机无法扫描自己屏幕上的二维码。",
@@ -322,7 +322,7 @@ pub const NEEDS_COMPUTER: Copy = Copy {
     ),
 };
 
-pub const NEEDS_COMPUTER_WITH_CODE: Copy = Copy {
+pub(super) const NEEDS_COMPUTER_WITH_CODE: Copy = Copy {
     next: Text::new(
         "请复制地址，在电脑浏览器里打开，再用微信扫码。如果身边有另一部手机，可以点击“用另一部手机扫码登录”。\
          下面的二维码只包含这个地址，不能用来登录。",
@@ -332,7 +332,7 @@ pub const NEEDS_COMPUTER_WITH_CODE: Copy = Copy {
     ..NEEDS_COMPUTER
 };
 
-pub const FORM_NOT_SENT: Copy = Copy {
+pub(super) const FORM_NOT_SENT: Copy = Copy {
     heading: Text::new("内容没有提交", "Your form was not sent"),
     cause: Text::new(
         "你的登录已失效，刚才填写的内容没有提交。",
@@ -344,7 +344,7 @@ pub const FORM_NOT_SENT: Copy = Copy {
     ),
 };
 
-pub const NOT_ALLOWED: Copy = Copy {
+pub(super) const NOT_ALLOWED: Copy = Copy {
     heading: Text::new("你没有权限查看此页面", "This page is not open to you"),
     cause: Text::new(
         "你已登录，但当前账号不在此页面的允许名单里。",
@@ -353,13 +353,13 @@ pub const NOT_ALLOWED: Copy = Copy {
     next: Text::new("如需访问，请联系网站管理员。", "If you need it, please ask the site’s administrator."),
 };
 
-pub const BAD_REQUEST: Copy = Copy {
+pub(super) const BAD_REQUEST: Copy = Copy {
     heading: Text::new("这个链接有问题", "Something is wrong with this link"),
     cause: Text::new("链接不完整，或在转发时被改动过。", "The link is incomplete, or was changed on its way to you."),
     next: Text::new("请从网站首页重新进入。", "Please start again from the site’s home page."),
 };
 
-pub const UNKNOWN_HOST: Copy = Copy {
+pub(super) const UNKNOWN_HOST: Copy = Copy {
     heading: Text::new("这个网址没有对应的网站", "There is no site at this address"),
     cause: Text::new(
         "服务器收到了请求，但没有网站使用这个域名。",
@@ -371,14 +371,14 @@ pub const UNKNOWN_HOST: Copy = Copy {
     ),
 };
 
-pub const NOT_FOUND: Copy = Copy {
+pub(super) const NOT_FOUND: Copy = Copy {
     heading: Text::new("页面不存在", "There is no such page"),
     cause: Text::new("地址可能有误，或页面已被删除。", "The address may be mistyped, or the page may be gone."),
     next: Text::new("请从网站首页重新进入。", "Please start again from the site’s home page."),
 };
 
 /// A wait as people say it, rounded up: seconds up to a minute and a half, then minutes.
-pub fn wait(time: Duration, language: Language) -> String {
+pub(super) fn wait(time: Duration, language: Language) -> String {
     let seconds = time.as_millis().div_ceil(1000).max(1);
     let (count, zh, one, many) = match seconds {
         ..=90 => (seconds, "秒", "second", "seconds"),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// What a User-Agent says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Browser {
+pub(crate) enum Browser {
     /// WeCom (企业微信); says `MicroMessenger` too, so it is looked for first.
     WeCom,
     /// A web-view inside a mini program.
@@ -21,7 +21,7 @@ pub enum Browser {
 
 /// What to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Log in by this flow.
     Flow(LoginMethod),
     /// It must be opened in WeChat.
@@ -44,7 +44,7 @@ fn is_phone(user_agent: &str) -> bool {
 
 impl Browser {
     /// Reads a User-Agent, whatever its case.
-    pub fn of(user_agent: &str) -> Self {
+    pub(crate) fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
         let says = |word| user_agent.contains(word);
         match (says("wxwork/"), says("micromessenger"), says("miniprogram")) {
@@ -58,7 +58,7 @@ impl Browser {
 
 /// A browser as the list of sessions names it: enough to know one's own phone again, and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     /// WeCom (企业微信).
     WeCom,
     /// WeChat on an iPhone or iPad.
@@ -81,7 +81,7 @@ pub enum Family {
 
 impl Family {
     /// Reads a User-Agent, whatever its case. Who claims to be several is the one that the others imitate least.
-    pub fn of(user_agent: &str) -> Self {
+    pub(crate) fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
         let says = |word| user_agent.contains(word);
         if says("wxwork/") {
@@ -108,7 +108,7 @@ impl Family {
     }
 
     /// The word for it.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::WeCom => "wecom",
             Self::WechatIos => "wechat_ios",
@@ -124,13 +124,13 @@ impl Family {
 }
 
 /// What a browser says it is; empty where it says nothing. Some WeChat builds write a phone's name in raw UTF-8 or GBK.
-pub fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
+pub(crate) fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
     String::from_utf8_lossy(value.unwrap_or_default())
 }
 
 /// The flow for this browser among those that `app` has. `by_code`: a person chose the QR code.
-pub fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
+pub(crate) fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
     let inside = app.official_account.is_some();
     let outside = app.website.is_some();
     match Browser::of(user_agent) {

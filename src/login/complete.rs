@@ -51,7 +51,7 @@ impl Login {
     /// A callback that matches its flow costs its address nothing, and a login that ends well returns the start's token. Only
     /// with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
     /// WeChat's browsers hang up and ask again, and a code is good once.
-    pub async fn complete(self: &Arc<Self>, back: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
+    pub(crate) async fn complete(self: &Arc<Self>, back: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
         let CallbackRequest { app, headers, callback, live, tokens, client } = back;
         let matched = {
             let step = traces::span("match flow");
@@ -368,7 +368,7 @@ impl Login {
 
     /// Makes the many ended sessions of `subject` one revocation, so that nobody fills the table by logging in again and
     /// again. Its sessions that live on, as far as they are known, stay alive.
-    pub async fn collapse_ended(&self, subject: &str, now: Timestamp) {
+    pub(crate) async fn collapse_ended(&self, subject: &str, now: Timestamp) {
         if !self.sessions.revocations.wants_collapse(subject) {
             return;
         }
@@ -383,7 +383,7 @@ impl Login {
     }
 
     /// Ends what goes with a session that its person leaves.
-    pub fn end_session(&self, session: &SessionToEnd, now: Timestamp) {
+    pub(crate) fn end_session(&self, session: &SessionToEnd, now: Timestamp) {
         let claims = session.claims();
         self.forget_tokens(&claims.aud, &claims.sub);
         self.revoke_session(session, "person", now);

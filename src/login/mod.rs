@@ -13,14 +13,14 @@
 pub mod attempt;
 pub mod callback;
 pub mod callback_lock;
-pub mod choice;
+pub(crate) mod choice;
 mod complete;
-pub mod error;
+pub(crate) mod error;
 pub mod loop_guard;
 pub mod outcomes;
-pub mod profile_sync;
+pub(crate) mod profile_sync;
 pub mod return_to;
-pub mod set_aside;
+pub(crate) mod set_aside;
 pub mod settings;
 
 use crate::check::LoginMethod;
@@ -51,7 +51,7 @@ use tokio_util::task::TaskTracker;
 
 /// What outlives a change of the configuration.
 #[derive(Default)]
-pub struct LoginMemory {
+pub(crate) struct LoginMemory {
     /// How the last flows ended.
     pub outcomes: CallbackRegistry<LoginError>,
     /// What profiles are asked for again with.
@@ -61,7 +61,7 @@ pub struct LoginMemory {
 }
 
 /// The login of all applications of this instance.
-pub struct Login {
+pub(crate) struct Login {
     /// Applications by authority.
     pub apps: HashMap<String, Arc<App>>,
     /// Where the pages are, such as `/_wechat`.
@@ -93,7 +93,7 @@ pub struct Login {
 }
 
 /// A request for a login.
-pub struct LoginRequest<'a> {
+pub(crate) struct LoginRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
     /// The browser's headers: its cookies and User-Agent.
@@ -114,7 +114,7 @@ pub struct LoginRequest<'a> {
 
 /// What a request for a login leads to.
 #[derive(Debug)]
-pub enum LoginStart {
+pub(crate) enum LoginStart {
     /// To WeChat, with these cookies.
     Redirect {
         /// Absolute, ends in `#wechat_redirect`.
@@ -168,7 +168,7 @@ impl LoginStart {
 }
 
 /// A callback, read.
-pub struct CallbackRequest<'a> {
+pub(crate) struct CallbackRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
     /// The browser's headers.
@@ -185,7 +185,7 @@ pub struct CallbackRequest<'a> {
 
 /// What a callback leads to.
 #[derive(Debug)]
-pub enum CallbackOutcome {
+pub(crate) enum CallbackOutcome {
     /// Logged in.
     Entered {
         /// The session and where to go.
@@ -240,12 +240,12 @@ pub enum CallbackOutcome {
 
 impl Login {
     /// The application that lives at `authority` (canonical).
-    pub fn app(&self, authority: &str) -> Option<&Arc<App>> {
+    pub(crate) fn app(&self, authority: &str) -> Option<&Arc<App>> {
         self.apps.get(authority)
     }
 
     /// Starts a login at `now`. Only a redirect to WeChat costs the client's address a token, and may wait for one.
-    pub async fn begin(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
+    pub(crate) async fn begin(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
         let step = traces::span("begin login");
         step.set_attribute("wechat_authz.app", SpanValue::configured(&start.app.name));
         let started = step.scope(self.started(start, now)).await;

@@ -33,7 +33,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// WeChat's tokens of those who logged in here.
-pub struct Tokens {
+pub(crate) struct Tokens {
     kept: moka::sync::Cache<(String, String), Arc<TokensRecord>>,
     tried: moka::sync::Cache<(String, String), ()>,
     /// One round at a time.
@@ -102,7 +102,7 @@ impl Login {
     }
 
     /// Looks after the old profiles among those of sessions in use, one after the other.
-    pub async fn refresh_profiles(&self, seen: &[RecentSession]) {
+    pub(crate) async fn refresh_profiles(&self, seen: &[RecentSession]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
         let began = Instant::now();
         for seen in seen {

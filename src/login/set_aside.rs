@@ -15,7 +15,7 @@ const ENTRY_BYTES: usize = 256;
 
 /// The addresses of this instance.
 #[derive(Default)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     kept: Mutex<Kept>,
 }
 
@@ -29,7 +29,7 @@ struct Kept {
 
 impl Addresses {
     /// Keeps an address as long as its flow may last.
-    pub fn keep(&self, entry: &SetAside, now: Instant) {
+    pub(crate) fn keep(&self, entry: &SetAside, now: Instant) {
         let mut kept = self.kept.lock();
         kept.forget(now);
         if kept.by_state.contains_key(&entry.state) {
@@ -42,7 +42,7 @@ impl Addresses {
     }
 
     /// The address of the flow of `state`.
-    pub fn find(&self, state: &str, now: Instant) -> Option<String> {
+    pub(crate) fn find(&self, state: &str, now: Instant) -> Option<String> {
         let mut kept = self.kept.lock();
         kept.forget(now);
         kept.by_state.get(state).cloned()

@@ -8,12 +8,13 @@
 mod connect;
 mod connection;
 pub mod keys;
-pub mod lease;
+pub(crate) mod lease;
 mod pubsub;
 pub mod settings;
 
-pub use keys::{Key, Keys};
-pub use lease::{Guarded, Lease};
+pub(crate) use keys::{Key, Keys};
+pub use lease::Guarded;
+pub(crate) use lease::Lease;
 pub use pubsub::Subscription;
 pub use settings::{Form, Settings};
 

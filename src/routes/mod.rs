@@ -7,7 +7,7 @@ mod answer;
 mod enter;
 pub mod jssdk;
 mod leave;
-pub mod rejection;
+pub(crate) mod rejection;
 mod who;
 
 use crate::check::{ClientAddressSource as _, Credential, ResponseFormat};
@@ -51,7 +51,7 @@ const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The pages of all applications of this instance.
-pub struct Pages {
+pub(crate) struct Pages {
     /// The login they lead through.
     pub login: Arc<Login>,
     /// Budgets.
@@ -130,7 +130,7 @@ struct PageRequest<'a> {
 
 impl Pages {
     /// Answers one request at `now`. Every line that is logged meanwhile carries the request's ids.
-    pub async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
+    pub(crate) async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let page = self.page(request.uri.path());
         let span = self.traces.request(&request.headers, || format!("page {page}").into());
         let ids = RequestIds::of(&request.headers);
@@ -151,7 +151,7 @@ impl Pages {
     }
 
     /// Whether the page at `path` answers scripts alone: there is nothing on it to look at and nowhere to go from it.
-    pub fn is_for_scripts(&self, path: &str) -> bool {
+    pub(crate) fn is_for_scripts(&self, path: &str) -> bool {
         matches!(self.page(path), "session" | "jwks.json" | "jssdk")
     }
 
@@ -349,7 +349,7 @@ impl PageRequest<'_> {
 }
 
 /// The answer of a handler that panicked.
-pub fn internal_error() -> Answer {
+pub(crate) fn internal_error() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
     crate::html::security_headers(answer.headers_mut());

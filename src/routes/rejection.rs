@@ -17,17 +17,17 @@ macro_rules! rejections {
     ($($(#[doc = $doc:literal])+ $name:ident = $word:literal,)+) => {
         /// Why a page rejected a request: the metric's label and the audit line's `reason`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Rejection { $($(#[doc = $doc])+ $name,)+ }
+        pub(crate) enum Rejection { $($(#[doc = $doc])+ $name,)+ }
 
         impl Rejection {
             /// Every reason.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)+];
 
             #[cfg(test)]
             const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),+),)+];
 
             /// The reason in snake_case.
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
             }
         }

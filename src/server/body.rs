@@ -17,7 +17,7 @@ pub(super) struct Body {
 
 impl Body {
     /// Counts it with its request, or by itself; none if there is no memory left for it.
-    pub fn new(bytes: Full<Bytes>, held: Option<OwnedSemaphorePermit>, memory: &Arc<Semaphore>) -> Option<Self> {
+    pub(super) fn new(bytes: Full<Bytes>, held: Option<OwnedSemaphorePermit>, memory: &Arc<Semaphore>) -> Option<Self> {
         if bytes.is_end_stream() {
             return Some(Self::empty());
         }
@@ -28,7 +28,7 @@ impl Body {
     }
 
     /// Nothing.
-    pub fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self { bytes: Full::default(), _held: None }
     }
 }

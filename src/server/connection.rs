@@ -29,7 +29,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 /// A whole answer.
-pub type Response = http::Response<Full<Bytes>>;
+pub(super) type Response = http::Response<Full<Bytes>>;
 
 /// What one door's connections share.
 pub(super) struct ListenerContext<H> {

@@ -12,7 +12,7 @@ const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
 /// The drain of one process, shared by its doors.
 #[derive(Clone)]
-pub struct Drain {
+pub(crate) struct Drain {
     delay: Duration,
     deadline: Duration,
     /// Answers close their connections from now on.
@@ -29,7 +29,7 @@ pub struct Drain {
 
 impl Drain {
     /// A drain that goes on as before for `delay`, then gives requests and `tasks` until `deadline`.
-    pub fn new(delay: Duration, deadline: Duration, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(delay: Duration, deadline: Duration, tasks: TaskTracker) -> Self {
         Self {
             delay,
             deadline,
@@ -42,7 +42,7 @@ impl Drain {
     }
 
     /// Drains to the end.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         self.announced.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.delay.max(CLOSE_GRACE)).await;
         self.closing.cancel();

@@ -39,23 +39,23 @@ enum State {
 }
 
 impl Framing {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { state: State::Head(Head::default()), is_first: true }
     }
 
     /// Whether an HTTP/2 header block is unfinished.
-    pub fn has_unfinished_block(&self) -> bool {
+    pub(super) fn has_unfinished_block(&self) -> bool {
         matches!(&self.state, State::Http2(frames) if frames.unfinished)
     }
 
     /// Whether the connection speaks HTTP/2.
-    pub fn is_http2(&self) -> bool {
+    pub(super) fn is_http2(&self) -> bool {
         matches!(self.state, State::Http2(_))
     }
 
     /// Reads on. After [`Found::Partial`], `bytes` must be the same bytes and more; after [`Found::Ambiguous`], nothing
     /// more may be read.
-    pub fn advance(&mut self, bytes: &[u8]) -> Found {
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Found {
         let mut at = 0;
         if let State::Head(head) = &mut self.state {
             match head.read(bytes) {

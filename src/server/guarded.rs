@@ -60,7 +60,7 @@ pub(super) struct Large {
 }
 
 impl Large {
-    pub fn new(reserve: PollSemaphore, time: Duration, taken: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(reserve: PollSemaphore, time: Duration, taken: Arc<AtomicBool>) -> Self {
         Self { reserve, time, share: None, deadline: None, taken }
     }
 
@@ -88,7 +88,7 @@ impl Large {
 }
 
 impl<S> Guarded<S> {
-    pub fn new(stream: S, max_head: usize, large: Large) -> Self {
+    pub(super) fn new(stream: S, max_head: usize, large: Large) -> Self {
         Self {
             stream,
             framing: Framing::new(),

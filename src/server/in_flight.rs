@@ -11,22 +11,22 @@ pub(super) struct InFlight {
 
 impl InFlight {
     /// A request begins.
-    pub fn start(&self) {
+    pub(super) fn start(&self) {
         self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request is over: answered, or given up by its client.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests so far.
-    pub fn asked(&self) -> u64 {
+    pub(super) fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 
     /// Whether no request is under way.
-    pub fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.done.load(Ordering::Relaxed) == self.asked()
     }
 }

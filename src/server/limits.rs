@@ -38,7 +38,7 @@ const fn in_all([check, pages, small]: [usize; 3]) -> usize {
 
 /// The limits of one door and each of its connections.
 #[derive(Clone, Copy, Debug)]
-pub struct ListenerLimits {
+pub(crate) struct ListenerLimits {
     /// Connections at once. A further one takes the place of one that rests, or waits.
     pub connections: usize,
     /// Connections at once whose head has 8 KiB and more; further ones wait to be read.
@@ -80,7 +80,7 @@ const MAX_RESETS: usize = 128;
 
 /// How many header lines a request may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderLines {
+pub(crate) enum HeaderLines {
     /// hyper's own limit, 100: room on the stack. For any other it allocates and fills eight kilobytes for each request. A
     /// check has the few headers that the gateway is told to send, each in one line.
     Hundred,
@@ -90,7 +90,7 @@ pub enum HeaderLines {
 
 impl ListenerLimits {
     /// For the gateway's checks.
-    pub const fn check() -> Self {
+    pub(crate) const fn check() -> Self {
         let ([connections, ..], [large_heads, ..], [held_kib, ..]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         // Envoy throws a 5xx away.
         let busy = StatusCode::TOO_MANY_REQUESTS;
@@ -105,19 +105,19 @@ impl ListenerLimits {
     }
 
     /// For the browser's pages.
-    pub const fn pages() -> Self {
+    pub(crate) const fn pages() -> Self {
         let ([_, connections, _], [_, large_heads, _], [_, held_kib, _]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         Self::of(connections, large_heads, held_kib, 16)
     }
 
     /// For probes and operators.
-    pub const fn small() -> Self {
+    pub(crate) const fn small() -> Self {
         let ([.., connections], [.., large_heads], [.., held_kib]) = (CONNECTIONS, LARGE_HEADS, HELD_KIB);
         Self::of(connections, large_heads, held_kib, 8)
     }
 
     /// At most so many connections: what the open files that the system grants have room for.
-    pub fn at_most(self, connections: usize) -> Self {
+    pub(crate) fn at_most(self, connections: usize) -> Self {
         Self { connections: self.connections.min(connections.max(16)), ..self }
     }
 

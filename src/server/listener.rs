@@ -9,7 +9,7 @@ use http::Request;
 use hyper::body::Incoming;
 use prometheus_client::metrics::gauge::Gauge;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -18,7 +18,7 @@ use tokio_util::either::Either;
 
 /// A door could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// The operating system refused.
     #[error("cannot listen on {0}: {1}")]
     Refused(Address, io::Error),
@@ -43,7 +43,7 @@ const BACKLOG_WAIT: Duration = Duration::from_millis(10);
 const BACKLOG_DRAIN: Duration = Duration::from_millis(500);
 
 /// Bound, and not yet serving: connections wait.
-pub struct Listener {
+pub(crate) struct Listener {
     listener: Socket,
     local: Address,
     budget: ListenerLimits,
@@ -59,7 +59,7 @@ type Stream = Either<TcpStream, UnixStream>;
 
 impl Listener {
     /// Listens at `address`.
-    pub async fn bind(address: &Address, budget: ListenerLimits) -> Result<Self, BindError> {
+    pub(crate) async fn bind(address: &Address, budget: ListenerLimits) -> Result<Self, BindError> {
         let refused = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::Taken(address.clone()),
             _ => BindError::Refused(address.clone(), error),
@@ -79,21 +79,13 @@ impl Listener {
     }
 
     /// Where it listens, the port that the system chose included.
-    pub fn local_address(&self) -> &Address {
+    pub(crate) fn local_address(&self) -> &Address {
         &self.local
-    }
-
-    /// The port and address, for a door on TCP.
-    pub fn socket_address(&self) -> Option<SocketAddr> {
-        match self.local {
-            Address::Tcp(address) => Some(address),
-            Address::Unix(_) => None,
-        }
     }
 
     /// Serves until the drain is over. `open` counts connections, `failed` is told of each that could not be accepted,
     /// `panicked` answers for a handler that did.
-    pub async fn serve<H, F>(
+    pub(crate) async fn serve<H, F>(
         self,
         handler: H,
         drain: Drain,

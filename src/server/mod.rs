@@ -14,10 +14,10 @@ mod limits;
 mod listener;
 mod unix;
 
-pub use address::{Address, AddressError};
-pub use drain::Drain;
-pub use limits::ListenerLimits;
-pub use listener::{BindError, Listener};
+pub(crate) use address::Address;
+pub(crate) use drain::Drain;
+pub(crate) use limits::ListenerLimits;
+pub(crate) use listener::{BindError, Listener};
 
 #[cfg(test)]
 mod tests;

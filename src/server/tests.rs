@@ -5,6 +5,7 @@ mod held;
 mod socket;
 mod strict;
 
+use super::address::AddressError;
 use super::connection::Response;
 use super::*;
 use bytes::Bytes;

@@ -27,7 +27,7 @@ const SESSION_TTL: Duration = Duration::from_secs(3_600);
 
 /// A token's fingerprint: its key in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheKey([u64; 2]);
+pub(crate) struct CacheKey([u64; 2]);
 
 impl From<[u8; 16]> for CacheKey {
     fn from(bytes: [u8; 16]) -> Self {
@@ -44,7 +44,7 @@ impl Hash for CacheKey {
 
 /// Takes a fingerprint as its own hash: it is a secret function of the token, so no client chooses where it falls.
 #[derive(Default)]
-pub struct FingerprintHasher(u64);
+pub(crate) struct FingerprintHasher(u64);
 
 impl Hasher for FingerprintHasher {
     fn finish(&self) -> u64 {
@@ -64,7 +64,7 @@ impl Hasher for FingerprintHasher {
 type Lru<V> = moka::sync::Cache<CacheKey, V, BuildHasherDefault<FingerprintHasher>>;
 
 /// Verified tokens and refused ones.
-pub struct Cache {
+pub(crate) struct Cache {
     sessions: Lru<Arc<CachedSession>>,
     refusals: Lru<(TokenError, Timestamp)>,
     fingerprints: Option<LessSafeKey>,
@@ -95,7 +95,7 @@ impl Cache {
     /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
     /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a error if
     /// fingerprints were ever shown; they do not leave this cache.
-    pub fn fingerprint(&self, generation: u64, token: &str) -> Option<CacheKey> {
+    pub(crate) fn fingerprint(&self, generation: u64, token: &str) -> Option<CacheKey> {
         let mut nonce = [0; 12];
         if let Some(end) = nonce.last_chunk_mut() {
             *end = generation.to_be_bytes();
@@ -106,7 +106,7 @@ impl Cache {
     }
 
     /// What is known of a token at `now`.
-    pub fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<CachedSession>, TokenError>> {
+    pub(crate) fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<CachedSession>, TokenError>> {
         match self.sessions.get(key) {
             Some(session) => Some(Ok(session)),
             None => {
@@ -117,40 +117,35 @@ impl Cache {
     }
 
     /// Remembers a verified token.
-    pub fn insert(&self, key: CacheKey, session: Arc<CachedSession>) {
+    pub(crate) fn insert(&self, key: CacheKey, session: Arc<CachedSession>) {
         self.sessions.insert(key, session);
     }
 
     /// Remembers a refusal that will not change, from `now` on.
-    pub fn insert_rejection(&self, key: CacheKey, error: TokenError, now: Timestamp) {
+    pub(crate) fn insert_rejection(&self, key: CacheKey, error: TokenError, now: Timestamp) {
         self.refusals.insert(key, (error, now));
     }
 
     /// Each session held now.
-    pub fn sessions(&self) -> impl Iterator<Item = Arc<CachedSession>> {
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = Arc<CachedSession>> {
         self.sessions.iter().map(|(_, session)| session)
     }
 
     /// Forgets sessions at rest.
-    pub fn sweep(&self, now: Timestamp) {
+    pub(crate) fn sweep(&self, now: Timestamp) {
         for (key, _) in self.sessions.iter().filter(|(_, session)| session.idle_for(now) > SESSION_TTL) {
             self.sessions.invalidate(&*key);
         }
     }
 
     /// The number of cached sessions. Does the cache's pending work first.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sessions.run_pending_tasks();
         usize::try_from(self.sessions.entry_count()).unwrap_or(usize::MAX)
     }
 
-    /// Whether no session is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Forgets everything: the settings that verdicts rest on have changed.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.sessions.invalidate_all();
         self.refusals.invalidate_all();
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
-pub const FILE_NAME: &str = "revocations.jsonl";
+pub(crate) const FILE_NAME: &str = "revocations.jsonl";
 
 /// Dead lines the file may hold before it is written anew.
 const SLACK: usize = 10_000;

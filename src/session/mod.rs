@@ -3,15 +3,15 @@
 //! Promises: a [`LiveSession`] exists only for a token whose signature, claims, times and revocations hold at this
 //! moment; identity headers are written from nothing else. Refuses to know HTTP, WeChat and the policy.
 
-pub mod cache;
+pub(crate) mod cache;
 mod cached_session;
-pub mod ending;
-pub mod journal;
+pub(crate) mod ending;
+pub(crate) mod journal;
 pub mod keys;
-pub mod profiles;
+pub(crate) mod profiles;
 pub mod revocation;
 pub mod revocations;
-pub mod settings;
+pub(crate) mod settings;
 mod table;
 pub mod token;
 

@@ -5,7 +5,7 @@ use super::revocations::RevocationSubject;
 use std::collections::HashMap;
 
 /// Ended sessions of one subject that are held one by one; more should become one entry.
-pub const MAX_ENDED: usize = 32;
+pub(super) const MAX_ENDED: usize = 32;
 
 /// More than this become one entry even if it is not known which other sessions of the subject live: several instances
 /// may each hold [`MAX_ENDED`] that the others have not heard of yet.
@@ -110,7 +110,7 @@ impl OfSubject {
 
 /// What became of a revocation that was put into the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub(super) enum Taken {
     /// More is revoked than before.
     More,
     /// All of it was revoked before.
@@ -119,7 +119,7 @@ pub enum Taken {
 
 /// The table.
 #[derive(Default)]
-pub struct Table {
+pub(super) struct Table {
     everyone: Option<Entry>,
     apps: HashMap<String, Entry>,
     /// Sessions whose subject is not known.
@@ -130,17 +130,17 @@ pub struct Table {
 
 impl Table {
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether `session` is revoked.
-    pub fn covers(&self, RevocationSubject { sid, sub, aud, auth_time }: RevocationSubject<'_>) -> bool {
+    pub(super) fn covers(&self, RevocationSubject { sid, sub, aud, auth_time }: RevocationSubject<'_>) -> bool {
         let before = |entry: &Entry| auth_time <= entry.at;
         let id = SessionId::of(sid);
         self.everyone.as_ref().is_some_and(before)
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// Whether all that `revocation` says is in force.
-    pub fn has(&self, revocation: &Revocation) -> bool {
+    pub(super) fn has(&self, revocation: &Revocation) -> bool {
         let Revocation { at, until, .. } = *revocation;
         let has = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.has(at, until));
         match (&revocation.target, revocation.of, revocation.issued) {
@@ -174,7 +174,7 @@ impl Table {
     }
 
     /// Whether `revocation` needs no entry of its own.
-    pub fn knows(&self, revocation: &Revocation) -> bool {
+    pub(super) fn knows(&self, revocation: &Revocation) -> bool {
         match (&revocation.target, revocation.of, revocation.issued) {
             (Target::Everyone(()), ..) => true,
             (Target::App(app), ..) => self.apps.contains_key(app),
@@ -190,7 +190,7 @@ impl Table {
     }
 
     /// Puts `revocation` in force.
-    pub fn put(&mut self, revocation: &Revocation) -> Taken {
+    pub(super) fn put(&mut self, revocation: &Revocation) -> Taken {
         let Revocation { at, until, .. } = *revocation;
         let join = |entry: &mut Entry| if entry.join(at, until) { Taken::More } else { Taken::Nothing };
         let new = Entry::new(at, until);
@@ -247,13 +247,13 @@ impl Table {
     }
 
     /// Whether so many single sessions of the subject are held that they should become one entry.
-    pub fn wants_collapse(&self, subject: SubjectDigest) -> bool {
+    pub(super) fn wants_collapse(&self, subject: SubjectDigest) -> bool {
         self.subjects.get(&subject).is_some_and(|subject| subject.single.len() > MAX_ENDED)
     }
 
     /// Makes the single sessions of a subject, but for the newest, one entry with gaps at the logins in `live`. Gives that
     /// entry and what it replaces.
-    pub fn collapse(&mut self, digest: SubjectDigest, live: &[u64]) -> Option<(Revocation, Vec<Revocation>)> {
+    pub(super) fn collapse(&mut self, digest: SubjectDigest, live: &[u64]) -> Option<(Revocation, Vec<Revocation>)> {
         let subject = self.subjects.get_mut(&digest)?;
         let lives = |from: u64, to: u64| live.iter().any(|login| from <= *login && *login <= to);
         let mut logins: Vec<(u64, u64)> =
@@ -284,7 +284,7 @@ impl Table {
     }
 
     /// Replaces everything by the end of everyone's sessions, from before the last moment that `last` or an entry names.
-    pub fn end_everyone(&mut self, last: &Revocation) -> Revocation {
+    pub(super) fn end_everyone(&mut self, last: &Revocation) -> Revocation {
         // Those that were revoked while a clock ran ahead are covered, too.
         let at = self.live(0).map(|entry| entry.at).fold(last.at, u64::max);
         let until = self.live(0).map(|entry| entry.until).fold(last.until, u64::max);
@@ -293,7 +293,7 @@ impl Table {
     }
 
     /// Notes that the shared list holds `listed`, if it is exactly what is in force.
-    pub fn note(&mut self, listed: &Revocation, round: u32) -> bool {
+    pub(super) fn note(&mut self, listed: &Revocation, round: u32) -> bool {
         let Revocation { at, until, .. } = *listed;
         let note = |entry: Option<&mut Entry>| entry.is_some_and(|entry| entry.note(at, until, round));
         match (&listed.target, listed.of) {
@@ -318,7 +318,7 @@ impl Table {
     }
 
     /// At most `count` that live at `now` and were not noted in `round`; they are now.
-    pub fn take_unlisted(&mut self, round: u32, count: usize, now: u64) -> Vec<Revocation> {
+    pub(super) fn take_unlisted(&mut self, round: u32, count: usize, now: u64) -> Vec<Revocation> {
         let unlisted: Vec<Revocation> = self
             .entries()
             .filter(|(revocation, listed)| *listed != round && revocation.until > now)
@@ -332,7 +332,7 @@ impl Table {
     }
 
     /// Drops what concerns no session that lives at `now`.
-    pub fn drop_dead(&mut self, now: u64) {
+    pub(super) fn drop_dead(&mut self, now: u64) {
         self.everyone = self.everyone.filter(|entry| entry.until > now);
         self.apps.retain(|_, entry| entry.until > now);
         self.sessions.retain(|_, entry| entry.until > now);
@@ -348,12 +348,12 @@ impl Table {
     }
 
     /// Those that live at `now`.
-    pub fn live(&self, now: u64) -> impl Iterator<Item = Revocation> {
+    pub(super) fn live(&self, now: u64) -> impl Iterator<Item = Revocation> {
         self.entries().map(|(revocation, _)| revocation).filter(move |revocation| revocation.until > now)
     }
 
     /// How many live at `now`.
-    pub fn count_live(&self, now: u64) -> usize {
+    pub(super) fn count_live(&self, now: u64) -> usize {
         self.live(now).count()
     }
 

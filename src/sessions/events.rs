@@ -28,7 +28,7 @@ use crate::telemetry::traces;
 const VERSION: u32 = 1;
 
 /// The default of [`Settings::max`]. Holds a backlog of 120,000 with room; 200,000 events take about 42 MB in Redis.
-pub const MAX_EVENTS: u64 = 200_000;
+pub(crate) const MAX_EVENTS: u64 = 200_000;
 
 /// How a subject is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Who is logged in, across instances: the registry, the events, and revocations in step with Redis.
 
-pub mod events;
+pub(crate) mod events;
 pub(crate) mod outbox;
 pub mod registry;
 pub mod revocation_sync;

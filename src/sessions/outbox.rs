@@ -278,7 +278,7 @@ struct Losses {
 }
 
 impl Outbox {
-    pub fn new(store: Redis, most_events: u64, meter: OutboxMetrics) -> Self {
+    pub(super) fn new(store: Redis, most_events: u64, meter: OutboxMetrics) -> Self {
         Self {
             store,
             events: BoundedQueue::new("events"),
@@ -293,7 +293,7 @@ impl Outbox {
     }
 
     /// Has a change of `subject` (a digest) written.
-    pub fn change(&self, subject: String, change: Change) {
+    pub(super) fn change(&self, subject: String, change: Change) {
         if self.store.is_configured() {
             let bytes = subject.len() + change.bytes();
             let fits = self.records.push(Record { subject, change }, bytes);
@@ -302,7 +302,7 @@ impl Outbox {
     }
 
     /// Has an event appended.
-    pub fn append(&self, kind: &'static str, fields: Vec<(&'static str, String)>) {
+    pub(super) fn append(&self, kind: &'static str, fields: Vec<(&'static str, String)>) {
         if self.store.is_configured() {
             let bytes = fields.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
             let fits = self.events.push(StreamEvent { kind, fields }, bytes);
@@ -328,29 +328,29 @@ impl Outbox {
     }
 
     /// Waits until something waits.
-    pub async fn wait_for_work(&self) {
+    pub(super) async fn wait_for_work(&self) {
         while self.is_empty() {
             self.filled.notified().await;
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.events.len() + self.records.len()
     }
 
     /// Gives up what still waits.
-    pub fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         for (kind, count) in [("events", self.events.len()), ("records", self.records.len())] {
             (0..count).for_each(|_| self.meter.dropped(kind, "ended"));
         }
     }
 
     /// Writes what is at the front of both lines.
-    pub async fn write_batch(&self) -> Batch {
+    pub(super) async fn write_batch(&self) -> Batch {
         let _alone = self.rounds.lock().await;
         let mut unknown = Vec::new();
         let records = self.write_records(&mut unknown).await;
@@ -427,7 +427,7 @@ impl Outbox {
     }
 
     /// Measures how far each consumer group lags behind the stream.
-    pub async fn measure_lag(&self) {
+    pub(super) async fn measure_lag(&self) {
         if !self.store.is_up() {
             return;
         }

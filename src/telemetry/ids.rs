@@ -8,14 +8,14 @@ use std::borrow::Cow;
 
 /// A subject or session id as logs may show it: 16 hex digits of its SHA-256. The same id gives the same digits, and
 /// the id cannot be had back from them.
-pub fn redact(id: &str) -> String {
+pub(crate) fn redact(id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, id.as_bytes());
     random::hex(hash.as_ref().get(..8).unwrap_or_default())
 }
 
 /// The ids a gateway gave a request; empty where it gave none that can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestIds<'a> {
+pub(crate) struct RequestIds<'a> {
     /// `x-request-id`.
     pub request_id: &'a str,
     /// The trace id of `traceparent` (W3C Trace Context).
@@ -27,7 +27,7 @@ const MAX_REQUEST_ID: usize = 64;
 
 impl<'a> RequestIds<'a> {
     /// Reads them. What is not of their form is somebody's attempt to write into our log.
-    pub fn of(headers: &'a HeaderMap) -> Self {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = text("x-request-id");
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -37,7 +37,7 @@ impl<'a> RequestIds<'a> {
     }
 
     /// The trace that the request belongs to: the gateway's, or one that begins with `span`.
-    pub fn trace_id(&self, span: &Span) -> Cow<'a, str> {
+    pub(crate) fn trace_id(&self, span: &Span) -> Cow<'a, str> {
         span.trace_id().map_or(Cow::Borrowed(self.trace_id), Cow::Owned)
     }
 }

@@ -18,28 +18,28 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 const MAX_WAITING: usize = 10_000;
 
 /// The logs, as long as this is held. Dropping it writes out what waits.
-pub struct Logs {
+pub(crate) struct Logs {
     level: Level,
     _guard: WorkerGuard,
 }
 
 /// Changes what is logged, and knows what was dropped.
 #[derive(Clone)]
-pub struct Level {
+pub(crate) struct Level {
     filter: reload::Handle<EnvFilter, Registry>,
     dropped: ErrorCounter,
 }
 
 /// The logs could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// There is a subscriber already.
     #[error("another log was opened first")]
     Twice,
 }
 
 /// Opens the logs at `level`: `error`, `warn`, `info`, `debug` or `trace`.
-pub fn logs(level: &str) -> Result<Logs, LogError> {
+pub(crate) fn logs(level: &str) -> Result<Logs, LogError> {
     let (subscriber, logs) = opened(level, io::stdout(), MAX_WAITING);
     subscriber.try_init().map_err(|_| LogError::Twice)?;
     Ok(logs)
@@ -60,20 +60,20 @@ fn opened<W: io::Write + Send + 'static>(
 
 impl Logs {
     /// What changes the level.
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         self.level.clone()
     }
 }
 
 impl Level {
     /// Logs at `level` from now on.
-    pub fn set(&self, level: &str) {
+    pub(crate) fn set(&self, level: &str) {
         // Fails only where the subscriber is gone, and then nothing is logged any more.
         let _ = self.filter.reload(filter(level));
     }
 
     /// Lines dropped because nobody read them.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         u64::try_from(self.dropped.dropped_lines()).unwrap_or(u64::MAX)
     }
 }

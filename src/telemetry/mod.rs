@@ -1,16 +1,14 @@
 //! Logs, metrics and traces. Promises that no code, token, secret, cookie, full openid or query string gets into any.
 
-pub mod ids;
-pub mod log_limit;
-pub mod logs;
-pub mod metrics;
+pub(crate) mod ids;
+pub(crate) mod log_limit;
+pub(crate) mod logs;
+pub(crate) mod metrics;
 pub mod traces;
 
-pub use ids::{RequestIds, redact};
-pub use log_limit::LogLimiter;
-pub use logs::{LogError, Logs, logs};
-pub use metrics::{
-    AccessTokenMetrics, CONTENT_TYPE as METRICS_CONTENT_TYPE, Lookups, MetricInfo, Metrics, OutboxMetrics,
-    RedisMetrics, TraceMetrics,
-};
+pub(crate) use ids::{RequestIds, redact};
+pub(crate) use log_limit::LogLimiter;
+pub(crate) use logs::{LogError, logs};
+pub(crate) use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
+pub use metrics::{AccessTokenMetrics, Lookups, Metrics, OutboxMetrics, RedisMetrics, TraceMetrics};
 pub use traces::Traces;

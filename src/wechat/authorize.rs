@@ -10,7 +10,7 @@ use crate::check::LoginMethod;
 use crate::percent::encode_component;
 
 /// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.
-pub fn authorize_url(
+pub(crate) fn authorize_url(
     settings: &Settings,
     flow: LoginMethod,
     appid: &AppId,

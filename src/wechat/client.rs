@@ -229,7 +229,7 @@ pub(super) fn understand<T>(
 ///
 /// # Errors
 /// TLS cannot be set up.
-pub fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
+pub(crate) fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
     let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
     http_client::client_trusting(settings.roots.as_deref(), || {
         let builder = configured(settings);

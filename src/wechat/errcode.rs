@@ -33,7 +33,8 @@ struct Row {
 macro_rules! table {
     ($($code:literal $meaning:literal => $exchange:ident $refresh:ident $userinfo:ident,)+) => {
         /// Every code the table names on its own.
-        pub const KNOWN: &[i64] = &[$($code,)+];
+        #[cfg(test)]
+        pub(crate) const KNOWN: &[i64] = &[$($code,)+];
 
         #[cfg(test)]
         const MEANINGS: &[&str] = &[$($meaning,)+];
@@ -114,7 +115,7 @@ table! {
 }
 
 /// What `errcode` (not 0, which is success) means at `endpoint`. A code nobody has listed may pass: back off.
-pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
+pub(crate) fn classify(endpoint: Endpoint, errcode: i64) -> Class {
     let Some(row) = row(errcode) else { return Class::BackOff };
     match endpoint {
         Endpoint::AccessToken => row.exchange,
@@ -130,7 +131,7 @@ pub fn classify(endpoint: Endpoint, errcode: i64) -> Class {
 }
 
 /// The metrics' label for `errcode`: the number where it is known, so that nobody can invent labels.
-pub fn label(errcode: i64) -> &'static str {
+pub(crate) fn label(errcode: i64) -> &'static str {
     row(errcode).map_or("other", |row| row.label)
 }
 

@@ -25,7 +25,7 @@ impl Client {
 
 /// What a page hands to `wx.config`, beside its AppID and its list of functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JsapiSignature {
+pub(crate) struct JsapiSignature {
     /// Seconds since 1970.
     pub timestamp: u64,
     /// Chance.
@@ -35,7 +35,7 @@ pub struct JsapiSignature {
 }
 
 /// Signs `url`, which holds no fragment, for a page opened at `now`.
-pub fn sign(ticket: &Secret, url: &str, now: Timestamp) -> JsapiSignature {
+pub(crate) fn sign(ticket: &Secret, url: &str, now: Timestamp) -> JsapiSignature {
     let nonce = random::state();
     let signature = signature(ticket, &nonce, now.0, url);
     JsapiSignature { timestamp: now.0, nonce, signature }

@@ -15,33 +15,38 @@
 
 #[doc(hidden)]
 pub mod answers;
-pub mod application;
-pub mod authorize;
+pub(crate) mod application;
+pub(crate) mod authorize;
 pub mod breaker;
 mod breakers;
-pub mod client;
+pub(crate) mod client;
 mod decode;
-pub mod errcode;
-pub mod error;
-pub mod exchange;
-pub mod jsapi_ticket;
-pub mod person;
+pub(crate) mod errcode;
+pub(crate) mod error;
+pub(crate) mod exchange;
+pub(crate) mod jsapi_ticket;
+pub(crate) mod person;
 mod refresh;
 mod retry;
-pub mod settings;
+pub(crate) mod settings;
 pub(crate) mod stable_token;
 mod subscription;
 mod transport;
-pub mod userinfo;
+pub(crate) mod userinfo;
 
-pub use application::{AppId, AppIdError, Credentials, Scope};
-pub use authorize::authorize_url;
-pub use client::{BuildError, Client, http};
-pub use errcode::{Class, classify, label};
-pub use error::{Rid, WechatError};
-pub use exchange::{Code, CodeError, ExchangeResponse};
-pub use person::{OpenId, UnionId};
-pub use settings::{AddressError, Settings};
+pub use application::{AppId, Credentials, Scope};
+pub(crate) use authorize::authorize_url;
+pub(crate) use client::BuildError;
+pub use client::Client;
+pub(crate) use client::http;
+pub(crate) use errcode::Class;
+pub(crate) use error::Rid;
+pub use error::WechatError;
+pub(crate) use exchange::Code;
+pub use exchange::ExchangeResponse;
+pub use person::OpenId;
+pub(crate) use person::UnionId;
+pub use settings::Settings;
 pub use userinfo::UserInfo;
 
 /// The calls there are; each has a breaker of its own.

@@ -53,7 +53,7 @@ impl Eq for Proxy {}
 
 /// Why a text is not a proxy's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// Another scheme, or no URL.
     #[error("is not a URL that starts with http:// or https://")]
     Scheme,
@@ -66,7 +66,7 @@ pub enum ProxyError {
 }
 
 /// Reads a proxy's URL.
-pub fn read_proxy(text: &str) -> Result<Url, ProxyError> {
+pub(crate) fn read_proxy(text: &str) -> Result<Url, ProxyError> {
     let url = Url::parse(text).map_err(|_| ProxyError::Scheme)?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(ProxyError::Scheme);

@@ -7,12 +7,12 @@ use crate::stack::{OA, OA_SECRET};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use wechat_authz::access_token::{AccessTokenError, AccessTokens, Settings};
-use wechat_authz::redis::{Form, Guarded, Redis as Store};
-use wechat_authz::seal::{self, Sealer, SealingKey};
-use wechat_authz::secret::Secret;
-use wechat_authz::telemetry::{AccessTokenMetrics, RedisMetrics};
-use wechat_authz::wechat::{self, AppId, Client, Credentials, OpenId, breaker};
+use wechat_authz::testing::access_token::{AccessTokenError, AccessTokens, Settings};
+use wechat_authz::testing::redis::{Form, Guarded, Redis as Store};
+use wechat_authz::testing::seal::{self, Sealer, SealingKey};
+use wechat_authz::testing::secret::Secret;
+use wechat_authz::testing::telemetry::{AccessTokenMetrics, RedisMetrics};
+use wechat_authz::testing::wechat::{self, AppId, Client, Credentials, OpenId, breaker};
 use wechat_simulator::{App, Effect, Endpoint, Fault, Options, Simulator, Times};
 
 const TOKEN: &str = "/cgi-bin/stable_token";
@@ -50,7 +50,7 @@ fn forced(simulator: &Simulator) -> usize {
 
 fn store(port: u16) -> Store {
     let form = Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 };
-    let settings = wechat_authz::redis::Settings {
+    let settings = wechat_authz::testing::redis::Settings {
         form,
         user: None,
         password: None,

@@ -252,7 +252,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
     let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let list = "wechat-authz:1:{revoked}:list";
-    let now = wechat_authz::clock::now().0;
+    let now = wechat_authz::testing::clock::now().0;
     let times = format!(r#""at":{now},"until":{}"#, now + 86_400);
     let id = |number: u32| format!("{number:A>21}A");
     let long = "s".repeat(4_000);

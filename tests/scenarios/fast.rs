@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wechat_authz::session::keys::{KeySet, KeySettings};
-use wechat_authz::session::token::{self, Claims};
+use wechat_authz::testing::session::keys::{KeySet, KeySettings};
+use wechat_authz::testing::session::token::{self, Claims};
 use wechat_simulator::App;
 
 /// What a part of a token says; 0 is its header, 1 its claims.

@@ -11,14 +11,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wechat_authz::check::{LoginMethod, Profile};
-use wechat_authz::clock::{self, Timestamp};
-use wechat_authz::redis::{Form, Redis as Store, Settings};
-use wechat_authz::seal::Sealer;
-use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::sessions::Registry;
-use wechat_authz::sessions::registry::{self, ProfileRecord, SessionRecord};
-use wechat_authz::telemetry::{OutboxMetrics, RedisMetrics};
+use wechat_authz::testing::check::{LoginMethod, Profile};
+use wechat_authz::testing::clock::{self, Timestamp};
+use wechat_authz::testing::redis::{Form, Redis as Store, Settings};
+use wechat_authz::testing::seal::Sealer;
+use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::sessions::Registry;
+use wechat_authz::testing::sessions::registry::{self, ProfileRecord, SessionRecord};
+use wechat_authz::testing::telemetry::{OutboxMetrics, RedisMetrics};
 use wechat_simulator::{Effect, Endpoint, Fault, Options};
 
 /// A stack with this Redis, with more lines for it, indented by two.
@@ -147,7 +147,7 @@ async fn who_is_logged_in_is_listed_and_ended_from_the_command_line() {
     let (mut other, _) = person(&stack, "小红").await;
     let (subject, session) = (seen(&page, "subject"), seen(&page, "session"));
     until("both sessions", async || {
-        let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&subject));
+        let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::testing::redis::keys::digest_of(&subject));
         (redis.ask::<u64>(&["HLEN", &hash]).await == 2).then_some(())
     })
     .await;
@@ -272,7 +272,7 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
         assert!(*left > 0 && *left <= 91 * 86_400 * 1_000, "{key} lives for {left} ms");
     }
     // One slot for all of a subject.
-    let digest = wechat_authz::redis::keys::digest_of(&seen(&page, "subject"));
+    let digest = wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject"));
     let mut slots = Vec::new();
     for (key, _) in keys.iter().filter(|(key, _)| key.contains(&digest)) {
         assert!(key.starts_with(&format!("wechat-authz:1:{{{digest}}}:")), "{key}");
@@ -292,7 +292,7 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
     // Who leaves takes WeChat's tokens along; the others keep theirs.
     let (mut leaver, page) = (phone, page);
     leaver.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
-    let tokens = format!("{{{}}}:wechat:shop", wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
+    let tokens = format!("{{{}}}:wechat:shop", wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject")));
     until("no token of theirs", async || {
         let left: Vec<_> = redis.keys().await.into_iter().filter(|(key, _)| key.ends_with(":wechat:shop")).collect();
         (left.len() == 1 && !left[0].0.contains(&tokens)).then_some(())
@@ -442,7 +442,7 @@ async fn the_end_writes_what_still_waits_and_subjects_can_be_digests() {
     stack.signal("TERM");
     assert_eq!(stack.authz_ended(Duration::from_secs(10)).await, Some(0));
     let all = events(&redis, 1).await;
-    assert_eq!(all[0]["subject"], wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
+    assert_eq!(all[0]["subject"], wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject")));
     assert!(!dump(&redis, true).await.contains(&stack.simulator.openid(OA, "小明")));
 }
 
@@ -746,7 +746,7 @@ async fn a_record_of_another_version_is_passed_over_and_a_rotation_of_keys_loses
     let mut stack = stack_with(&redis, "", Plan::default()).await;
     let (mut phone, page) = person(&stack, "小明").await;
     let subject = seen(&page, "subject");
-    let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&subject));
+    let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::testing::redis::keys::digest_of(&subject));
     until("the session", async || (redis.ask::<u64>(&["HLEN", &hash]).await == 1).then_some(())).await;
 
     // What a later version, another key and a hand in Redis may leave there.
@@ -815,7 +815,10 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
     let redis = Redis::start().await;
     let stack = stack_with(&redis, "", Plan { clock: true, ..Plan::default() }).await;
     let (mut phone, page) = person(&stack, "小明").await;
-    let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&seen(&page, "subject")));
+    let hash = format!(
+        "wechat-authz:1:{{{}}}:sessions",
+        wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject"))
+    );
     let length = async || redis.ask::<u64>(&["HLEN", &hash]).await;
     until("the session", async || (length().await == 1).then_some(())).await;
     redis.ask::<String>(&["FLUSHALL"]).await;
@@ -891,7 +894,7 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
     tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.unwrap();
     let now = clock::now();
     let record = |person: u64, session: u64| SessionRecord {
-        session: wechat_authz::random::session_id(),
+        session: wechat_authz::testing::random::session_id(),
         subject: format!("wx:wx0123456789abcdef:oAbCd0123456789-_EFGH{person:08}"),
         app: "shop".into(),
         flow: LoginMethod::OfficialAccount,
@@ -939,8 +942,10 @@ async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_pe
 
     // One person with a thousand sessions has the last 64 listed.
     (0..1_000).for_each(|session| registry.session_started(record(SESSIONS, session)));
-    let hash =
-        format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::redis::keys::digest_of(&record(SESSIONS, 0).subject));
+    let hash = format!(
+        "wechat-authz:1:{{{}}}:sessions",
+        wechat_authz::testing::redis::keys::digest_of(&record(SESSIONS, 0).subject)
+    );
     until("the last session", async || {
         let listed = registry.list(&record(SESSIONS, 0).subject, now).await;
         (listed.sessions.first()?.created.0 == now.0 + 999 && redis.ask::<u64>(&["HLEN", &hash]).await == 64)

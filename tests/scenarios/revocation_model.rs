@@ -10,16 +10,16 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use wechat_authz::check::{LoginMethod, Profile};
-use wechat_authz::clock::{self, Timestamp};
-use wechat_authz::random;
-use wechat_authz::redis::{Form, Redis as Store, Subscription};
-use wechat_authz::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::session::revocations::{Revocations, Target};
-use wechat_authz::session::token::Claims;
-use wechat_authz::session::{Grant, SessionError, Sessions, Settings};
-use wechat_authz::sessions::revocation_sync::{self, RevocationSync};
-use wechat_authz::telemetry::{Lookups, RedisMetrics};
+use wechat_authz::testing::check::{LoginMethod, Profile};
+use wechat_authz::testing::clock::{self, Timestamp};
+use wechat_authz::testing::random;
+use wechat_authz::testing::redis::{Form, Redis as Store, Subscription};
+use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::session::revocations::{Revocations, Target};
+use wechat_authz::testing::session::token::Claims;
+use wechat_authz::testing::session::{Grant, SessionError, Sessions, Settings};
+use wechat_authz::testing::sessions::revocation_sync::{self, RevocationSync};
+use wechat_authz::testing::telemetry::{Lookups, RedisMetrics};
 
 const INSTANCES: usize = 3;
 const SUBJECTS: [&str; 2] = ["wx:wx0123456789abcdef:oAlice", "wx:union:oBob"];
@@ -134,7 +134,7 @@ fn settings(app: usize) -> Settings {
 
 impl World {
     async fn new(port: u16) -> Self {
-        let settings = wechat_authz::redis::Settings {
+        let settings = wechat_authz::testing::redis::Settings {
             form: Form::One { address: format!("127.0.0.1:{port}").parse().unwrap(), database: 0 },
             user: None,
             password: None,
@@ -463,7 +463,7 @@ fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_yea
         let far = world.now.0 + 100 * 365 * 86_400;
         let message = format!(
             r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#,
-            wechat_authz::redis::keys::digest_of(SUBJECTS[0])
+            wechat_authz::testing::redis::keys::digest_of(SUBJECTS[0])
         );
         world.instances[0].sharing.on_message(&message, world.now);
         world.now = world.now.add(Duration::from_secs(61));

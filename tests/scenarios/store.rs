@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use wechat_authz::redis::settings::ClientCertificate;
-use wechat_authz::redis::{CallError, Form, Redis as Store, Settings};
-use wechat_authz::secret::Secret;
-use wechat_authz::telemetry::RedisMetrics;
+use wechat_authz::testing::redis::settings::ClientCertificate;
+use wechat_authz::testing::redis::{CallError, Form, Redis as Store, Settings};
+use wechat_authz::testing::secret::Secret;
+use wechat_authz::testing::telemetry::RedisMetrics;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 

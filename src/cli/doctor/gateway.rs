@@ -51,7 +51,7 @@ pub(super) struct LiveGateway<'a> {
 }
 
 /// Looks at the gateway in front of `url`, an address of one of the applications that requires a login.
-pub async fn inspect(settings: &Settings, url: &Url) -> Vec<Finding> {
+pub(super) async fn inspect(settings: &Settings, url: &Url) -> Vec<Finding> {
     let origin = url.origin().ascii_serialization();
     let Some(app) = settings.apps.iter().find(|app| app.origin.as_str() == origin) else {
         let known: Vec<&str> = settings.apps.iter().map(|app| app.origin.as_str()).collect();

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How well it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Ok,
     /// It works, and should not stay so.
@@ -33,7 +33,7 @@ pub enum Verdict {
 
 /// One thing looked at.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was looked at, in few words.
     pub subject: String,
     /// How well it is.
@@ -60,7 +60,7 @@ impl Finding {
 
 /// Looks at everything that the configuration `file` names, and at the live `url` if there is one. Exit code 1 where
 /// something fails.
-pub fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
+pub(crate) fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,
         Err(errors) => {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const LEEWAY: u64 = 30;
 
 /// Looks at all of them.
-pub async fn inspect(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn inspect(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![configuration(settings)];
     findings
         .extend(settings.warnings.iter().map(|warning| Finding::warn("configuration", warning.clone(), "as it says")));

@@ -4,24 +4,24 @@ use crate::check::LoginMethod;
 use prometheus_client::encoding::EncodeLabelSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CheckLabels {
+pub(super) struct CheckLabels {
     pub decision: &'static str,
     pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AppLabels {
+pub(super) struct AppLabels {
     pub app: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct FlowLabels {
+pub(super) struct FlowLabels {
     pub app: String,
     pub flow: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct FailureLabels {
+pub(super) struct FailureLabels {
     pub app: String,
     pub flow: &'static str,
     pub class: &'static str,
@@ -29,83 +29,83 @@ pub struct FailureLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RejectionLabels {
+pub(super) struct RejectionLabels {
     pub app: String,
     pub reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallLabels {
+pub(super) struct CallLabels {
     pub endpoint: &'static str,
     pub outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct BreakerLabels {
+pub(super) struct BreakerLabels {
     pub appid: String,
     pub endpoint: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Word {
+pub(super) struct Word {
     pub kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DropLabels {
+pub(super) struct DropLabels {
     pub kind: &'static str,
     pub why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct GroupLabels {
+pub(super) struct GroupLabels {
     pub group: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StoreCallLabels {
+pub(super) struct StoreCallLabels {
     pub call: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StoreFailureLabels {
+pub(super) struct StoreFailureLabels {
     pub call: &'static str,
     pub why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CentralLabels {
+pub(super) struct CentralLabels {
     pub kind: &'static str,
     pub from: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CentralFailureLabels {
+pub(super) struct CentralFailureLabels {
     pub kind: &'static str,
     pub class: &'static str,
     pub why: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct QuotaLabels {
+pub(super) struct QuotaLabels {
     pub appid: String,
     pub kind: &'static str,
     pub call: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KeyLabels {
+pub(super) struct KeyLabels {
     pub kid: String,
 }
 
 impl FlowLabels {
-    pub fn of(app: &str, flow: LoginMethod) -> Self {
+    pub(super) fn of(app: &str, flow: LoginMethod) -> Self {
         Self { app: app.to_owned(), flow: flow.as_str() }
     }
 }
 
 impl AppLabels {
-    pub fn of(app: &str) -> Self {
+    pub(super) fn of(app: &str) -> Self {
         Self { app: app.to_owned() }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Process;
 
 impl Process {
     /// What there is, for the tables.
-    pub fn documented() -> [MetricInfo; 4] {
+    pub(super) fn documented() -> [MetricInfo; 4] {
         [(MEMORY, "gauge"), (CPU, "counter"), (OPEN_FILES, "gauge"), (MAX_FILES, "gauge")]
             .map(|((name, help), kind)| MetricInfo { name: name.into(), kind, help })
     }

@@ -52,7 +52,7 @@ pub(super) struct SpanQueue {
 
 impl SpanQueue {
     /// A queue to the collector of `settings`. Requests run on `runtime`.
-    pub fn new(
+    pub(super) fn new(
         settings: &Settings,
         runtime: Handle,
         meter: TraceMetrics,
@@ -113,7 +113,7 @@ pub(super) struct ExportStats {
 }
 
 impl ExportStats {
-    pub fn new(most_waiting: usize, meter: TraceMetrics) -> Self {
+    pub(super) fn new(most_waiting: usize, meter: TraceMetrics) -> Self {
         Self {
             most_waiting,
             waiting: AtomicUsize::new(0),
@@ -125,7 +125,7 @@ impl ExportStats {
     }
 
     /// Spans that have ended and are at no collector.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 

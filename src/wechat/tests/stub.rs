@@ -9,7 +9,7 @@ use url::Url;
 
 /// What the stub does with one connection.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// Reads the request, writes these bytes, closes.
     Say(Vec<u8>),
     /// Closes without reading.
@@ -25,15 +25,15 @@ pub enum Act {
 }
 
 /// Acts in turn, the last again and again.
-pub struct Stub {
-    pub url: Url,
+pub(crate) struct Stub {
+    pub(crate) url: Url,
     seen: Arc<Mutex<Vec<String>>>,
     posted: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Stub {
-    pub async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
+    pub(crate) async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -51,17 +51,17 @@ impl Stub {
     }
 
     /// The first lines of all requests so far; empty for a connection that was not read.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
     /// The bodies of all requests that had one.
-    pub fn posted(&self) -> Vec<String> {
+    pub(crate) fn posted(&self) -> Vec<String> {
         self.posted.lock().unwrap().clone()
     }
 
     /// How often it was called.
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 }
@@ -117,18 +117,18 @@ async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>, po
 }
 
 /// An answer as WeChat sends it: 200, `text/plain` whatever it is.
-pub fn says(body: impl AsRef<[u8]>) -> Act {
+pub(crate) fn says(body: impl AsRef<[u8]>) -> Act {
     with_head("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", body)
 }
 
 /// A status with an HTML body.
-pub fn status(status: u16) -> Act {
+pub(crate) fn status(status: u16) -> Act {
     with_head(&format!("HTTP/1.1 {status} Whatever\r\nContent-Type: text/html\r\n"), "<html>no</html>")
 }
 
 /// A head without its end, and a body with its length. Announces that the connection ends, so that no test depends on
 /// who notices first.
-pub fn with_head(head: &str, body: impl AsRef<[u8]>) -> Act {
+pub(crate) fn with_head(head: &str, body: impl AsRef<[u8]>) -> Act {
     let body = body.as_ref();
     let mut bytes = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     bytes.extend_from_slice(body);

@@ -8,12 +8,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use wechat_authz::check::{LoginMethod, Profile};
-use wechat_authz::clock::{self, Timestamp};
-use wechat_authz::random;
-use wechat_authz::session::keys::{KeySet, KeySettings};
-use wechat_authz::session::token::{self, Claims, Grant};
-use wechat_authz::session::{self, Settings};
+use wechat_authz::testing::check::{LoginMethod, Profile};
+use wechat_authz::testing::clock::{self, Timestamp};
+use wechat_authz::testing::random;
+use wechat_authz::testing::session::keys::{KeySet, KeySettings};
+use wechat_authz::testing::session::token::{self, Claims, Grant};
+use wechat_authz::testing::session::{self, Settings};
 
 #[derive(Args)]
 pub struct Mint {

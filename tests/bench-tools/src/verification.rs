@@ -3,8 +3,8 @@
 use crate::mint::Issuer;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use wechat_authz::clock;
-use wechat_authz::session::token::Unverified;
+use wechat_authz::testing::clock;
+use wechat_authz::testing::session::token::Unverified;
 
 #[derive(Args)]
 pub struct Verification {

@@ -1,0 +1,67 @@
+//! What tests, fuzz targets and benchmarks use of this crate. No stable interface.
+
+#![allow(missing_docs)] // each module repeats one of the crate
+
+macro_rules! whole {
+    ($($module:ident),*) => {
+        $(pub mod $module {
+            pub use crate::$module::*;
+        })*
+    };
+}
+
+whole!(check, client_address, clock, cookie, identity, origin, path, policy, random, seal, secret);
+
+pub mod access_token {
+    pub use crate::access_token::{AccessTokenError, AccessTokens, Settings};
+}
+
+pub mod config {
+    pub use crate::config::{Diagnostics, Loaded, Place, load, read, settings};
+}
+
+pub mod ext_authz {
+    pub use crate::ext_authz::{CheckOutcome, Envoy, answer, authorize, check, envoy};
+}
+
+pub mod html {
+    pub use crate::html::Language;
+}
+
+pub mod login {
+    pub use crate::login::{attempt, callback, callback_lock, loop_guard, outcomes, return_to, settings};
+}
+
+pub mod rate_limit {
+    pub use crate::rate_limit::{Limits, Rate, Settings};
+}
+
+pub mod redis {
+    pub use crate::redis::{CallError, Form, Guarded, Redis, Settings, Subscription, keys, settings};
+}
+
+pub mod routes {
+    pub use crate::routes::jssdk;
+}
+
+pub mod session {
+    pub use crate::session::{
+        Grant, LiveSession, SessionError, Sessions, Settings, keys, revocation, revocations, token,
+    };
+}
+
+pub mod sessions {
+    pub use crate::sessions::{Registry, registry, revocation_sync};
+}
+
+pub mod telemetry {
+    pub use crate::telemetry::{
+        AccessTokenMetrics, Lookups, Metrics, OutboxMetrics, RedisMetrics, TraceMetrics, Traces, traces,
+    };
+}
+
+pub mod wechat {
+    pub use crate::wechat::{
+        AppId, Client, Credentials, ExchangeResponse, OpenId, Scope, Settings, UserInfo, WechatError, answers, breaker,
+    };
+}
