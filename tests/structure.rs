@@ -347,20 +347,22 @@ fn every_file_that_the_architecture_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
-    let text = fs::read_to_string(root.join("docs/en/architecture.md")).unwrap();
-    let quoted = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
-    let named: Vec<&str> = quoted
-        .filter(|word| word.ends_with(".rs") || word.ends_with('/'))
-        .map(|word| word.strip_prefix("src/").unwrap_or(word))
-        .filter(|word| !word.is_empty() && !word.starts_with("tests/"))
-        .collect();
-    assert!(named.len() > 40, "the document is not read: {named:?}");
-    for name in named {
-        let path = format!("/{name}");
-        let exists = files.iter().any(|file| {
-            let file = file.to_str().unwrap();
-            if name.ends_with('/') { file.contains(&path) } else { file.ends_with(&path) }
-        });
-        assert!(exists, "docs/en/architecture.md names `{name}`, which is not in src/");
+    for document in ["docs/en/architecture.md", "docs/zh/architecture.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        let quoted = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+        let named: Vec<&str> = quoted
+            .filter(|word| word.ends_with(".rs") || word.ends_with('/'))
+            .map(|word| word.strip_prefix("src/").unwrap_or(word))
+            .filter(|word| !word.is_empty() && !word.starts_with("tests/"))
+            .collect();
+        assert!(named.len() > 40, "the document is not read: {named:?}");
+        for name in named {
+            let path = format!("/{name}");
+            let exists = files.iter().any(|file| {
+                let file = file.to_str().unwrap();
+                if name.ends_with('/') { file.contains(&path) } else { file.ends_with(&path) }
+            });
+            assert!(exists, "{document} names `{name}`, which is not in src/");
+        }
     }
 }
