@@ -22,3 +22,14 @@ pub(crate) fn assert_table(file: &str, rows: impl IntoIterator<Item = (String, S
         assert!(has_row, "docs/zh/{file} has no row for `{word}`");
     }
 }
+
+/// Fails unless the rows of `docs/zh/FILE` that begin with a word in lower case are those of `words`, in any order.
+pub(crate) fn assert_chinese_rows(file: &str, words: impl Iterator<Item = String>) {
+    let chinese = page(&format!("docs/zh/{file}")).unwrap_or_default();
+    let rows = chinese.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once("` |")?.0.to_owned()));
+    let mut rows: Vec<String> = rows.filter(|row| row.starts_with(|first: char| first.is_ascii_lowercase())).collect();
+    let mut words: Vec<String> = words.collect();
+    rows.sort_unstable();
+    words.sort_unstable();
+    assert_eq!(rows, words, "docs/zh/{file}");
+}

@@ -177,7 +177,7 @@ fn no_link_is_dead() {
     let (mut links, mut faults) = (0, String::new());
     for page in pages() {
         for event in events(&page.text) {
-            let (Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. })) = event else { continue };
+            let Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) = event else { continue };
             links += 1;
             if let Some(why) = dead(&page.path, &dest_url) {
                 faults += &format!("{}: {dest_url}: {why}\n", page.path);

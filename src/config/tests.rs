@@ -332,6 +332,7 @@ fn documented() -> Vec<(String, String)> {
 #[test]
 fn the_documents_show_every_setting() {
     crate::documents::assert_table("settings.md", documented());
+    crate::documents::assert_chinese_rows("settings.md", documented().into_iter().map(|(path, _)| path));
 }
 
 /// The full file with one key written wrongly: exactly one error, on its line, with the right guess.

@@ -143,6 +143,7 @@ fn the_documents_show_every_metric() {
     let metrics = Metrics::default();
     let rows = metrics.documented().iter().map(|one| (one.name.clone(), format!("{} | {}", one.kind, one.help)));
     crate::documents::assert_table("metrics.md", rows);
+    crate::documents::assert_chinese_rows("metrics.md", metrics.documented().iter().map(|one| one.name.clone()));
 }
 
 #[test]
