@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
+use harness::SESSION;
 use harness::client::{self, Browser};
 use harness::stack::{Plan, Stack};
 use std::collections::BTreeMap;
@@ -21,8 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// What wechat-authz may hold resident, in MiB, whatever addresses and tokens come: three tables of 200,000 addresses,
 /// 20,000 refusals, and 20 MiB to begin with.
@@ -731,7 +730,7 @@ async fn fill(listener: SocketAddr, bytes: Vec<u8>) {
 
 /// The memory limit that the chart sets, in MiB.
 fn chart_limit() -> u64 {
-    let values = std::fs::read_to_string(harness::stack::root().join("helm/wechat-authz/values.yaml")).unwrap();
+    let values = std::fs::read_to_string(harness::root().join("helm/wechat-authz/values.yaml")).unwrap();
     let line = values.lines().find_map(|line| line.trim().strip_prefix("limits: { memory: ")).unwrap();
     line.trim_end_matches("Mi }").parse().unwrap()
 }

@@ -1,14 +1,15 @@
 //! The faults.
 
-use crate::client::{Answer, Browser};
-use crate::fleet::{Fleet, Plan, SESSION, deliver_to, log_in_with};
+use crate::fleet::{Fleet, Plan, deliver_to, log_in_with};
 use crate::load;
 use crate::proxy::{Proxy, Wire};
-use crate::redis::Redis;
 use crate::servers::{Cluster, Sentinels, cli};
 use crate::trial::{self, Line, RECONCILE, Row, Trial, refused_everywhere, twice};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use harness::SESSION;
+use harness::client::{Answer, Browser};
+use harness::redis::Redis;
 use serde_json::{Value, json};
 use std::pin::Pin;
 use std::process::{Command, Stdio};
@@ -177,15 +178,15 @@ async fn killed_in_callback(name: &'static str) -> Row {
     // The next one waits until the dead one's turn has run out.
     trial::run(name, fleet, Line { login_s: 12.0, ..killed() }, async |trial: &mut Trial| {
         let mut browser = Browser::wechat();
-        let (callback, doors) = {
+        let (callback, listeners) = {
             let fleet = trial.fleet.read().await;
             let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(3 * SECOND)));
-            (callback, fleet.doors[1].clone())
+            (callback, fleet.listeners[1].clone())
         };
         let (sending, to) = (browser.clone(), callback.clone());
         let before = exchanges(&*trial.fleet.read().await);
-        let delivery = tokio::spawn(async move { deliver_to(&doors, &sending, &to).await });
+        let delivery = tokio::spawn(async move { deliver_to(&listeners, &sending, &to).await });
         sleep(700 * MILLISECOND).await;
         trial.fleet.write().await.instances[1].kill();
         let cut = delivery.await.unwrap();
@@ -208,13 +209,13 @@ async fn instance_stopped(name: &'static str) -> Row {
     let (fleet, _redis) = fleet(3).await;
     trial::run(name, fleet, Line::default(), async |trial: &mut Trial| {
         let mut browser = Browser::wechat();
-        let (callback, doors) = {
+        let (callback, listeners) = {
             let fleet = trial.fleet.read().await;
             let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(2 * SECOND)));
-            (callback, fleet.doors[1].clone())
+            (callback, fleet.listeners[1].clone())
         };
-        let delivery = tokio::spawn(async move { deliver_to(&doors, &browser, &callback).await });
+        let delivery = tokio::spawn(async move { deliver_to(&listeners, &browser, &callback).await });
         sleep(300 * MILLISECOND).await;
         trial.fleet.read().await.instances[1].signal("TERM");
         check(!delivery.is_finished(), "the callback was answered before SIGTERM")?;
@@ -696,18 +697,18 @@ async fn bad_reload(name: &'static str) -> Row {
 async fn few_files(name: &'static str) -> Row {
     let redis = Redis::start().await;
     let fleet = Fleet::planned(2, Plan { redis: at(redis.port), files: Some(64), ..Plan::default() }).await;
-    // Whoever finds no room at the door with few files is sent to the other, or waits.
-    // Each door says twenty times a second at most that it could not accept.
+    // Whoever finds no room at the listener with few files is sent to the other, or waits.
+    // Each listener says twenty times a second at most that it could not accept.
     let line = Line { denied: 3, logins_failed: Some(3), warnings: 400, ..Line::without_redis() };
     trial::run(name, fleet, line, async |trial: &mut Trial| {
         let fleet = trial.fleet.read().await;
         let Some(id) = fleet.pid(1) else { return Err("no process".into()) };
         let open = || std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count);
-        let doors = fleet.doors[1].clone();
+        let listeners = fleet.listeners[1].clone();
         let (mut held, mut most) = (Vec::new(), 0);
         for number in 0..200 {
-            let door = if number % 2 == 0 { doors.check } else { doors.pages };
-            held.push(tokio::net::TcpStream::connect(door).await);
+            let listener = if number % 2 == 0 { listeners.check } else { listeners.pages };
+            held.push(tokio::net::TcpStream::connect(listener).await);
         }
         for _ in 0..30 {
             sleep(100 * MILLISECOND).await;

@@ -1,6 +1,7 @@
 //! Several instances behind one Envoy, with a WeChat and an application: what a deployment is.
 
-use crate::client::{self, Answer, Browser};
+use harness::SESSION;
+use harness::client::{self, Answer, Browser};
 use harness::instance::Instance;
 use harness::process::Process;
 use harness::upstream::Upstream;
@@ -12,7 +13,7 @@ use wechat_simulator::Simulator;
 
 /// Where one instance listens. A restart takes the same ports.
 #[derive(Clone, Debug)]
-pub struct Doors {
+pub struct Listeners {
     pub check: SocketAddr,
     pub pages: SocketAddr,
     pub ops: SocketAddr,
@@ -26,7 +27,7 @@ pub struct Fleet {
     pub origin: String,
     pub directory: tempfile::TempDir,
     /// Where each instance listens.
-    pub doors: Vec<Doors>,
+    pub listeners: Vec<Listeners>,
     pub instances: Vec<Instance>,
     envoy: Option<Process>,
     plan: Plan,
@@ -55,7 +56,7 @@ impl Fleet {
     pub async fn planned(count: usize, plan: Plan) -> Self {
         let directory = directory_with_secrets();
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let doors = || Doors { check: port(), pages: port(), ops: port(), admin: port() };
+        let listeners = || Listeners { check: port(), pages: port(), ops: port(), admin: port() };
         let instance = |index: usize| {
             let mut instance = Instance::new(directory.path(), &format!("-{index}"));
             instance.files = plan.files.filter(|_| index + 1 == count);
@@ -65,7 +66,7 @@ impl Fleet {
             simulator: Simulator::start(wechat()).await.unwrap(),
             upstream: Upstream::start().await,
             origin: format!("http://127.0.0.1:{}", free_port()),
-            doors: (0..count).map(|_| doors()).collect(),
+            listeners: (0..count).map(|_| listeners()).collect(),
             instances: (0..count).map(instance).collect(),
             directory,
             envoy: None,
@@ -84,7 +85,7 @@ impl Fleet {
 
     /// The configuration's text for one instance.
     pub fn configuration(&self, index: usize) -> String {
-        let Doors { check, pages, ops, admin } = &self.doors[index];
+        let Listeners { check, pages, ops, admin } = &self.listeners[index];
         let state = if self.plan.state { format!("state_directory: ./state-{index}\n") } else { String::new() };
         format!(
             "{state}listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
@@ -143,7 +144,7 @@ impl Fleet {
 
     pub async fn ask_ops(&self, index: usize, path: &str) -> Option<Answer> {
         let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        client::raw(self.doors[index].ops, request.as_bytes()).await
+        client::raw(self.listeners[index].ops, request.as_bytes()).await
     }
 
     /// A metric of an instance: the sum of the series that start so.
@@ -169,19 +170,19 @@ impl Fleet {
         self.until_ready(index).await;
     }
 
-    /// Revokes at an instance's admin door; its JSON.
+    /// Revokes at an instance's admin listener; its JSON.
     pub async fn revoke(&self, index: usize, what: &serde_json::Value) -> serde_json::Value {
-        revoke(&self.doors[index], what).await.expect("an answer to a revocation")
+        revoke(&self.listeners[index], what).await.expect("an answer to a revocation")
     }
 
     /// Whether an instance lets this browser pass.
     pub async fn passes(&self, index: usize, browser: &Browser) -> bool {
-        passes(&self.doors[index], &self.origin, browser).await
+        passes(&self.listeners[index], &self.origin, browser).await
     }
 
     /// Delivers a callback to one instance, past Envoy.
     pub async fn deliver(&self, index: usize, browser: &Browser, callback: &str) -> Option<Answer> {
-        deliver_to(&self.doors[index], browser, callback).await
+        deliver_to(&self.listeners[index], browser, callback).await
     }
 
     /// Starts a login and stops at the callback's address; none where it does not come that far.
@@ -208,15 +209,18 @@ impl Fleet {
             "--admin",
             &admin.port().to_string(),
         ]);
-        for Doors { check, pages, .. } in &self.doors {
+        for Listeners { check, pages, .. } in &self.listeners {
             render.args(["--check", &check.to_string(), "--pages", &pages.to_string()]);
         }
         let mut text = envoy::render(&mut render);
-        // Each is asked for its readiness at its ops door.
-        for Doors { check, pages, ops, .. } in &self.doors {
-            for door in [check, pages] {
-                let address =
-                    format!("address: {{ socket_address: {{ address: {}, port_value: {} }} }}", door.ip(), door.port());
+        // Each is asked for its readiness at its ops listener.
+        for Listeners { check, pages, ops, .. } in &self.listeners {
+            for listener in [check, pages] {
+                let address = format!(
+                    "address: {{ socket_address: {{ address: {}, port_value: {} }} }}",
+                    listener.ip(),
+                    listener.port()
+                );
                 let plain = format!("endpoint: {{ {address} }}");
                 assert_eq!(text.matches(&plain).count(), 1, "{plain}");
                 let health = format!("health_check_config: {{ port_value: {} }}", ops.port());
@@ -237,25 +241,23 @@ impl Fleet {
     }
 }
 
-pub const SESSION: &str = "__Host-wechat_session";
-
 /// The longest wait for an instance's own answer, past Envoy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Revokes at these doors; the answer's data, none where no good answer came.
-pub async fn revoke(doors: &Doors, what: &serde_json::Value) -> Option<serde_json::Value> {
+/// Revokes at these listeners; the answer's data, none where no good answer came.
+pub async fn revoke(listeners: &Listeners, what: &serde_json::Value) -> Option<serde_json::Value> {
     let body = what.to_string();
     let request = format!(
         "POST /sessions/revoke HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
-    let answer = timeout(PATIENCE, client::raw(doors.admin, request.as_bytes())).await.ok()??;
+    let answer = timeout(PATIENCE, client::raw(listeners.admin, request.as_bytes())).await.ok()??;
     (answer.status == 200).then(|| answer.json()["data"].clone())
 }
 
-/// Whether an instance lets this browser pass, asked at its check door as Envoy asks.
-pub async fn passes(doors: &Doors, origin: &str, browser: &Browser) -> bool {
+/// Whether an instance lets this browser pass, asked at its check listener as Envoy asks.
+pub async fn passes(listeners: &Listeners, origin: &str, browser: &Browser) -> bool {
     let request = format!(
         "GET /a HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\nx-auth-client-ip: 127.0.0.1\r\nuser-agent: {}\r\n\
          connection: close\r\n\r\n",
@@ -263,12 +265,12 @@ pub async fn passes(doors: &Doors, origin: &str, browser: &Browser) -> bool {
         cookies(browser),
         browser.user_agent,
     );
-    let answer = timeout(PATIENCE, client::raw(doors.check, request.as_bytes())).await.ok().flatten();
+    let answer = timeout(PATIENCE, client::raw(listeners.check, request.as_bytes())).await.ok().flatten();
     answer.is_some_and(|answer| answer.status == 200)
 }
 
-/// Delivers a callback to these doors.
-pub async fn deliver_to(doors: &Doors, browser: &Browser, callback: &str) -> Option<Answer> {
+/// Delivers a callback to these listeners.
+pub async fn deliver_to(listeners: &Listeners, browser: &Browser, callback: &str) -> Option<Answer> {
     let url = url::Url::parse(callback).unwrap();
     let request = format!(
         "GET {}?{} HTTP/1.1\r\nhost: {}:{}\r\ncookie: {}\r\nx-auth-client-ip: 127.0.0.1\r\nuser-agent: {}\r\n\
@@ -280,7 +282,7 @@ pub async fn deliver_to(doors: &Doors, browser: &Browser, callback: &str) -> Opt
         cookies(browser),
         browser.user_agent,
     );
-    client::raw(doors.pages, request.as_bytes()).await
+    client::raw(listeners.pages, request.as_bytes()).await
 }
 
 /// Logs a new browser in at `origin`; none where that fails.

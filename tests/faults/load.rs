@@ -4,8 +4,9 @@
 //! Who must not get in asks for an address of their own, [`BARRED`]: what the application saw of it was let in, whatever
 //! became of the answer.
 
-use crate::client::Browser;
-use crate::fleet::{Doors, Fleet, SESSION, log_in, passes, revoke};
+use crate::fleet::{Fleet, Listeners, log_in, passes, revoke};
+use harness::SESSION;
+use harness::client::Browser;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Counts {
     pub checks: AtomicU64,
-    /// Past Envoy: at an instance's own door.
+    /// Past Envoy: at an instance's own listener.
     pub wrongly_allowed: AtomicU64,
     pub wrongly_denied: AtomicU64,
     pub logins: AtomicU64,
@@ -84,7 +85,7 @@ impl Unwanted {
 /// What the load's tasks share.
 struct Shared {
     origin: String,
-    doors: Vec<Doors>,
+    listeners: Vec<Listeners>,
     counts: Arc<Counts>,
     stop: AtomicBool,
     unwanted: Mutex<Vec<Unwanted>>,
@@ -106,13 +107,13 @@ pub struct Load {
 impl Load {
     /// Logs people in, revokes some if that can be told, and lets all of them come again and again.
     pub async fn start(fleet: &Fleet, revokes: bool, told_within: Option<Duration>) -> Self {
-        let (origin, doors) = (fleet.origin.clone(), fleet.doors.clone());
+        let (origin, listeners) = (fleet.origin.clone(), fleet.listeners.clone());
         let (mut alive, mut unwanted) = (Vec::new(), Vec::new());
         for number in 0..12 {
             let browser = log_in(&origin).await.expect("a login while all is well");
             if number % 4 == 3 && revokes {
                 let session = sid(&browser, &origin).await.unwrap();
-                fleet.revoke(number % doors.len(), &serde_json::json!({ "session": session })).await;
+                fleet.revoke(number % listeners.len(), &serde_json::json!({ "session": session })).await;
                 unwanted.push(Unwanted::revoked(browser, true));
             } else {
                 alive.push(Arc::new(Mutex::new(browser)));
@@ -125,7 +126,7 @@ impl Load {
         let counts = Arc::new(Counts::default());
         let shared = Arc::new(Shared {
             origin,
-            doors,
+            listeners,
             counts: Arc::clone(&counts),
             stop: AtomicBool::new(false),
             unwanted: Mutex::new(unwanted),
@@ -160,8 +161,8 @@ impl Load {
             unwanted.iter().filter(|one| !one.barred.load(Ordering::Relaxed)).cloned().collect()
         };
         for one in &late {
-            for (index, doors) in self.shared.doors.iter().enumerate() {
-                while passes(doors, &self.shared.origin, &one.browser).await {
+            for (index, listeners) in self.shared.listeners.iter().enumerate() {
+                while passes(listeners, &self.shared.origin, &one.browser).await {
                     if begun.elapsed() > within {
                         self.counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
                         self.counts
@@ -191,14 +192,14 @@ impl Load {
     /// Sessions that some instance does not know any more though nobody revoked them: those of the load, and all that
     /// began during the fault.
     pub async fn lost(&self) -> u64 {
-        let Shared { origin, doors, .. } = &*self.shared;
+        let Shared { origin, listeners, .. } = &*self.shared;
         let mut people: Vec<Browser> = self.alive.iter().map(|person| person.lock().unwrap().clone()).collect();
         people.extend(self.shared.entered.lock().unwrap().iter().cloned());
         let mut lost = 0;
         for (number, mut browser) in people.into_iter().enumerate() {
             let mut known = browser.try_get(&format!("{origin}/a")).await.is_some_and(|answer| answer.status == 200);
-            for (index, doors) in doors.iter().enumerate() {
-                let here = passes(doors, origin, &browser).await;
+            for (index, listeners) in listeners.iter().enumerate() {
+                let here = passes(listeners, origin, &browser).await;
                 if !here {
                     self.counts.note(format!("lost: session {number} at instance {index}"));
                 }
@@ -267,7 +268,7 @@ async fn try_again(next: Arc<AtomicUsize>, shared: Arc<Shared>) {
 
 /// People who log in; some are revoked at once, by one instance after the other.
 async fn enter(shared: Arc<Shared>) {
-    let Shared { origin, doors, counts, .. } = &*shared;
+    let Shared { origin, listeners, counts, .. } = &*shared;
     let mut waiting = JoinSet::new();
     for number in 1.. {
         if shared.stop.load(Ordering::Relaxed) {
@@ -285,7 +286,7 @@ async fn enter(shared: Arc<Shared>) {
                 counts.logins_failed.fetch_add(1, Ordering::Relaxed);
             }
             Some(browser) if number % REVOKED == 0 => {
-                let at = &doors[(number / REVOKED) as usize % doors.len()];
+                let at = &listeners[(number / REVOKED) as usize % listeners.len()];
                 let Some(session) = sid(&browser, origin).await else { continue };
                 // Without an answer nobody knows whether it is revoked.
                 if revoke(at, &serde_json::json!({ "session": session })).await.is_some() {

@@ -11,7 +11,6 @@ mod proxy;
 mod servers;
 mod trial;
 
-use harness::{client, redis};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! One fault under load, and the row that comes of it.
 
-use crate::client::Browser;
-use crate::fleet::{Fleet, SESSION};
+use crate::fleet::Fleet;
 use crate::load::{self, BARRED, Load};
+use harness::SESSION;
+use harness::client::Browser;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -358,7 +359,7 @@ pub async fn twice(fleet: &Fleet) -> Result<(String, String), String> {
     let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
     let last = fleet.instances.len() - 1;
     let both = tokio::join!(fleet.deliver(0, &browser, &callback), fleet.deliver(last, &browser, &callback));
-    let given = |answer: Option<crate::client::Answer>| {
+    let given = |answer: Option<harness::client::Answer>| {
         let answer = answer.ok_or("no answer to a callback")?;
         let line = answer.set_cookies().find(|line| line.starts_with(SESSION)).map(str::to_owned);
         line.ok_or(format!("a callback gave no session: {} {}", answer.status, answer.location()))

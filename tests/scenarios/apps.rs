@@ -1,12 +1,12 @@
 //! Several applications in one instance: each has its host, its AppIDs and its sessions, and nothing of one is worth
 //! anything at another.
 
-use crate::client::Browser;
-use crate::stack::{OA, OA_SECRET, Plan, Stack};
+use harness::client::Browser;
+use harness::stack::{Plan, Stack};
+use harness::{OA, OA_SECRET, SESSION};
 use wechat_simulator::App;
 
 const BLOG: &str = "wx00000000000000c3";
-const SESSION: &str = "__Host-wechat_session";
 
 /// A shop at 127.0.0.1 and a blog at blog.localhost, behind the same Envoy.
 async fn shop_and_blog() -> Stack {

@@ -1,12 +1,13 @@
 //! Whatever arrives is answered with a clear 4xx: no panic, no hang, no 5xx from a check, no lost session, and above all
 //! no way in (docs/en/threat-model.md, Access without a session).
 
-use crate::client::{Browser, Cookie, HTML, compose, raw};
-use crate::stack::{Plan, Stack};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use harness::SESSION;
+use harness::client::{Browser, Cookie, HTML, compose, raw};
+use harness::stack::{Plan, Stack};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -14,8 +15,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// A stack with somebody logged in, who must notice nothing of what is done to it.
 struct Target {

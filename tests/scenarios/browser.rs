@@ -1,8 +1,9 @@
 //! What a person sees, in a real browser: Debian's Chromium, headless, driven over WebDriver.
 
-use crate::client::{Browser, DESKTOP, WECHAT};
-use crate::stack::{self, OA, Plan, Stack};
+use harness::OA;
+use harness::client::{Browser, DESKTOP, WECHAT};
 use harness::process::{Process, until_listening};
+use harness::stack::{Plan, Stack};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ struct Chrome {
 
 impl Chrome {
     async fn start(user_agent: &str, language: &str) -> Self {
-        let port = stack::free_port();
+        let port = harness::free_port();
         let profile = tempfile::tempdir().unwrap();
         let mut driver = Process::silent(Command::new("chromedriver").arg(format!("--port={port}")));
         until_listening(port, &mut driver).await;

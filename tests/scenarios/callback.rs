@@ -1,15 +1,15 @@
 //! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (docs/en/wechat.md, Repeated
 //! callbacks). And the way out.
 
-use crate::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
-use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB};
+use harness::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
+use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
+use harness::{OA, SESSION, WEB};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use wechat_simulator::{Effect, Endpoint, Fault, Mangling, Times};
 
-const SESSION: &str = "__Host-wechat_session";
 const FLOW: &str = "__Host-wechat_flow";
 
 async fn unlimited() -> Stack {

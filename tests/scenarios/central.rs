@@ -2,8 +2,8 @@
 //!
 //! The instances are of this process, each with a client and a connection of its own; Redis and the simulator are real.
 
-use crate::redis::Redis;
-use crate::stack::{OA, OA_SECRET};
+use harness::redis::Redis;
+use harness::{OA, OA_SECRET};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,8 +1,9 @@
 //! Sessions in time: renewal, idleness, the end, and a clock that jumps. The program's wall clock is the test's;
 //! its durations stay on the true monotonic clock.
 
-use crate::client::{self, Browser};
-use crate::stack::{self, Plan, Stack};
+use harness::SESSION;
+use harness::client::{self, Browser};
+use harness::stack::{Plan, Stack};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -13,8 +14,6 @@ async fn logged_in(more: &str) -> (Stack, Browser) {
     stack.log_in(&mut browser, "/").await;
     (stack, browser)
 }
-
-const SESSION: &str = "__Host-wechat_session";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_near_its_end_is_renewed_by_the_answer_that_lets_it_pass() {
@@ -90,7 +89,7 @@ async fn a_clock_that_jumps_back_and_forth_neither_revives_nor_loses_a_session()
     assert_eq!(browser.cookie(SESSION), Some(token), "nobody is logged out by it");
     let revoke = r#"{"app":"shop"}"#;
     let admin = format!("http://{}/sessions/revoke", stack.admin);
-    let bearer = format!("Bearer {}", stack::ADMIN_TOKEN);
+    let bearer = format!("Bearer {}", harness::ADMIN_TOKEN);
     let revoked = Browser::desktop().ask("POST", &admin, &[("authorization", &bearer)], revoke).await;
     assert_eq!(revoked.status, 200);
     for offset in [0, -60, 60, 23 * HOUR] {

@@ -6,7 +6,8 @@
 //! does not expose (several `Cookie` lines joined by commas, no retry, no rules about what an answer may change). A field
 //! that is not known here is an error: nobody can say what a control plane would make of it.
 
-use crate::stack::{Doors, Plan, root};
+use harness::root;
+use harness::stack::{Addresses, Plan};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::process::Command;
@@ -30,15 +31,15 @@ const EARLY_MUTATION: &str =
 pub fn behind(scenario: &'static str, plan: Plan) -> Plan {
     let gateway = &rendered(scenario)["configuration"]["gateway"];
     assert!(gateway.is_object(), "the chart says nothing of the gateway: {}", rendered(scenario)["configuration"]);
-    let derived = move |doors: &Doors| envoy(scenario, doors).to_string();
+    let derived = move |addresses: &Addresses| envoy(scenario, addresses).to_string();
     Plan { more: format!("gateway: {gateway}\n{}", plan.more), derived: Some(Box::new(derived)), ..plan }
 }
 
 /// As [`behind`] Istio, and before the pods of the application itself: what another pod of the mesh reaches. No route there
 /// leads to the pages.
 pub fn inside_the_mesh(plan: Plan) -> Plan {
-    let derived = move |doors: &Doors| {
-        let mut envoy = envoy(ISTIO, doors);
+    let derived = move |addresses: &Addresses| {
+        let mut envoy = envoy(ISTIO, addresses);
         let manager =
             envoy.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap();
         let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes").unwrap().as_array_mut().unwrap();
@@ -73,7 +74,7 @@ pub fn object<'a>(scenario: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// The whole configuration of an Envoy.
-fn envoy(scenario: &str, doors: &Doors) -> Value {
+fn envoy(scenario: &str, addresses: &Addresses) -> Value {
     let scenario = rendered(scenario);
     let manager = if scenario["provider"].is_null() { envoy_gateway(scenario) } else { istio(scenario) };
     let cluster = |name: &str, address, protocol: Value| {
@@ -89,18 +90,18 @@ fn envoy(scenario: &str, doors: &Doors) -> Value {
     };
     let http_1 = || json!({ "http_protocol_options": {} });
     json!({
-        "admin": { "address": socket(doors.admin) },
+        "admin": { "address": socket(addresses.admin) },
         "static_resources": {
             "listeners": [{
-                "name": "edge", "address": socket(doors.edge),
+                "name": "edge", "address": socket(addresses.edge),
                 "filter_chains": [{ "filters": [{
                     "name": "envoy.filters.network.http_connection_manager", "typed_config": manager,
                 }] }],
             }],
             "clusters": [
-                cluster("app", doors.app, http_1()),
-                cluster("check", doors.check, check_protocol(scenario)),
-                cluster("pages", doors.pages, http_1()),
+                cluster("app", addresses.app, http_1()),
+                cluster("check", addresses.check, check_protocol(scenario)),
+                cluster("pages", addresses.pages, http_1()),
             ],
         },
     })

@@ -1,8 +1,9 @@
 //! `wechat-authz doctor`: what it finds where all is well, and its words for each thing that is not.
 
-use crate::client;
-use crate::redis::Redis;
-use crate::stack::{self, OA, PATIENT, Plan, Stack, UNLIMITED, faketime, free_port, program};
+use harness::client;
+use harness::redis::Redis;
+use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
+use harness::{OA, faketime, free_port, program};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::process::Command;
@@ -48,7 +49,7 @@ fn examined_by(mut command: Command, stack: &Stack, configuration: &str, url: Op
     }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    for secret in [stack::OA_SECRET, stack::WEB_SECRET, stack::ADMIN_TOKEN] {
+    for secret in [harness::OA_SECRET, harness::WEB_SECRET, harness::ADMIN_TOKEN] {
         assert!(!said.contains(secret), "{said}");
     }
     let told: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -104,7 +105,7 @@ async fn what_stands_behind_is_looked_at_part_by_part() {
     std::fs::write(stack.directory.path().join("oa.secret"), "0123456789abcdef0123456789abcdef").unwrap();
     let (about, found) = examined(&stack, &good, None).only();
     assert!(about == "shop official_account" && found.contains(OA) && found.contains("40125"), "{about}: {found}");
-    std::fs::write(stack.directory.path().join("oa.secret"), stack::OA_SECRET).unwrap();
+    std::fs::write(stack.directory.path().join("oa.secret"), harness::OA_SECRET).unwrap();
     // A Redis that is not there.
     let redis = format!("{good}redis:\n  url: redis://127.0.0.1:{}/0\n", free_port());
     let (about, found) = examined(&stack, &redis, None).only();

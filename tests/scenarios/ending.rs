@@ -1,15 +1,14 @@
 //! The end of a session: "logged out" is said only where the session is dead, and only a user ends it.
 
-use crate::client::{Answer, Browser, HTML};
-use crate::redis::Redis;
-use crate::stack::{self, Plan, Stack, UNLIMITED};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use harness::SESSION;
+use harness::client::{Answer, Browser, HTML};
+use harness::redis::Redis;
+use harness::stack::{Plan, Stack, UNLIMITED};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// Forged tokens so far: a verdict on one that came before is remembered, and costs no budget.
 static FORGED: AtomicUsize = AtomicUsize::new(0);
@@ -207,7 +206,7 @@ async fn a_session_of_a_key_that_is_not_here_yet_stays_logged_in() {
     let old = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap().path();
     let aside = stack.directory.path().join("aside.pem");
     std::fs::rename(&old, &aside).unwrap();
-    assert!(Command::new(stack::program()).arg("keygen").arg(&keys).status().unwrap().success());
+    assert!(Command::new(harness::program()).arg("keygen").arg(&keys).status().unwrap().success());
     let mut here = browser.clone();
     let started = std::time::Instant::now();
     while here.fetch(&stack.url("/")).await.status == 200 {

@@ -1,11 +1,12 @@
 //! Envoy with `fast.yaml`: every scenario of `gateway`, and what is another there. Who is asked about, how long goes on
 //! what has ended, and whose keys count.
 
-use crate::client::{self, Answer, Browser, HTML, compose, raw};
-use crate::gateway::{CLIENTS, HANDSHAKE, SESSION, ask, reason, session_cookie};
-use crate::stack::{self, IDENTITY, Plan, Stack, UNLIMITED, program};
+use crate::gateway::{CLIENTS, HANDSHAKE, ask, reason, session_cookie};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use harness::client::{self, Answer, Browser, HTML, compose, raw};
+use harness::stack::{Plan, Stack, UNLIMITED};
+use harness::{IDENTITY, SESSION, program};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -302,7 +303,7 @@ async fn what_is_revoked_or_logged_out_passes_until_its_tokens_end_and_not_a_mom
     let copy = left.clone();
     let end = part(&copy.cookie(SESSION).unwrap(), 1)["exp"].as_u64().unwrap() as f64;
     let session = revoked.fetch(&stack.url("/api")).await.seen("x-wechat-session").unwrap();
-    let bearer = format!("Bearer {}", stack::ADMIN_TOKEN);
+    let bearer = format!("Bearer {}", harness::ADMIN_TOKEN);
     let admin = format!("http://{}/sessions/revoke", stack.admin);
     let body = format!("{{\"session\":\"{session}\"}}");
     let done = Browser::desktop().ask("POST", &admin, &[("authorization", &bearer)], &body).await;
@@ -461,7 +462,7 @@ async fn two_applications_each_with_a_provider_and_a_rule_know_their_own_session
         "- name: blog\n  origin: http://blog.localhost:EDGE_PORT\n  official_account: {{ appid: {BLOG}, secret_file: ./oa.secret }}\n"
     );
     let simulator = |options: &mut wechat_simulator::Options| {
-        options.apps.push(App::official_account(BLOG, stack::OA_SECRET, "blog.localhost").with_any_port());
+        options.apps.push(App::official_account(BLOG, harness::OA_SECRET, "blog.localhost").with_any_port());
     };
     let stack = Stack::planned(Plan { app, simulator, ..Plan::fast() }).await;
     let blog = |path: &str| format!("http://blog.localhost:{}{path}", stack.edge.port());

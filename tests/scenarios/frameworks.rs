@@ -2,15 +2,14 @@
 //! spelling of a request, none of them serves a protected resource to a client that may not have it, and an ordinary
 //! request arrives as it was sent. `tests/frameworks/get` installs them.
 
-use crate::client::{Answer, Browser, compose, raw, try_h2};
-use crate::stack::{Plan, Stack, free_port, root};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use harness::client::{Answer, Browser, compose, raw, try_h2};
 use harness::process::{Process, until_listening};
+use harness::stack::{Plan, Stack};
+use harness::{SESSION, free_port, root};
 use std::net::SocketAddr;
 use std::process::Command;
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// Everything that no rule protects is public: a spelling that slips past a rule reaches the application.
 const POLICY: &str = "policy:\n\

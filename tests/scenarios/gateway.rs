@@ -2,17 +2,16 @@
 //!
 //! Each scenario runs twice, behind `envoy/strict.yaml` and behind `envoy/fast.yaml`: see `scenarios!`.
 
-use crate::client::{self, Answer, Browser, HTML, compose, raw, try_h2};
-pub use crate::stack::IDENTITY;
-use crate::stack::{self, Plan, Stack};
+use harness::IDENTITY;
+use harness::SESSION;
+use harness::client::{self, Answer, Browser, HTML, compose, raw, try_h2};
+use harness::stack::{Plan, Stack};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Header lines.
 pub type Lines = &'static [(&'static str, &'static str)];
-
-pub const SESSION: &str = "__Host-wechat_session";
 
 /// `/public` is open, `/maybe` for known and unknown alike, `/staff` for somebody else; the rest asks for a session.
 const POLICY: &str = "policy:\n\
@@ -138,7 +137,7 @@ fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
 macro_rules! behind {
     ($configuration:ident, $($scenario:ident)*) => {
         mod $configuration {
-            use crate::stack::Plan;
+            use harness::stack::Plan;
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $scenario() {
                 super::$scenario(Plan::$configuration).await;
@@ -370,7 +369,7 @@ async fn the_application_sees_each_identity_header_once_and_from_us_alone(plan: 
                 "{target} {logged_in}"
             );
             let known = logged_in && target != "/public/a";
-            let openid = if known { stack.simulator.openid(stack::OA, "小明") } else { String::new() };
+            let openid = if known { stack.simulator.openid(harness::OA, "小明") } else { String::new() };
             assert!(honest.contains(&("x-wechat-openid".into(), openid)), "{honest:?}");
             assert!(known || honest.iter().all(|(_, value)| value.is_empty()), "{honest:?}");
             for some in names.chunks(30) {
@@ -666,7 +665,7 @@ async fn streams_and_websockets_end_at_the_bound_and_not_before(plan: fn() -> Pl
     }
     // As shipped: an hour, and no time-out for an answer that goes on.
     for file in ["strict.yaml", "fast.yaml"] {
-        let shipped = std::fs::read_to_string(stack::root().join("envoy").join(file)).unwrap();
+        let shipped = std::fs::read_to_string(harness::root().join("envoy").join(file)).unwrap();
         let route = "route: { cluster: app, timeout: 0s, max_stream_duration: { max_stream_duration: 3600s } }";
         assert!(shipped.contains(route), "{file}");
     }
@@ -1094,7 +1093,7 @@ async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) 
         app,
         simulator: |options| {
             let app =
-                wechat_simulator::App::official_account("wx00000000000000c3", stack::OA_SECRET, "blog.example.com");
+                wechat_simulator::App::official_account("wx00000000000000c3", harness::OA_SECRET, "blog.example.com");
             options.apps.push(app.with_any_port());
         },
         ..plan()
@@ -1189,8 +1188,8 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
         (who.status, who.header("content-type"), who.header("cache-control")),
         (200, "application/json", "no-store")
     );
-    let openid = stack.simulator.openid(stack::OA, "小明");
-    assert_eq!(who.json()["data"]["subject"], format!("wx:{}:{openid}", stack::OA));
+    let openid = stack.simulator.openid(harness::OA, "小明");
+    assert_eq!(who.json()["data"]["subject"], format!("wx:{}:{openid}", harness::OA));
     assert_eq!((&who.json()["data"]["app"], &who.json()["data"]["flow"]), (&"shop".into(), &"official_account".into()));
     let (short, long) = (&who.json()["data"]["token_expires_at"], &who.json()["data"]["session_expires_at"]);
     assert!(short.as_u64().unwrap() < long.as_u64().unwrap());

@@ -2,14 +2,14 @@
 //! chart's objects with `pages_in_band`, everything goes through the check, and the application never sees a page's
 //! request.
 
-use crate::client::{Answer, Browser, HTML, compose, raw};
 use crate::derived::{ENVOY_GATEWAY_IN_BAND, ISTIO_IN_BAND, behind};
-use crate::stack::{self, PATIENT, Plan, Stack, UNLIMITED};
+use harness::SESSION;
+use harness::client::{Answer, Browser, HTML, compose, raw};
+use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Times};
 
-const SESSION: &str = "__Host-wechat_session";
 const BOTH: [&str; 2] = [ISTIO_IN_BAND, ENVOY_GATEWAY_IN_BAND];
 
 async fn stack(scenario: &'static str, plan: Plan) -> Stack {
@@ -115,7 +115,7 @@ async fn consent_and_its_refusal_are_pages_as_ever() {
     for scenario in BOTH {
         let plan = Plan { scope: "snsapi_userinfo", ..Plan::default() };
         let stack = stack(scenario, plan).await;
-        for appid in [stack::OA, stack::WEB] {
+        for appid in [harness::OA, harness::WEB] {
             stack.simulator.change_app(appid, |app| {
                 app.instant_consent = true;
                 app.denial = Denial::StateOnly;
@@ -156,7 +156,7 @@ async fn a_wechat_that_is_away_or_slow_gets_our_own_page_and_not_envoys_words() 
         stack.simulator.clear_faults();
         let home = browser.follow(&page.button()).await.pop().unwrap();
         stack.remember(&browser);
-        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "小明")), "{scenario}");
+        assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(harness::OA, "小明")), "{scenario}");
         // Longer than any check is waited for elsewhere, and shorter than our own patience.
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(4))));
         let mut patient = Browser::wechat();
@@ -410,7 +410,7 @@ async fn the_doctor_knows_pages_in_band_and_says_where_they_are_not() {
         let examined = |configuration: &str| {
             let file = stack.directory.path().join("doctor.yaml");
             std::fs::write(&file, configuration).unwrap();
-            let mut doctor = Command::new(stack::program());
+            let mut doctor = Command::new(harness::program());
             doctor.args(["doctor", "--json", "--url", &stack.url("/orders"), "--config"]).arg(&file);
             let output = doctor.output().unwrap();
             let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -1,9 +1,10 @@
 //! `/_wechat/jssdk`: signed configurations of the JS-SDK for pages of ours, through Envoy, and for no other.
 
-use crate::client::{self, Answer, Browser};
-use crate::redis::Redis;
-use crate::stack::{OA, OA_SECRET, PATIENT, Plan, Stack, UNLIMITED};
+use harness::client::{self, Answer, Browser};
 use harness::instance::Instance;
+use harness::redis::Redis;
+use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
+use harness::{OA, OA_SECRET};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};

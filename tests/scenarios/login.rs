@@ -1,11 +1,10 @@
 //! Logging in: every way in, every way of not getting in, and a WeChat in trouble (docs/en/wechat.md).
 
-use crate::client::{self, Answer, Browser, DESKTOP, WECHAT};
-use crate::stack::{OA, PATIENT, Plan, Stack, UNLIMITED, WEB, free_port};
+use harness::client::{self, Answer, Browser, DESKTOP, WECHAT};
+use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
+use harness::{OA, SESSION, WEB, free_port};
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Options, Times};
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// Consent without its page: the person does at once what they always do.
 fn at_once(options: &mut Options) {

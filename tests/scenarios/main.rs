@@ -29,5 +29,3 @@ mod registry;
 mod revocation_model;
 mod store;
 mod traces;
-
-use harness::{client, redis, stack};

@@ -1,12 +1,12 @@
 //! Behind what Istio and Envoy Gateway make of the chart's objects (docs/en/ext-authz.md, Istio): the lists of headers,
 //! the time-outs and the stripping are those that the chart renders.
 
-use crate::client::{Answer, Browser, DESKTOP, HTML, compose, raw};
 use crate::derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind, inside_the_mesh};
-use crate::stack::{self, IDENTITY, Plan, Stack};
+use harness::client::{Answer, Browser, DESKTOP, HTML, compose, raw};
+use harness::stack::{Plan, Stack};
+use harness::{IDENTITY, SESSION};
 use std::time::{Duration, Instant};
 
-const SESSION: &str = "__Host-wechat_session";
 const MINUTE: i64 = 60;
 const BOTH: [&str; 2] = [ISTIO, ENVOY_GATEWAY];
 
@@ -167,7 +167,7 @@ async fn no_client_names_itself_whatever_it_sends() {
     const MESH: [&str; 2] = ["x-envoy-peer-metadata", "x-envoy-attempt-count"];
     for scenario in BOTH {
         let (stack, browser) = logged_in(scenario, open()).await;
-        let subject = format!("wx:{}:{}", stack::OA, stack.simulator.openid(stack::OA, "小明"));
+        let subject = format!("wx:{}:{}", harness::OA, stack.simulator.openid(harness::OA, "小明"));
         let cookie = cookie(&browser);
         let claims = IDENTITY.map(|name| (name, "admin"));
         for (target, lines, known) in [

@@ -1,13 +1,12 @@
 //! Running it: configuration, keys, revocation, doors, drain.
 
-use crate::client::{self, Answer, Browser};
-use crate::stack::{self, ADMIN_TOKEN, Plan, Stack, program};
+use harness::client::{self, Answer, Browser};
 use harness::process::Process;
+use harness::stack::{Plan, Stack};
+use harness::{ADMIN_TOKEN, SESSION, program};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Effect, Endpoint, Fault};
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// Asks until `done` is content with the answer.
 async fn until(browser: &Browser, url: &str, done: impl Fn(&Answer) -> bool) -> Answer {
@@ -213,7 +212,7 @@ fn what_cannot_work_says_so_and_how_it_ends() {
     let at = |name: &str| directory.path().join(name);
     let keys = at("keys");
     assert!(Command::new(program()).arg("keygen").arg(&keys).output().unwrap().status.success());
-    std::fs::write(at("oa.secret"), stack::OA_SECRET).unwrap();
+    std::fs::write(at("oa.secret"), harness::OA_SECRET).unwrap();
     std::fs::write(at("placeholder.secret"), "change-me").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let good = format!(
@@ -234,7 +233,7 @@ fn what_cannot_work_says_so_and_how_it_ends() {
         let ended = Command::new(program()).args(["serve", "--config"]).arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(code), "{to}: {said}");
-        assert!(said.contains(says) && !said.contains(stack::OA_SECRET), "{to}: {said}");
+        assert!(said.contains(says) && !said.contains(harness::OA_SECRET), "{to}: {said}");
     }
     let help = Command::new(program()).arg("--help").output().unwrap();
     let help = String::from_utf8_lossy(&help.stdout).into_owned();

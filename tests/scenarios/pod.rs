@@ -1,7 +1,8 @@
 //! In a pod: what kubelet and Prometheus reach, the probes' commands, and the end in Kubernetes' order.
 
-use crate::client::{Browser, raw};
-use crate::stack::{Plan, Stack, free_port, program};
+use harness::client::{Browser, raw};
+use harness::stack::{Plan, Stack};
+use harness::{free_port, program};
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::Arc;

@@ -1,10 +1,11 @@
 //! Who is logged in and what happened, in a real Redis: the registry, the command line, the stream of events, and profiles
 //! that are kept fresh.
 
-use crate::client::{Answer, Browser};
-use crate::redis::Redis;
-use crate::stack::{self, ADMIN_TOKEN, OA, Plan, Stack, program};
+use harness::client::{Answer, Browser};
 use harness::process::Process;
+use harness::redis::Redis;
+use harness::stack::{self, Plan, Stack};
+use harness::{ADMIN_TOKEN, OA, SESSION, program};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
@@ -305,8 +306,6 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
         assert!(!quiet.contains(&openid) && all.contains(&openid), "{openid}:\n{quiet}");
     }
 }
-
-const SESSION: &str = "__Host-wechat_session";
 
 /// Who is asked by WeChat says yes at once.
 fn at_once(options: &mut Options) {
@@ -834,7 +833,7 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_all_of_it_too() {
     // Redis listens for its peers 10,000 above its port unless told otherwise: where outgoing connections have theirs.
-    let bus = stack::free_port().to_string();
+    let bus = harness::free_port().to_string();
     let arguments = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
     let redis = Redis::with(&arguments).await;
     redis.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;

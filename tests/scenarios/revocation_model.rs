@@ -4,8 +4,8 @@
 //! The instances and Redis are real, and run in this process; only the messages between instances are carried by hand, so
 //! that they can be lost.
 
-use crate::redis::Redis;
 use ::redis::AsyncCommands as _;
+use harness::redis::Redis;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;

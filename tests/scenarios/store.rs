@@ -1,9 +1,8 @@
 //! The way to Redis against real servers: TLS, a user of few rights, a new password, and everything a Redis can be that is
 //! of no use. Whatever it is, a call ends in time and says why.
 
-use crate::redis::Redis;
-use crate::stack;
 use harness::process::Process;
+use harness::redis::Redis;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -76,7 +75,7 @@ async fn tls_trusts_the_named_roots_and_nobody_else() {
         file.to_str().unwrap().to_owned()
     };
     let (certificate_file, key_file) = (write("cert.pem", &certificate.pem()), write("key.pem", &key.serialize_pem()));
-    let tls_port = stack::free_port();
+    let tls_port = harness::free_port();
     let port = tls_port.to_string();
     let files =
         ["--tls-cert-file", &certificate_file, "--tls-key-file", &key_file, "--tls-ca-cert-file", &certificate_file];
@@ -101,7 +100,7 @@ async fn a_server_that_asks_for_a_certificate_gets_ours() {
     let (certificate_file, key_file) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&certificate_file, certificate.pem()).unwrap();
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    let tls_port = stack::free_port();
+    let tls_port = harness::free_port();
     let (port, file, key_file) = (tls_port.to_string(), certificate_file.to_str().unwrap(), key_file.to_str().unwrap());
     let files = ["--tls-cert-file", file, "--tls-key-file", key_file, "--tls-ca-cert-file", file];
     let arguments: Vec<&str> = ["--tls-port", &port, "--tls-auth-clients", "yes"].into_iter().chain(files).collect();
@@ -124,7 +123,7 @@ async fn a_server_that_asks_for_a_certificate_gets_ours() {
 async fn sentinels_are_asked_as_their_own_user() {
     let redis = Redis::start().await;
     let directory = tempfile::tempdir().unwrap();
-    let (port, file) = (stack::free_port(), directory.path().join("sentinel.conf"));
+    let (port, file) = (harness::free_port(), directory.path().join("sentinel.conf"));
     let text = format!(
         "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor it 127.0.0.1 {} 1\nuser default off\n\
          user asker on >of-the-sentinels -@all +auth +hello +ping +client +sentinel|get-master-addr-by-name\n",
@@ -153,7 +152,7 @@ async fn sentinels_are_asked_as_their_own_user() {
 /// Makes the user `wechat-authz` by the command that the documents show.
 async fn grant_the_documented_rights(redis: &Redis) {
     let command = |file: &str| {
-        let text = std::fs::read_to_string(stack::root().join(file)).unwrap();
+        let text = std::fs::read_to_string(harness::root().join(file)).unwrap();
         let line = text.lines().find(|line| line.starts_with("ACL SETUSER wechat-authz ")).expect("the command");
         line.replace(">PASSWORD", ">first-password")
     };
@@ -164,7 +163,7 @@ async fn grant_the_documented_rights(redis: &Redis) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_rights_are_enough_for_a_cluster() {
-    let bus = stack::free_port().to_string();
+    let bus = harness::free_port().to_string();
     let redis = Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
     redis.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
     grant_the_documented_rights(&redis).await;

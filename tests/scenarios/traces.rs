@@ -1,9 +1,9 @@
 //! Traces: a real Envoy and the real program export to one collector, which keeps every byte.
 
-use crate::client::Browser;
 use crate::otlp::{Collector, Mood, Span};
-use crate::redis::Redis;
-use crate::stack::{self, Plan, Stack};
+use harness::client::Browser;
+use harness::redis::Redis;
+use harness::stack::{self, Plan, Stack};
 use std::time::{Duration, Instant};
 
 /// A trace that somebody outside began.
@@ -81,7 +81,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     assert_eq!(asked.status, 302);
     // As by the button of the page before.
     let home = browser.follow(&format!("{}&go=1", asked.location())).await.pop().unwrap();
-    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(stack::OA, "follower")));
+    assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(harness::OA, "follower")));
     stack.remember(&browser);
 
     let whole = |spans: &[Span]| {

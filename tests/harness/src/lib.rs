@@ -23,6 +23,9 @@ pub const WEB: &str = "wx00000000000000b2";
 pub const WEB_SECRET: &str = "9f8e7d6c5b4a39281706f5e4d3c2b1a0";
 pub const ADMIN_TOKEN: &str = "a-token-of-forty-characters-for-the-tests";
 
+/// The cookie of a session.
+pub const SESSION: &str = "__Host-wechat_session";
+
 /// The identity headers.
 pub const IDENTITY: [&str; 8] = [
     "x-wechat-subject",

@@ -7,8 +7,7 @@ use crate::client::{Answer, Browser, Cookie};
 use crate::instance::Instance;
 use crate::process::Process;
 use crate::upstream::Upstream;
-pub use crate::{ADMIN_TOKEN, IDENTITY, OA, OA_SECRET, WEB, WEB_SECRET, faketime, free_port, program, root};
-use crate::{directory_with_secrets, envoy, wechat};
+use crate::{ADMIN_TOKEN, OA, OA_SECRET, WEB, WEB_SECRET, directory_with_secrets, envoy, free_port, program, wechat};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -96,19 +95,19 @@ impl Plan {
 }
 
 /// Writes an Envoy's configuration for its place in a stack.
-pub type Derived = Box<dyn Fn(&Doors) -> String + Send + Sync>;
+pub type Derived = Box<dyn Fn(&Addresses) -> String + Send + Sync>;
 
-/// Whom an Envoy has around it.
-pub struct Doors {
+/// The addresses that an Envoy needs.
+pub struct Addresses {
     /// Where it listens.
     pub edge: SocketAddr,
     /// Its own admin port.
     pub admin: SocketAddr,
     /// The application.
     pub app: SocketAddr,
-    /// The check door, on TCP.
+    /// The check listener, on TCP.
     pub check: SocketAddr,
-    /// The pages door.
+    /// The pages listener.
     pub pages: SocketAddr,
 }
 
@@ -182,9 +181,6 @@ impl Stack {
         let check = if stack.plan.unix { socket } else { any.clone() };
         std::fs::write(stack.config(), stack.configuration(&[&check, &any, &any, &any])).unwrap();
         stack.start_authz().await;
-        // From now on the ports are known, and a restart takes the same ones.
-        let doors = [&stack.check, &stack.pages.to_string(), &stack.ops.to_string(), &stack.admin.to_string()];
-        std::fs::write(stack.directory.path().join("doors"), doors.map(String::as_str).join("\n")).unwrap();
         stack.start_envoy().await;
         stack
     }
@@ -193,10 +189,10 @@ impl Stack {
         self.authz.config.clone()
     }
 
-    /// The configuration's text with these doors: check, pages, ops, admin.
-    pub fn configuration(&self, doors: &[&str; 4]) -> String {
+    /// The configuration's text with these listeners: check, pages, ops, admin.
+    pub fn configuration(&self, listeners: &[&str; 4]) -> String {
         let Plan { scope, app, more, wechat, state, .. } = &self.plan;
-        let [check, pages, ops, admin] = doors;
+        let [check, pages, ops, admin] = listeners;
         let state = if *state { "state_directory: ./state\n" } else { "" };
         format!(
             "listen: {{ check: \"{check}\", pages: \"{pages}\", ops: \"{ops}\" }}\n\
@@ -214,9 +210,8 @@ impl Stack {
 
     /// The configuration as it is now, with the ports in use.
     pub fn configured(&self) -> String {
-        let doors = std::fs::read_to_string(self.directory.path().join("doors")).unwrap();
-        let doors: Vec<&str> = doors.lines().collect();
-        self.configuration(&[doors[0], doors[1], doors[2], doors[3]])
+        let [pages, ops, admin] = [self.pages, self.ops, self.admin].map(|address| address.to_string());
+        self.configuration(&[&self.check, &pages, &ops, &admin])
     }
 
     /// Starts wechat-authz and waits until it serves.
@@ -224,7 +219,7 @@ impl Stack {
         let before = self.authz.logged().len();
         self.authz.start();
         let serving = self.authz.until_logged("serving", before).await;
-        let address = |door: &str| serving[door].as_str().unwrap_or_else(|| panic!("{serving}")).to_owned();
+        let address = |listener: &str| serving[listener].as_str().unwrap_or_else(|| panic!("{serving}")).to_owned();
         self.check = address("check");
         self.pages = address("pages").parse().unwrap();
         self.ops = address("ops").parse().unwrap();
@@ -291,7 +286,7 @@ impl Stack {
         let text = match &self.plan.derived {
             Some(derived) => {
                 let check = self.check.parse().unwrap();
-                derived(&Doors { edge, admin, app: self.upstream.address, check, pages: self.pages })
+                derived(&Addresses { edge, admin, app: self.upstream.address, check, pages: self.pages })
             }
             None => self.shipped(edge, admin, fast),
         };
@@ -363,7 +358,7 @@ impl Stack {
         self.authz.kill();
     }
 
-    /// Starts wechat-authz again at the same doors.
+    /// Starts wechat-authz again at the same addresses.
     pub async fn restart_authz(&mut self) {
         std::fs::write(self.config(), self.configured()).unwrap();
         self.start_authz().await;
