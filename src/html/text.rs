@@ -78,7 +78,7 @@ pub(super) const LOGGED_OUT: Copy = Copy {
 pub(super) const LOGOUT_CONFIRM: Copy = Copy {
     heading: Text::new("要退出登录吗？", "Log out?"),
     cause: Text::new(
-        "你是通过其他网站或应用的链接来到这里的，请先确认。",
+        "你是从其他链接打开此页面的，请先确认。",
         "A link from somewhere else brought you here, so we ask first.",
     ),
     next: Text::new(
@@ -281,7 +281,7 @@ pub(super) const NEEDS_WECHAT: Copy = Copy {
 
 pub(super) const NEEDS_WECHAT_WITH_CODE: Copy = Copy {
     next: Text::new(
-        "请复制地址，在微信里发给“文件传输助手”，再点击打开；也可以用另一台设备上的微信扫描下面的二维码。",
+        "请复制地址，在微信里发给“文件传输助手”，再点击打开；也可以用另一台设备的微信，扫描下面的二维码。",
         "Copy the address, send it to “File\u{a0}Transfer” in WeChat, and open it there. Or scan the code with WeChat on \
          another device.",
     ),
