@@ -131,14 +131,14 @@ class Stage:
         (self.directory / "simulator.json").write_text(json.dumps({"apps": registered}))
         self._keygen(programs["wechat-authz"])
         configuration = {
-            "listen": {door: f"127.0.0.1:{getattr(self, door)}" for door in ("check", "pages", "ops")},
+            "listen": {name: f"127.0.0.1:{getattr(self, name)}" for name in ("check", "pages", "ops")},
             "keys": {"directory": str(self.directory / "keys")},
             "wechat": {"open": self.wechat, "api": self.wechat},
             "apps": applications,
         }
         # JSON is YAML too.
         (self.directory / "wechat-authz.yaml").write_text(json.dumps(configuration, indent=2) + "\n")
-        addresses = [f"--{door}=127.0.0.1:{getattr(self, door)}" for door in ("app", "check", "pages")]
+        addresses = [f"--{name}=127.0.0.1:{getattr(self, name)}" for name in ("app", "check", "pages")]
         addresses += [f"--listen=127.0.0.1:{self.edge}", f"--admin={self.admin}"]
         with open(self.directory / "envoy.yaml", "wb") as file:
             subprocess.run([sys.executable, HERE / "render", *addresses], stdout=file, check=True)

@@ -65,7 +65,7 @@ const VARIANTS: &[&[&str]] = &[
         "127.0.0.1:9901",
     ],
     &["--ops", "0.0.0.0:15090"],
-    &["--ops", "127.0.0.1:9901", "--ops-door", "127.0.0.1:15090", "--admin", "9102"],
+    &["--ops", "127.0.0.1:9901", "--ops-listener", "127.0.0.1:15090", "--admin", "9102"],
 ];
 
 /// The configuration of which the shipped fast.yaml is.

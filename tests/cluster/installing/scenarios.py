@@ -95,7 +95,7 @@ def gateway(report, stage, values):
 
 
 def ready(report, api, namespace, name, pods):
-    """Once its pods are ready, the Services lead to the doors of the check and of the pages."""
+    """Once its pods are ready, the Services lead to the check and pages listeners."""
     for number, pod in enumerate(pods, 1):
         workloads.runs(api, pod, f"10.1.0.{number}")
     addresses = [f"10.1.0.{number}" for number in range(1, len(pods) + 1)]

@@ -264,7 +264,7 @@ impl Stack {
         render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
         render.args(["--check", &self.check, "--pages", &self.pages.to_string(), "--admin", &admin.port().to_string()]);
         if self.plan.pod && edge == self.edge {
-            render.args(["--ops", &self.envoy_ops.to_string(), "--ops-door", &self.ops.to_string()]);
+            render.args(["--ops", &self.envoy_ops.to_string(), "--ops-listener", &self.ops.to_string()]);
         }
         if self.plan.h2c {
             render.arg("--h2c");

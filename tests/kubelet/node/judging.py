@@ -52,7 +52,7 @@ def admin_listener(pod, subject):
     command = ["wechat-authz", "sessions", "list", "--subject", subject]
     command += ["--config", "/etc/wechat-authz/wechat-authz.yaml"]
     code, said = pod.container("wechat-authz").execute(command, 5)
-    expect(code == 0 and "official_account" in said, f"{pod.name}: the admin door by exec: {code} {said}")
+    expect(code == 0 and "official_account" in said, f"{pod.name}: the admin listener by exec: {code} {said}")
 
 
 def ops_listener(pod):

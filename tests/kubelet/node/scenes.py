@@ -254,7 +254,7 @@ class Scenes:
             pods = [self.run(node, self.cluster.deployment(), f"edge-{number}") for number in (1, 2)]
             for pod in pods:
                 pod.wait_until_ready()
-                self.ops_door(pod)
+                self.ops_listener(pod)
             application = [sys.executable, "-B", ROOT / "envoy" / "app.py", f"--port={BEHIND}"]
             processes.start("application", application, log=node.directory / "application.log")
             # Without Redis, a logout applies only at its instance: the first login needs a single one.
@@ -309,15 +309,15 @@ class Scenes:
             pod.check()
             say("  a callback is one trace of both")
 
-    def ops_door(self, pod):
+    def ops_listener(self, pod):
         """The probes and metrics of the pod, and its check listener."""
         judging.probes(pod)
         address = pod.sandbox.address
         status, text = asked(address, 9102, "GET", "/metrics")
-        expect(status == 200 and "wechat_authz_checks_total" in text, f"{pod.name}: the ops door: {status}")
+        expect(status == 200 and "wechat_authz_checks_total" in text, f"{pod.name}: the ops listener: {status}")
         host = self.stage.origin(SILENT).rpartition("/")[2]
         status, _ = asked(address, 9100, "GET", "/api/orders", host)
-        expect(status == 401, f"{pod.name}: the check door answers a stranger {status}")
+        expect(status == 401, f"{pod.name}: the check listener answers a stranger {status}")
 
     def front(self, processes, directory, pods, port):
         """Starts the gateway: an Envoy with the shipped configuration and these pods for checks. Returns its port."""

@@ -22,7 +22,7 @@ SESSIONS = (10_000, 100_000)
 CONNECTIONS = 1_000
 # Addresses that send one request each, with a forged token.
 STRANGERS = 200_000
-CHECK_DOOR = 18100
+CHECK_PORT = 18100
 
 
 class Sizes:
@@ -51,8 +51,8 @@ class Sizes:
             self.ours, self.envoy = pod.container("wechat-authz"), pod.container("wechat-envoy")
             self.address = f"{pod.sandbox.address}:15006"
             self.cookie = f"__Host-wechat_session={tokens.read_text(encoding='ascii').splitlines()[0]}"
-            door = f"/proc/{self.ours.pid}/root/run/wechat-authz/check.sock"
-            relay = Relay(socket.create_server(("127.0.0.1", CHECK_DOOR)), lambda: door)
+            socket_path = f"/proc/{self.ours.pid}/root/run/wechat-authz/check.sock"
+            relay = Relay(socket.create_server(("127.0.0.1", CHECK_PORT)), lambda: socket_path)
             print(f"\n  {'':42} {'wechat-authz':>22} {'Envoy':>22}", flush=True)
             time.sleep(2)
             self.row("at rest", lambda: time.sleep(SECONDS))
@@ -98,7 +98,7 @@ class Sizes:
             raise RunError(f"{said['errors']} of the requests failed")
 
     def flood(self, *words):
-        said = json.loads(self.tool("flood", "--to", f"127.0.0.1:{CHECK_DOOR}", "--host", self.host, *words))
+        said = json.loads(self.tool("flood", "--to", f"127.0.0.1:{CHECK_PORT}", "--host", self.host, *words))
         if said["unexpected"]:
             raise RunError(f"{said['unexpected']} of {said['requests']} checks had another answer")
 

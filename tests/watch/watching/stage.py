@@ -24,7 +24,7 @@ class Watched(Stage):
 
     def __init__(self):
         super().__init__()
-        self.redis, self.door, self.prometheus = free_ports(3)
+        self.redis, self.admin_listener, self.prometheus = free_ports(3)
         self.token = secrets.token_hex(32)
 
     def build_set(self, programs):
@@ -34,7 +34,7 @@ class Watched(Stage):
         token.write_text(self.token)
         file = self.directory / "wechat-authz.yaml"
         configuration = json.loads(file.read_text(encoding="utf-8"))
-        configuration["admin"] = {"listen": f"127.0.0.1:{self.door}", "token_file": str(token)}
+        configuration["admin"] = {"listen": f"127.0.0.1:{self.admin_listener}", "token_file": str(token)}
         configuration["redis"] = {"url": f"redis://127.0.0.1:{self.redis}/0", "reconcile": "1s"}
         # Low, so that a few requests reach it.
         configuration["limits"] = {"logins_per_client": {"burst": 20, "per_minute": 10}}
@@ -93,7 +93,7 @@ class Traffic:
 
     def revoke(self, **what):
         lines = {"authorization": f"Bearer {self.stage.token}"}
-        url = f"http://127.0.0.1:{self.stage.door}/sessions/revoke"
+        url = f"http://127.0.0.1:{self.stage.admin_listener}/sessions/revoke"
         answer = Browser(DESKTOP).ask("POST", url, accept=JSON, headers=lines, body=json.dumps(what))
         if answer.status != 200:
             raise RunError(f"the revocation is refused: {answer.status} {answer.text}")
