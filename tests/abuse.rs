@@ -405,7 +405,7 @@ async fn holds(what: &str, mut measure: impl AsyncFnMut() -> (String, bool)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_addresses_without_a_session_are_bounded_and_slow_nobody() {
+async fn a_million_addresses_use_bounded_memory_and_slow_no_user() {
     let turn = TURN.lock().await;
     // Ten seconds until an address is forgotten: the limiter really keeps them.
     let more = "limits: { checks_per_client: { per_minute: 6, burst: 5 } }\n".to_owned();
@@ -789,7 +789,7 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_few_open_files_each_door_keeps_to_its_share_and_the_user_notices_nothing() {
+async fn each_listener_stays_within_its_share_of_open_files() {
     let _turn = TURN.lock().await;
     // What a shell without any set-up grants.
     let stage = Stage::set(Plan { files: Some(1_024), ..Plan::default() }).await;

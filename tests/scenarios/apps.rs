@@ -47,7 +47,7 @@ async fn each_host_has_its_own_application_account_and_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_a_bearer_token_and_a_flow_of_one_application_are_nothing_at_another() {
+async fn credentials_of_one_application_are_rejected_by_another() {
     let stack = shop_and_blog().await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;

@@ -312,7 +312,7 @@ async fn wrong_tokens(target: &Target) -> Vec<(String, String, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_wrong_token_is_a_session_and_each_is_refused_for_its_reason() {
+async fn each_wrong_token_is_rejected_with_its_reason() {
     let target = Target::start("").await;
     let key = signing_key(&target.stack);
     let [header, claims, _] = target.token.split('.').collect::<Vec<_>>()[..] else { panic!() };
@@ -886,7 +886,7 @@ async fn no_random_request_is_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_forged_tokens_is_limited_and_nobody_with_a_session_notices() {
+async fn a_flood_of_forged_tokens_does_not_affect_sessions() {
     let target = Target::start("limits: { new_tokens_per_client: { per_minute: 60, burst: 100 } }\n").await;
     let [header, claims, _] = target.token.split('.').collect::<Vec<_>>()[..] else { panic!() };
     let (claims, header, host, edge) =

@@ -86,7 +86,7 @@ fn leads_to_wechat(stack: &Stack, answer: &Answer) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_that_comes_twice_at_once_the_first_time_aborted_is_spent_once() {
+async fn an_aborted_callback_and_its_repetition_spend_one_code() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -127,7 +127,7 @@ async fn an_exchange_goes_on_when_nobody_waits_for_it_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_exchange_is_shared_by_every_repetition_from_wherever_it_comes() {
+async fn repetitions_of_a_callback_share_one_slow_exchange() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -145,7 +145,7 @@ async fn a_slow_exchange_is_shared_by_every_repetition_from_wherever_it_comes() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_codes_for_one_state_are_one_session_whichever_of_them_is_good() {
+async fn two_codes_for_one_state_make_one_session() {
     for first_is_bad in [false, true] {
         let stack = Stack::start().await;
         let mut browser = Browser::wechat();
@@ -179,7 +179,7 @@ async fn two_codes_for_one_state_are_one_session_whichever_of_them_is_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spent_code_with_another_state_starts_over_silently_and_not_for_ever() {
+async fn a_spent_code_with_another_state_restarts_the_login_twice() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -204,7 +204,7 @@ async fn a_spent_code_with_another_state_starts_over_silently_and_not_for_ever()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_fetched_by_others_spends_nothing_before_and_gives_nothing_after() {
+async fn a_callback_fetched_by_others_spends_and_reveals_nothing() {
     let stack = Stack::start().await;
     let mut somebody = Browser::wechat();
     stack.hand_to(&mut somebody, "小红");
@@ -231,7 +231,7 @@ async fn an_address_fetched_by_others_spends_nothing_before_and_gives_nothing_af
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_callbacks_of_one_login_are_one_exchange_and_one_session() {
+async fn a_hundred_callbacks_make_one_exchange_and_one_session() {
     let stack = Arc::new(unlimited().await);
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -251,7 +251,7 @@ async fn a_hundred_callbacks_of_one_login_are_one_exchange_and_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_that_gets_no_processor_for_a_while_gives_up_no_callback() {
+async fn a_stalled_envoy_gives_up_no_callback() {
     let stack = Arc::new(unlimited().await);
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -277,7 +277,7 @@ async fn an_envoy_that_gets_no_processor_for_a_while_gives_up_no_callback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_back_button_leads_on_with_a_session_and_to_a_page_without() {
+async fn a_repeated_callback_continues_or_shows_a_page() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a?b=c").await;
@@ -445,7 +445,7 @@ async fn a_flood_of_forged_callbacks_does_not_flood_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_wechat_or_a_browser_does_to_a_callback_ends_in_a_page_or_a_login() {
+async fn each_mangled_callback_ends_in_a_page_or_a_login() {
     let stack = unlimited().await;
     for (mangling, ends, exchanges) in [
         (Mangling::NoCode, 403, 0),
@@ -470,7 +470,7 @@ async fn what_wechat_or_a_browser_does_to_a_callback_ends_in_a_page_or_a_login()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_opens_an_attackers_callback_does_not_become_the_attacker() {
+async fn an_attackers_callback_does_not_log_the_victim_in() {
     let stack = Stack::start().await;
     let mut attacker = Browser::wechat();
     stack.hand_to(&mut attacker, "小红");
@@ -499,7 +499,7 @@ async fn whoever_opens_an_attackers_callback_does_not_become_the_attacker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_of_one_way_of_logging_in_is_worth_nothing_in_the_other() {
+async fn a_code_of_one_login_method_is_rejected_by_the_other() {
     let stack = unlimited().await;
     for from_website in [true, false] {
         stack.simulator.clear_journal();
@@ -521,7 +521,7 @@ async fn a_code_of_one_way_of_logging_in_is_worth_nothing_in_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_breaks_after_the_code_was_spent_starts_over_unseen() {
+async fn an_exchange_that_breaks_late_restarts_the_login_silently() {
     let stack = Stack::start().await;
     stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::ResetAfter));
     let mut browser = Browser::wechat();
@@ -619,7 +619,7 @@ async fn an_answer_that_comes_too_late_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wechat_that_hangs_costs_a_person_a_few_seconds_and_no_connection() {
+async fn a_hanging_wechat_costs_seconds_and_no_connection() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
@@ -670,7 +670,7 @@ async fn codes_that_expire_on_the_way_start_over_twice_and_then_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logins_that_end_well_and_are_forgotten_at_once_stop_on_a_page() {
+async fn a_browser_that_drops_the_session_stops_on_a_page() {
     let stack = Stack::start().await;
     let mut browser = Browser::wechat();
     let mut logins = 0;
@@ -716,7 +716,7 @@ async fn a_second_login_ends_the_first_session_even_if_it_comes_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_logout_that_is_meant_ends_the_session_everywhere_and_stays_on_a_page() {
+async fn a_confirmed_logout_ends_the_session_everywhere() {
     let stack = unlimited().await;
     let (own, own_page) = (stack.origin.clone(), stack.url("/page"));
     for (method, lines, ends) in [
@@ -834,7 +834,7 @@ const TARGETS: [(&str, &str); 67] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wherever_a_link_says_to_return_to_the_browser_stays_at_this_application() {
+async fn return_to_never_leaves_the_application() {
     let stack = unlimited().await;
     let mut known = Browser::wechat();
     stack.log_in(&mut known, "/").await;

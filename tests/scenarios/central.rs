@@ -219,7 +219,7 @@ async fn counter(redis: &Redis, call: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whose_first_connection_to_redis_is_not_there_yet_waits_for_it_and_not_for_long() {
+async fn a_token_request_waits_briefly_for_the_first_connection() {
     let simulator = simulator().await;
     let mut redis = Redis::planned(&[]);
     let instances: Vec<_> = (0..8).map(|_| instance(&simulator, store(redis.port), Settings::default())).collect();
@@ -278,7 +278,7 @@ async fn only_the_newest_owner_writes_even_where_redis_forgot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_owner_does_not_overwrite_what_came_after_and_takes_it_over() {
+async fn a_slow_owner_adopts_the_newer_token() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let all = instances(3, &simulator, &redis, Settings::default()).await;
     simulator.inject(Fault::at(Endpoint::StableToken, Effect::DelayAfter(Duration::from_millis(1_500))));
@@ -300,7 +300,7 @@ async fn a_slow_owner_does_not_overwrite_what_came_after_and_takes_it_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_wechat_takes_no_more_is_forced_once_whoever_notices() {
+async fn a_rejected_token_is_replaced_by_one_forced_call() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let instances = instances(10, &simulator, &redis, quick()).await;
     let dead = one_value(tokens(&instances).await);
@@ -402,7 +402,7 @@ async fn the_old_value_is_served_until_the_new_one_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_and_while_it_is_away_each_instance_asks_once_for_itself() {
+async fn without_redis_each_instance_asks_wechat_once() {
     let simulator = simulator().await;
     let mut redis = Redis::planned(&[]);
     let alone = instance(&simulator, Store::none(), Settings::default());
@@ -442,7 +442,7 @@ async fn the_days_calls_have_a_bound_that_all_instances_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_stands_in_redis_is_believed_unless_we_sealed_it_there() {
+async fn only_values_that_we_sealed_are_accepted_from_redis() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let store = connected(redis.port).await;
     let keys = keys(&store);

@@ -16,7 +16,7 @@ async fn logged_in(more: &str) -> (Stack, Browser) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_near_its_end_is_renewed_by_the_answer_that_lets_it_pass() {
+async fn an_allow_renews_a_session_near_its_tokens_end() {
     let (stack, mut browser) = logged_in("").await;
     let first = browser.cookie(SESSION).unwrap();
     for (offset, renewed, why) in [
@@ -43,7 +43,7 @@ async fn a_session_near_its_end_is_renewed_by_the_answer_that_lets_it_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_no_cookie_comes_through_a_page_is_renewed_by_one_redirect() {
+async fn one_redirect_renews_a_page_when_set_cookie_is_dropped() {
     let (stack, mut browser) = logged_in("gateway: { delivers_set_cookie: false }\n").await;
     stack.set_clock(16 * MINUTE);
     stack.is_renewed_by_one_redirect(&mut browser).await;
@@ -59,7 +59,7 @@ async fn a_browser_that_keeps_no_renewed_cookie_is_not_sent_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unused_session_ends_and_a_used_one_goes_on_to_its_last_day() {
+async fn an_idle_session_ends_and_a_used_one_lives_its_lifetime() {
     let (stack, mut used) = logged_in("").await;
     let idle = used.clone();
     for hour in (20..=160).step_by(20) {
@@ -76,7 +76,7 @@ async fn an_unused_session_ends_and_a_used_one_goes_on_to_its_last_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_back_and_forth_neither_revives_nor_loses_a_session() {
+async fn a_jumping_clock_neither_revives_nor_loses_a_session() {
     let (stack, mut browser) = logged_in("").await;
     let token = browser.cookie(SESSION).unwrap();
     for (offset, status) in

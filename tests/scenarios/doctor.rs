@@ -62,7 +62,7 @@ async fn stack(envoy: &[(&str, &str)]) -> Stack {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_all_is_well_it_says_so_of_every_part_and_changes_nothing() {
+async fn a_sound_deployment_has_no_finding_and_stays_unchanged() {
     let redis = Redis::start().await;
     let more = format!("{UNLIMITED}{}", redis.configuration());
     let stack = Stack::planned(Plan { wechat: PATIENT.into(), more, ..Plan::default() }).await;
@@ -214,7 +214,7 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_is_not_there_or_not_ours_is_told_from_one_that_loses_things() {
+async fn a_missing_a_foreign_and_a_lossy_gateway_are_distinguished() {
     let mut stack = stack(&[]).await;
     let good = stack.configured();
     // Another host than any application's.
@@ -298,7 +298,7 @@ async fn rules_of_another_configuration_in_a_fast_gateway_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ip_allow_list_without_this_machine_is_found_before_it_hurts() {
+async fn an_ip_allow_list_without_this_machine_is_found() {
     let simulator = |options: &mut wechat_simulator::Options| options.apps[0].caller_allowed = false;
     let stack =
         Stack::planned(Plan { simulator, wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;

@@ -345,7 +345,7 @@ fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
 }
 
 #[test]
-fn with_a_collector_each_request_is_traced_and_all_the_rest_stays() {
+fn a_collector_adds_traces_and_changes_nothing_else() {
     let name = "collector.observability.svc.cluster.local:4318";
     for (which, collector, kind) in [
         (&[][..], "127.0.0.1:4318", "type: STATIC"),

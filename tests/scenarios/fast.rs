@@ -75,7 +75,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_brings_a_valid_token_in_its_plain_form_passes_unasked_and_nobody_else() {
+async fn only_a_valid_token_in_plain_form_passes_without_a_check() {
     let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -172,7 +172,7 @@ async fn who_brings_a_valid_token_in_its_plain_form_passes_unasked_and_nobody_el
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_ours_of_another_kind_audience_or_issuer_is_asked_about_and_refused() {
+async fn a_token_for_another_purpose_is_checked_and_rejected() {
     let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -197,7 +197,7 @@ async fn a_token_of_ours_of_another_kind_audience_or_issuer_is_asked_about_and_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nickname_that_is_too_long_to_stand_encoded_in_the_token_is_asked_about() {
+async fn a_token_without_its_long_nickname_is_checked() {
     let stack = Stack::planned(Plan::fast()).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -230,7 +230,7 @@ fn seen(answer: &Answer) -> (serde_json::Value, Vec<(String, String)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_application_sees_the_same_bytes_behind_either_configuration() {
+async fn the_application_sees_the_same_bytes_as_behind_strict() {
     let mut stack = Stack::planned(Plan { scope: "snsapi_userinfo", more: UNLIMITED.into(), ..Plan::fast() }).await;
     let strict = stack.another_envoy(false).await;
     let through = |edge: SocketAddr, lines: Vec<(String, String)>| {
@@ -296,7 +296,7 @@ async fn leaving(stack: &Stack, user: &str, seconds: i64) -> Browser {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_revoked_or_logged_out_passes_until_its_tokens_end_and_not_a_moment_longer() {
+async fn a_revoked_token_passes_until_its_end_and_no_longer() {
     let stack = short_of_time().await;
     let mut revoked = leaving(&stack, "小明", 8).await;
     let mut left = leaving(&stack, "小红", 8).await;
@@ -336,7 +336,7 @@ async fn what_is_revoked_or_logged_out_passes_until_its_tokens_end_and_not_a_mom
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_its_tokens_end_a_session_goes_on_for_every_client_and_the_next_token_passes_unasked() {
+async fn an_ended_token_is_renewed_for_every_client() {
     let stack = short_of_time().await;
     let mut browser = leaving(&stack, "小明", 3).await;
     let old = session_cookie(&browser);
@@ -368,7 +368,7 @@ fn often() -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_key_is_known_before_it_signs_and_a_removed_ones_tokens_end() {
+async fn a_new_key_is_known_before_it_signs_and_a_removed_one_ends() {
     let stack = Stack::planned(Plan { envoy: often(), more: UNLIMITED.into(), ..Plan::fast() }).await;
     let configured = std::fs::read_to_string(stack.config()).unwrap();
     let soon = configured.replace("directory: keys }", "directory: keys, sign_after: 5s }");
@@ -415,7 +415,7 @@ async fn a_new_key_is_known_before_it_signs_and_a_removed_ones_tokens_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_our_keys_envoy_asks_and_without_us_it_lets_nobody_pass_whom_it_does_not_know() {
+async fn without_keys_envoy_checks_and_without_us_it_fails_closed() {
     let mut stack = Stack::planned(Plan { envoy: often(), ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -444,7 +444,7 @@ async fn without_our_keys_envoy_asks_and_without_us_it_lets_nobody_pass_whom_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_keys_cannot_be_had_everybody_is_asked_about_as_ever() {
+async fn without_keys_every_request_is_checked() {
     let wrong = vec![("/_wechat/jwks.json\"".to_owned(), "/_wechat/nothing.json\"".to_owned())];
     let stack = Stack::planned(Plan { envoy: wrong, ..Plan::fast() }).await;
     let mut browser = Browser::wechat();
@@ -456,7 +456,7 @@ async fn where_the_keys_cannot_be_had_everybody_is_asked_about_as_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_applications_each_with_a_provider_and_a_rule_know_their_own_sessions_only() {
+async fn each_application_accepts_its_own_sessions_only() {
     const BLOG: &str = "wx00000000000000c3";
     let app = format!(
         "- name: blog\n  origin: http://blog.localhost:EDGE_PORT\n  official_account: {{ appid: {BLOG}, secret_file: ./oa.secret }}\n"

@@ -154,12 +154,12 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    who_is_not_logged_in_is_told_in_the_form_their_client_can_use
-    who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again
-    who_asks_too_often_without_a_session_gets_429_and_who_has_one_never
+    each_client_without_a_session_gets_a_denial_it_understands
+    a_forbidden_subject_gets_403_and_no_login
+    only_clients_without_a_session_get_429
     who_is_logged_in_passes_whatever_the_client
-    a_bearer_token_is_a_session_and_the_applications_own_is_not_touched
-    the_application_sees_each_identity_header_once_and_from_us_alone
+    a_bearer_token_is_a_session_and_a_foreign_one_passes_on
+    each_identity_header_arrives_once_and_only_from_us
     a_claimed_identity_opens_nothing
     no_header_tells_the_application_another_request
     headers_of_the_application_arrive_as_they_were_sent
@@ -173,19 +173,19 @@ scenarios! {
     a_host_that_is_not_ours_is_served_nothing
     a_port_in_the_host_never_leads_to_another_application
     the_scheme_is_that_of_the_connection_whatever_a_client_says
-    the_session_is_found_among_cookies_however_they_arrive_and_taken_out
+    the_session_cookie_is_found_and_removed
     a_session_of_one_application_is_nothing_at_another
     every_way_to_reach_the_check_decides_the_same
     each_of_our_pages_answers_its_methods_and_nothing_else
-    without_us_nothing_passes_and_envoy_says_so_in_the_clients_form
+    without_us_nothing_passes_and_each_client_gets_its_form
     while_we_hang_nothing_passes_and_afterwards_everything_does
     the_check_itself_believes_no_other_header_either
-    logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names
+    logins_count_for_the_clients_real_address
     an_http_2_client_is_served_as_any_other
-    with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial
+    cors_lets_scripts_of_a_named_origin_read_a_denial
 }
 
-async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use(plan: fn() -> Plan) {
+async fn each_client_without_a_session_gets_a_denial_it_understands(plan: fn() -> Plan) {
     let stack = Stack::planned(plan()).await;
     let login = stack.url("/_wechat/login");
     for (client, method, lines) in CLIENTS {
@@ -208,7 +208,7 @@ async fn who_is_not_logged_in_is_told_in_the_form_their_client_can_use(plan: fn(
     assert_eq!(stack.upstream.count(), 0, "nothing reached the application");
 }
 
-async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_again(plan: fn() -> Plan) {
+async fn a_forbidden_subject_gets_403_and_no_login(plan: fn() -> Plan) {
     let (stack, browser) = with_rules(plan).await;
     let before = stack.upstream.count();
     for (client, method, lines) in CLIENTS.iter().filter(|(client, ..)| *client != "preflight") {
@@ -221,7 +221,7 @@ async fn who_may_not_pass_though_logged_in_is_told_so_and_not_sent_to_log_in_aga
     assert_eq!(stack.upstream.count(), before);
 }
 
-async fn who_asks_too_often_without_a_session_gets_429_and_who_has_one_never(plan: fn() -> Plan) {
+async fn only_clients_without_a_session_get_429(plan: fn() -> Plan) {
     let more = "limits: { checks_per_client: { per_minute: 1, burst: 1 } }\n";
     let stack = Stack::planned(Plan { more: more.to_owned(), ..plan() }).await;
     let mut browser = Browser::wechat();
@@ -268,7 +268,7 @@ async fn who_is_logged_in_passes_whatever_the_client(plan: fn() -> Plan) {
     }
 }
 
-async fn a_bearer_token_is_a_session_and_the_applications_own_is_not_touched(plan: fn() -> Plan) {
+async fn a_bearer_token_is_a_session_and_a_foreign_one_passes_on(plan: fn() -> Plan) {
     let (stack, browser) = with_rules(plan).await;
     let token = browser.cookie(SESSION).unwrap();
     let ours = format!("Bearer {token}");
@@ -350,7 +350,7 @@ fn identity_seen(answer: &Answer) -> Vec<(String, String)> {
     ours
 }
 
-async fn the_application_sees_each_identity_header_once_and_from_us_alone(plan: fn() -> Plan) {
+async fn each_identity_header_arrives_once_and_only_from_us(plan: fn() -> Plan) {
     let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
     let names = spoofed_names();
@@ -1020,7 +1020,7 @@ async fn the_scheme_is_that_of_the_connection_whatever_a_client_says(plan: fn() 
     assert_eq!(answer.json()["target"], format!("http://{}/open/a", stack.edge), "{answer:?}");
 }
 
-async fn the_session_is_found_among_cookies_however_they_arrive_and_taken_out(plan: fn() -> Plan) {
+async fn the_session_cookie_is_found_and_removed(plan: fn() -> Plan) {
     let (stack, browser) = with_rules(plan).await;
     let token = browser.cookie(SESSION).unwrap();
     let ours = format!("{SESSION}={token}");
@@ -1254,7 +1254,7 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
     }
 }
 
-async fn without_us_nothing_passes_and_envoy_says_so_in_the_clients_form(plan: fn() -> Plan) {
+async fn without_us_nothing_passes_and_each_client_gets_its_form(plan: fn() -> Plan) {
     let (mut stack, mut browser) = with_rules(plan).await;
     let before = stack.upstream.count();
     let mut visitor = to_be_asked_about(&stack, &browser);
@@ -1320,7 +1320,7 @@ async fn the_check_itself_believes_no_other_header_either(plan: fn() -> Plan) {
     }
 }
 
-async fn logins_are_counted_for_the_address_that_asks_and_not_for_one_it_names(plan: fn() -> Plan) {
+async fn logins_count_for_the_clients_real_address(plan: fn() -> Plan) {
     let more = "limits: { logins_per_client: { per_minute: 1, burst: 4 } }\n";
     let stack = Stack::planned(Plan { more: more.to_owned(), ..plan() }).await;
     let mut browser = Browser::wechat();
@@ -1381,7 +1381,7 @@ async fn an_http_2_client_is_served_as_any_other(plan: fn() -> Plan) {
     assert_eq!(stack.upstream.count(), before);
 }
 
-async fn with_the_cors_lines_in_force_scripts_of_a_named_origin_can_read_a_denial(plan: fn() -> Plan) {
+async fn cors_lets_scripts_of_a_named_origin_read_a_denial(plan: fn() -> Plan) {
     let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/strict.yaml")).unwrap();
     let start = shipped.find("              # typed_per_filter_config:").unwrap();
     let end = start + shipped[start..].find("              routes:").unwrap();

@@ -141,7 +141,7 @@ async fn consent_and_its_refusal_are_pages_as_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wechat_that_is_away_or_slow_gets_our_own_page_and_not_envoys_words() {
+async fn an_absent_or_slow_wechat_leads_to_our_page_not_envoys() {
     for scenario in BOTH {
         let stack = stack(scenario, Plan::default()).await;
         stack.simulator.inject(for_ever(Effect::Errcode(45011)));
@@ -190,7 +190,7 @@ async fn a_fault_of_the_operators_is_a_page_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callback_that_comes_twice_is_one_session_and_one_that_was_given_up_goes_on() {
+async fn repeated_and_abandoned_callbacks_make_one_session() {
     for scenario in BOTH {
         let stack = stack(scenario, Plan::default()).await;
         let mut browser = Browser::wechat();
@@ -244,7 +244,7 @@ const PAGES: [&str; 14] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_is_ever_a_2xx_or_a_5xx_whoever_asks_however_and_wherever() {
+async fn no_page_in_band_is_a_2xx_or_a_5xx() {
     for scenario in BOTH {
         let stack = stack(scenario, Plan::default()).await;
         let mut browser = Browser::wechat();
@@ -431,7 +431,7 @@ async fn the_doctor_knows_pages_in_band_and_says_where_they_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn switched_off_the_check_refuses_pages_and_switched_on_it_has_them_without_a_restart() {
+async fn pages_in_band_are_switched_without_a_restart() {
     let stack = stack(ISTIO_IN_BAND, Plan::default()).await;
     let status = async || Browser::wechat().get(&stack.url("/_wechat/login")).await.status;
     assert_eq!(status().await, 302);

@@ -160,7 +160,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_off_unless_it_is_switched_on_and_each_host_signs_for_itself() {
+async fn jssdk_is_off_by_default_and_each_host_signs_for_itself() {
     const BLOG: &str = "wx00000000000000c3";
     let app = format!(
         "- name: blog\n  origin: http://blog.localhost:EDGE_PORT\n  official_account: {{ appid: {BLOG}, secret_file: \
@@ -185,7 +185,7 @@ async fn it_is_off_unless_it_is_switched_on_and_each_host_signs_for_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_wechat_is_away_the_ticket_in_hand_serves_and_without_one_the_answer_says_when_to_come_back() {
+async fn an_absent_wechat_leaves_the_cached_ticket_or_a_retry_after() {
     let mut stack =
         Stack::planned(Plan { scope: ON, more: UNLIMITED.into(), wechat: PATIENT.into(), ..Plan::default() }).await;
     stack.simulator.inject(Fault::at(Endpoint::StableToken, Effect::Status(502)).times(Times::FOREVER));
@@ -258,7 +258,7 @@ async fn another(stack: &Stack, number: usize) -> (Instance, SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_that_share_a_redis_ask_wechat_once_and_sign_with_one_ticket() {
+async fn processes_that_share_a_redis_share_one_ticket() {
     let redis = Redis::start().await;
     let more = format!("{UNLIMITED}{}", redis.configuration());
     let mut stack = Stack::planned(Plan { scope: ON, more, ..Plan::default() }).await;

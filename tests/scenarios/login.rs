@@ -127,7 +127,7 @@ async fn two_tabs_at_once_end_each_at_its_own_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_with_the_qr_code_hears_of_the_phone_by_its_long_poll() {
+async fn the_long_poll_of_the_qr_page_reports_the_phone() {
     let stack = Stack::start().await;
     let mut browser = Browser::desktop();
     let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
@@ -197,7 +197,7 @@ async fn what_wechat_refuses_ends_on_wechats_own_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_consent_nickname_and_avatar_arrive_whole_and_percent_encoded() {
+async fn a_consented_profile_arrives_whole_and_percent_encoded() {
     let stack = Stack::planned(Plan { scope: "snsapi_userinfo", more: UNLIMITED.into(), ..Plan::default() }).await;
     for (user, nickname, has_avatar) in [
         ("小明", "小明", true),
@@ -267,7 +267,7 @@ async fn who_says_no_gets_a_page_and_is_not_sent_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_qr_code_that_was_cancelled_or_expired_logs_nobody_in_and_the_next_one_does() {
+async fn a_cancelled_or_expired_qr_code_is_replaced_by_a_new_one() {
     let stack = Stack::start().await;
     let mut browser = Browser::desktop();
     for verb in ["cancel", "expire"] {
@@ -313,7 +313,7 @@ async fn a_snapshot_visitor_is_nobody_until_they_open_the_full_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_subscription_is_required_only_followers_of_the_account_are_logged_in_with_it() {
+async fn require_subscription_admits_followers_only() {
     let stack = Stack::planned(for_followers()).await;
     let mut browser = Browser::wechat();
     stack.hand_to(&mut browser, "小明");
@@ -338,7 +338,7 @@ async fn where_a_subscription_is_required_only_followers_of_the_account_are_logg
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_wechat_does_not_say_who_follows_nobody_is_logged_in_and_it_heals() {
+async fn an_unknown_subscription_stops_the_login_until_it_is_known() {
     let stack = Stack::planned(for_followers()).await;
     for effect in [Effect::Errcode(-1), Effect::Errcode(45009)] {
         let mut browser = Browser::wechat();
@@ -434,7 +434,7 @@ async fn each_browser_gets_the_login_that_works_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_unionid_is_the_subject_both_flows_name_the_same_person_and_nobody_passes_without_one() {
+async fn the_unionid_is_one_subject_for_both_login_methods() {
     let stack = Stack::planned(Plan { app: "  subject: unionid\n".into(), ..with_profile() }).await;
     let subject = format!("wx:union:{}", stack.simulator.unionid(OA, "小明").unwrap());
     let mut inside = Browser::wechat();
@@ -477,7 +477,7 @@ async fn whom_wechat_restricts_gets_a_page_with_an_incident() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wechat_finds_the_domain_proof_without_a_login_and_nothing_else_at_the_root() {
+async fn only_the_domain_proof_is_served_at_the_root() {
     let file = "MP_verify_abcDEF0123456789.txt";
     let stack = Stack::planned(Plan { app: format!("  domain_proofs: [{file}]\n"), ..Plan::default() }).await;
     let proof = Browser::desktop().get(&stack.url(&format!("/{file}"))).await;
@@ -537,7 +537,7 @@ fn for_ever(endpoint: Endpoint, effect: Effect) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_profile_that_does_not_come_degrades_the_login_and_does_not_end_it() {
+async fn a_login_without_its_profile_succeeds() {
     let stack = Stack::planned(with_profile()).await;
     // 小红 has been here before, 小明 has not.
     let mut known = Browser::wechat();
@@ -616,7 +616,7 @@ async fn a_profile_in_an_odd_form_is_read_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wechat_that_is_away_or_busy_gets_an_honest_page_and_its_button_works_later() {
+async fn an_absent_or_busy_wechat_shows_a_page_whose_button_works() {
     let stack = Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
     // The quota first: it is asked once; what may pass in a moment is asked twice.
     for (trouble, asked) in [
@@ -644,7 +644,7 @@ async fn a_wechat_that_is_away_or_busy_gets_an_honest_page_and_its_button_works_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_wechat_cannot_be_reached_at_all_a_page_says_so_and_sessions_go_on() {
+async fn an_unreachable_wechat_shows_a_page_and_ends_no_session() {
     let mut stack = Stack::start().await;
     let mut early = Browser::wechat();
     stack.log_in(&mut early, "/").await;
@@ -720,7 +720,7 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_setting_is_one_page_one_error_line_and_one_request_each() {
+async fn each_wrong_setting_costs_one_page_one_line_and_one_call() {
     let stack = Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
     let mut logins = 0;
     let mut fails = async |why: &str| {
@@ -878,14 +878,14 @@ async fn three_hundred_people_of_one_address_all_log_in_silently() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_hundred_people_of_one_address_all_log_in_by_consent_or_code() {
+async fn three_hundred_users_of_one_address_all_log_in() {
     let stack = Stack::planned(Plan { scope: "snsapi_userinfo", ..Plan::default() }).await;
     let way = |number| if number % 2 == 0 { Way::Consent } else { Way::Code };
     all_arrive(stack, Duration::from_millis(190), way).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_log_in_beside_a_neighbour_who_starts_and_never_finishes() {
+async fn unfinished_logins_of_a_neighbour_stop_no_login() {
     let stack = std::sync::Arc::new(Stack::start().await);
     let neighbour = std::sync::Arc::clone(&stack);
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

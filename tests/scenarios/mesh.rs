@@ -30,7 +30,7 @@ fn open() -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session() {
+async fn the_application_sees_the_identity_and_not_the_session() {
     for scenario in BOTH {
         let app = "  domain_proofs: [ MP_verify_AbCdEfGh12345678.txt, 6ynZPDvfTF.txt=0a1b2c ]\n".into();
         let stack = Stack::planned(behind(scenario, Plan { app, ..Plan::default() })).await;
@@ -57,7 +57,7 @@ async fn a_person_logs_in_and_the_application_hears_of_it_and_not_of_the_session
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_logged_in_is_told_in_the_form_that_their_client_can_use_and_whole() {
+async fn each_client_without_a_session_gets_its_whole_denial() {
     /// What it sends, and the status and type of what it is told.
     type Client = (&'static str, &'static [(&'static str, &'static str)], u16, &'static str);
     const JSON: &str = "application/json";
@@ -115,7 +115,7 @@ async fn who_is_not_logged_in_is_told_in_the_form_that_their_client_can_use_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bearer_token_is_a_session_that_the_application_does_not_see() {
+async fn a_bearer_token_is_a_session_and_is_removed() {
     for scenario in BOTH {
         let (stack, browser) = logged_in(scenario, Plan::default()).await;
         let bearer = format!("Bearer {}", browser.cookie(SESSION).unwrap());
@@ -128,7 +128,7 @@ async fn a_bearer_token_is_a_session_that_the_application_does_not_see() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_logged_with_its_request_its_trace_and_where_it_came_from() {
+async fn a_denial_is_logged_with_its_request_trace_and_source() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const CLAIMED: &str = "203.0.113.9";
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
@@ -208,7 +208,7 @@ async fn no_client_names_itself_whatever_it_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_cookie_lines_are_joined_by_commas_and_the_session_is_found_and_no_planted_one() {
+async fn the_session_is_found_in_joined_cookies_and_a_planted_one_not() {
     for scenario in BOTH {
         let (stack, browser) = logged_in(scenario, Plan::default()).await;
         let ours = cookie(&browser);
@@ -232,7 +232,7 @@ async fn several_cookie_lines_are_joined_by_commas_and_the_session_is_found_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn istio_delivers_the_next_token_with_the_answer_beside_the_applications_own_cookie() {
+async fn istio_delivers_the_next_token_beside_other_cookies() {
     let (stack, mut browser) = logged_in(ISTIO, Plan { clock: true, ..Plan::default() }).await;
     let first = browser.cookie(SESSION);
     stack.set_clock(11 * MINUTE);
@@ -249,14 +249,14 @@ async fn istio_delivers_the_next_token_with_the_answer_beside_the_applications_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_gateway_delivers_none_and_a_page_is_renewed_by_one_redirect() {
+async fn behind_envoy_gateway_one_redirect_renews_a_page() {
     let (stack, mut browser) = logged_in(ENVOY_GATEWAY, Plan { clock: true, ..Plan::default() }).await;
     stack.set_clock(16 * MINUTE);
     stack.is_renewed_by_one_redirect(&mut browser).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_check_hangs_nothing_passes_and_each_says_so_by_its_own_status() {
+async fn a_hanging_check_denies_with_each_gateways_status() {
     for (scenario, status) in [(ISTIO, 503), (ENVOY_GATEWAY, 403)] {
         let (stack, mut browser) = logged_in(scenario, open()).await;
         let before = stack.upstream.count();
@@ -287,7 +287,7 @@ async fn without_the_program_nothing_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_spelling_of_a_path_gets_past_the_check_by_way_of_the_pages() {
+async fn no_spelling_of_a_path_passes_the_check_through_the_pages() {
     for scenario in BOTH {
         let (stack, _) = logged_in(scenario, open()).await;
         let before = stack.upstream.count();

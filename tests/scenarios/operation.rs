@@ -27,7 +27,7 @@ async fn revoke(stack: &Stack, body: &str, lines: &[(&str, &str)]) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_configuration_is_in_force_without_a_restart_and_a_bad_one_changes_nothing() {
+async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
     let mut stack = Stack::start().await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -101,7 +101,7 @@ async fn keys_are_rotated_while_people_are_logged_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_revoked_is_out_at_the_next_check_and_stays_out_after_a_crash() {
+async fn a_revocation_counts_at_the_next_check_and_after_a_crash() {
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let known = [("authorization", bearer.as_str())];
     for kept in [true, false] {

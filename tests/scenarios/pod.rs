@@ -31,7 +31,7 @@ async fn asked(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoys_second_listener_has_three_paths_to_read_and_nothing_else() {
+async fn envoys_second_listener_serves_three_paths_and_no_other() {
     let stack = Stack::planned(in_a_pod()).await;
     let at = stack.envoy_ops;
     assert_eq!(asked(at, "GET", "/ready").await, (200, "LIVE\n".to_owned()));
@@ -62,7 +62,7 @@ async fn envoys_second_listener_has_three_paths_to_read_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_probe_tells_who_lives_and_who_takes_requests_and_reads_no_configuration() {
+async fn probes_report_liveness_and_readiness_without_configuration() {
     let mut stack = Stack::planned(in_a_pod()).await;
     let door = stack.ops.to_string();
     assert_eq!(ended(&ran(&["healthcheck", "--ops", &door])), (Some(0), String::new()));

@@ -329,7 +329,7 @@ async fn consenting(stack: &Stack, user: &str) -> (Browser, Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_is_told_to_a_consumer_group_and_again_after_redis_was_away() {
+async fn events_reach_a_consumer_group_before_and_after_an_outage() {
     let mut redis = Redis::start().await;
     let stack = stack_with(&redis, "", with_profile()).await;
     group(&redis).await;
@@ -397,7 +397,7 @@ async fn what_happens_is_told_to_a_consumer_group_and_again_after_redis_was_away
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_hangs_or_is_full_gets_every_event_afterwards_at_least_once() {
+async fn a_recovered_redis_gets_every_event_at_least_once() {
     let redis = Redis::start().await;
     let stack = stack_with(&redis, "", Plan::default()).await;
     group(&redis).await;
@@ -688,7 +688,7 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_instance_goes_on_with_wechats_tokens_only_where_they_are_kept() {
+async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
     for (more, expected) in [("  keep_wechat_tokens: true\n", "changed"), ("", "no_token")] {
         let redis = Redis::start().await;
         let wechat = format!("  profile_max_age: 1h\n{}", stack::PATIENT);
@@ -740,7 +740,7 @@ fn key_ring(directory: &Path) -> KeyRing {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_of_another_version_is_passed_over_and_a_rotation_of_keys_loses_none() {
+async fn unknown_records_are_skipped_and_a_key_rotation_loses_none() {
     let redis = Redis::start().await;
     let mut stack = stack_with(&redis, "", Plan::default()).await;
     let (mut phone, page) = person(&stack, "小明").await;
@@ -865,7 +865,7 @@ async fn a_cluster_keeps_all_of_it_too() {
 
 /// What 20,000 sessions cost Redis. The figure stands in `docs/en/several-instances.md`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_costs_redis_less_than_half_a_kilobyte_and_their_number_per_person_is_bounded() {
+async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
     const SESSIONS: u64 = 20_000;
     let redis = Redis::start().await;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -358,7 +358,7 @@ fn no_order_of_events_lets_a_revoked_session_in_after_the_bound() {
 }
 
 #[test]
-fn a_picture_that_is_not_known_or_too_old_makes_a_tokens_end_strict() {
+fn unknown_or_stale_revocations_end_a_session_with_its_token() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;
@@ -412,7 +412,7 @@ fn an_idle_redis_ends_up_empty_and_holds_nobodys_name() {
 }
 
 #[test]
-fn what_can_concern_no_session_any_more_is_taken_out_of_the_list_a_day_later_and_nothing_else_is() {
+fn only_expired_revocations_leave_the_list() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;
@@ -448,7 +448,7 @@ fn what_can_concern_no_session_any_more_is_taken_out_of_the_list_a_day_later_and
 }
 
 #[test]
-fn another_versions_message_is_passed_over_and_a_wrong_clock_ends_nobody_for_years() {
+fn unknown_messages_and_wrong_clocks_end_no_session() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;
@@ -488,7 +488,7 @@ impl World {
 }
 
 #[test]
-fn a_revocation_whose_asker_has_hung_up_comes_to_the_others_all_the_same() {
+fn a_revocation_reaches_all_though_its_client_hangs_up() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;
@@ -543,7 +543,7 @@ fn a_list_that_others_tidy_meanwhile_is_read_whole() {
 }
 
 #[test]
-fn a_list_that_a_full_redis_evicted_is_put_back_at_the_next_fetch() {
+fn an_evicted_list_is_restored_at_the_next_fetch() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;
@@ -558,7 +558,7 @@ fn a_list_that_a_full_redis_evicted_is_put_back_at_the_next_fetch() {
 }
 
 #[test]
-fn an_instance_whose_clock_runs_days_ahead_takes_nothing_from_the_list() {
+fn an_instance_with_a_fast_clock_removes_nothing() {
     let runtime = runtime();
     runtime.block_on(async {
         let redis = Redis::start().await;

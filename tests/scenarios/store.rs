@@ -180,7 +180,7 @@ async fn the_same_rights_are_enough_for_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_of_few_rights_is_enough_and_a_new_password_is_taken_up() {
+async fn few_rights_suffice_and_a_new_password_is_used() {
     let redis = Redis::start().await;
     grant_the_documented_rights(&redis).await;
     let with = |password: &str| Settings {
@@ -217,7 +217,7 @@ async fn a_call_without_redis_ends_at_once_and_never_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_stands_still_costs_one_timeout_each_and_then_nothing() {
+async fn a_stopped_redis_costs_each_call_one_timeout_at_most() {
     let redis = Redis::start().await;
     let store = kept(settings(redis.port));
     until_up(&store).await;
@@ -272,7 +272,7 @@ async fn a_full_redis_is_read_and_a_replica_is_not_written_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn anothers_value_under_our_key_is_refused_and_hurts_nothing_else() {
+async fn a_foreign_value_under_our_key_is_rejected() {
     let redis = Redis::start().await;
     let store = kept(settings(redis.port));
     until_up(&store).await;

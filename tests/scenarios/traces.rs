@@ -151,7 +151,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_comes_from_outside_neither_names_our_traces_nor_decides_on_them() {
+async fn clients_neither_name_our_traces_nor_sample_them() {
     // Where Envoy verifies sessions by itself, we are asked once.
     for (fast, checks) in [(false, 2), (true, 1)] {
         let collector = Collector::start().await;
@@ -181,7 +181,7 @@ async fn whoever_comes_from_outside_neither_names_our_traces_nor_decides_on_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_envoy_does_not_trace_leaves_no_span_anywhere_and_has_its_trace_in_the_log() {
+async fn an_unsampled_request_has_a_trace_id_and_no_span() {
     let collector = Collector::start().await;
     let mut plan = plan(&collector);
     plan.render.extend(["--traces".into(), "0".into()]);
@@ -207,7 +207,7 @@ fn lines(stack: &Stack, message: &str) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_request_names_the_trace_that_the_collector_has() {
+async fn each_log_line_of_a_request_has_its_trace_id() {
     let collector = Collector::start().await;
     // Without a gateway's trace as well: one begins here, and the lines know it.
     let stack = Stack::planned(ours_alone(&collector, &[])).await;
@@ -252,7 +252,7 @@ async fn hundred_checks(stack: &Stack, browser: &mut Browser) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_slow_or_refuses_changes_nothing_for_anybody_and_is_counted() {
+async fn a_failing_collector_is_counted_and_affects_no_request() {
     let collector = Collector::start().await;
     let few = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "20"),
@@ -308,7 +308,7 @@ async fn a_collector_that_is_away_slow_or_refuses_changes_nothing_for_anybody_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_spans_are_sent_before_the_end_which_waits_two_seconds_for_them_at_most() {
+async fn the_shutdown_sends_the_last_spans_for_two_seconds_at_most() {
     let late = [("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")];
     let mut took = Vec::new();
     for mood in [Mood::Take, Mood::Hang] {
@@ -331,7 +331,7 @@ async fn the_last_spans_are_sent_before_the_end_which_waits_two_seconds_for_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_variable_says_wrongly_is_one_line_and_no_reason_not_to_serve() {
+async fn a_wrong_variable_costs_one_line_and_stops_nothing() {
     let collector = Collector::start().await;
     let wrong = [
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "canary-of-an-endpoint:4318"),

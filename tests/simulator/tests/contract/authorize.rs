@@ -112,7 +112,7 @@ async fn the_first_hop_adds_connect_redirect_once() {
 }
 
 #[tokio::test]
-async fn base_is_silent_and_userinfo_asks_until_there_is_a_recent_consent() {
+async fn base_is_silent_and_userinfo_asks_for_consent() {
     let simulator = simulator().await;
     assert!(get(&simulator, &authorize("snsapi_base")).await.parameter("code").is_some());
     let target = authorize("snsapi_userinfo");
@@ -165,7 +165,7 @@ async fn instant_consent_needs_no_page() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_another_person_and_says_so_only_at_the_exchange() {
+async fn a_snapshot_user_is_marked_only_at_the_exchange() {
     let simulator = simulator().await;
     simulator.use_user("snapshot");
     let tokens = tokens(&simulator).await;

@@ -21,7 +21,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn it_says_where_it_listens_tells_hops_without_secrets_and_ends_on_sigterm() {
+fn the_binary_logs_hops_without_secrets_and_ends_on_sigterm() {
     let flags = ["--listen", "127.0.0.1:0", "--official-account", "wx0123456789abcdef:THESECRET@app.example.com"];
     let mut running = Running(program(&flags).spawn().unwrap());
     let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines().map(Result::unwrap);

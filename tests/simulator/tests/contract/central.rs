@@ -25,7 +25,7 @@ async fn ticket(simulator: &Simulator, token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_token_stays_the_same_until_five_minutes_before_its_end_and_both_live_then() {
+async fn two_tokens_are_valid_in_the_last_five_minutes() {
     let simulator = simulator().await;
     let first = ask(&simulator, false).await;
     assert_eq!(first["expires_in"], 7200);

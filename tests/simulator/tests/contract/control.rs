@@ -89,7 +89,7 @@ async fn the_console_shows_decisions_and_no_secrets() {
 }
 
 #[tokio::test]
-async fn somebody_else_in_this_browser_comes_by_cookie_and_leads_nowhere_else() {
+async fn another_user_is_chosen_by_cookie_in_this_browser() {
     let simulator = simulator().await;
     let chosen =
         post(&simulator, "/_sim/browser?back=%2Fconnect%2Fconfirm%3Fuuid%3Dx", "user=%E5%B0%8F%E7%BA%A2").await;

@@ -63,7 +63,7 @@ async fn a_held_poll_hears_of_the_scan_at_once() {
 }
 
 #[tokio::test]
-async fn a_cancelled_code_tells_the_page_and_the_app_only_if_it_is_to_hear() {
+async fn a_cancelled_code_reaches_the_page_and_the_app_if_asked() {
     let simulator = simulator().await;
     let first = uuid(&simulator).await;
     let done = post(&simulator, &format!("/_sim/qr/{first}/cancel"), "").await.json();
