@@ -4,16 +4,19 @@
 //! They run on a thread and runtime of their own, so that they answer while the others are busy. Readiness depends on
 //! nothing outside: keys are loaded and the doors listen, until the drain begins.
 
+use crate::app_name::AppName;
 use crate::clock::{self, Timestamp};
 use crate::ext_authz::answer::envelope;
 use crate::redis::CallError;
 use crate::secret::Secret;
 use crate::session::Sessions;
-use crate::session::revocations::{SessionId, Target};
+use crate::session::revocations::Target;
+use crate::session_id::SessionId;
 use crate::sessions::Registry;
 use crate::sessions::events::{Event, Kind};
 use crate::sessions::registry::SessionRecord;
 use crate::sessions::revocation_sync::RevocationSync;
+use crate::subject::Subject;
 use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -93,7 +96,7 @@ pub(crate) struct Admin {
     /// Who knows this may revoke. None: nobody may.
     pub token: ArcSwapOption<Secret>,
     /// What the applications are called.
-    pub apps: ArcSwap<BTreeSet<String>>,
+    pub apps: ArcSwap<BTreeSet<AppName>>,
     /// Sessions, and which of them no longer count.
     pub sessions: Arc<Sessions>,
     /// Their ends, here and everywhere.
@@ -152,24 +155,33 @@ impl Admin {
             Ok(Err(_)) => return error_response(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
             Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         };
-        match parse_target(&body) {
-            Ok(RevocationRequest::App(app)) if !self.apps.load().contains(&app) => {
-                error_response(StatusCode::NOT_FOUND, "no application of this name is configured; nothing was revoked")
+        match self.parse_revocation(&body) {
+            Ok(request) => self.revoke(request).await,
+            Err((status, message)) => error_response(status, message),
+        }
+    }
+
+    /// Parses the body of a revocation, or returns what is wrong with it.
+    fn parse_revocation(&self, body: &[u8]) -> Result<RevocationRequest, (StatusCode, &'static str)> {
+        let bad = |message| (StatusCode::BAD_REQUEST, message);
+        match serde_json::from_slice(body).map_err(|_| bad(BODY))? {
+            RevocationBody::Session(id) => id.parse().map(RevocationRequest::Session).map_err(|_| bad(NO_SESSION_ID)),
+            RevocationBody::Subject(text) => text.parse().map(RevocationRequest::Subject).map_err(|_| bad(NO_SUBJECT)),
+            RevocationBody::App(name) => {
+                let app = self.apps.load().get(name.as_str()).cloned();
+                app.map(RevocationRequest::App).ok_or((StatusCode::NOT_FOUND, NO_APP))
             }
-            Ok(asked) => self.revoke(asked).await,
-            Err(message) => error_response(StatusCode::BAD_REQUEST, message),
         }
     }
 
     async fn revoke(&self, asked: RevocationRequest) -> Answer {
         let now = clock::now();
         let (kind, id, target) = match &asked {
-            RevocationRequest::Session(id) => ("session", id, Target::session(id)),
-            // Asked for by its name, known by its digest.
-            RevocationRequest::Subject(id) => ("subject", id, Target::subject(id)),
-            RevocationRequest::App(id) => ("app", id, Target::App(id.clone())),
+            RevocationRequest::Session(id) => ("session", id.to_string(), Target::Session(*id)),
+            RevocationRequest::Subject(subject) => ("subject", subject.to_string(), Target::subject(subject)),
+            RevocationRequest::App(app) => ("app", app.to_string(), Target::App(app.clone())),
         };
-        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(id), "revoked by the admin listener");
+        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(&id), "revoked by the admin listener");
         self.metrics.session_revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
             return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
@@ -184,12 +196,12 @@ impl Admin {
         });
         let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
         self.registry.emit(match asked {
-            RevocationRequest::Session(session) => Event { session, ..event },
+            RevocationRequest::Session(session) => Event { session: Some(session), ..event },
             RevocationRequest::Subject(subject) => {
                 self.apps.load().iter().for_each(|app| self.registry.forget_tokens(app, &subject));
-                Event { subject, ..event }
+                Event { subject: Some(subject), ..event }
             }
-            RevocationRequest::App(app) => Event { app, ..event },
+            RevocationRequest::App(app) => Event { app: Some(app), ..event },
         });
         match (revoked.on_disk, shared) {
             (Some(Err(_)), Err(_)) => error_response(
@@ -204,7 +216,7 @@ impl Admin {
     /// their ids.
     async fn is_known(&self, asked: &RevocationRequest, now: Timestamp) -> Option<bool> {
         match asked {
-            RevocationRequest::Session(id) => self.registry.has_seen(id).then_some(true),
+            RevocationRequest::Session(id) => self.registry.has_seen(*id).then_some(true),
             RevocationRequest::Subject(id) => {
                 let listed = self.registry.list(id, now).await;
                 let found = !listed.sessions.is_empty();
@@ -221,11 +233,10 @@ impl Admin {
         let Some(subject) = subject.filter(|(name, _)| name == "subject" && more.is_none()) else {
             return error_response(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
         };
-        if !is_subject(&subject.1) {
+        let Ok(subject) = subject.1.parse::<Subject>() else {
             return error_response(StatusCode::BAD_REQUEST, NO_SUBJECT);
-        }
-        let (subject, now) = (subject.1, clock::now());
-        let who = telemetry::redact(&subject);
+        };
+        let (now, who) = (clock::now(), telemetry::redact(subject.as_str()));
         tracing::info!(target: "audit", event = "list", subject = who, "listed by the admin listener");
         let listed = self.registry.list(&subject, now).await;
         let alive = listed.sessions.iter().filter(|record| !self.is_revoked(record));
@@ -245,7 +256,7 @@ impl Admin {
                     "nickname": known.profile.nickname, "avatar": known.profile.avatar, "unionid": known.unionid,
                     "at": known.at.0, "age": now.since(known.at).as_secs(),
                 });
-                (app, told)
+                (app.into(), told)
             })
             .collect();
         let from = listed.alone.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
@@ -268,13 +279,20 @@ impl Admin {
     }
 }
 
-/// What a body asks to revoke.
-#[derive(Debug, Deserialize)]
+/// The body of a revocation.
+#[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RevocationRequest {
+enum RevocationBody {
     Session(String),
     Subject(String),
     App(String),
+}
+
+/// What to revoke.
+enum RevocationRequest {
+    Session(SessionId),
+    Subject(Subject),
+    App(AppName),
 }
 
 /// The shape of the JSON that `revoke` takes.
@@ -283,27 +301,10 @@ const BODY: &str = "send JSON with exactly one of: {\"session\": \"…\"}, {\"su
 const NO_SESSION_ID: &str = "this is not a session id; nothing was revoked. A session id has 22 letters, digits, hyphens \
      and underscores, as in the x-wechat-session header and in `sessions list`";
 
+const NO_APP: &str = "no application of this name is configured; nothing was revoked";
+
 const NO_SUBJECT: &str = "this is not a subject; nothing was done. A subject is wx:<appid>:<openid> or wx:union:<unionid>, \
      as in the x-wechat-subject header: write wx:, the AppID and a colon before an openid";
-
-/// Reads a body, or says what is wrong with it.
-fn parse_target(body: &[u8]) -> Result<RevocationRequest, &'static str> {
-    let asked: RevocationRequest = serde_json::from_slice(body).map_err(|_| BODY)?;
-    match &asked {
-        RevocationRequest::Session(id) if SessionId::parse(id).is_none() => Err(NO_SESSION_ID),
-        RevocationRequest::Subject(id) if !is_subject(id) => Err(NO_SUBJECT),
-        _ => Ok(asked),
-    }
-}
-
-fn is_subject(id: &str) -> bool {
-    let Some((space, person)) = id.strip_prefix("wx:").and_then(|id| id.split_once(':')) else { return false };
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_appid = |text: &str| text.len() == 16 && text.bytes().all(hex);
-    (space == "union" || space.strip_prefix("wx").is_some_and(is_appid))
-        && (1..=64).contains(&person.len())
-        && person.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-}
 
 /// Whether the request names this machine by address or as localhost, as a socket's client does.
 fn host_is_local(parts: &Parts) -> bool {
@@ -362,7 +363,7 @@ mod tests {
         let registry = Registry::new(Redis::none(), sealer, registry::Settings::default(), metrics.outbox.clone());
         let admin = Admin {
             token: ArcSwapOption::from_pointee(Secret::parse(TOKEN, 32).unwrap()),
-            apps: ArcSwap::from_pointee(BTreeSet::from(["shop".to_owned()])),
+            apps: ArcSwap::from_pointee(BTreeSet::from(["shop".parse().unwrap()])),
             sessions: Arc::clone(&sessions),
             sharing: Arc::new(RevocationSync::new(
                 Arc::clone(&sessions),
@@ -482,9 +483,9 @@ mod tests {
     async fn who_is_logged_in_is_told_to_who_asks_for_one_subject() {
         let (admin, sessions) = admin();
         let record = |session: &str, created: u64| SessionRecord {
-            session: session.into(),
-            subject: "wx:union:o1".into(),
-            app: "shop".into(),
+            session: SessionId::named(session),
+            subject: "wx:union:o1".parse().unwrap(),
+            app: "shop".parse().unwrap(),
             flow: crate::check::LoginMethod::Website,
             created: Timestamp(created),
             ends: Timestamp(u64::MAX / 2),
@@ -492,7 +493,7 @@ mod tests {
             browser: Some("chrome".into()),
         };
         ["one", "two"].into_iter().for_each(|session| admin.registry.session_started(record(session, 100)));
-        sessions.revocations.revoke(Target::session("one"), clock::now());
+        sessions.revocations.revoke(Target::Session(SessionId::named("one")), clock::now());
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
         let request = http::Request::get("/sessions?subject=wx%3Aunion%3Ao1").header("host", "localhost");
@@ -504,7 +505,7 @@ mod tests {
         assert_eq!(answer["sessions"].as_array().unwrap().len(), 1, "a revoked session is none: {answer}");
         assert_eq!(
             (&answer["sessions"][0]["session"], &answer["sessions"][0]["browser"]),
-            (&"two".into(), &"chrome".into())
+            (&json!(SessionId::named("two")), &"chrome".into())
         );
         assert_eq!(answer["from"], "this instance alone: no Redis is configured");
         for (path, status) in [

@@ -3,6 +3,7 @@
 use crate::cookie;
 use crate::identity::IdentityHeaders;
 use crate::path::{NormalPath, PathError};
+use crate::subject::Subject;
 use http::{HeaderMap, HeaderValue, Method};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ pub enum Requirement {
     /// A live session.
     Required,
     /// A live session of one of these subjects.
-    Subjects(Arc<[String]>),
+    Subjects(Arc<[Subject]>),
 }
 
 /// The answer. It has no default: every way to one is written out.

@@ -31,6 +31,7 @@
 mod access_token;
 mod admin;
 mod app;
+mod app_name;
 mod check;
 mod cli;
 mod client_address;
@@ -58,7 +59,9 @@ mod seal;
 mod secret;
 mod server;
 mod session;
+mod session_id;
 mod sessions;
+mod subject;
 mod telemetry;
 #[doc(hidden)]
 pub mod testing;

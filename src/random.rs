@@ -20,8 +20,8 @@ pub fn state() -> String {
     hex(&bytes::<16>())
 }
 
-/// A session id: 128 bits as 22 characters of base64url.
-pub fn session_id() -> String {
+/// A name that nothing else has: 128 random bits as 22 characters of base64url.
+pub fn unique_name() -> String {
     URL_SAFE_NO_PAD.encode(bytes::<16>())
 }
 

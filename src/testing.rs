@@ -10,7 +10,22 @@ macro_rules! whole {
     };
 }
 
-whole!(check, client_address, clock, cookie, identity, origin, path, policy, random, seal, secret);
+whole!(
+    app_name,
+    check,
+    client_address,
+    clock,
+    cookie,
+    identity,
+    origin,
+    path,
+    policy,
+    random,
+    seal,
+    secret,
+    session_id,
+    subject
+);
 
 pub mod access_token {
     pub use crate::access_token::{AccessTokenError, AccessTokens, Settings};

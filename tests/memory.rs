@@ -31,14 +31,14 @@ fn a_hundred_thousand_sessions_fit_into_110_mib() {
     let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), Metrics::default().lookups.clone());
     let settings = Settings {
         issuer: "https://shop.example.com".into(),
-        audience: "shop".into(),
+        audience: "shop".parse().unwrap(),
         token_lifetime: Duration::from_secs(900),
         lifetime: week,
         idle: Duration::from_secs(86_400),
     };
     let enter = |number: usize| {
         let grant = Grant {
-            subject: format!("wx:wx0123456789abcdef:oAlice{number:022}"),
+            subject: format!("wx:wx0123456789abcdef:oAlice{number:022}").parse().unwrap(),
             flow: LoginMethod::OfficialAccount,
             appid: "wx0123456789abcdef".into(),
             openid: format!("oAlice{number:022}"),

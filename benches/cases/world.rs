@@ -53,7 +53,7 @@ impl World {
         let origin = Origin::parse("https://shop.example.com").unwrap();
         let session = Settings {
             issuer: origin.as_str().to_owned(),
-            audience: "shop".into(),
+            audience: "shop".parse().unwrap(),
             token_lifetime: Duration::from_secs(900),
             lifetime: week,
             idle: Duration::from_secs(86_400),
@@ -77,7 +77,7 @@ impl World {
     /// A new session's token, of usual length.
     pub fn token(&self) -> String {
         let grant = Grant {
-            subject: "wx:wx0123456789abcdef:oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),
+            subject: "wx:wx0123456789abcdef:oAbCdEfGhIjKlMnOpQrStUvWxYz0".parse().unwrap(),
             flow: LoginMethod::OfficialAccount,
             appid: "wx0123456789abcdef".into(),
             openid: "oAbCdEfGhIjKlMnOpQrStUvWxYz0".into(),

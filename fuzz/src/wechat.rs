@@ -74,7 +74,7 @@ fn becomes_a_session(exchanged: &ExchangeResponse, profiled: &UserInfo) {
     let settings = &world.shop().session;
     let openid = exchanged.openid.as_str();
     let grant = Grant {
-        subject: format!("wx:wx0123456789abcdef:{openid}"),
+        subject: format!("wx:wx0123456789abcdef:{openid}").parse().unwrap(),
         openid: openid.to_owned(),
         unionid: exchanged.unionid.as_ref().map(|unionid| unionid.as_str().to_owned()).unwrap_or_default(),
         profile: profiled.profile.clone(),

@@ -106,7 +106,7 @@ impl World {
         let (alice, ending, other) =
             (begin(&sessions, shop, NOW), begin(&sessions, shop, ago(800)), begin(&sessions, blog, NOW));
         let revoked = begin(&sessions, shop, ago(100));
-        let _ = sessions.revocations.revoke(Target::session(&revoked.sid), NOW);
+        let _ = sessions.revocations.revoke(Target::Session(revoked.sid), NOW);
         let mut values: HashMap<&str, Vec<u8>> = HashMap::new();
         let mut name = |name, value: &str| drop(values.insert(name, value.as_bytes().to_vec()));
         name("alice", &alice.token);
@@ -137,7 +137,7 @@ impl World {
         }
         let good = [(&alice, shop), (&ending, shop), (&other, blog)].map(|(issued, app)| Good {
             token: issued.token.clone(),
-            sid: issued.sid.clone(),
+            sid: issued.sid.to_string(),
             authority: app.origin.authority().to_owned(),
         });
         Self {
@@ -205,7 +205,7 @@ fn sessions(pem: &str) -> Sessions {
 #[must_use]
 pub fn grant() -> Grant {
     Grant {
-        subject: SUBJECT.into(),
+        subject: SUBJECT.parse().unwrap(),
         flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
@@ -221,11 +221,11 @@ fn app(name: &str, origin: &str) -> App {
         secret: Secret::parse("only a fuzzer's", 1).unwrap(),
     };
     App {
-        name: name.into(),
+        name: name.parse().unwrap(),
         title: name.into(),
         session: session::Settings {
             issuer: origin.as_str().into(),
-            audience: name.into(),
+            audience: name.parse().unwrap(),
             token_lifetime: Duration::from_secs(900),
             lifetime: Duration::from_secs(7 * 86_400),
             idle: Duration::from_secs(86_400),

@@ -29,7 +29,7 @@ const REQUIREMENTS: u8 = 5;
 
 impl Plain {
     fn rule(&self) -> Rule {
-        let list = |subject: &str| Requirement::Subjects([subject.to_owned()].into());
+        let list = |subject: &str| Requirement::Subjects([subject.parse().unwrap()].into());
         let requirement = match self.requires {
             0 => Requirement::Public,
             1 => Requirement::Optional,

@@ -26,7 +26,7 @@ const MAX_SEEN: usize = 20_000;
 fn session_record(seen: &RecentSession) -> SessionRecord {
     let claims = seen.claims();
     SessionRecord {
-        session: claims.sid.clone(),
+        session: claims.sid,
         subject: claims.sub.clone(),
         app: claims.aud.clone(),
         flow: claims.flow,

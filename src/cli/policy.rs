@@ -3,6 +3,7 @@
 //! `envoy/render --fast` generates its file from this, so that nobody maintains a list of paths by hand.
 
 use super::check_config::{CONFIGURATION_ERROR, OUTPUT_ERROR};
+use crate::app_name::AppName;
 use crate::config::settings::Settings;
 use crate::config::{self, settings};
 use crate::ext_authz::fast::{self, Step, Verdict};
@@ -34,7 +35,7 @@ pub(crate) struct Rules {
 #[derive(Debug, Serialize)]
 pub(crate) struct App {
     /// Its name, the audience of its tokens.
-    pub name: String,
+    pub name: AppName,
     /// Its origin, the issuer of its tokens.
     pub origin: String,
     /// Its host as requests name it.

@@ -95,7 +95,7 @@ forms! {
     /// An application's name, the audience of its tokens.
     AppName = "name", true, "^[a-z0-9-]{1,32}$",
         "a name of 1 to 32 lower-case letters, digits and hyphens, such as {}", "shop",
-        |text| characters(text, 1..=32, |c| matches!(c, 'a'..='z' | '0'..='9' | '-'), "lower-case letters, digits and hyphens");
+        |text| text.parse::<crate::app_name::AppName>().map(drop).map_err(|error| format!("which {error}"));
 
     /// A name as people read it.
     Title = "title", true, r"^[^\x00-\x1f\x7f]{1,40}$",
@@ -199,7 +199,7 @@ forms! {
     /// A subject, never quoted: it is a person.
     Subject = "subject", false, "^wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}$",
         "wx:union:<unionid> or wx:<appid>:<openid>", "",
-        subject;
+        |text| text.parse::<crate::subject::Subject>().map(drop).map_err(|error| format!("which {error}"));
 }
 
 /// Whether `text` names a file rather than being a pasted secret: it holds a slash, or a dot before an extension.
@@ -329,20 +329,6 @@ fn host(text: &str) -> Result<(), String> {
                 .to_owned()
         }
     })
-}
-
-fn subject(text: &str) -> Result<(), String> {
-    let mut parts = text.splitn(3, ':');
-    let (kind, namespace, id) = (parts.next(), parts.next(), parts.next());
-    if kind != Some("wx") {
-        return Err("which does not start with wx:".to_owned());
-    }
-    if !namespace.is_some_and(|namespace| namespace == "union" || app_id(namespace).is_ok()) {
-        return Err("whose second part is neither union nor an AppID".to_owned());
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let fits = id.is_some_and(|id| (1..=64).contains(&id.len()) && id.chars().all(allowed));
-    if fits { Ok(()) } else { Err("whose id is not 1 to 64 letters, digits, _ and -".to_owned()) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::diagnostic::shown;
 use super::{Diagnostics, Resolver, raw};
+use crate::app_name::AppName;
 use crate::check::Requirement;
 use crate::client_address::ClientAddress;
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
@@ -80,7 +81,7 @@ pub struct Settings {
 
 impl Settings {
     /// What the applications are called.
-    pub fn app_names(&self) -> BTreeSet<String> {
+    pub fn app_names(&self) -> BTreeSet<AppName> {
         self.apps.iter().map(|app| app.name.clone()).collect()
     }
 }
@@ -524,9 +525,11 @@ impl Reader {
                 self.meaning.parse(&format!("{at}.return_to[{index}]"), text, Origin::parse(text), ORIGIN)
             })
             .collect();
-        let session = self.session(at, raw, origin.as_ref());
+        let wanted = "write a name of 1 to 32 lower-case letters, digits and hyphens";
+        let name: Option<AppName> = self.parse(&format!("{at}.name"), &raw.name, wanted);
+        let session = self.session(at, raw, name.clone(), origin.as_ref());
         Some(App {
-            name: raw.name.clone(),
+            name: name?,
             title: raw.title.clone().unwrap_or_else(|| raw.name.clone()),
             origin: origin?,
             session: session?,
@@ -554,7 +557,13 @@ impl Reader {
         Some(Credentials { appid: appid?, secret: secret? })
     }
 
-    fn session(&mut self, at: &str, raw: &raw::App, origin: Option<&Origin>) -> Option<session::Settings> {
+    fn session(
+        &mut self,
+        at: &str,
+        raw: &raw::App,
+        name: Option<AppName>,
+        origin: Option<&Origin>,
+    ) -> Option<session::Settings> {
         let session = &raw.session;
         let [token, idle, lifetime]: [Duration; 3] =
             [session.token_lifetime.into(), session.idle.into(), session.lifetime.into()];
@@ -572,7 +581,7 @@ impl Reader {
         }
         Some(session::Settings {
             issuer: origin?.as_str().to_owned(),
-            audience: raw.name.clone(),
+            audience: name?,
             token_lifetime: token,
             lifetime,
             idle: idle.min(lifetime),
@@ -727,11 +736,16 @@ impl Reader {
             let wanted = "write a path, host or methods; to open everything, write path_pattern: /**";
             self.meaning.add(&format!("{at}.access"), "found a rule that opens everything", wanted);
         }
+        let mut subjects = Vec::new();
+        for (number, text) in raw.subjects.iter().flatten().enumerate() {
+            let wanted = "write wx:union:<unionid> or wx:<appid>:<openid>";
+            subjects.push(self.parse(&format!("{at}.subjects[{number}]"), text, wanted)?);
+        }
         let requirement = match (raw.access, &raw.subjects) {
             (raw::Access::Public, _) => Requirement::Public,
             (raw::Access::Optional, _) => Requirement::Optional,
             (raw::Access::Required, None) => Requirement::Required,
-            (raw::Access::Required, Some(subjects)) => Requirement::Subjects(subjects.as_slice().into()),
+            (raw::Access::Required, Some(_)) => Requirement::Subjects(subjects.into()),
         };
         Some(Rule {
             host,

@@ -258,7 +258,7 @@ mod tests {
     const HOST: &str = "shop.example.com";
 
     fn only_members() -> Requirement {
-        Requirement::Subjects(["wx:union:o1".to_owned()].into())
+        Requirement::Subjects(["wx:union:o1".parse().unwrap()].into())
     }
 
     fn rule(path: PathMatch, methods: Option<&[Method]>, requirement: Requirement) -> Rule {

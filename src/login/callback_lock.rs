@@ -11,6 +11,7 @@ use super::outcomes::{CodeAction, LoginOutcome, Progress};
 use crate::random;
 use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
+use crate::session_id::SessionId;
 use redis::Script;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, LazyLock};
@@ -78,7 +79,7 @@ impl CallbackLock {
 
     /// Takes the turn for `code` of the flow of `state`, or waits until whoever has it is done.
     pub async fn acquire(&self, state: &str, code: &str) -> Known {
-        let turn = Lock { owner: random::session_id() };
+        let turn = Lock { owner: random::unique_name() };
         let deadline = Instant::now() + self.timeout;
         loop {
             let (progress, took) = match self.try_take(state, &turn).await {
@@ -187,7 +188,7 @@ struct Record {
 #[derive(Serialize, Deserialize)]
 struct EnteredRecord {
     token: String,
-    sid: String,
+    sid: SessionId,
     lifetime: u64,
     location: String,
 }
@@ -244,7 +245,7 @@ impl From<&Progress<LoginError>> for Record {
     fn from(progress: &Progress<LoginError>) -> Self {
         let entered = progress.entered().map(|entered| EnteredRecord {
             token: entered.token.clone(),
-            sid: entered.sid.clone(),
+            sid: entered.sid,
             lifetime: entered.lifetime.as_secs(),
             location: entered.location.clone(),
         });
@@ -297,7 +298,7 @@ mod tests {
     fn a_session_comes_back_whole() {
         let entered = LoginOutcome {
             token: "token".into(),
-            sid: "sid".into(),
+            sid: SessionId::named("sid"),
             lifetime: Duration::from_secs(60),
             location: "https://shop.example.com/a".into(),
         };

@@ -14,8 +14,10 @@ use crate::clock::{self, Timestamp};
 use crate::redis::CallError;
 use crate::session::Grant;
 use crate::session::ending::{EndError, SessionToEnd};
+use crate::session_id::SessionId;
 use crate::sessions::events::{Event, Kind};
 use crate::sessions::registry::SessionRecord;
+use crate::subject::Subject;
 use crate::telemetry;
 use crate::telemetry::traces::{self, SpanValue};
 use crate::wechat::{Code, Credentials, ExchangeResponse, Scope, UserInfo};
@@ -67,7 +69,7 @@ impl Login {
             Ok(matched) => matched,
             Err(error) => {
                 let Some(live) = live else { return CallbackOutcome::Unknown(error) };
-                let location = self.location_of_finished_login(&callback.state, &live.claims().sid).await;
+                let location = self.location_of_finished_login(&callback.state, live.claims().sid).await;
                 return location
                     .map_or(CallbackOutcome::AlreadyLoggedIn(error), |location| CallbackOutcome::Back { location });
             }
@@ -96,7 +98,7 @@ impl Login {
         let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
         let spend = async move {
             let step = traces::span("spend code");
-            step.set_attribute("wechat_authz.app", SpanValue::configured(&flow_app.name));
+            step.set_attribute("wechat_authz.app", SpanValue::configured(flow_app.name.as_str()));
             step.set_attribute("wechat_authz.flow", flow.flow().as_str());
             let spent = step.scope(login.exchange_once(&flow_app, &flow, &code, browser, former, client)).await;
             if let Err(error) = &spent {
@@ -128,7 +130,7 @@ impl Login {
     }
 
     /// Where the flow of `state` ended, if it ended in session `sid`, here or at another instance.
-    async fn location_of_finished_login(&self, state: &str, sid: &str) -> Option<String> {
+    async fn location_of_finished_login(&self, state: &str, sid: SessionId) -> Option<String> {
         match self.memory.outcomes.location_for(state, sid) {
             Some(location) => Some(location),
             None => {
@@ -178,7 +180,7 @@ impl Login {
             Ok(entered) => {
                 self.limits.login_finished(client);
                 self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
-                self.end_former(&former, &entered.sid, now).await;
+                self.end_former(&former, entered.sid, now).await;
             }
             Err(error) => self.metrics.login_failed(&app.name, flow.flow(), error.class(), error.label()),
         }
@@ -196,7 +198,7 @@ impl Login {
         let application = app.application(flow.flow()).ok_or(LoginError::FlowGone)?;
         let exchange = traces::span("exchange code").instrument(self.client.exchange(application, code));
         let exchanged = exchange.await.map_err(|error| {
-            tracing::warn!(app = app.name, flow = flow.flow().as_str(), %error, "the code was not exchanged");
+            tracing::warn!(app = app.name.as_str(), flow = flow.flow().as_str(), %error, "the code was not exchanged");
             LoginError::from(&error)
         })?;
         if exchanged.snapshot {
@@ -210,13 +212,12 @@ impl Login {
         let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
         let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
         let subject = match (app.subject, &unionid) {
-            (SubjectRule::Openid, _) => {
-                format!("wx:{}:{}", application.appid.as_str(), exchanged.openid.as_str())
-            }
-            (SubjectRule::Unionid, Some(unionid)) => format!("wx:union:{unionid}"),
+            (SubjectRule::Openid, _) => Subject::from_openid(application.appid.as_str(), exchanged.openid.as_str()),
+            (SubjectRule::Unionid, Some(unionid)) => Subject::from_unionid(unionid),
             // It might have come with the profile.
             (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginError::NoUnionid)),
         };
+        let subject = subject.map_err(|_| LoginError::Ours)?;
         let profile = match told {
             Some(told) => {
                 self.remember(app, flow.flow(), &subject, &exchanged, &told).await;
@@ -254,14 +255,14 @@ impl Login {
             Ok(true) => Ok(()),
             Ok(false) => Err(LoginError::NotSubscribed),
             Err(error) => {
-                tracing::warn!(app = app.name, %error, "WeChat did not say whether a person follows the account");
+                tracing::warn!(app = app.name.as_str(), %error, "WeChat did not say whether a person follows the account");
                 Err(LoginError::from(&error))
             }
         }
     }
 
     /// The last known profile. Where WeChat was asked and did not answer, another instance may know a later one.
-    async fn last_known_profile(&self, app: &App, subject: &str, asked: bool) -> Profile {
+    async fn last_known_profile(&self, app: &App, subject: &Subject, asked: bool) -> Profile {
         let own = self.sessions.profiles.last_known(&app.name, subject);
         let stored = if asked { self.registry.stored_profile(&app.name, subject).await.ok().flatten() } else { None };
         match (own, stored) {
@@ -281,18 +282,18 @@ impl Login {
     ) -> Result<LoginOutcome, LoginError> {
         let now = clock::now();
         let subject = grant.subject.clone();
-        let who = telemetry::redact(&grant.subject);
+        let who = telemetry::redact(grant.subject.as_str());
         let issued = {
             let _step = traces::span("issue session");
             self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Ours)?
         };
         self.metrics.session_issued(&app.name);
         tracing::info!(
-            target: "audit", event = "login", app = app.name, flow = flow.flow().as_str(), subject = who,
-            session = telemetry::redact(&issued.sid), "logged in"
+            target: "audit", event = "login", app = app.name.as_str(), flow = flow.flow().as_str(), subject = who,
+            session = telemetry::redact(&issued.sid.to_string()), "logged in"
         );
         self.registry.session_started(SessionRecord {
-            session: issued.sid.clone(),
+            session: issued.sid,
             subject: subject.clone(),
             app: app.name.clone(),
             flow: flow.flow(),
@@ -302,10 +303,10 @@ impl Login {
             browser: Some(browser.as_str().to_owned()),
         });
         self.registry.emit(Event {
-            app: app.name.clone(),
+            app: Some(app.name.clone()),
             flow: Some(flow.flow()),
-            subject,
-            session: issued.sid.clone(),
+            subject: Some(subject),
+            session: Some(issued.sid),
             ..Event::new(Kind::Login, now)
         });
         Ok(LoginOutcome {
@@ -339,7 +340,7 @@ impl Login {
         let told = traces::span("fetch profile").instrument(self.client.userinfo(application, exchanged));
         told.await.map(Some).map_err(|error| {
             self.metrics.profile_degraded(&app.name);
-            tracing::warn!(app = app.name, %error, "no profile came; the last known one is used");
+            tracing::warn!(app = app.name.as_str(), %error, "no profile came; the last known one is used");
             LoginError::from(&error)
         })
     }
@@ -347,7 +348,7 @@ impl Login {
     /// Ends the sessions of the tokens that the browser had, but for the one that it has `entered` (no fixation, no
     /// session that outlives its cookie). No budget is asked: the login has paid for it, and a neighbour who spends the
     /// address's budgets must not keep a session alive.
-    async fn end_former(&self, tokens: &[String], entered: &str, now: Timestamp) {
+    async fn end_former(&self, tokens: &[String], entered: SessionId, now: Timestamp) {
         for token in tokens {
             match self.sessions.to_end(token, now, || Ok(())) {
                 Ok(session) if session.claims().sid == entered || session.is_over(&self.sessions, now) => {}
@@ -368,7 +369,7 @@ impl Login {
 
     /// Makes the many ended sessions of `subject` one revocation, so that nobody fills the table by logging in again and
     /// again. Its sessions that live on, as far as they are known, stay alive.
-    pub(crate) async fn collapse_ended(&self, subject: &str, now: Timestamp) {
+    pub(crate) async fn collapse_ended(&self, subject: &Subject, now: Timestamp) {
         if !self.sessions.revocations.wants_collapse(subject) {
             return;
         }
@@ -391,12 +392,12 @@ impl Login {
 
     fn revoke_session(&self, session: &SessionToEnd, reason: &'static str, now: Timestamp) {
         let claims = session.claims();
-        self.registry.ended(&claims.sub, &claims.sid);
+        self.registry.ended(&claims.sub, claims.sid);
         self.registry.emit(Event {
-            app: claims.aud.clone(),
+            app: Some(claims.aud.clone()),
             flow: Some(claims.flow),
-            subject: claims.sub.clone(),
-            session: claims.sid.clone(),
+            subject: Some(claims.sub.clone()),
+            session: Some(claims.sid),
             reason,
             ..Event::new(Kind::Logout, now)
         });

@@ -5,6 +5,7 @@
 //! An outcome is given to nobody but a browser whose flow cookie opened, or whose live session it is. Bounded by count
 //! and age; forgetting one early costs a second exchange, which WeChat refuses, and a silent new login.
 
+use crate::session_id::SessionId;
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -26,7 +27,7 @@ pub struct LoginOutcome {
     /// The session's first token.
     pub token: String,
     /// The session's id.
-    pub sid: String,
+    pub sid: SessionId,
     /// How long the cookie lives.
     pub lifetime: Duration,
     /// Where the browser goes.
@@ -137,7 +138,7 @@ impl<F: Clone> CallbackRegistry<F> {
     }
 
     /// Where the flow of `state` ended, if it ended in session `sid` and nobody is at work on it.
-    pub fn location_for(&self, state: &str, sid: &str) -> Option<String> {
+    pub fn location_for(&self, state: &str, sid: SessionId) -> Option<String> {
         let slot = self.kept.lock().slots.get(state).cloned()?;
         let progress = slot.try_lock().ok()?;
         progress.entered().filter(|entered| entered.sid == sid).map(|entered| entered.location.clone())
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
 
     fn entered() -> LoginOutcome {
-        LoginOutcome { token: "t".into(), sid: "s".into(), lifetime: OUTCOME_TTL, location: "/".into() }
+        LoginOutcome { token: "t".into(), sid: SessionId::named("s"), lifetime: OUTCOME_TTL, location: "/".into() }
     }
 
     #[test]
@@ -223,8 +224,8 @@ mod tests {
     async fn only_the_session_of_a_flow_learns_where_it_ended() {
         let outcomes = CallbackRegistry::<&str>::default();
         outcomes.slot("a", Instant::now()).lock().await.record("code", &Ok(entered()));
-        assert_eq!(outcomes.location_for("a", "s").as_deref(), Some("/"));
-        assert_eq!(outcomes.location_for("a", "other"), None);
-        assert_eq!(outcomes.location_for("b", "s"), None);
+        assert_eq!(outcomes.location_for("a", SessionId::named("s")).as_deref(), Some("/"));
+        assert_eq!(outcomes.location_for("a", SessionId::named("other")), None);
+        assert_eq!(outcomes.location_for("b", SessionId::named("s")), None);
     }
 }

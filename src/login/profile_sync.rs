@@ -6,6 +6,7 @@
 
 use super::Login;
 use super::settings::App;
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
 use crate::clock::{self, Timestamp};
 use crate::session::RecentSession;
@@ -13,6 +14,7 @@ use crate::session::profiles::Known;
 use crate::session::token::Claims;
 use crate::sessions::events::{Event, Kind};
 use crate::sessions::registry::{ProfileRecord, TokensRecord};
+use crate::subject::Subject;
 use crate::wechat::{Class, Credentials, ExchangeResponse, OpenId, Scope, UnionId, UserInfo, WechatError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,8 +36,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// WeChat's tokens of those who logged in here.
 pub(crate) struct Tokens {
-    kept: moka::sync::Cache<(String, String), Arc<TokensRecord>>,
-    tried: moka::sync::Cache<(String, String), ()>,
+    kept: moka::sync::Cache<(AppName, Subject), Arc<TokensRecord>>,
+    tried: moka::sync::Cache<(AppName, Subject), ()>,
     /// One round at a time.
     rounds: tokio::sync::Mutex<()>,
 }
@@ -80,7 +82,7 @@ impl Login {
         &self,
         app: &App,
         flow: LoginMethod,
-        subject: &str,
+        subject: &Subject,
         exchanged: &ExchangeResponse,
         told: &UserInfo,
     ) {
@@ -96,8 +98,8 @@ impl Login {
     }
 
     /// Forgets the tokens of a person who leaves.
-    pub(super) fn forget_tokens(&self, app: &str, subject: &str) {
-        self.memory.tokens.kept.invalidate(&(app.to_owned(), subject.to_owned()));
+    pub(super) fn forget_tokens(&self, app: &AppName, subject: &Subject) {
+        self.memory.tokens.kept.invalidate(&(app.clone(), subject.clone()));
         self.registry.forget_tokens(app, subject);
     }
 
@@ -109,7 +111,7 @@ impl Login {
             if began.elapsed() > ROUND_TIMEOUT {
                 break;
             }
-            let Some(app) = self.apps.values().find(|app| app.name == seen.application()) else { continue };
+            let Some(app) = self.apps.values().find(|app| app.name == *seen.application()) else { continue };
             if matches!(app.scope(seen.flow()), Scope::Base) {
                 // WeChat tells no profile then.
                 continue;
@@ -134,7 +136,7 @@ impl Login {
     }
 
     async fn refresh_profile(&self, app: &App, claims: &Claims) -> Outcome {
-        let (subject, now) = (claims.sub.as_str(), clock::now());
+        let (subject, now) = (&claims.sub, clock::now());
         if let Ok(Some(stored)) = self.registry.stored_profile(&app.name, subject).await
             && now.since(stored.at) <= self.profile_max_age
         {
@@ -155,7 +157,7 @@ impl Login {
                 }
             }
             Err(error) => {
-                tracing::info!(app = app.name, %error, "an old profile could not be brought up to date; it stays in use");
+                tracing::info!(app = app.name.as_str(), %error, "an old profile could not be brought up to date; it stays in use");
                 if error.class() == Class::RestartLogin {
                     // No token lives any more: WeChat need not be asked again before the next login.
                     self.forget_tokens(&app.name, subject);
@@ -165,8 +167,8 @@ impl Login {
         }
     }
 
-    async fn tokens_of(&self, app: &str, claims: &Claims) -> Option<Arc<TokensRecord>> {
-        let tokens = match self.memory.tokens.kept.get(&(app.to_owned(), claims.sub.clone())) {
+    async fn tokens_of(&self, app: &AppName, claims: &Claims) -> Option<Arc<TokensRecord>> {
+        let tokens = match self.memory.tokens.kept.get(&(app.clone(), claims.sub.clone())) {
             Some(tokens) => tokens,
             None => Arc::new(self.registry.stored_tokens(app, &claims.sub).await.ok()??),
         };
@@ -179,7 +181,7 @@ impl Login {
         app: &App,
         application: &Credentials,
         tokens: &TokensRecord,
-        subject: &str,
+        subject: &Subject,
         now: Timestamp,
     ) -> Result<UserInfo, WechatError> {
         if let Ok(openid) = OpenId::parse(&tokens.openid)
@@ -211,8 +213,8 @@ impl Login {
     /// Takes what WeChat told at `at`; whether that is other than what was known.
     async fn take_profile(
         &self,
-        app: &str,
-        subject: &str,
+        app: &AppName,
+        subject: &Subject,
         told: &UserInfo,
         known: Option<&UnionId>,
         at: Timestamp,
@@ -227,19 +229,26 @@ impl Login {
         before.is_some_and(|before| before != told.profile)
     }
 
-    fn publish_profile(&self, app: &str, flow: LoginMethod, subject: &str, reason: &'static str, now: Timestamp) {
+    fn publish_profile(
+        &self,
+        app: &AppName,
+        flow: LoginMethod,
+        subject: &Subject,
+        reason: &'static str,
+        now: Timestamp,
+    ) {
         self.registry.emit(Event {
-            app: app.to_owned(),
+            app: Some(app.clone()),
             flow: Some(flow),
-            subject: subject.to_owned(),
+            subject: Some(subject.clone()),
             reason,
             ..Event::new(Kind::Profile, now)
         });
     }
 
-    fn keep_tokens(&self, app: &str, subject: &str, tokens: TokensRecord) {
+    fn keep_tokens(&self, app: &AppName, subject: &Subject, tokens: TokensRecord) {
         self.registry.tokens(app, subject, &tokens);
-        self.memory.tokens.kept.insert((app.to_owned(), subject.to_owned()), Arc::new(tokens));
+        self.memory.tokens.kept.insert((app.clone(), subject.clone()), Arc::new(tokens));
     }
 }
 

@@ -1,5 +1,6 @@
 //! One application as the login knows it.
 
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
 use crate::origin::Origin;
 use crate::session;
@@ -9,7 +10,7 @@ use crate::wechat::{Credentials, Scope};
 #[derive(Clone, Debug)]
 pub struct App {
     /// Its name: the tokens' audience, the metrics' label.
-    pub name: String,
+    pub name: AppName,
     /// What the pages call it.
     pub title: String,
     /// Where it lives.

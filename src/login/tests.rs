@@ -22,11 +22,11 @@ pub(super) fn app() -> App {
         secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
     };
     App {
-        name: "shop".into(),
+        name: "shop".parse().unwrap(),
         title: "小明的店".into(),
         session: session::Settings {
             issuer: origin.as_str().into(),
-            audience: "shop".into(),
+            audience: "shop".parse().unwrap(),
             token_lifetime: Duration::from_secs(900),
             lifetime: Duration::from_secs(7 * 86_400),
             idle: Duration::from_secs(86_400),
@@ -87,7 +87,7 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
         (opened.state(), opened.flow(), opened.return_to()),
         (&*begun.state, LoginMethod::Website, Some("https://shop.example.com/a"))
     );
-    let other_app = App { name: "blog".into(), ..self::app() };
+    let other_app = App { name: "blog".parse().unwrap(), ..self::app() };
     let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
     let other_state = random_like(&begun.state);
     let twice = [&jar[..], &[(jar[0].0.clone(), "another".to_owned())]].concat();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::subject::Subject;
 use Requirement::{Optional, Public, Required};
 use proptest::prelude::*;
 
@@ -18,7 +19,11 @@ fn asks(policy: &Policy, method: Method, host: &str, path: &str) -> Requirement 
 }
 
 fn only(name: &str) -> Requirement {
-    Requirement::Subjects([name.to_owned()].into())
+    list_of(&[name])
+}
+
+fn list_of(names: &[&str]) -> Requirement {
+    Requirement::Subjects(names.iter().map(|name| Subject::from_unionid(name).unwrap()).collect())
 }
 
 /// Rules in one line each: `pattern = requirement`.
@@ -33,7 +38,7 @@ fn rules(lines: &[&str]) -> Vec<Rule> {
             "public" => Public,
             "optional" => Optional,
             "required" => Required,
-            list => Requirement::Subjects(list.split(',').map(str::to_owned).collect()),
+            list => list_of(&list.split(',').collect::<Vec<_>>()),
         };
         Rule::new(path.unwrap(), requirement)
     };
@@ -271,7 +276,7 @@ fn an_unnamed_client_meets_the_strictest_of_what_may_match() {
         ..Rule::new(PathMatch::prefix("/a").unwrap(), requirement)
     };
     let plain = |requirement| Rule::new(PathMatch::prefix("/a").unwrap(), requirement);
-    let alice = || Requirement::Subjects(["alice".to_owned()].into());
+    let alice = || only("alice");
     let path = NormalPath::parse("/a/b").unwrap();
     let source: crate::client_address::ClientAddress = "x-forwarded-for:1".parse().unwrap();
     // The gateway's own address is in the network of every rule.
@@ -317,7 +322,7 @@ fn an_unknown_host_opens_nothing_that_an_application_restricts() {
     };
     let anywhere = |path: &str| Rule { host: HostMatch::Any, ..Rule::new(PathMatch::prefix(path).unwrap(), Public) };
     let policy = Policy::new(vec![
-        at_shop("/health/admin", Requirement::Subjects(["alice".to_owned()].into())),
+        at_shop("/health/admin", only("alice")),
         at_shop("/health/me", Optional),
         at_shop("/health/open", Public),
         anywhere("/health"),

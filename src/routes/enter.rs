@@ -169,7 +169,7 @@ impl Pages {
                 Page::Misconfigured { incident: &incident, retry_url: &login_url }
             }
         };
-        let (app, class, errcode) = (&visit.app.name, error.class(), error.label());
+        let (app, class, errcode) = (visit.app.name.as_str(), error.class(), error.label());
         // What the operator compares with WeChat's console, and what Tencent's support asks for.
         let appid = flow.and_then(|flow| visit.app.application(flow)).map(|application| application.appid.as_str());
         let rid = error.rid().map(tracing::field::display);

@@ -94,7 +94,7 @@ impl Pages {
                     // Anybody can make up a key's name.
                     if let Some(left_out) = self.metrics.reject_lines.admit(visit.now) {
                         tracing::warn!(
-                            app = visit.app.name,
+                            app = visit.app.name.as_str(),
                             left_out,
                             "a logout could not end a session: this instance lacks its key"
                         );
@@ -123,8 +123,8 @@ impl Pages {
         self.login.end_session(session, visit.now);
         self.metrics.session_revoked("logout");
         tracing::info!(
-            target: "audit", event = "logout", app = visit.app.name,
-            subject = telemetry::redact(&claims.sub), session = telemetry::redact(&claims.sid), "logged out"
+            target: "audit", event = "logout", app = visit.app.name.as_str(),
+            subject = telemetry::redact(claims.sub.as_str()), session = telemetry::redact(&claims.sid.to_string()), "logged out"
         );
         // Last: a browser that hangs up ends this here. The revocation goes on, and what belongs to it is done.
         self.login.sharing.end(session, visit.now).await?;

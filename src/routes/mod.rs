@@ -160,7 +160,7 @@ impl Pages {
         let host = authority(ext_authz::envoy::host(request));
         let client = self.client_address.read(&request.headers, peer);
         let Some(app) = self.login.app(&host) else {
-            self.record_rejection_at("", request, client, Rejection::UnknownHost, now);
+            self.record_rejection_at(None, request, client, Rejection::UnknownHost, now);
             return answer::page(&Page::UnknownHost, language);
         };
         let visit = PageRequest { request, app, client, language, now };

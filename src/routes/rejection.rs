@@ -4,6 +4,7 @@
 //! never the code, the `state` or the query that the client sent.
 
 use super::{PageRequest, Pages};
+use crate::app_name::AppName;
 use crate::clock::Timestamp;
 use crate::ext_authz::envoy;
 use crate::login::attempt::AttemptError;
@@ -86,13 +87,13 @@ impl From<AttemptError> for Rejection {
 impl Pages {
     /// Records that `visit` was rejected.
     pub(super) fn record_rejection(&self, visit: &PageRequest, rejection: impl Into<Rejection>) {
-        self.record_rejection_at(&visit.app.name, visit.request, visit.client, rejection.into(), visit.now);
+        self.record_rejection_at(Some(&visit.app.name), visit.request, visit.client, rejection.into(), visit.now);
     }
 
-    /// Records a rejected request to `app`, whose name is empty for a host of no application.
+    /// Records a rejected request to `app`; none for a host of no application.
     pub(super) fn record_rejection_at(
         &self,
-        app: &str,
+        app: Option<&AppName>,
         request: &Parts,
         client: IpAddr,
         rejection: Rejection,
@@ -100,6 +101,7 @@ impl Pages {
     ) {
         let (page, reason) = (self.page(request.uri.path()), rejection.as_str());
         self.metrics.page_rejected(app, reason);
+        let app = app.map_or("", AppName::as_str);
         if let Some(left_out) = self.metrics.reject_lines.admit(now) {
             let client = client.to_string();
             let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(request)));
@@ -111,7 +113,7 @@ impl Pages {
 
     /// Records that a limit stopped `visit`.
     pub(super) fn record_limit(&self, visit: &PageRequest, budget: LimitKind) {
-        let (app, page, budget) = (&visit.app.name, self.page(visit.request.uri.path()), budget.as_str());
+        let (app, page, budget) = (visit.app.name.as_str(), self.page(visit.request.uri.path()), budget.as_str());
         self.metrics.limited(budget);
         if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {
             let client = visit.client.to_string();

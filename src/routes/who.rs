@@ -94,7 +94,7 @@ impl Pages {
         match (live.state(), Self::token(visit)) {
             (TokenState::Fresh, Some(token)) => Ok(Issued {
                 token: token.to_owned(),
-                sid: live.claims().sid.clone(),
+                sid: live.claims().sid,
                 expires: Timestamp(live.claims().exp),
                 session_expires: Timestamp(live.claims().session_exp),
             }),

@@ -161,7 +161,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_800_000_000);
 
     fn session() -> Arc<CachedSession> {
-        let site = TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".into() };
+        let site = TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".parse().unwrap() };
         Arc::new(CachedSession::new(&VerifiedToken::for_tests(claims(NOW)), Arc::new(site)))
     }
 

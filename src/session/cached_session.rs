@@ -4,10 +4,13 @@ use super::revocations::RevocationSubject;
 use super::settings::Settings;
 use super::token::{self, Claims, TokenError, VerifiedToken};
 use super::{SessionError, TokenState};
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::identity::{IdentityFields, IdentityHeaders};
 use crate::percent::{decode_component, encode_component};
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ pub struct CachedSession {
     pub(super) identity: IdentityHeaders,
     pub(super) site: Arc<TokenAudience>,
     pub(super) flow: LoginMethod,
+    pub(super) sid: SessionId,
     auth_time: u64,
     iat: u64,
     exp: u64,
@@ -38,7 +42,7 @@ pub struct CachedSession {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TokenAudience {
     pub issuer: String,
-    pub audience: String,
+    pub audience: AppName,
 }
 
 impl TokenAudience {
@@ -60,14 +64,14 @@ impl CachedSession {
         let Claims {
             sub, sid, auth_time, iat, exp, session_exp, flow, appid, openid, unionid, nickname, avatar, ..
         } = token.claims();
-        let nickname = Cow::from(encode_component(nickname));
+        let (nickname, session) = (Cow::from(encode_component(nickname)), sid.to_string());
         let said = IdentityFields {
-            subject: sub,
+            subject: sub.as_str(),
             openid,
             unionid,
             appid,
             flow: flow.as_str(),
-            session: sid,
+            session: &session,
             nickname: &nickname,
             avatar,
         };
@@ -75,6 +79,7 @@ impl CachedSession {
             identity: IdentityHeaders::new(&said),
             site,
             flow: *flow,
+            sid: *sid,
             auth_time: *auth_time,
             iat: *iat,
             exp: *exp,
@@ -89,12 +94,12 @@ impl CachedSession {
 
     /// What the token says, word for word.
     pub(super) fn claims(&self) -> Claims {
-        let IdentityFields { subject, openid, unionid, appid, session, nickname, avatar, .. } = self.identity.fields();
+        let IdentityFields { subject, openid, unionid, appid, nickname, avatar, .. } = self.identity.fields();
         Claims {
             iss: self.site.issuer.clone(),
             aud: self.site.audience.clone(),
-            sub: subject.to_owned(),
-            sid: session.to_owned(),
+            sub: Subject::from_valid(subject),
+            sid: self.sid,
             auth_time: self.auth_time,
             iat: self.iat,
             exp: self.exp,
@@ -159,8 +164,12 @@ impl CachedSession {
 
 impl<'a> From<&'a CachedSession> for RevocationSubject<'a> {
     fn from(session: &'a CachedSession) -> Self {
-        let IdentityFields { subject, session: sid, .. } = session.identity.fields();
-        Self { sid, sub: subject, aud: &session.site.audience, auth_time: session.auth_time }
+        Self {
+            sid: session.sid,
+            sub: session.identity.subject(),
+            aud: &session.site.audience,
+            auth_time: session.auth_time,
+        }
     }
 }
 
@@ -173,11 +182,12 @@ mod tests {
 
     #[test]
     fn what_is_kept_says_what_the_token_said() {
-        let site = || Arc::new(TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".into() });
+        let site =
+            || Arc::new(TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".parse().unwrap() });
         let said = claims(NOW);
         for claims in [
             said.clone(),
-            Claims { sub: "не ASCII".into(), nickname: "100 % \0 \u{7f} ;%41".into(), ..said.clone() },
+            Claims { nickname: "100 % \0 \u{7f} ;%41".into(), ..said.clone() },
             Claims { unionid: String::new(), nickname: String::new(), avatar: String::new(), ..said },
         ] {
             assert_eq!(CachedSession::new(&VerifiedToken::for_tests(claims.clone()), site()).claims(), claims);

@@ -115,7 +115,7 @@ mod tests {
     }
 
     /// A token that `sessions` signed and does not remember, and its session's id.
-    fn token(sessions: &Sessions) -> (String, String) {
+    fn token(sessions: &Sessions) -> (String, crate::session_id::SessionId) {
         let claims = claims(NOW);
         let keys = sessions.keys.current();
         let token = token::issue(&claims, keys.signing(NOW).unwrap()).unwrap().0;
@@ -132,7 +132,8 @@ mod tests {
             sessions.verify(token, settings, now, || Ok(())).is_err()
         };
         let usual = super::super::tests::settings();
-        let renamed = Settings { issuer: "https://new.example.com".into(), audience: "new".into(), ..usual.clone() };
+        let renamed =
+            Settings { issuer: "https://new.example.com".into(), audience: "new".parse().unwrap(), ..usual.clone() };
         let short = Settings { lifetime: HOUR, ..usual.clone() };
         let stale =
             |sessions: &Sessions| sessions.revocations.sync_status().set_max_staleness(Duration::from_millis(1));

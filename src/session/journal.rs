@@ -188,7 +188,7 @@ mod tests {
     use crate::session::revocation::Target;
 
     fn revocation(sid: &str, until: u64) -> Revocation {
-        Revocation::new(Target::session(sid), 10, until)
+        Revocation::new(Target::Session(crate::session_id::SessionId::named(sid)), 10, until)
     }
 
     #[test]

@@ -15,9 +15,11 @@ pub(crate) mod settings;
 mod table;
 pub mod token;
 
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::identity::IdentityHeaders;
+use crate::session_id::SessionId;
 use crate::telemetry::Lookups;
 use cache::Cache;
 use cached_session::{CachedSession, Next, TokenAudience};
@@ -93,7 +95,7 @@ pub struct Issued {
     /// The signed token.
     pub token: String,
     /// The session's id.
-    pub sid: String,
+    pub sid: SessionId,
     /// When this token ends.
     pub expires: Timestamp,
     /// When the session ends: the cookie's life.
@@ -192,7 +194,7 @@ impl Sessions {
 
     /// Issues the first token of a new session.
     pub fn begin(&self, grant: Grant, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
-        self.issue(&Claims::first(grant, crate::random::session_id(), settings, now), settings, now)
+        self.issue(&Claims::first(grant, SessionId::random(), settings, now), settings, now)
     }
 
     /// The next token of a live session, the same one for all who ask within a third of its life.
@@ -229,7 +231,7 @@ impl Sessions {
         }
         Ok(Issued {
             token,
-            sid: claims.sid.clone(),
+            sid: claims.sid,
             expires: Timestamp(claims.exp),
             session_expires: Timestamp(claims.session_exp),
         })
@@ -256,14 +258,14 @@ impl Sessions {
     /// Sessions that were used since they were last told of, `most` at most: each about every five minutes. Walks the
     /// whole cache: not for a thread that answers.
     pub fn seen(&self, most: usize) -> Vec<RecentSession> {
-        let mut told: HashMap<String, RecentSession> = HashMap::new();
+        let mut told: HashMap<SessionId, RecentSession> = HashMap::new();
         for session in self.cache.sessions() {
             if told.len() >= most {
                 break;
             }
             if let Some(at) = session.take_last_seen() {
                 // A session may have two tokens at a time.
-                let sid = session.identity.fields().session.to_owned();
+                let sid = session.sid;
                 let later = told.get(&sid).is_none_or(|known| known.at < at);
                 if later {
                     told.insert(sid, RecentSession { session, at });
@@ -301,7 +303,7 @@ impl RecentSession {
     }
 
     /// For which application it is.
-    pub fn application(&self) -> &str {
+    pub fn application(&self) -> &AppName {
         &self.session.site.audience
     }
 

@@ -2,8 +2,10 @@
 //! token of a session whose person has a new name. In memory, bounded.
 
 use super::token::Claims;
+use crate::app_name::AppName;
 use crate::check::Profile;
 use crate::clock::Timestamp;
+use crate::subject::Subject;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ pub struct Known {
 
 /// Profiles by application and subject.
 pub struct Profiles {
-    kept: moka::sync::Cache<(String, String), Arc<Known>>,
+    kept: moka::sync::Cache<(AppName, Subject), Arc<Known>>,
 }
 
 impl Default for Profiles {
@@ -35,14 +37,14 @@ impl Default for Profiles {
 
 impl Profiles {
     /// The last known profile of `subject` at `app`, which it consented to there.
-    pub fn last_known(&self, app: &str, subject: &str) -> Option<Arc<Known>> {
-        self.kept.get(&(app.to_owned(), subject.to_owned()))
+    pub fn last_known(&self, app: &AppName, subject: &Subject) -> Option<Arc<Known>> {
+        self.kept.get(&(app.clone(), subject.clone()))
     }
 
     /// Remembers what WeChat said, unless it said something later.
-    pub fn remember(&self, app: &str, subject: &str, known: Known) {
+    pub fn remember(&self, app: &AppName, subject: &Subject, known: Known) {
         if self.last_known(app, subject).is_none_or(|kept| kept.at <= known.at) {
-            self.kept.insert((app.to_owned(), subject.to_owned()), Arc::new(known));
+            self.kept.insert((app.clone(), subject.clone()), Arc::new(known));
         }
     }
 

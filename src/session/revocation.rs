@@ -1,8 +1,9 @@
 //! One revocation: what no longer counts, since when, and how long that has to be remembered.
 
+use crate::app_name::AppName;
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 /// The version of a revocation's text, on disk and in Redis, so that a later one can change its shape.
@@ -14,38 +15,6 @@ pub const MAX_TEXT: usize = 512;
 /// Spans of one subject at most.
 pub const MAX_SPANS: usize = 8;
 
-/// A session's id as revocations know it: the 128 bits that its 22 characters stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct SessionId([u8; 16]);
-
-impl SessionId {
-    /// The id of this text, exactly as [`crate::random::session_id`] writes one.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut id = [0; 16];
-        (text.len() == 22 && URL_SAFE_NO_PAD.decode_slice(text, &mut id) == Ok(16)).then_some(Self(id))
-    }
-
-    /// The id of a verified token's `sid`. One of another form stands for its digest, so that each can be revoked.
-    pub fn of(sid: &str) -> Self {
-        Self::parse(sid).unwrap_or_else(|| Self(digest_of(sid)))
-    }
-}
-
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> Self {
-        URL_SAFE_NO_PAD.encode(id.0)
-    }
-}
-
-impl TryFrom<String> for SessionId {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("not a session id")
-    }
-}
-
 /// A subject's digest, so that no list of revocations names anybody: the one of [`crate::redis::keys::digest_of`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -54,7 +23,8 @@ pub struct SubjectDigest([u8; 16]);
 impl SubjectDigest {
     /// The digest of `subject`.
     pub fn of(subject: &str) -> Self {
-        Self(digest_of(subject))
+        let digest = digest::digest(&digest::SHA256, subject.as_bytes());
+        Self(digest.as_ref().first_chunk().copied().unwrap_or_default())
     }
 }
 
@@ -77,11 +47,6 @@ impl TryFrom<String> for SubjectDigest {
     }
 }
 
-fn digest_of(text: &str) -> [u8; 16] {
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
-}
-
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,20 +56,15 @@ pub enum Target {
     /// Sessions of a subject: every one from before now, or those that began within the revocation's spans.
     Subject(SubjectDigest),
     /// Every session of an application from before now.
-    App(String),
+    App(AppName),
     /// Every session there is from before now: what is left when the table is full. Nobody asks for it.
     Everyone(()),
 }
 
 impl Target {
-    /// The session `sid`.
-    pub fn session(sid: &str) -> Self {
-        Self::Session(SessionId::of(sid))
-    }
-
     /// Every session of `subject` from before now.
-    pub fn subject(subject: &str) -> Self {
-        Self::Subject(SubjectDigest::of(subject))
+    pub fn subject(subject: &Subject) -> Self {
+        Self::Subject(SubjectDigest::of(subject.as_str()))
     }
 }
 
@@ -213,32 +173,24 @@ pub fn read(text: &str) -> Option<Revocation> {
             let spans = if spans.is_empty() { vec![(0, at)] } else { united(spans) };
             (!spans.is_empty()).then(|| Revocation::of_spans(subject, spans, until))
         }
-        Target::App(app) => is_app(&app).then(|| Revocation::new(Target::App(app), at, until)),
-        Target::Everyone(()) => Some(Revocation::new(Target::Everyone(()), at, until)),
+        target @ (Target::App(_) | Target::Everyone(())) => Some(Revocation::new(target, at, until)),
     }
-}
-
-/// Whether the configuration would take this for an application's name.
-fn is_app(name: &str) -> bool {
-    (1..=32).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random;
 
     #[test]
     fn what_is_written_is_read_and_is_short() {
         let spans: Vec<Span> = (0..MAX_SPANS as u64).map(|n| (u64::MAX - 40 + 4 * n, u64::MAX - 39 + 4 * n)).collect();
-        let (subject, id) = (SubjectDigest::of("wx:union:o"), SessionId::of(&random::session_id()));
+        let (subject, id) = (SubjectDigest::of("wx:union:o"), SessionId::random());
         for revocation in [
             Revocation::new(Target::Session(id), 10, 20),
             Revocation::of_session(id, subject, u64::MAX, u64::MAX, u64::MAX),
             Revocation::new(Target::Subject(subject), 10, 20),
             Revocation::of_spans(subject, spans, u64::MAX),
-            Revocation::new(Target::App("a".repeat(32)), 10, 20),
+            Revocation::new(Target::App("a".repeat(32).parse().unwrap()), 10, 20),
             Revocation::new(Target::Everyone(()), 10, 20),
         ] {
             let text = render(&revocation);
@@ -249,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_has_another_shape_is_not_read() {
-        let (id, digest) = (random::session_id(), String::from(SubjectDigest::of("wx:union:o")));
+        let (id, digest) = (SessionId::random().to_string(), String::from(SubjectDigest::of("wx:union:o")));
         let with = |what: &str| format!(r#"{{"v":1,{what},"at":10,"until":20}}"#);
         let spans = vec![[1, 2]; MAX_SPANS + 1];
         for text in [
@@ -306,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_subject_is_not_told() {
-        let text = render(&Revocation::new(Target::subject("wx:union:oAlice"), 10, 20));
+        let text = render(&Revocation::new(Target::subject(&"wx:union:oAlice".parse().unwrap()), 10, 20));
         assert!(!text.contains("oAlice"), "{text}");
     }
 }

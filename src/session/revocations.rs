@@ -8,10 +8,13 @@
 //! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
 use super::journal::{Journal, JournalError};
-pub use super::revocation::{Revocation, SessionId, SubjectDigest, Target};
+pub use super::revocation::{Revocation, SubjectDigest, Target};
 use super::table::{Table, Taken};
 use super::token::Claims;
+use crate::app_name::AppName;
 use crate::clock::Timestamp;
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -48,18 +51,18 @@ pub struct Collapsed {
 #[derive(Clone, Copy, Debug)]
 pub struct RevocationSubject<'a> {
     /// The session's id.
-    pub sid: &'a str,
+    pub sid: SessionId,
     /// Its subject.
     pub sub: &'a str,
     /// Its application.
-    pub aud: &'a str,
+    pub aud: &'a AppName,
     /// When the person logged in.
     pub auth_time: u64,
 }
 
 impl<'a> From<&'a Claims> for RevocationSubject<'a> {
     fn from(claims: &'a Claims) -> Self {
-        Self { sid: &claims.sid, sub: &claims.sub, aud: &claims.aud, auth_time: claims.auth_time }
+        Self { sid: claims.sid, sub: claims.sub.as_str(), aud: &claims.aud, auth_time: claims.auth_time }
     }
 }
 
@@ -93,20 +96,20 @@ impl Revocations {
 
     /// Ends the session of `claims`, to be remembered as long as it could live.
     pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
-        let (id, subject) = (SessionId::of(&claims.sid), SubjectDigest::of(&claims.sub));
-        self.record(Revocation::of_session(id, subject, claims.auth_time, now.0, claims.session_exp), now)
+        let subject = SubjectDigest::of(claims.sub.as_str());
+        self.record(Revocation::of_session(claims.sid, subject, claims.auth_time, now.0, claims.session_exp), now)
     }
 
     /// Whether so many sessions of `subject` have ended that they should become one entry.
-    pub fn wants_collapse(&self, subject: &str) -> bool {
-        self.held.read().wants_collapse(SubjectDigest::of(subject))
+    pub fn wants_collapse(&self, subject: &Subject) -> bool {
+        self.held.read().wants_collapse(SubjectDigest::of(subject.as_str()))
     }
 
     /// Makes the ended sessions of `subject`, but for the newest, one entry that ends whatever began at their login times
     /// and between them. `live` are the login times of its sessions that live on: the entry has gaps there. Blocks for
     /// the disk where there is a journal.
-    pub fn collapse(&self, subject: &str, live: &[u64], now: Timestamp) -> Option<Collapsed> {
-        let collapsed = self.held.write().collapse(SubjectDigest::of(subject), live);
+    pub fn collapse(&self, subject: &Subject, live: &[u64], now: Timestamp) -> Option<Collapsed> {
+        let collapsed = self.held.write().collapse(SubjectDigest::of(subject.as_str()), live);
         let (in_force, replaced) = collapsed?;
         self.version.fetch_add(1, Ordering::Release);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
@@ -312,9 +315,9 @@ mod tests {
 
     fn target(kind: usize) -> Target {
         match kind {
-            0 => Target::session("sid"),
-            1 => Target::subject("wx:wx0123456789abcdef:oAlice"),
-            _ => Target::App("shop".into()),
+            0 => Target::Session(SessionId::named("sid")),
+            1 => Target::subject(&"wx:wx0123456789abcdef:oAlice".parse().unwrap()),
+            _ => Target::App("shop".parse().unwrap()),
         }
     }
 
@@ -371,12 +374,12 @@ mod tests {
         let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
         revocations.revoke(target(0), Timestamp(100));
         for number in 0..MAX_ENTRIES {
-            let claims = Claims { sub: number.to_string(), ..claims(Timestamp(100)) };
+            let claims = Claims { sub: Subject::from_unionid(&number.to_string()).unwrap(), ..claims(Timestamp(100)) };
             revocations.end(&claims, Timestamp(200));
         }
         assert!(revocations.len() <= MAX_ENTRIES);
         assert!(covers(&revocations, &claims(Timestamp(100))));
-        assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(201)) }));
+        assert!(!covers(&revocations, &Claims { sid: SessionId::named("new"), ..claims(Timestamp(201)) }));
     }
 
     #[test]
@@ -393,9 +396,8 @@ mod tests {
 
     /// Ends `count` sessions of Alice's, one a second from `first` on.
     fn end_many(revocations: &Revocations, first: u64, count: u64) -> Vec<Claims> {
-        let ended: Vec<Claims> = (first..first + count)
-            .map(|at| Claims { sid: crate::random::session_id(), ..claims(Timestamp(at)) })
-            .collect();
+        let ended: Vec<Claims> =
+            (first..first + count).map(|at| Claims { sid: SessionId::random(), ..claims(Timestamp(at)) }).collect();
         ended.iter().for_each(|claims| drop(revocations.end(claims, Timestamp(claims.auth_time + 1))));
         ended
     }
@@ -403,14 +405,17 @@ mod tests {
     #[test]
     fn one_subject_fills_no_table_and_logs_out_nobody_else() {
         let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
-        let bob = Claims { sub: "wx:wx0123456789abcdef:oBob".into(), ..claims(Timestamp(1_000)) };
+        let bob = Claims { sub: "wx:wx0123456789abcdef:oBob".parse().unwrap(), ..claims(Timestamp(1_000)) };
         let ended: Vec<Claims> =
             (0..3_000).flat_map(|round| end_many(&revocations, 1_000 + 100 * round, 100)).collect();
         assert!(ended.len() > MAX_ENTRIES && revocations.len() <= 130, "{}", revocations.len());
         assert!(ended.iter().all(|claims| covers(&revocations, claims)));
         assert!(!covers(&revocations, &bob));
-        assert!(!covers(&revocations, &Claims { sid: "new".into(), ..claims(Timestamp(400_000)) }));
-        assert!(!covers(&revocations, &Claims { sid: "old".into(), ..claims(Timestamp(999)) }), "before all of them");
+        assert!(!covers(&revocations, &Claims { sid: SessionId::named("new"), ..claims(Timestamp(400_000)) }));
+        assert!(
+            !covers(&revocations, &Claims { sid: SessionId::named("old"), ..claims(Timestamp(999)) }),
+            "before all of them"
+        );
     }
 
     #[test]
@@ -418,7 +423,7 @@ mod tests {
         let revocations = Revocations::new(Duration::from_secs(1_000_000), None, Timestamp(0));
         let alice = claims(Timestamp(1)).sub;
         let live: Vec<Claims> = [500, 1_010, 1_030, 1_031, 2_000]
-            .map(|at| Claims { sid: crate::random::session_id(), ..claims(Timestamp(at)) })
+            .map(|at| Claims { sid: SessionId::random(), ..claims(Timestamp(at)) })
             .into();
         let times: Vec<u64> = live.iter().map(|claims| claims.auth_time).collect();
         let mut ended = Vec::new();
@@ -442,7 +447,8 @@ mod tests {
         let ended: Vec<Claims> = (0..30).flat_map(|number| end_many(&revocations, 1_000 + 10 * number, 2)).collect();
         revocations.collapse(&alice, &live, Timestamp(3_000)).unwrap();
         assert!(ended.iter().all(|claims| covers(&revocations, claims)));
-        let alive = |at: &u64| !covers(&revocations, &Claims { sid: "live".into(), ..claims(Timestamp(*at)) });
+        let alive =
+            |at: &u64| !covers(&revocations, &Claims { sid: SessionId::named("live"), ..claims(Timestamp(*at)) });
         let living: Vec<u64> = live.iter().copied().filter(alive).collect();
         assert_eq!(living, live[live.len() - living.len()..], "the newest live on");
         assert!(living.len() >= super::super::revocation::MAX_SPANS - 1, "{living:?}");
@@ -471,7 +477,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = || Journal::open(directory.path(), Timestamp(0)).unwrap();
         let revocations = Revocations::new(Duration::from_secs(1_000_000), Some(open()), Timestamp(0));
-        let live = Claims { sid: "live".into(), ..claims(Timestamp(1_025)) };
+        let live = Claims { sid: SessionId::named("live"), ..claims(Timestamp(1_025)) };
         let ended = [end_many(&revocations, 1_000, 20), end_many(&revocations, 1_030, 20)].concat();
         revocations.collapse(&live.sub, &[1_025], Timestamp(2_000)).unwrap().on_disk.unwrap().unwrap();
         let count = revocations.len();

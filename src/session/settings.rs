@@ -1,5 +1,6 @@
 //! How long an application's sessions live and for whom their tokens are.
 
+use crate::app_name::AppName;
 use std::time::Duration;
 
 /// One application's session settings.
@@ -8,7 +9,7 @@ pub struct Settings {
     /// `iss`: the application's origin, so that a token holds at one host only.
     pub issuer: String,
     /// `aud`: the application's name.
-    pub audience: String,
+    pub audience: AppName,
     /// `exp` − `iat`: the longest a copied token works where only its signature is checked.
     pub token_lifetime: Duration,
     /// `session_exp` − `auth_time`: after this a person logs in again.

@@ -1,7 +1,9 @@
 //! The revocations that an instance holds, by what they end. Each has a bounded size, whatever wrote it.
 
-use super::revocation::{Revocation, SessionId, Span, SubjectDigest, Target, united};
+use super::revocation::{Revocation, Span, SubjectDigest, Target, united};
 use super::revocations::RevocationSubject;
+use crate::app_name::AppName;
+use crate::session_id::SessionId;
 use std::collections::HashMap;
 
 /// Ended sessions of one subject that are held one by one; more should become one entry.
@@ -121,7 +123,7 @@ pub(super) enum Taken {
 #[derive(Default)]
 pub(super) struct Table {
     everyone: Option<Entry>,
-    apps: HashMap<String, Entry>,
+    apps: HashMap<AppName, Entry>,
     /// Sessions whose subject is not known.
     sessions: HashMap<SessionId, Entry>,
     subjects: HashMap<SubjectDigest, OfSubject>,
@@ -142,14 +144,13 @@ impl Table {
     /// Whether `session` is revoked.
     pub(super) fn covers(&self, RevocationSubject { sid, sub, aud, auth_time }: RevocationSubject<'_>) -> bool {
         let before = |entry: &Entry| auth_time <= entry.at;
-        let id = SessionId::of(sid);
         self.everyone.as_ref().is_some_and(before)
-            || self.sessions.contains_key(&id)
+            || self.sessions.contains_key(&sid)
             || self.apps.get(aud).is_some_and(before)
             || self
                 .subjects
                 .get(&SubjectDigest::of(sub))
-                .is_some_and(|subject| subject.covers(auth_time) || subject.single.iter().any(|ended| ended.id == id))
+                .is_some_and(|subject| subject.covers(auth_time) || subject.single.iter().any(|ended| ended.id == sid))
     }
 
     /// Whether all that `revocation` says is in force.

@@ -4,6 +4,7 @@ use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
 use crate::check::{LoginMethod, Profile};
 use crate::identity::IdentityFields;
+use crate::subject::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) fn settings() -> Settings {
     Settings {
         issuer: "https://shop.example.com".into(),
-        audience: "shop".into(),
+        audience: "shop".parse().unwrap(),
         token_lifetime: Duration::from_secs(900),
         lifetime: HOUR * 24 * 7,
         idle: HOUR * 24,
@@ -23,12 +24,12 @@ pub(super) fn settings() -> Settings {
 
 /// Alice's claims, logged in at `now`.
 pub(super) fn claims(now: Timestamp) -> Claims {
-    Claims { sid: "sid".into(), ..Claims::first(grant(), String::new(), &settings(), now) }
+    Claims::first(grant(), SessionId::named("sid"), &settings(), now)
 }
 
 fn grant() -> Grant {
     Grant {
-        subject: "wx:wx0123456789abcdef:oAlice".into(),
+        subject: "wx:wx0123456789abcdef:oAlice".parse().unwrap(),
         flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
@@ -114,7 +115,7 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
         unionid: "oUnionAlice",
         appid: "wx0123456789abcdef",
         flow: "official_account",
-        session: &claims.sid,
+        session: &claims.sid.to_string(),
         nickname: "%E5%B0%8F%E6%98%8E%20%22%F0%9F%98%80%22",
         avatar: "https://thirdwx.qlogo.cn/mmopen/1/132",
     };
@@ -128,7 +129,7 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
     let mut grant = grant();
     grant.openid = "o".repeat(64);
     grant.unionid = "u".repeat(64);
-    grant.subject = format!("wx:union:{}", grant.unionid);
+    grant.subject = Subject::from_unionid(&grant.unionid).unwrap();
     grant.profile.nickname = "名".repeat(64);
     grant.profile.avatar = format!("https://thirdwx.qlogo.cn/{}", "a".repeat(300));
     let issued = fixture.sessions.begin(grant, &settings(), NOW).unwrap();
@@ -303,9 +304,12 @@ fn line_6_issuer_and_audience_are_ours_exactly() {
         ("aud", None, TokenError::Malformed),
         ("aud", Some(json!(["shop"])), TokenError::Malformed),
         ("aud", Some(json!(7)), TokenError::Malformed),
-        ("aud", Some(json!("Shop")), TokenError::Foreign),
+        ("aud", Some(json!("Shop")), TokenError::Malformed),
+        ("aud", Some(json!("shop-2")), TokenError::Foreign),
         ("sub", None, TokenError::Malformed),
         ("sub", Some(json!("")), TokenError::Malformed),
+        ("sub", Some(json!("oAlice")), TokenError::Malformed),
+        ("sid", Some(json!("s1")), TokenError::Malformed),
         ("sid", None, TokenError::Malformed),
         ("sid", Some(json!(null)), TokenError::Malformed),
         ("flow", Some(json!("telepathy")), TokenError::Malformed),
@@ -362,8 +366,8 @@ fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
     for other in [
-        Settings { audience: "blog".into(), issuer: "https://blog.example.com".into(), ..settings() },
-        Settings { audience: "blog".into(), ..settings() },
+        Settings { audience: "blog".parse().unwrap(), issuer: "https://blog.example.com".into(), ..settings() },
+        Settings { audience: "blog".parse().unwrap(), ..settings() },
         Settings { issuer: "https://blog.example.com".into(), ..settings() },
     ] {
         let refused = fixture.sessions.verify(&token, &other, NOW, || unreachable!("no signature is checked")).err();
@@ -582,7 +586,7 @@ fn an_ended_session_is_remembered_no_longer_than_it_could_live() {
     let opened = super::journal::Journal::open(journal.path(), NOW).unwrap();
     let kept = Revocations::new(HOUR * 24 * 90, Some(opened), NOW);
     kept.end(&live.claims(), NOW);
-    kept.revoke(revocations::Target::App("blog".into()), NOW);
+    kept.revoke(revocations::Target::App("blog".parse().unwrap()), NOW);
     drop(kept);
     let (_, brought) = super::journal::Journal::open(journal.path(), over).unwrap();
     assert_eq!(brought.len(), 1, "only what lives longer: {brought:?}");

@@ -6,9 +6,12 @@
 
 use super::keys::{Key, KeySet};
 use super::settings::Settings;
+use crate::app_name::AppName;
 use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::percent::{decode_component, encode_component};
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -41,11 +44,11 @@ pub struct Claims {
     /// Issuer: the application's origin.
     pub iss: String,
     /// Audience: the application's name.
-    pub aud: String,
-    /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
-    pub sub: String,
+    pub aud: AppName,
+    /// Who logged in.
+    pub sub: Subject,
     /// The session's opaque id; the same in every token of one session.
-    pub sid: String,
+    pub sid: SessionId,
     /// When the person logged in.
     pub auth_time: u64,
     /// When this token was issued.
@@ -185,11 +188,7 @@ impl<'t, 'k> Unverified<'t, 'k> {
 fn claims(payload: &[u8]) -> Result<Claims, TokenError> {
     // As text once, or each string in it would be looked at by itself.
     let payload = std::str::from_utf8(payload).map_err(|_| TokenError::Malformed)?;
-    let claims: Claims = serde_json::from_str(payload).map_err(|_| TokenError::Malformed)?;
-    if claims.sub.is_empty() || claims.sid.is_empty() {
-        return Err(TokenError::Malformed);
-    }
-    Ok(claims)
+    serde_json::from_str(payload).map_err(|_| TokenError::Malformed)
 }
 
 /// When a token says that it ends, whoever signed it. Nothing may be granted for it.
@@ -253,8 +252,8 @@ fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), Tok
 /// Who a session is for, before it has an id and times.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// `wx:union:…` or `wx:<appid>:…`.
-    pub subject: String,
+    /// Who logged in.
+    pub subject: Subject,
     /// The login's flow.
     pub flow: LoginMethod,
     /// The login's AppID.
@@ -269,7 +268,7 @@ pub struct Grant {
 
 impl Claims {
     /// The claims of a new session's first token.
-    pub fn first(grant: Grant, sid: String, settings: &Settings, now: Timestamp) -> Self {
+    pub fn first(grant: Grant, sid: SessionId, settings: &Settings, now: Timestamp) -> Self {
         let session_exp = now.add(settings.lifetime).0;
         Self {
             iss: settings.issuer.clone(),
@@ -379,11 +378,15 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
             Some(members.swap_remove(at).1)
         };
         let mut text = |name: &str, required: bool| match take(name) {
-            Some(Scalar::Text(text)) => Ok(text.0.into_owned()),
-            None if !required => Ok(String::new()),
+            Some(Scalar::Text(text)) => Ok(text.0),
+            None if !required => Ok(Cow::default()),
             _ => Err(A::Error::custom("a claim is missing or not a string")),
         };
-        let (iss, aud, sub, sid) = (text("iss", true)?, text("aud", true)?, text("sub", true)?, text("sid", true)?);
+        let aud = text("aud", true)?.parse().map_err(A::Error::custom)?;
+        let sub = text("sub", true)?.parse().map_err(A::Error::custom)?;
+        let sid = text("sid", true)?.parse().map_err(A::Error::custom)?;
+        let mut text = |name, required| text(name, required).map(Cow::into_owned);
+        let iss = text("iss", true)?;
         let (appid, openid, unionid) = (text("appid", true)?, text("openid", true)?, text("unionid", false)?);
         let (encoded, plain, avatar) = (text("nickname", false)?, text(PLAIN_NICKNAME, false)?, text("avatar", false)?);
         let nickname = decode_component(&encoded).ok_or_else(|| A::Error::custom("a nickname that is no text"))?;

@@ -19,9 +19,12 @@
 //! appended again. An instance that is killed loses what it had not appended yet; one that is told
 //! to end does not, while Redis is well.
 
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::random;
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use crate::telemetry::traces;
 
 /// The version of the fields.
@@ -88,13 +91,13 @@ pub struct Event {
     /// When.
     pub at: Timestamp,
     /// The application's name.
-    pub app: String,
+    pub app: Option<AppName>,
     /// Which way of logging in.
     pub flow: Option<LoginMethod>,
     /// Who.
-    pub subject: String,
+    pub subject: Option<Subject>,
     /// Which session.
-    pub session: String,
+    pub session: Option<SessionId>,
     /// Why; a word of ours.
     pub reason: &'static str,
     /// The trace of the request that caused it; empty without one.
@@ -107,10 +110,10 @@ impl Event {
         Self {
             kind,
             at,
-            app: String::new(),
+            app: None,
             flow: None,
-            subject: String::new(),
-            session: String::new(),
+            subject: None,
+            session: None,
             reason: "",
             trace_id: traces::request_trace_id(),
         }
@@ -118,21 +121,21 @@ impl Event {
 
     /// The fields in their order, those that are empty left out.
     pub(super) fn fields(self, instance: &str, form: SubjectForm) -> Vec<(&'static str, String)> {
-        let subject = match form {
-            SubjectForm::Digest if !self.subject.is_empty() => crate::redis::keys::digest_of(&self.subject),
-            SubjectForm::Plain | SubjectForm::Digest => self.subject,
-        };
+        let subject = self.subject.map(|subject| match form {
+            SubjectForm::Digest => crate::redis::keys::digest_of(subject.as_str()),
+            SubjectForm::Plain => subject.into(),
+        });
         let fields = [
             ("v", VERSION.to_string()),
-            ("id", random::session_id()),
+            ("id", random::unique_name()),
             ("type", self.kind.as_str().to_owned()),
             ("at", self.at.0.to_string()),
             ("instance", instance.to_owned()),
             ("trace_id", self.trace_id),
-            ("app", self.app),
+            ("app", self.app.map_or(String::new(), String::from)),
             ("flow", self.flow.map_or(String::new(), |flow| flow.as_str().to_owned())),
-            ("subject", subject),
-            ("session", self.session),
+            ("subject", subject.unwrap_or_default()),
+            ("session", self.session.map_or(String::new(), String::from)),
             ("reason", self.reason.to_owned()),
         ];
         fields.into_iter().filter(|(_, value)| !value.is_empty()).collect()
@@ -146,9 +149,9 @@ mod tests {
     #[test]
     fn an_event_says_what_applies_and_a_subject_as_it_is_wanted() {
         let event = Event {
-            app: "shop".into(),
+            app: "shop".parse().ok(),
             flow: Some(LoginMethod::Website),
-            subject: "wx:union:oAlice".into(),
+            subject: "wx:union:oAlice".parse().ok(),
             ..Event::new(Kind::Profile, Timestamp(7))
         };
         let plain = event.clone().fields("i1", SubjectForm::Plain);

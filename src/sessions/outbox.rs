@@ -5,6 +5,7 @@
 //! it, so whatever is lost on the way is written again: twice sometimes, never silently not at all.
 
 use crate::redis::{CallError, Key, Redis};
+use crate::session_id::SessionId;
 use crate::telemetry::OutboxMetrics;
 use parking_lot::Mutex;
 use redis::{FromRedisValue, Script};
@@ -123,11 +124,11 @@ static TRIM: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// A session is to be listed.
-    Began { sid: String, ends: u64, seen: u64, sealed: String },
+    Began { sid: SessionId, ends: u64, seen: u64, sealed: String },
     /// A session was used.
-    Seen { sid: String, at: u64 },
+    Seen { sid: SessionId, at: u64 },
     /// A session is over.
-    Ended { sid: String },
+    Ended { sid: SessionId },
     /// A value is to go.
     Drop { name: Key },
     /// A value of its own.
@@ -137,8 +138,8 @@ pub(super) enum Change {
 impl Change {
     fn bytes(&self) -> usize {
         64 + match self {
-            Self::Began { sid, sealed, .. } => sid.len() + sealed.len(),
-            Self::Seen { sid, .. } | Self::Ended { sid } => sid.len(),
+            Self::Began { sealed, .. } => sealed.len(),
+            Self::Seen { .. } | Self::Ended { .. } => 0,
             Self::Drop { name } => name.as_str().len(),
             Self::Put { name, sealed, .. } => name.as_str().len() + sealed.len(),
         }
@@ -483,13 +484,13 @@ impl Outbox {
             runs |= !matches!(change, Change::Put { .. } | Change::Drop { .. });
             match change {
                 Change::Began { sid, ends, seen, sealed } => {
-                    script.arg("B").arg(sid).arg(format!("{ends} {seen}")).arg(sealed);
+                    script.arg("B").arg(sid.to_string()).arg(format!("{ends} {seen}")).arg(sealed);
                 }
                 Change::Seen { sid, at } => {
-                    script.arg("S").arg(sid).arg(*at).arg("");
+                    script.arg("S").arg(sid.to_string()).arg(*at).arg("");
                 }
                 Change::Ended { sid } => {
-                    script.arg("E").arg(sid).arg("").arg("");
+                    script.arg("E").arg(sid.to_string()).arg("").arg("");
                 }
                 Change::Drop { name } => {
                     writes = true;
@@ -563,7 +564,7 @@ mod tests {
     fn without_redis_nothing_waits() {
         let outbox = Outbox::new(Redis::none(), 10, OutboxMetrics::default());
         outbox.append("login", vec![("v", "1".into())]);
-        outbox.change("d".into(), Change::Ended { sid: "s".into() });
+        outbox.change("d".into(), Change::Ended { sid: SessionId::named("s") });
         assert!(outbox.is_empty());
     }
 }

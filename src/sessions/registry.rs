@@ -8,6 +8,7 @@
 
 use super::events::{self, Event};
 use super::outbox::{Change, Outbox};
+use crate::app_name::AppName;
 use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::random;
@@ -16,6 +17,8 @@ use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::session::revocations::RevocationSubject;
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use crate::telemetry::OutboxMetrics;
 use redis::Script;
 use serde::{Deserialize, Serialize};
@@ -77,11 +80,11 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its id.
-    pub session: String,
+    pub session: SessionId,
     /// Whose it is.
-    pub subject: String,
+    pub subject: Subject,
     /// The application's name.
-    pub app: String,
+    pub app: AppName,
     /// Which way of logging in.
     pub flow: LoginMethod,
     /// When the person logged in.
@@ -96,7 +99,7 @@ pub struct SessionRecord {
 
 impl<'a> From<&'a SessionRecord> for RevocationSubject<'a> {
     fn from(record: &'a SessionRecord) -> Self {
-        Self { sid: &record.session, sub: &record.subject, aud: &record.app, auth_time: record.created.0 }
+        Self { sid: record.session, sub: record.subject.as_str(), aud: &record.app, auth_time: record.created.0 }
     }
 }
 
@@ -134,7 +137,7 @@ pub struct SubjectSessions {
     /// The sessions, newest first.
     pub sessions: Vec<SessionRecord>,
     /// Profiles by application.
-    pub profiles: BTreeMap<String, ProfileRecord>,
+    pub profiles: BTreeMap<AppName, ProfileRecord>,
     /// Why other instances' sessions are not among them, if they are not.
     pub alone: Option<CallError>,
 }
@@ -142,7 +145,7 @@ pub struct SubjectSessions {
 #[derive(Serialize, Deserialize)]
 struct SessionText {
     v: u32,
-    app: String,
+    app: AppName,
     flow: LoginMethod,
     created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +185,7 @@ pub struct Registry {
     settings: Settings,
     outbox: Outbox,
     meter: OutboxMetrics,
-    remembered: moka::sync::Cache<String, Arc<SessionRecord>>,
+    remembered: moka::sync::Cache<SessionId, Arc<SessionRecord>>,
     instance: String,
 }
 
@@ -206,34 +209,34 @@ impl Registry {
     /// A session began.
     pub fn session_started(&self, record: SessionRecord) {
         self.list_again(&record);
-        self.remembered.insert(record.session.clone(), Arc::new(record));
+        self.remembered.insert(record.session, Arc::new(record));
     }
 
     /// A session is over.
-    pub fn ended(&self, subject: &str, session: &str) {
-        self.remembered.invalidate(session);
-        self.outbox.change(digest_of(subject), Change::Ended { sid: session.to_owned() });
+    pub fn ended(&self, subject: &Subject, session: SessionId) {
+        self.remembered.invalidate(&session);
+        self.outbox.change(digest_of(subject.as_str()), Change::Ended { sid: session });
     }
 
     /// Sessions were used. While Redis is away this is remembered here alone: another use will be told in time.
     pub fn seen(&self, records: impl IntoIterator<Item = SessionRecord>) {
         for record in records {
             if self.store.is_up() {
-                let change = Change::Seen { sid: record.session.clone(), at: record.seen.0 };
-                self.outbox.change(digest_of(&record.subject), change);
+                let change = Change::Seen { sid: record.session, at: record.seen.0 };
+                self.outbox.change(digest_of(record.subject.as_str()), change);
             }
             let browser = self.remembered.get(&record.session).and_then(|known| known.browser.clone());
-            self.remembered.insert(record.session.clone(), Arc::new(SessionRecord { browser, ..record }));
+            self.remembered.insert(record.session, Arc::new(SessionRecord { browser, ..record }));
         }
     }
 
     /// Whether this instance has seen `session` since its start, not how it ended.
-    pub fn has_seen(&self, session: &str) -> bool {
-        self.remembered.contains_key(session)
+    pub fn has_seen(&self, session: SessionId) -> bool {
+        self.remembered.contains_key(&session)
     }
 
     /// WeChat said this of `subject` at `app`.
-    pub fn profile(&self, app: &str, subject: &str, record: &ProfileRecord) {
+    pub fn profile(&self, app: &AppName, subject: &Subject, record: &ProfileRecord) {
         let text = ProfileText {
             v: VERSION,
             nickname: record.profile.nickname.clone(),
@@ -245,7 +248,7 @@ impl Registry {
     }
 
     /// WeChat's own tokens of `subject` at `app`, if they are to be kept.
-    pub fn tokens(&self, app: &str, subject: &str, record: &TokensRecord) {
+    pub fn tokens(&self, app: &AppName, subject: &Subject, record: &TokensRecord) {
         if !self.settings.keep_wechat_tokens {
             return;
         }
@@ -262,16 +265,16 @@ impl Registry {
     }
 
     /// Forgets WeChat's own tokens of `subject` at `app`: they would outlive the session they came with.
-    pub fn forget_tokens(&self, app: &str, subject: &str) {
+    pub fn forget_tokens(&self, app: &AppName, subject: &Subject) {
         if self.settings.keep_wechat_tokens {
-            let digest = digest_of(subject);
+            let digest = digest_of(subject.as_str());
             let name = self.store.keys().of_subject(&digest, &format!("wechat:{app}"));
             self.outbox.change(digest, Change::Drop { name });
         }
     }
 
     /// The stored profile of `subject` at `app`, if there is one.
-    pub async fn stored_profile(&self, app: &str, subject: &str) -> Result<Option<ProfileRecord>, CallError> {
+    pub async fn stored_profile(&self, app: &AppName, subject: &Subject) -> Result<Option<ProfileRecord>, CallError> {
         let text: Option<ProfileText> = self.take(subject, &format!("profile:{app}")).await?;
         Ok(text.map(|text| ProfileRecord {
             profile: Profile { nickname: text.nickname, avatar: text.avatar },
@@ -281,7 +284,7 @@ impl Registry {
     }
 
     /// WeChat's stored tokens of `subject` at `app`, if they are kept and there are any.
-    pub async fn stored_tokens(&self, app: &str, subject: &str) -> Result<Option<TokensRecord>, CallError> {
+    pub async fn stored_tokens(&self, app: &AppName, subject: &Subject) -> Result<Option<TokensRecord>, CallError> {
         if !self.settings.keep_wechat_tokens {
             return Ok(None);
         }
@@ -311,31 +314,31 @@ impl Registry {
 
     /// The sessions of `subject` that are known at `now`, newest first, and why those of other instances are not among
     /// them, if they are not.
-    pub async fn sessions(&self, subject: &str, now: Timestamp) -> (Vec<SessionRecord>, Option<CallError>) {
-        let mut sessions: HashMap<String, SessionRecord> = self
+    pub async fn sessions(&self, subject: &Subject, now: Timestamp) -> (Vec<SessionRecord>, Option<CallError>) {
+        let mut sessions: HashMap<SessionId, SessionRecord> = self
             .remembered
             .iter()
-            .filter(|(_, record)| record.subject == subject)
-            .map(|(sid, record)| (sid.as_ref().clone(), SessionRecord::clone(&record)))
+            .filter(|(_, record)| record.subject == *subject)
+            .map(|(sid, record)| (*sid, SessionRecord::clone(&record)))
             .collect();
         let mut alone = None;
         match self.stored_sessions(subject).await {
             Ok(stored) => {
                 for record in stored {
                     let seen = sessions.get(&record.session).map_or(record.seen, |own| own.seen.max(record.seen));
-                    sessions.insert(record.session.clone(), SessionRecord { seen, ..record });
+                    sessions.insert(record.session, SessionRecord { seen, ..record });
                 }
             }
             Err(away) => alone = Some(away),
         }
         let mut sessions: Vec<SessionRecord> = sessions.into_values().filter(|record| record.ends > now).collect();
-        sessions.sort_by(|one, other| (other.created, &other.session).cmp(&(one.created, &one.session)));
+        sessions.sort_by(|one, other| (other.created, other.session).cmp(&(one.created, one.session)));
         sessions.truncate(MAX_LISTED);
         (sessions, alone)
     }
 
     /// What is known of `subject` at `now`, of every instance while Redis is well.
-    pub async fn list(&self, subject: &str, now: Timestamp) -> SubjectSessions {
+    pub async fn list(&self, subject: &Subject, now: Timestamp) -> SubjectSessions {
         let (sessions, alone) = self.sessions(subject, now).await;
         let mut profiles = BTreeMap::new();
         for app in sessions.iter().map(|record| &record.app) {
@@ -386,7 +389,7 @@ impl Registry {
 
     async fn round(&self) -> bool {
         let round = self.outbox.write_batch().await;
-        for record in round.unknown.iter().filter_map(|sid| self.remembered.get(sid)) {
+        for record in round.unknown.iter().filter_map(|sid| self.remembered.get(&sid.parse::<SessionId>().ok()?)) {
             // Redis was emptied, or never heard of it.
             self.list_again(&record);
         }
@@ -401,51 +404,52 @@ impl Registry {
             created: record.created.0,
             browser: record.browser.clone(),
         };
-        let digest = digest_of(&record.subject);
-        if let Some(sealed) = self.sealed(&self.place(&digest, &record.session), &text) {
-            let (sid, ends, seen) = (record.session.clone(), record.ends.0, record.seen.0);
+        let digest = digest_of(record.subject.as_str());
+        if let Some(sealed) = self.sealed(&self.place(&digest, record.session), &text) {
+            let (sid, ends, seen) = (record.session, record.ends.0, record.seen.0);
             self.outbox.change(digest, Change::Began { sid, ends, seen, sealed });
         }
     }
 
-    async fn stored_sessions(&self, subject: &str) -> Result<Vec<SessionRecord>, CallError> {
-        let digest = digest_of(subject);
+    async fn stored_sessions(&self, subject: &Subject) -> Result<Vec<SessionRecord>, CallError> {
+        let digest = digest_of(subject.as_str());
         let mut script = SESSIONS.prepare_invoke();
         script.key(self.store.keys().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
         let fields: HashMap<String, String> = self.store.run_script("list_sessions", &script).await?;
-        let records = fields.into_iter().map(|(sid, value)| self.session(subject, sid, &value));
+        let records = fields.into_iter().map(|(sid, value)| self.session(subject, &sid, &value));
         Ok(records.filter_map(|record| self.readable(record)).collect())
     }
 
     /// Reads the session `sid` of `subject` as it lies in Redis: its end, when it was last seen, and the rest, sealed.
-    pub fn session(&self, subject: &str, sid: String, value: &str) -> Option<SessionRecord> {
+    pub fn session(&self, subject: &Subject, sid: &str, value: &str) -> Option<SessionRecord> {
+        let session = sid.parse().ok()?;
         let mut parts = value.splitn(3, ' ');
         let mut number = || parts.next()?.parse().ok().map(Timestamp);
         let (ends, seen) = (number()?, number()?);
-        let text: SessionText = self.open(&self.place(&digest_of(subject), &sid), parts.next()?)?;
+        let text: SessionText = self.open(&self.place(&digest_of(subject.as_str()), session), parts.next()?)?;
         let (app, flow, created, browser) = (text.app, text.flow, Timestamp(text.created), text.browser);
-        Some(SessionRecord { session: sid, subject: subject.to_owned(), app, flow, created, ends, seen, browser })
+        Some(SessionRecord { session, subject: subject.clone(), app, flow, created, ends, seen, browser })
     }
 
-    fn put(&self, subject: &str, what: &str, text: &impl Serialize) {
+    fn put(&self, subject: &Subject, what: &str, text: &impl Serialize) {
         if !self.store.is_configured() {
             return;
         }
-        let digest = digest_of(subject);
+        let digest = digest_of(subject.as_str());
         let name = self.store.keys().of_subject(&digest, what);
         if let Some(sealed) = self.sealed(name.as_str(), text) {
             self.outbox.change(digest, Change::Put { name, sealed, lives: PROFILES_LIVE });
         }
     }
 
-    async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &str, what: &str) -> Result<Option<T>, CallError> {
-        let name = self.store.keys().of_subject(&digest_of(subject), what);
+    async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &Subject, what: &str) -> Result<Option<T>, CallError> {
+        let name = self.store.keys().of_subject(&digest_of(subject.as_str()), what);
         let sealed = self.store.get("read_record", &name, MAX_SEALED).await?;
         Ok(sealed.and_then(|sealed| self.readable(self.open(name.as_str(), &sealed))))
     }
 
     /// Where a session stands: no other place opens what is sealed for it.
-    fn place(&self, digest: &str, session: &str) -> String {
+    fn place(&self, digest: &str, session: SessionId) -> String {
         format!("{}/{session}", self.store.keys().of_subject(digest, "sessions").as_str())
     }
 

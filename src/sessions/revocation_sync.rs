@@ -16,6 +16,7 @@ use crate::session::revocation::{Revocation, Target};
 use crate::session::revocations::{Collapsed, Revocations};
 use crate::session::token::{LEEWAY, MAX_LIFETIME};
 use crate::session::{Sessions, revocation};
+use crate::subject::Subject;
 use redis::Script;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -213,8 +214,8 @@ impl RevocationSync {
 
     /// Makes the many ended sessions of `subject` one entry, everywhere, if there are too many. `live` are the login times
     /// of the subject's sessions that live on.
-    pub async fn collapse(&self, subject: &str, live: Vec<u64>, now: Timestamp) {
-        let (sessions, subject) = (Arc::clone(&self.sessions), subject.to_owned());
+    pub async fn collapse(&self, subject: &Subject, live: Vec<u64>, now: Timestamp) {
+        let (sessions, subject) = (Arc::clone(&self.sessions), subject.clone());
         // The disk may be slow; an async thread must not wait for it.
         let collapsing = tokio::task::spawn_blocking(move || sessions.revocations.collapse(&subject, &live, now));
         let Ok(Some(Collapsed { in_force, replaced, on_disk })) = collapsing.await else { return };
@@ -319,7 +320,7 @@ impl RevocationSync {
         /// Beyond, a list is not read on: twice what a table holds.
         const MAX_PAGES: usize = 2 * crate::session::revocations::MAX_ENTRIES / PAGE;
         let names = self.store.keys();
-        let fresh_mark = random::session_id();
+        let fresh_mark = random::unique_name();
         let (mut from, mut superseded, mut whole) = (from.to_string(), Vec::new(), true);
         for page in 1.. {
             let mut script = PULL.prepare_invoke();

@@ -8,6 +8,7 @@ mod process;
 mod tests;
 
 use super::LogLimiter;
+use crate::app_name::AppName;
 use crate::check::{Decision, LoginMethod, Reason};
 use labels::{
     AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
@@ -438,7 +439,7 @@ impl Metrics {
 
     /// An application has this flow: its series begin now. `rate` of a series that begins with its first event does not
     /// see that event, and a sidecar of a small application has few others.
-    pub fn flow(&self, app: &str, flow: LoginMethod) {
+    pub fn flow(&self, app: &AppName, flow: LoginMethod) {
         let labels = FlowLabels::of(app, flow);
         drop(self.logins_started.get_or_create(&labels));
         drop(self.logins_finished.get_or_create(&labels));
@@ -450,19 +451,19 @@ impl Metrics {
     }
 
     /// A browser was sent to WeChat.
-    pub fn login_started(&self, app: &str, flow: LoginMethod) {
+    pub fn login_started(&self, app: &AppName, flow: LoginMethod) {
         self.logins_started.get_or_create(&FlowLabels::of(app, flow)).inc();
     }
 
     /// A login ended in a session.
-    pub fn login_finished(&self, app: &str, flow: LoginMethod, elapsed: Duration) {
+    pub fn login_finished(&self, app: &AppName, flow: LoginMethod, elapsed: Duration) {
         self.logins_finished.get_or_create(&FlowLabels::of(app, flow)).inc();
         self.login_seconds.get_or_create(&FlowLabels::of(app, flow)).observe(elapsed.as_secs_f64());
     }
 
     /// A login came back and failed.
-    pub fn login_failed(&self, app: &str, flow: LoginMethod, class: &'static str, errcode: &'static str) {
-        let labels = FailureLabels { app: app.to_owned(), flow: flow.as_str(), class, errcode };
+    pub fn login_failed(&self, app: &AppName, flow: LoginMethod, class: &'static str, errcode: &'static str) {
+        let labels = FailureLabels { app: app.clone(), flow: flow.as_str(), class, errcode };
         self.logins_failed.get_or_create(&labels).inc();
     }
 
@@ -472,13 +473,13 @@ impl Metrics {
     }
 
     /// Starts the series of one reason to reject a request, before its first event.
-    pub fn rejection(&self, app: &str, reason: &'static str) {
-        drop(self.pages_rejected.get_or_create(&RejectionLabels { app: app.to_owned(), reason }));
+    pub fn rejection(&self, app: &AppName, reason: &'static str) {
+        drop(self.pages_rejected.get_or_create(&RejectionLabels { app: Some(app.clone()), reason }));
     }
 
-    /// A page rejected a request. `app` is empty for a host of no application.
-    pub fn page_rejected(&self, app: &str, reason: &'static str) {
-        self.pages_rejected.get_or_create(&RejectionLabels { app: app.to_owned(), reason }).inc();
+    /// A page rejected a request. `app` is none for a host of no application.
+    pub fn page_rejected(&self, app: Option<&AppName>, reason: &'static str) {
+        self.pages_rejected.get_or_create(&RejectionLabels { app: app.cloned(), reason }).inc();
     }
 
     /// One call to WeChat ended.
@@ -497,7 +498,7 @@ impl Metrics {
     }
 
     /// WeChat gave no profile when asked.
-    pub fn profile_degraded(&self, app: &str) {
+    pub fn profile_degraded(&self, app: &AppName) {
         self.profiles_degraded.get_or_create(&AppLabels::of(app)).inc();
     }
 
@@ -507,12 +508,12 @@ impl Metrics {
     }
 
     /// A session began.
-    pub fn session_issued(&self, app: &str) {
+    pub fn session_issued(&self, app: &AppName) {
         self.sessions_issued.get_or_create(&AppLabels::of(app)).inc();
     }
 
     /// A token was renewed on the renewal page.
-    pub fn session_renewed(&self, app: &str) {
+    pub fn session_renewed(&self, app: &AppName) {
         self.sessions_renewed.get_or_create(&AppLabels::of(app)).inc();
     }
 

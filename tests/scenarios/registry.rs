@@ -893,9 +893,9 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
     tokio::time::timeout(Duration::from_secs(10), store.connected_since(0)).await.unwrap();
     let now = clock::now();
     let record = |person: u64, session: u64| SessionRecord {
-        session: wechat_authz::testing::random::session_id(),
-        subject: format!("wx:wx0123456789abcdef:oAbCd0123456789-_EFGH{person:08}"),
-        app: "shop".into(),
+        session: wechat_authz::testing::session_id::SessionId::random(),
+        subject: format!("wx:wx0123456789abcdef:oAbCd0123456789-_EFGH{person:08}").parse().unwrap(),
+        app: "shop".parse().unwrap(),
         flow: LoginMethod::OfficialAccount,
         created: Timestamp(now.0 + session),
         ends: now.add(Duration::from_secs(7 * 86_400)),
@@ -927,7 +927,7 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
             avatar: "https://thirdwx.qlogo.cn/mmopen/vi_32/Q0j4TwGTfTJ0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ/132".into(),
         };
         let told = ProfileRecord { profile, unionid: "oUnIo0123456789-_PQRSTuvwxyz".into(), at: now };
-        registry.profile("shop", &record(person, 0).subject, &told);
+        registry.profile(&"shop".parse().unwrap(), &record(person, 0).subject, &told);
     }
     let before = memory().await;
     until("the profiles", async || (keys().await >= SESSIONS + 5_000).then_some(())).await;
@@ -943,7 +943,7 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
     (0..1_000).for_each(|session| registry.session_started(record(SESSIONS, session)));
     let hash = format!(
         "wechat-authz:1:{{{}}}:sessions",
-        wechat_authz::testing::redis::keys::digest_of(&record(SESSIONS, 0).subject)
+        wechat_authz::testing::redis::keys::digest_of(record(SESSIONS, 0).subject.as_str())
     );
     until("the last session", async || {
         let listed = registry.list(&record(SESSIONS, 0).subject, now).await;

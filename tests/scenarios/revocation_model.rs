@@ -125,7 +125,7 @@ fn sid(name: &str) -> String {
 fn settings(app: usize) -> Settings {
     Settings {
         issuer: format!("https://{}.example.com", APPS[app]),
-        audience: APPS[app].into(),
+        audience: APPS[app].parse().unwrap(),
         token_lifetime: HOUR,
         lifetime: 7 * DAY,
         idle: 7 * DAY,
@@ -192,8 +192,8 @@ impl World {
                 }
             }
             Step::RevokeSession { at, back } => self.end(at, back).await,
-            Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(SUBJECTS[who])).await,
-            Step::RevokeApp { at, app } => self.revoke(at, Target::App(APPS[app].into())).await,
+            Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(&SUBJECTS[who].parse().unwrap())).await,
+            Step::RevokeApp { at, app } => self.revoke(at, Target::App(APPS[app].parse().unwrap())).await,
             Step::Hear { at } => {
                 // Redis keeps the order: what was said before this has been heard when this is.
                 let last = format!("until here {}", random::incident_id());
@@ -227,7 +227,7 @@ impl World {
 
     fn log_in(&mut self, at: usize, who: usize, app: usize) {
         let grant = Grant {
-            subject: SUBJECTS[who].into(),
+            subject: SUBJECTS[who].parse().unwrap(),
             flow: LoginMethod::Website,
             appid: "wx0123456789abcdef".into(),
             openid: "oAlice".into(),
@@ -243,20 +243,20 @@ impl World {
 
     /// What an instance does after each session that it ends: it knows from the registry which ones live.
     async fn collapse(&self, at: usize, who: usize) {
-        let instance = &self.instances[at];
-        if !instance.sessions.revocations.wants_collapse(SUBJECTS[who]) {
+        let (instance, subject) = (&self.instances[at], SUBJECTS[who].parse().unwrap());
+        if !instance.sessions.revocations.wants_collapse(&subject) {
             return;
         }
         let lives = |claims: &Claims| !(0..self.revoked.len()).any(|number| self.concerns(number, claims));
-        let own = self.sessions.iter().map(|(_, claims)| claims).filter(|claims| claims.sub == SUBJECTS[who]);
+        let own = self.sessions.iter().map(|(_, claims)| claims).filter(|claims| claims.sub == subject);
         let live = own.filter(|claims| lives(claims)).map(|claims| claims.auth_time).collect();
-        instance.sharing.collapse(SUBJECTS[who], live, self.now).await;
+        instance.sharing.collapse(&subject, live, self.now).await;
     }
 
     /// Ends the nth session from the back at an instance.
     async fn end(&mut self, at: usize, back: usize) {
         let Some((token, claims)) = self.sessions.iter().rev().nth(back) else { return };
-        let target = Target::session(&claims.sid);
+        let target = Target::Session(claims.sid);
         let session = self.instances[at].sessions.to_end(token, self.now, || Ok(())).unwrap();
         let revoked = self.instances[at].sharing.end(&session, self.now).await;
         revoked.unwrap().shared.unwrap();
@@ -298,7 +298,7 @@ impl World {
     fn concerns(&self, number: usize, claims: &Claims) -> bool {
         let (target, at) = &self.revoked[number];
         match target {
-            Target::Session(_) => *target == Target::session(&claims.sid),
+            Target::Session(_) => *target == Target::Session(claims.sid),
             Target::Subject(_) => *target == Target::subject(&claims.sub) && claims.auth_time <= at.0,
             Target::App(app) => *app == claims.aud && claims.auth_time <= at.0,
             Target::Everyone(()) => claims.auth_time <= at.0,
@@ -309,7 +309,7 @@ impl World {
     fn judge(&self) -> Result<(), TestCaseError> {
         for (index, instance) in self.instances.iter().enumerate() {
             for (token, claims) in &self.sessions {
-                let app = APPS.iter().position(|app| *app == claims.aud).unwrap();
+                let app = APPS.iter().position(|app| *app == claims.aud.as_str()).unwrap();
                 let verdict = instance.sessions.verify(token, &settings(app), self.now, || Ok(())).map(drop);
                 let must = instance.known.iter().any(|number| self.concerns(*number, claims));
                 let may = (0..self.revoked.len()).any(|number| self.concerns(number, claims));
@@ -500,7 +500,7 @@ fn a_revocation_reaches_all_though_its_client_hangs_up() {
         // The first looks at the whole list are over.
         tokio::time::sleep(Duration::from_secs(2)).await;
         // As a browser's request is dropped when it hangs up. On a loaded machine another thread may end it before.
-        let revoking = sharing.revoke(Target::subject(SUBJECTS[0]), world.now);
+        let revoking = sharing.revoke(Target::subject(&SUBJECTS[0].parse().unwrap()), world.now);
         let _ = tokio::time::timeout(Duration::ZERO, revoking).await;
         let told = tokio::time::timeout(Duration::from_secs(10), world.instances[0].hearing.next()).await;
         let told = told.expect("the others are told").unwrap();

@@ -15,6 +15,8 @@ use crate::ext_authz::probe::{self, Report, Wish};
 use crate::login::settings::App;
 use crate::session::keys::{KeyRing, KeySet};
 use crate::session::token::{self, Claims};
+use crate::session_id::SessionId;
+use crate::subject::Subject;
 use http::{Method, StatusCode};
 use std::time::Duration;
 use url::Url;
@@ -172,7 +174,7 @@ impl LiveGateway<'_> {
         })
     }
 
-    /// Whether the gateway passes a token that the check rejects: one with a valid signature that names no user.
+    /// Whether the gateway passes a token that the check rejects: one with a valid signature that outlives its session.
     async fn unasked(&self, url: &Url) -> Option<Finding> {
         let about = "gateway: rules";
         let token = nobody(self.app, &self.settings.keys)?;
@@ -194,7 +196,7 @@ impl LiveGateway<'_> {
     }
 }
 
-/// A token that names no user and expires after a minute.
+/// A token with a valid signature that no check accepts. It expires after a minute.
 fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
     let keys = KeySet::load(keys).ok()?;
     let now = clock::now();
@@ -202,12 +204,13 @@ fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String>
     let claims = Claims {
         iss: app.session.issuer.clone(),
         aud: app.session.audience.clone(),
-        sub: String::new(),
-        sid: String::new(),
+        sub: Subject::from_unionid("nobody").ok()?,
+        sid: SessionId::random(),
         auth_time: now.0,
         iat: now.0,
         exp: end,
-        session_exp: end,
+        // The check rejects a token that outlives its session; a gateway looks at `exp` alone.
+        session_exp: now.0,
         flow: LoginMethod::Website,
         appid: String::new(),
         openid: String::new(),

@@ -92,7 +92,7 @@ impl Authorizer {
                 Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
             },
             Requirement::Subjects(subjects) => match self.session(check, site, now) {
-                Ok(live) if subjects.iter().any(|subject| subject == live.subject()) => {
+                Ok(live) if subjects.iter().any(|subject| subject.as_str() == live.subject()) => {
                     self.allow(check, site, &live, now)
                 }
                 Ok(_) => Decision::Refuse { reason: Reason::SubjectNotAllowed },

@@ -26,7 +26,7 @@ fn site(name: &str, origin: &str) -> (String, AppPolicy) {
     let origin = Origin::parse(origin).unwrap();
     let session = session::Settings {
         issuer: origin.as_str().to_owned(),
-        audience: name.to_owned(),
+        audience: name.parse().unwrap(),
         token_lifetime: Duration::from_secs(900),
         lifetime: Duration::from_secs(7 * 86_400),
         idle: Duration::from_secs(86_400),
@@ -50,8 +50,8 @@ fn fixture() -> Fixture {
     let policy = Policy::new(vec![
         rule("/static", Requirement::Public),
         rule("/maybe", Requirement::Optional),
-        rule("/alice", Requirement::Subjects([ALICE.to_owned()].into())),
-        rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".to_owned()].into())),
+        rule("/alice", Requirement::Subjects([ALICE.parse().unwrap()].into())),
+        rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".parse().unwrap()].into())),
         rule("/nobody", Requirement::Subjects(Arc::from([]))),
     ]);
     let sessions =
@@ -59,7 +59,7 @@ fn fixture() -> Fixture {
     let sites: HashMap<String, AppPolicy, FixedState> =
         [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into_iter().collect();
     let grant = Grant {
-        subject: ALICE.into(),
+        subject: ALICE.parse().unwrap(),
         flow: LoginMethod::OfficialAccount,
         appid: "wx0123456789abcdef".into(),
         openid: "oAlice".into(),
@@ -214,7 +214,7 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
         ..Rule::new(PathMatch::prefix(path).unwrap(), requirement)
     };
     fixture.decider.policy = Policy::new(vec![
-        rule("/queues/private", false, Requirement::Subjects([ALICE.to_owned()].into())),
+        rule("/queues/private", false, Requirement::Subjects([ALICE.parse().unwrap()].into())),
         rule("/queues", true, Requirement::Public),
         rule("/static", false, Requirement::Public),
     ]);

@@ -18,11 +18,15 @@ fn alone() -> Registry {
     Registry::new(Redis::none(), Arc::new(Plain), Settings::default(), OutboxMetrics::default())
 }
 
-fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
+fn subject(id: &str) -> Subject {
+    Subject::from_unionid(id).unwrap()
+}
+
+fn record(session: &str, subject: &Subject, created: u64) -> SessionRecord {
     SessionRecord {
-        session: session.into(),
-        subject: subject.into(),
-        app: "shop".into(),
+        session: SessionId::named(session),
+        subject: subject.clone(),
+        app: "shop".parse().unwrap(),
         flow: LoginMethod::Website,
         created: Timestamp(created),
         ends: Timestamp(created + 1_000),
@@ -33,21 +37,27 @@ fn record(session: &str, subject: &str, created: u64) -> SessionRecord {
 
 #[tokio::test]
 async fn without_redis_an_instance_lists_what_it_has_seen_itself() {
-    let registry = alone();
-    registry.session_started(record("a", "wx:1", 100));
-    registry.session_started(record("b", "wx:1", 200));
-    registry.session_started(record("c", "wx:2", 200));
-    let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", "wx:1", 100) };
-    registry.seen([seen, SessionRecord { browser: None, ..record("d", "wx:1", 50) }]);
-    let listed = registry.list("wx:1", Timestamp(300)).await;
+    let (registry, one, two) = (alone(), subject("1"), subject("2"));
+    registry.session_started(record("a", &one, 100));
+    registry.session_started(record("b", &one, 200));
+    registry.session_started(record("c", &two, 200));
+    let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", &one, 100) };
+    registry.seen([seen, SessionRecord { browser: None, ..record("d", &one, 50) }]);
+    let listed = registry.list(&one, Timestamp(300)).await;
     assert_eq!(listed.alone, Some(CallError::NotConfigured));
-    let told: Vec<_> =
-        listed.sessions.iter().map(|one| (one.session.as_str(), one.seen.0, one.browser.as_deref())).collect();
-    assert_eq!(told, [("b", 200, Some("chrome")), ("a", 900, Some("chrome")), ("d", 50, None)]);
-    assert!(registry.has_seen("a") && !registry.has_seen("x"));
+    let told: Vec<_> = listed.sessions.iter().map(|one| (one.session, one.seen.0, one.browser.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            (SessionId::named("b"), 200, Some("chrome")),
+            (SessionId::named("a"), 900, Some("chrome")),
+            (SessionId::named("d"), 50, None),
+        ]
+    );
+    assert!(registry.has_seen(SessionId::named("a")) && !registry.has_seen(SessionId::named("x")));
 
-    registry.ended("wx:1", "b");
-    let later = registry.list("wx:1", Timestamp(1_060)).await;
+    registry.ended(&one, SessionId::named("b"));
+    let later = registry.list(&one, Timestamp(1_060)).await;
     assert_eq!(later.sessions.len(), 1, "one was ended, one is over: {later:?}");
 }
 
@@ -56,7 +66,7 @@ fn a_record_of_another_version_is_passed_over_and_unknown_fields_are_not_minded(
     let registry = alone();
     let open = |text: &str| registry.open::<SessionText>("place", text).map(|text| text.app);
     let good = r#"{"v":1,"app":"shop","flow":"website","created":7,"mood":"good"}"#;
-    assert_eq!(open(good).as_deref(), Some("shop"));
+    assert_eq!(open(good), "shop".parse().ok());
     for text in [
         r#"{"v":2,"app":"shop","flow":"website","created":7}"#,
         r#"{"v":2}"#,

@@ -1,7 +1,8 @@
 //! The label sets: words of ours, the applications of the configuration, WeChat's known error codes, loaded keys.
 
+use crate::app_name::AppName;
 use crate::check::LoginMethod;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CheckLabels {
@@ -11,18 +12,18 @@ pub(super) struct CheckLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AppLabels {
-    pub app: String,
+    pub app: AppName,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FlowLabels {
-    pub app: String,
+    pub app: AppName,
     pub flow: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct FailureLabels {
-    pub app: String,
+    pub app: AppName,
     pub flow: &'static str,
     pub class: &'static str,
     pub errcode: &'static str,
@@ -30,7 +31,7 @@ pub(super) struct FailureLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RejectionLabels {
-    pub app: String,
+    pub app: Option<AppName>,
     pub reason: &'static str,
 }
 
@@ -98,14 +99,20 @@ pub(super) struct KeyLabels {
     pub kid: String,
 }
 
+impl EncodeLabelValue for AppName {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
 impl FlowLabels {
-    pub(super) fn of(app: &str, flow: LoginMethod) -> Self {
-        Self { app: app.to_owned(), flow: flow.as_str() }
+    pub(super) fn of(app: &AppName, flow: LoginMethod) -> Self {
+        Self { app: app.clone(), flow: flow.as_str() }
     }
 }
 
 impl AppLabels {
-    pub(super) fn of(app: &str) -> Self {
-        Self { app: app.to_owned() }
+    pub(super) fn of(app: &AppName) -> Self {
+        Self { app: app.clone() }
     }
 }

@@ -3,6 +3,10 @@
 use super::*;
 use crate::check::Identity;
 
+fn shop() -> AppName {
+    "shop".parse().unwrap()
+}
+
 #[test]
 fn every_reason_has_its_series_from_the_start() {
     let text = Metrics::default().render();
@@ -18,7 +22,7 @@ fn what_is_counted_can_be_read() {
     let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
     metrics.check(&allow, Duration::from_micros(7));
     metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
-    metrics.login_failed("shop", LoginMethod::Website, "restart_login", "40029");
+    metrics.login_failed(&shop(), LoginMethod::Website, "restart_login", "40029");
     metrics.lookups.hits.inc();
     let text = metrics.render();
     for line in [
@@ -37,7 +41,7 @@ fn what_is_counted_can_be_read() {
 fn what_alerts_watch_has_its_series_before_the_first_event() {
     let metrics = Metrics::default();
     metrics.connections("check").inc();
-    metrics.flow("shop", LoginMethod::Website);
+    metrics.flow(&shop(), LoginMethod::Website);
     let text = metrics.render();
     for line in [
         "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 0",
@@ -87,21 +91,21 @@ fn families(text: &str) -> Vec<(String, String, String, Vec<String>)> {
 fn busy() -> Metrics {
     let metrics = Metrics::default();
     let moment = Duration::from_millis(3);
-    metrics.login_started("shop", LoginMethod::Website);
-    metrics.login_finished("shop", LoginMethod::OfficialAccount, moment);
-    metrics.login_failed("shop", LoginMethod::Website, "unreachable", "timeout");
+    metrics.login_started(&shop(), LoginMethod::Website);
+    metrics.login_finished(&shop(), LoginMethod::OfficialAccount, moment);
+    metrics.login_failed(&shop(), LoginMethod::Website, "unreachable", "timeout");
     metrics.wechat_call("userinfo", "ok", moment);
     metrics.breaker("wx01", "userinfo", 2);
     metrics.limited("logins_per_client");
-    metrics.profile_degraded("shop");
-    metrics.session_issued("shop");
-    metrics.session_renewed("shop");
+    metrics.profile_degraded(&shop());
+    metrics.session_issued(&shop());
+    metrics.session_renewed(&shop());
     metrics.session_revoked("logout");
     metrics.keys([("k1", moment), ("k2", Duration::MAX)].into_iter());
     metrics.reload("refused");
     metrics.connections("check").inc();
     metrics.login_unshared("not_configured");
-    metrics.page_rejected("shop", "state_unknown");
+    metrics.page_rejected(Some(&shop()), "state_unknown");
     metrics.outbox.dropped("records", "refused");
     metrics.outbox.appended("login");
     metrics.outbox.unreadable();
@@ -158,7 +162,7 @@ fn a_key_that_is_gone_is_shown_no_more() {
 #[test]
 fn a_label_cannot_begin_a_line_of_its_own() {
     let metrics = Metrics::default();
-    metrics.session_issued("a\"} 1\nwechat_authz_forged{b=\"\\");
+    metrics.keys([("a\"} 1\nwechat_authz_forged{b=\"\\", Duration::ZERO)].into_iter());
     // One line per sample: each is read whole, and none is the forged one.
     for (_, _, _, samples) in families(&metrics.render()) {
         assert!(samples.iter().all(|sample| !sample.contains("forged")), "{samples:?}");
@@ -213,7 +217,7 @@ fn threads_that_count_at_once_lose_nothing() {
                 for _ in 0..1_000 {
                     metrics.check(&usual, Duration::from_micros(5));
                     metrics.check(&unusual, Duration::from_micros(5));
-                    metrics.login_started("shop", LoginMethod::Website);
+                    metrics.login_started(&shop(), LoginMethod::Website);
                 }
                 drop(metrics.render());
             });

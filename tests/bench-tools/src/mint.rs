@@ -8,12 +8,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use wechat_authz::testing::app_name::AppName;
 use wechat_authz::testing::check::{LoginMethod, Profile};
 use wechat_authz::testing::clock::{self, Timestamp};
-use wechat_authz::testing::random;
 use wechat_authz::testing::session::keys::{KeySet, KeySettings};
 use wechat_authz::testing::session::token::{self, Claims, Grant};
 use wechat_authz::testing::session::{self, Settings};
+use wechat_authz::testing::session_id::SessionId;
+use wechat_authz::testing::subject::Subject;
 
 #[derive(Args)]
 pub struct Mint {
@@ -38,7 +40,7 @@ pub struct Issuer {
     issuer: String,
     /// The application's name
     #[arg(long)]
-    audience: String,
+    audience: AppName,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,14 +92,14 @@ impl Issuer {
         let key = keys.signing(at).context("no key")?;
         let (appid, openid) = ("wx00000000000000a1", format!("oBench{number:022}"));
         let grant = Grant {
-            subject: format!("wx:{appid}:{openid}"),
+            subject: Subject::from_openid(appid, &openid)?,
             flow: LoginMethod::OfficialAccount,
             appid: appid.to_owned(),
             openid,
             unionid: format!("uBench{number:022}"),
             profile: Profile { nickname: String::new(), avatar: String::new() },
         };
-        let claims = Claims::first(grant, random::session_id(), &self.settings(), at);
+        let claims = Claims::first(grant, SessionId::random(), &self.settings(), at);
         Ok(token::issue(&claims, key)?.0)
     }
 }
