@@ -102,7 +102,7 @@ impl World {
         let stranger = self::sessions(&keys::generate().unwrap());
         let [shop, blog] = &apps;
         let begin = |by: &Sessions, app: &App, at: Timestamp| by.begin(grant(), &app.session, at).unwrap();
-        let ago = |seconds| NOW.sub(Duration::from_secs(seconds));
+        let ago = |seconds| NOW - Duration::from_secs(seconds);
         let (alice, ending, other) =
             (begin(&sessions, shop, NOW), begin(&sessions, shop, ago(800)), begin(&sessions, blog, NOW));
         let revoked = begin(&sessions, shop, ago(100));

@@ -37,7 +37,7 @@ fn make(directory: &Path) -> io::Result<PathBuf> {
     let now = clock::now();
     // A second key within a second takes the next free second for its name.
     for second in 0..MAX_SAME_SECOND {
-        match write(&pem, directory.join(keys::file_name(now.add(Duration::from_secs(second))))) {
+        match write(&pem, directory.join(keys::file_name(now + Duration::from_secs(second)))) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             written => return written,
         }

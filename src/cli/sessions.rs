@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use time::macros::format_description;
 
 /// Lists the sessions of `subject` that the instance of the configuration `file` knows of.
 pub(crate) fn run(file: &Path, subject: &str, as_json: bool) -> ExitCode {
@@ -64,8 +65,7 @@ fn table(answer: &Value) -> Vec<String> {
 }
 
 fn moment(seconds: u64) -> String {
-    let (year, month, day, hour, minute, _) = Timestamp(seconds).to_civil();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}Z")
+    Timestamp(seconds).format(format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]Z"))
 }
 
 #[cfg(test)]

@@ -162,8 +162,8 @@ mod tests {
             assert!(query.len() < MAX_SEALED);
             for (query, keys, at, found) in [
                 (Some(query.as_str()), &ours, now, Some(wanted)),
-                (Some(&query), &ours, now.add(LIFETIME), Some(wanted)),
-                (Some(&query), &ours, now.add(LIFETIME + Duration::from_secs(1)), None),
+                (Some(&query), &ours, now + LIFETIME, Some(wanted)),
+                (Some(&query), &ours, now + LIFETIME + Duration::from_secs(1), None),
                 (Some(&query), &ours, Timestamp(now.0 - 61), None),
                 (Some(&query), &other, now, None),
                 (Some(&query[1..]), &ours, now, None),

@@ -185,7 +185,7 @@ impl Login {
         now: Timestamp,
     ) -> Result<UserInfo, WechatError> {
         if let Ok(openid) = OpenId::parse(&tokens.openid)
-            && now.add(MARGIN) < tokens.access_until
+            && now + MARGIN < tokens.access_until
         {
             let exchanged = ExchangeResponse {
                 openid,
@@ -265,7 +265,7 @@ fn tokens(
         openid: exchanged.openid.as_str().to_owned(),
         unionid: unionid.or_else(|| before.map(|before| before.unionid.clone())).unwrap_or_default(),
         access: exchanged.access_token.clone(),
-        access_until: now.add(exchanged.expires_in),
+        access_until: now + exchanged.expires_in,
         refresh: exchanged.refresh_token.clone().or_else(|| before.map(|before| before.refresh.clone()))?,
     })
 }

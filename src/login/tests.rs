@@ -82,7 +82,7 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
     let (app, keys) = (app(), key_ring());
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
-    let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW.add(LIFETIME)).unwrap();
+    let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW + LIFETIME).unwrap();
     assert_eq!(
         (opened.state(), opened.flow(), opened.return_to()),
         (&*begun.state, LoginMethod::Website, Some("https://shop.example.com/a"))
@@ -99,7 +99,7 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
         (AttemptError::Foreign, &other_app, &begun.state, &jar, &keys, NOW),
         (AttemptError::Foreign, &other_host, &begun.state, &jar, &keys, NOW),
         (AttemptError::Foreign, &app, &begun.state, &jar, &key_ring(), NOW),
-        (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW.add(LIFETIME + Duration::from_secs(1))),
+        (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW + LIFETIME + Duration::from_secs(1)),
     ] {
         assert_eq!(attempt::open(app, state, &headers(jar), keys, now).unwrap_err(), error);
     }
@@ -132,13 +132,13 @@ fn a_browser_has_sixteen_flows_and_the_oldest_goes() {
     let mut jar = Vec::new();
     let mut states = Vec::new();
     for second in 0..MAX as u64 + 3 {
-        let now = NOW.add(Duration::from_secs(second));
+        let now = NOW + Duration::from_secs(second);
         let begun = begin(&app, &jar, &keys, now);
         jar = browser(jar, &begun.cookies);
         states.push(begun.state);
         assert!(jar.len() <= MAX);
     }
-    let now = NOW.add(Duration::from_secs(60));
+    let now = NOW + Duration::from_secs(60);
     for (number, state) in states.iter().enumerate() {
         assert_eq!(attempt::open(&app, state, &headers(&jar), &keys, now).is_ok(), number >= 3, "{number}");
     }
@@ -194,7 +194,7 @@ fn cookies_of_all_tabs_are_bounded_in_bytes_and_each_tab_keeps_its_place() {
         let mut tabs = Vec::new();
         let mut aside = Vec::new();
         for tab in 0..MAX {
-            let now = NOW.add(Duration::from_secs(tab as u64));
+            let now = NOW + Duration::from_secs(tab as u64);
             let to = format!("https://shop.example.com/{tab}/{}", "a".repeat(length));
             let begun =
                 attempt::begin(&app, LoginMethod::OfficialAccount, to.clone(), 0, &headers(&jar), &keys, now).unwrap();
@@ -204,7 +204,7 @@ fn cookies_of_all_tabs_are_bounded_in_bytes_and_each_tab_keeps_its_place() {
             let sent = headers(&jar).get(header::COOKIE).unwrap().len();
             assert!(sent <= MAX_BYTES, "{sent} bytes of {} flows with {length} each", jar.len());
         }
-        let now = NOW.add(Duration::from_secs(60));
+        let now = NOW + Duration::from_secs(60);
         for (state, to) in &tabs {
             let opened = attempt::open(&app, state, &headers(&jar), &keys, now).unwrap();
             let kept = aside.iter().find(|entry| entry.state == *state).map(|entry| &*entry.return_to);

@@ -209,7 +209,7 @@ mod tests {
         cache.refusals.run_pending_tasks();
         assert_eq!((cache.refusals.entry_count(), cache.len()), (MAX_REFUSALS as u64, 1));
         assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenError::Forged)));
-        assert!(cache.get(&last, NOW.add(REFUSAL_TTL)).is_none());
+        assert!(cache.get(&last, NOW + REFUSAL_TTL).is_none());
     }
 
     #[test]
@@ -219,10 +219,10 @@ mod tests {
         let other = self::session();
         cache.insert(rests, session);
         cache.insert(used, Arc::clone(&other));
-        cache.sweep(NOW.add(SESSION_TTL));
+        cache.sweep(NOW + SESSION_TTL);
         assert_eq!(cache.len(), 2);
-        other.touch(NOW.add(SESSION_TTL));
-        cache.sweep(NOW.add(SESSION_TTL + Duration::from_secs(1)));
+        other.touch(NOW + SESSION_TTL);
+        cache.sweep(NOW + SESSION_TTL + Duration::from_secs(1));
         assert!(cache.get(&rests, NOW).is_none() && cache.get(&used, NOW).is_some());
     }
 

@@ -116,18 +116,18 @@ impl CachedSession {
     /// What time says of it.
     pub(super) fn state(&self, settings: &Settings, now: Timestamp) -> Result<TokenState, SessionError> {
         // What the configuration allows today counts, should it have allowed more when the token was issued.
-        let over = Timestamp(self.auth_time).add(settings.lifetime).min(Timestamp(self.session_exp));
+        let over = (Timestamp(self.auth_time) + settings.lifetime).min(Timestamp(self.session_exp));
         if over <= now {
             return Err(SessionError::Expired);
         }
         // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
-        if self.iat > now.add(token::LEEWAY).0 {
+        if self.iat > (now + token::LEEWAY).0 {
             return Err(SessionError::Token(TokenError::ImpossibleTimes));
         }
         if now.since(Timestamp(self.iat)) > settings.idle {
             return Err(SessionError::Idle);
         }
-        let left = Timestamp(self.iat).add(settings.token_lifetime).min(Timestamp(self.exp)).since(now);
+        let left = (Timestamp(self.iat) + settings.token_lifetime).min(Timestamp(self.exp)).since(now);
         Ok(if left.is_zero() {
             TokenState::Ended
         } else if left < settings.token_lifetime / 3 {

@@ -79,7 +79,7 @@ impl Sessions {
 /// Whether another instance may accept `token`, whose key this one lacks. Removing a key ends its tokens, so one that has
 /// also passed its own end is dead everywhere; until then, instances may differ in their keys.
 fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
-    token::claimed_end(token).is_some_and(|end| now < end.add(KEYS_DIFFER))
+    token::claimed_end(token).is_some_and(|end| now < end + KEYS_DIFFER)
 }
 
 impl SessionToEnd {
@@ -91,7 +91,7 @@ impl SessionToEnd {
     /// Whether it has ended already, by its own time or by a revocation. A wrong clock must not keep it alive elsewhere,
     /// so the session's own end counts only a day later.
     pub fn is_over(&self, sessions: &Sessions, now: Timestamp) -> bool {
-        Timestamp(self.claims.session_exp).add(CLOCKS_DIFFER) <= now
+        Timestamp(self.claims.session_exp) + CLOCKS_DIFFER <= now
             || sessions.revocations.is_revoked(&self.claims, &AtomicU64::new(0))
     }
 }
@@ -139,13 +139,13 @@ mod tests {
             |sessions: &Sessions| sessions.revocations.sync_status().set_max_staleness(Duration::from_millis(1));
         let fresh = |_: &Sessions| ();
         for (what, settings, now, state) in [
-            ("a clock behind", &usual, NOW.sub(HOUR), &fresh as &dyn Fn(&Sessions)),
+            ("a clock behind", &usual, NOW - HOUR, &fresh as &dyn Fn(&Sessions)),
             ("a clock at its start", &usual, Timestamp(0), &fresh),
-            ("idle", &usual, NOW.add(2 * DAY), &fresh),
-            ("over, or a clock ahead", &usual, NOW.add(7 * DAY + HOUR), &fresh),
-            ("past its token, and revocations are not known", &usual, NOW.add(HOUR), &stale),
+            ("idle", &usual, NOW + 2 * DAY, &fresh),
+            ("over, or a clock ahead", &usual, NOW + 7 * DAY + HOUR, &fresh),
+            ("past its token, and revocations are not known", &usual, NOW + HOUR, &stale),
             ("another name and origin", &renamed, NOW, &fresh),
-            ("a shorter lifetime", &short, NOW.add(2 * HOUR), &fresh),
+            ("a shorter lifetime", &short, NOW + 2 * HOUR, &fresh),
         ] {
             let sessions = sessions();
             let (token, sid) = token(&sessions);
@@ -164,7 +164,7 @@ mod tests {
         }
         let sessions = sessions();
         let (token, _) = token(&sessions);
-        let long_ago = NOW.add(8 * DAY + HOUR);
+        let long_ago = NOW + 8 * DAY + HOUR;
         assert!(sessions.to_end(&token, long_ago, || Ok(())).unwrap().is_over(&sessions, long_ago));
     }
 
@@ -176,9 +176,9 @@ mod tests {
         assert_eq!(sessions.to_end(&token, NOW, || Err(wait)).err(), Some(EndError::Busy(wait)));
         assert_eq!(other.to_end(&token, NOW, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
         let exp = claims(NOW).exp;
-        let last = Timestamp(exp).add(KEYS_DIFFER).sub(Duration::from_secs(1));
+        let last = Timestamp(exp) + KEYS_DIFFER - Duration::from_secs(1);
         assert_eq!(other.to_end(&token, last, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
-        let removed = Timestamp(exp).add(KEYS_DIFFER);
+        let removed = Timestamp(exp) + KEYS_DIFFER;
         assert_eq!(other.to_end(&token, removed, || Ok(())).err(), Some(EndError::NoSession), "its key was removed");
     }
 

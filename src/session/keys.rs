@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use time::format_description::StaticFormatDescription;
+use time::macros::format_description;
 
 /// Where the keys are and when a new one signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +171,7 @@ impl KeySet {
 
     /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
     pub fn signing(&self, now: Timestamp) -> Option<&Key> {
-        let ripe = self.keys.iter().rev().find(|key| key.created.add(self.sign_after) <= now);
+        let ripe = self.keys.iter().rev().find(|key| key.created + self.sign_after <= now);
         ripe.or_else(|| self.keys.first())
     }
 
@@ -273,23 +275,18 @@ fn read(file: &Path) -> Result<Key, KeyError> {
     if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyError::NotP256(file.to_owned())) }
 }
 
+/// A key file's name without its extension: the UTC time of creation.
+const FILE_NAME: StaticFormatDescription =
+    format_description!(version = 2, "[year][month][day]T[hour][minute][second]Z");
+
 /// The time in a name such as `20261123T112500Z.pem`.
 fn created_by_name(file: &Path) -> Option<Timestamp> {
-    let name = file.file_stem()?.to_str()?;
-    let (date, time) = name.strip_suffix('Z')?.split_once('T')?;
-    if date.len() != 8 || time.len() != 6 {
-        return None;
-    }
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
-    let (year, month, day) = (number(date.get(..4))?, number(date.get(4..6))?, number(date.get(6..))?);
-    let (hour, minute, second) = (number(time.get(..2))?, number(time.get(2..4))?, number(time.get(4..))?);
-    Timestamp::from_civil(year, month, day, hour, minute, second)
+    Timestamp::parse(file.file_stem()?.to_str()?, FILE_NAME)
 }
 
 /// The file name of a key made at `now`.
 pub fn file_name(now: Timestamp) -> String {
-    let (year, month, day, hour, minute, second) = now.to_civil();
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z.pem")
+    format!("{}.pem", now.format(FILE_NAME))
 }
 
 /// A new P-256 private key, PKCS#8 in PEM.

@@ -212,7 +212,7 @@ impl Sessions {
             return Ok(Issued {
                 token: token.clone(),
                 sid: claims.sid,
-                expires: issued.add(settings.token_lifetime).min(Timestamp(claims.session_exp)),
+                expires: (*issued + settings.token_lifetime).min(Timestamp(claims.session_exp)),
                 session_expires: Timestamp(claims.session_exp),
             });
         }

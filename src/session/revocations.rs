@@ -91,7 +91,7 @@ impl Revocations {
 
     /// Revokes as [`Self::revoke_until`] does, to be remembered as long as any session can live.
     pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
-        self.revoke_until(target, now.add(self.horizon), now)
+        self.revoke_until(target, now + self.horizon, now)
     }
 
     /// Ends the session of `claims`, to be remembered as long as it could live.
@@ -207,7 +207,7 @@ impl Revocations {
     /// `now`, but no later than the monotonic clock allows.
     fn clamp_to_monotonic(&self, now: Timestamp) -> Timestamp {
         let (wall, monotonic) = self.began;
-        now.min(wall.add(monotonic.elapsed() + super::token::LEEWAY))
+        now.min(wall + monotonic.elapsed() + super::token::LEEWAY)
     }
 
     fn compact_journal(&self, now: Timestamp) {

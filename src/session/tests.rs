@@ -356,8 +356,8 @@ fn line_8_revocation_and_idleness_are_judged_on_every_hit() {
     assert_eq!(fixture.error(&token, NOW), SessionError::Revoked);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
-    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 + Duration::from_secs(1))), SessionError::Idle);
-    assert_eq!(fixture.error(&token, NOW.add(HOUR * 24 * 7)), SessionError::Expired);
+    assert_eq!(fixture.error(&token, NOW + HOUR * 24 + Duration::from_secs(1)), SessionError::Idle);
+    assert_eq!(fixture.error(&token, NOW + HOUR * 24 * 7), SessionError::Expired);
 }
 
 #[test]
@@ -437,9 +437,9 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
 fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
     let fixture = fixture();
     let token = fixture.token();
-    let late = NOW.add(Duration::from_secs(901));
+    let late = NOW + Duration::from_secs(901);
     for (now, age) in
-        [(NOW, TokenState::Fresh), (NOW.add(Duration::from_secs(601)), TokenState::Ending), (late, TokenState::Ended)]
+        [(NOW, TokenState::Fresh), (NOW + Duration::from_secs(601), TokenState::Ending), (late, TokenState::Ended)]
     {
         assert_eq!(fixture.verify(&token, now).unwrap().state(), age);
     }
@@ -457,7 +457,7 @@ fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
 fn a_clock_step_neither_revives_nor_panics() {
     let fixture = fixture();
     let token = fixture.token();
-    for now in [Timestamp(0), Timestamp(u64::MAX), NOW.add(HOUR * 24 * 8), NOW.sub(HOUR)] {
+    for now in [Timestamp(0), Timestamp(u64::MAX), NOW + HOUR * 24 * 8, NOW - HOUR] {
         assert!(fixture.verify(&token, now).is_err(), "{now:?}");
     }
     assert!(fixture.verify(&token, NOW).is_ok());
@@ -473,8 +473,8 @@ fn a_new_key_verifies_at_once_and_signs_when_others_have_it() {
     let keys = fixture.sessions.keys.current();
     assert_eq!(keys.keys().len(), 2);
     assert_eq!(keys.jwks()["keys"].as_array().unwrap().len(), 2);
-    assert_eq!(keys.signing(NOW.add(Duration::from_secs(599))).unwrap().kid(), first);
-    assert_ne!(keys.signing(NOW.add(Duration::from_secs(600))).unwrap().kid(), first);
+    assert_eq!(keys.signing(NOW + Duration::from_secs(599)).unwrap().kid(), first);
+    assert_ne!(keys.signing(NOW + Duration::from_secs(600)).unwrap().kid(), first);
 }
 
 #[test]
@@ -560,8 +560,8 @@ fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_be
     let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };
     let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.state());
     assert_eq!(at(NOW), Ok(TokenState::Fresh));
-    assert_eq!(at(NOW.add(Duration::from_secs(60))), Ok(TokenState::Ended));
-    assert_eq!(at(NOW.add(HOUR)), Err(SessionError::Expired));
+    assert_eq!(at(NOW + Duration::from_secs(60)), Ok(TokenState::Ended));
+    assert_eq!(at(NOW + HOUR), Err(SessionError::Expired));
 }
 
 #[test]

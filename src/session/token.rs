@@ -235,7 +235,7 @@ fn check(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<(), Tok
     if claims.iss != settings.issuer || claims.aud != settings.audience {
         return Err(TokenError::Foreign);
     }
-    let latest = now.add(LEEWAY).0;
+    let latest = (now + LEEWAY).0;
     let ordered = claims.auth_time <= claims.iat && claims.iat < claims.exp && claims.exp <= claims.session_exp;
     let possible = claims.iat <= latest
         && claims.exp.saturating_sub(claims.iat) <= MAX_TOKEN_LIFETIME.as_secs()
@@ -269,7 +269,7 @@ pub struct Grant {
 impl Claims {
     /// The claims of a new session's first token.
     pub fn first(grant: Grant, sid: SessionId, settings: &Settings, now: Timestamp) -> Self {
-        let session_exp = now.add(settings.lifetime).0;
+        let session_exp = (now + settings.lifetime).0;
         Self {
             iss: settings.issuer.clone(),
             aud: settings.audience.clone(),
@@ -277,7 +277,7 @@ impl Claims {
             sid,
             auth_time: now.0,
             iat: now.0,
-            exp: now.add(settings.token_lifetime).0.min(session_exp),
+            exp: (now + settings.token_lifetime).0.min(session_exp),
             session_exp,
             flow: grant.flow,
             appid: grant.appid,
@@ -290,7 +290,7 @@ impl Claims {
 
     /// The claims of the same session's next token; none when no second of it is left.
     pub fn next(&self, settings: &Settings, now: Timestamp) -> Option<Self> {
-        let exp = now.add(settings.token_lifetime).0.min(self.session_exp);
+        let exp = (now + settings.token_lifetime).0.min(self.session_exp);
         // A clock set back must not issue a token from before its login.
         (now.0 >= self.auth_time && exp > now.0).then(|| Self { iat: now.0, exp, ..self.clone() })
     }

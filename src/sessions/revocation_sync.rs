@@ -481,14 +481,14 @@ pub fn read(text: &str, now: Timestamp) -> Option<Revocation> {
 }
 
 fn bounded(mut revocation: Revocation, now: Timestamp) -> Option<Revocation> {
-    let latest = now.add(LEEWAY).0;
+    let latest = (now + LEEWAY).0;
     let of_spans = !revocation.spans.is_empty();
     revocation.at = revocation.at.min(latest);
     revocation.spans.retain_mut(|span| {
         span.1 = span.1.min(latest);
         span.0 <= span.1
     });
-    revocation.until = revocation.until.min(now.add(MAX_LIFETIME + LEEWAY).0);
+    revocation.until = revocation.until.min((now + MAX_LIFETIME + LEEWAY).0);
     // Without spans it would end every session of its subject.
     let ends_nothing = of_spans && revocation.spans.is_empty();
     (revocation.until > now.0 && !ends_nothing).then_some(revocation)

@@ -102,8 +102,7 @@ struct UtcSeconds;
 
 impl FormatTime for UtcSeconds {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let (year, month, day, hour, minute, second) = clock::now().to_civil();
-        write!(writer, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        writer.write_str(&clock::now().format(clock::RFC_3339))
     }
 }
 
@@ -172,10 +171,7 @@ mod tests {
         let time = lines[0]["timestamp"].as_str().unwrap();
         let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         assert_eq!(shape, "0000-00-00T00:00:00Z", "{time}");
-        let number = |range: std::ops::Range<usize>| time[range].parse::<u64>().unwrap();
-        let [year, month, day] = [number(0..4), number(5..7), number(8..10)];
-        let moment =
-            clock::Timestamp::from_civil(year, month, day, number(11..13), number(14..16), number(17..19)).unwrap();
+        let moment = clock::Timestamp::parse(time, clock::RFC_3339).unwrap();
         assert!(clock::now().since(moment).as_secs() < 60 && moment <= clock::now(), "{time}");
     }
 

@@ -898,7 +898,7 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
         app: "shop".parse().unwrap(),
         flow: LoginMethod::OfficialAccount,
         created: Timestamp(now.0 + session),
-        ends: now.add(Duration::from_secs(7 * 86_400)),
+        ends: now + Duration::from_secs(7 * 86_400),
         seen: Timestamp(now.0 + session),
         browser: Some("wechat_android".into()),
     };

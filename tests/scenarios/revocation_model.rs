@@ -180,12 +180,12 @@ impl World {
     }
 
     async fn take(&mut self, step: Step) {
-        self.now = self.now.add(Duration::from_secs(1));
+        self.now = self.now + Duration::from_secs(1);
         match step {
             Step::Login { at, who, app } => self.log_in(at, who, app),
             Step::LoginAgain { at, who, app, count } => {
                 for _ in 0..count {
-                    self.now = self.now.add(Duration::from_secs(1));
+                    self.now = self.now + Duration::from_secs(1);
                     self.log_in(at, who, app);
                     self.end(at, 0).await;
                     self.collapse(at, who).await;
@@ -365,7 +365,7 @@ fn unknown_or_stale_revocations_end_a_session_with_its_token() {
         let mut world = World::new(redis.port).await;
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         let (token, _) = world.sessions[0].clone();
-        let later = world.now.add(HOUR + Duration::from_secs(1));
+        let later = world.now + HOUR + Duration::from_secs(1);
         let verdict = |sessions: &Sessions| sessions.verify(&token, &settings(0), later, || Ok(())).map(drop);
         assert_eq!(verdict(&world.instances[0].sessions), Ok(()), "past its end, and revocations are known");
         let (sessions, age) = {
@@ -466,7 +466,7 @@ fn unknown_messages_and_wrong_clocks_end_no_session() {
             wechat_authz::testing::redis::keys::digest_of(SUBJECTS[0])
         );
         world.instances[0].sharing.on_message(&message, world.now);
-        world.now = world.now.add(Duration::from_secs(61));
+        world.now = world.now + Duration::from_secs(61);
         world.sessions.clear();
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         world.judge().unwrap();
@@ -521,7 +521,7 @@ fn a_list_that_others_tidy_meanwhile_is_read_whole() {
             fill.zadd(name.as_str(), format!("dead {number}"), number).ignore();
         }
         for number in 0..LIVE {
-            let until = world.now.add(DAY).0;
+            let until = (world.now + DAY).0;
             let at = world.now.0;
             let sid = sid(&number.to_string());
             let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
@@ -563,11 +563,11 @@ fn an_instance_with_a_fast_clock_removes_nothing() {
     runtime.block_on(async {
         let redis = Redis::start().await;
         let mut world = World::new(redis.port).await;
-        let (at, until) = (world.now.0, world.now.add(HOUR).0);
+        let (at, until) = (world.now.0, (world.now + HOUR).0);
         let sid = sid("one");
         let text = format!(r#"{{"v":1,"session":"{sid}","at":{at},"until":{until}}}"#);
         world.ask(&["ZADD", world.store.keys().revoked().as_str(), "1", &text]).await;
-        world.now = world.now.add(3 * DAY);
+        world.now = world.now + 3 * DAY;
         world.instances[0].sharing.reconcile(world.now, true).await.unwrap();
         assert_eq!(world.list().await, [text]);
     });

@@ -200,7 +200,7 @@ impl LiveGateway<'_> {
 fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
     let keys = KeySet::load(keys).ok()?;
     let now = clock::now();
-    let end = now.add(Duration::from_secs(60)).0;
+    let end = (now + Duration::from_secs(60)).0;
     let claims = Claims {
         iss: app.session.issuer.clone(),
         aud: app.session.audience.clone(),

@@ -380,8 +380,8 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
 
 #[test]
 fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
-    let late = NOW.add(Duration::from_secs(901));
-    let nearly = NOW.add(Duration::from_secs(700));
+    let late = NOW + Duration::from_secs(901);
+    let nearly = NOW + Duration::from_secs(700);
     let mut fixture = fixture();
     let token = fixture.alice.token.clone();
     let cookie = Credential::Cookie(&token);
@@ -415,7 +415,7 @@ fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
         other => panic!("{other:?}"),
     }
     assert_eq!(ask(ResponseFormat::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
-    assert_eq!(ask(ResponseFormat::Page, late.add(Duration::from_secs(60))).reason(), Reason::SessionNeedsRenewal);
+    assert_eq!(ask(ResponseFormat::Page, late + Duration::from_secs(60)).reason(), Reason::SessionNeedsRenewal);
 }
 
 #[test]
@@ -423,8 +423,8 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
     let fixture = fixture();
     let cookie = Credential::Cookie(&fixture.alice.token);
     let at = |now| fixture.decider.decide(&check(SHOP, "/", cookie), now).reason();
-    assert_eq!(at(NOW.add(Duration::from_secs(86_401))), Reason::SessionIdle);
-    assert_eq!(at(NOW.add(Duration::from_secs(7 * 86_400))), Reason::SessionExpired);
+    assert_eq!(at(NOW + Duration::from_secs(86_401)), Reason::SessionIdle);
+    assert_eq!(at(NOW + Duration::from_secs(7 * 86_400)), Reason::SessionExpired);
     let alice =
         fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.apps[SHOP].session, NOW, || Ok(()));
     let alice = alice.unwrap_or_else(|refusal| panic!("{refusal:?}"));
@@ -440,7 +440,7 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
     let (signed, signature) = alice.rsplit_once('.').unwrap();
     let turned = if signature.starts_with('A') { "B" } else { "A" };
     let forged = format!("{signed}.{turned}{}", &signature[1..]);
-    let past = NOW.add(Duration::from_secs(7 * 86_400));
+    let past = NOW + Duration::from_secs(7 * 86_400);
     // As another instance sees it, or this one after a restart: nothing is known of any token.
     fixture.decider.sessions.settings_changed();
     for (token, now, reason) in [

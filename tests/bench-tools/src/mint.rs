@@ -57,7 +57,7 @@ impl Mint {
     pub fn run(self) -> anyhow::Result<()> {
         let keys = self.issuer.keys()?;
         let now = clock::now();
-        let at = if self.kind == Kind::Ended { now.sub(Duration::from_secs(2 * 3_600)) } else { now };
+        let at = if self.kind == Kind::Ended { now - Duration::from_secs(2 * 3_600) } else { now };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         let mut forger = Forger::default();
         // Nobody reads what a forged token says, so one text does for all of them.
