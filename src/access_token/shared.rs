@@ -5,13 +5,13 @@ use super::TokenKind;
 use super::quota::{self, CallKind};
 use super::refresh::MAX_LIFE;
 use crate::clock::Timestamp;
+use crate::redis::scripts::{RECORD_FAILURE, SPEND_QUOTA};
 use crate::redis::{CallError, Guarded, Key, Keys, Lease, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::wechat::AppId;
 use crate::wechat::stable_token::{MAX_LENGTH, is_token};
-use redis::Script;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The word in place of a error's: WeChat was asked a moment ago, and what it gave is what there is.
@@ -22,28 +22,6 @@ const MAX_SEALED: usize = MAX_LENGTH * 4 / 3 + 100;
 
 /// A day's count is kept until the day is over everywhere.
 const DAY: Duration = Duration::from_secs(2 * 86_400);
-
-/// count, apart · most, the count's life in ms, ms apart → the count, or 0 where no call may be made.
-static SPEND: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local count = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
-         if count >= tonumber(ARGV[1]) then return 0 end
-         if tonumber(ARGV[3]) > 0 and not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[3]) then return 0 end
-         redis.call('SET', KEYS[1], string.format('%.0f', count + 1), 'PX', ARGV[2])
-         return count + 1",
-    )
-});
-
-/// failures, rest · why, first pause, longest pause, how long failures are in a row, all in ms → the pause.
-static FAILED: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local count = (tonumber(redis.call('GET', KEYS[1]) or '0') or 0) + 1
-         redis.call('SET', KEYS[1], string.format('%.0f', count), 'PX', ARGV[4])
-         local pause = math.min(tonumber(ARGV[2]) * 2 ^ math.min(count - 1, 16), tonumber(ARGV[3]))
-         redis.call('SET', KEYS[2], ARGV[1], 'PX', string.format('%.0f', pause))
-         return string.format('%.0f', pause)",
-    )
-});
 
 /// The keys of one application's value.
 pub(super) struct TokenKeys {
@@ -145,7 +123,7 @@ impl Shared {
         first: Duration,
         most: Duration,
     ) -> Result<Duration, CallError> {
-        let mut call = FAILED.key(&keys.failures);
+        let mut call = RECORD_FAILURE.key(&keys.failures);
         call.key(&keys.rest).arg(why).arg(millis(first)).arg(millis(most)).arg(millis(quota::IN_A_ROW));
         // Whatever answers there: an instance must not rest for ever by its word.
         self.store.run_script::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(most))
@@ -159,7 +137,7 @@ impl Shared {
         now: Timestamp,
     ) -> Result<Option<u64>, CallError> {
         let (most, apart) = call.bounds();
-        let mut spend = SPEND.key(keys.count(call, now));
+        let mut spend = SPEND_QUOTA.key(keys.count(call, now));
         spend.key(&keys.apart).arg(most).arg(millis(DAY)).arg(apart.as_millis().min(u128::from(u32::MAX)).to_string());
         let count: u64 = self.store.run_script("token_spend", &spend).await?;
         Ok(Some(count).filter(|count| *count > 0))

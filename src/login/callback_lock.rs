@@ -9,12 +9,12 @@ use super::attempt::{self, SetAside};
 use super::error::{Cause, LoginError};
 use super::outcomes::{CodeAction, LoginOutcome, Progress};
 use crate::random;
+use crate::redis::scripts::{SETTLE_CALLBACK, TAKE_CALLBACK};
 use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use crate::session_id::SessionId;
-use redis::Script;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -23,28 +23,6 @@ const MAX_RECORD: usize = 16_384;
 
 /// How often to look whether another instance is done: from the one to the other, by chance.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(80));
-
-/// Progress so far, and whether this owner has the turn now. KEYS: progress, turn. ARGV: owner, the turn's length (ms), the
-/// longest record; a longer one is none of ours, and stays in Redis.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local took = redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
-        local progress = redis.call('GET', KEYS[1])
-        if progress and #progress > tonumber(ARGV[3]) then progress = false end
-        return {progress, took and 1 or 0}",
-    )
-});
-
-/// Ends a turn, with progress if there is any; a turn that somebody else has by now stays theirs. KEYS: progress, turn.
-/// ARGV: owner, progress or nothing, how long it is kept (ms), whether it stands whoever has the turn.
-static SETTLE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local mine = redis.call('GET', KEYS[2]) == ARGV[1]
-        if ARGV[2] ~= '' and (mine or ARGV[4] == '1') then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-        if mine then redis.call('DEL', KEYS[2]) end
-        return mine and 1 or 0",
-    )
-});
 
 /// Logins as all instances know them.
 pub struct CallbackLock {
@@ -119,7 +97,7 @@ impl CallbackLock {
             self.sealer.seal(name.as_str(), &plain)
         });
         let stands = progress.is_some_and(|progress| progress.entered().is_some());
-        let mut script = SETTLE.prepare_invoke();
+        let mut script = SETTLE_CALLBACK.prepare_invoke();
         script.key(&name).key(names.turn(state));
         script
             .arg(&turn.owner)
@@ -155,7 +133,7 @@ impl CallbackLock {
     async fn try_take(&self, state: &str, turn: &Lock) -> Result<(Option<Progress<LoginError>>, bool), CallError> {
         let names = self.store.keys();
         let name = names.flow(state);
-        let mut script = TAKE.prepare_invoke();
+        let mut script = TAKE_CALLBACK.prepare_invoke();
         script.key(&name).key(names.turn(state));
         script.arg(&turn.owner).arg(milliseconds(self.timeout)).arg(MAX_RECORD);
         let (sealed, took): (Option<String>, u8) = self.store.run_script("take_login", &script).await?;

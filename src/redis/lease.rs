@@ -4,10 +4,9 @@
 //! with a fence, a number that only grows, and a value is written only by the newest fence that was given out. The
 //! number is at least Redis's clock in milliseconds: it grows even where Redis was emptied, or lost its last writes.
 
+use super::scripts::{GET_FENCED, PROLONG_LEASE, PUT_FENCED, RELEASE_LEASE, TAKE_LEASE};
 use super::{CallError, Key, Redis};
 use crate::random;
-use redis::Script;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 /// How long a fence is remembered: longer than any value it guards.
@@ -31,61 +30,8 @@ pub struct Lease {
     fence: String,
 }
 
-/// lock, fence · owner, lease in ms, fence's life in ms → the fence, or nothing where another holds the lease.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
-         local clock = redis.call('TIME')
-         local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-         local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
-         local fence = string.format('%.0f', math.max(last + 1, now))
-         redis.call('SET', KEYS[2], fence, 'PX', ARGV[3])
-         return fence",
-    )
-});
-
-/// lock · owner, lease in ms.
-static PROLONG: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-         return redis.call('PEXPIRE', KEYS[1], ARGV[2])",
-    )
-});
-
-/// lock · owner.
-static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-         return redis.call('DEL', KEYS[1])",
-    )
-});
-
-/// value, fence · fence, value, its life in ms, fence's life in ms. Whatever else stood under the value's key gives way.
-static PUT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local own = tonumber(ARGV[1])
-         local given = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
-         local old = redis.pcall('GET', KEYS[1])
-         local wrote = 0
-         if type(old) == 'string' then wrote = tonumber(string.match(old, '^(%d+):') or '0') end
-         if own < given or own < wrote then return 0 end
-         redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
-         redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])
-         return 1",
-    )
-});
-
 /// A sealed token is far shorter.
 const MAX_VALUE: usize = 16_384;
-
-/// value · its length at most. A longer one is none of ours, and stays in Redis.
-static GET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local value = redis.call('GET', KEYS[1])
-         if value and #value > tonumber(ARGV[1]) then value = false end
-         return {value, redis.call('PTTL', KEYS[1])}",
-    )
-});
 
 impl Redis {
     /// Takes the lease for `time`; none where another holds it.
@@ -94,7 +40,7 @@ impl Redis {
     /// [`Away`]. After [`Away::TimedOut`] it may have been taken, and ends by itself.
     pub async fn take_lease(&self, keys: &Guarded, time: Duration) -> Result<Option<Lease>, CallError> {
         let owner = random::state();
-        let mut call = TAKE.key(&keys.lock);
+        let mut call = TAKE_LEASE.key(&keys.lock);
         call.key(&keys.fence).arg(&owner).arg(millis(time)).arg(millis(FENCE));
         let fence: Option<String> = self.run_script("lease_take", &call).await?;
         Ok(fence.map(|fence| Lease { owner, fence }))
@@ -102,14 +48,14 @@ impl Redis {
 
     /// Has the lease last for `time` from now; whether it still was this owner's.
     pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, CallError> {
-        let mut call = PROLONG.key(&keys.lock);
+        let mut call = PROLONG_LEASE.key(&keys.lock);
         call.arg(&lease.owner).arg(millis(time));
         self.run_script("lease_prolong", &call).await
     }
 
     /// Ends the lease; whether it still was this owner's. Nobody else's is ended.
     pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, CallError> {
-        let mut call = RELEASE.key(&keys.lock);
+        let mut call = RELEASE_LEASE.key(&keys.lock);
         call.arg(&lease.owner);
         self.run_script("lease_release", &call).await
     }
@@ -122,14 +68,14 @@ impl Redis {
         value: &str,
         lives: Duration,
     ) -> Result<bool, CallError> {
-        let mut call = PUT.key(&keys.value);
+        let mut call = PUT_FENCED.key(&keys.value);
         call.key(&keys.fence).arg(&lease.fence).arg(value).arg(millis(lives)).arg(millis(FENCE));
         self.run_script("put_fenced", &call).await
     }
 
     /// The value and how long it lives. One without an end is none of ours.
     pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, CallError> {
-        let mut call = GET.key(&keys.value);
+        let mut call = GET_FENCED.key(&keys.value);
         call.arg(MAX_VALUE);
         let (value, left): (Option<String>, i64) = self.run_script("get_fenced", &call).await?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);

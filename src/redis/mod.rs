@@ -10,6 +10,7 @@ mod connection;
 pub mod keys;
 pub(crate) mod lease;
 mod pubsub;
+pub(crate) mod scripts;
 pub mod settings;
 
 pub(crate) use keys::{Key, Keys};
@@ -20,8 +21,8 @@ pub use settings::{Form, Settings};
 
 use crate::telemetry::RedisMetrics;
 use connection::Connection;
-use redis::{Cmd, FromRedisValue, Pipeline, Script, ScriptInvocation};
-use std::sync::{Arc, LazyLock};
+use redis::{Cmd, FromRedisValue, Pipeline, ScriptInvocation};
+use std::sync::Arc;
 
 /// Redis did not do it. Whoever called goes on alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,15 +60,6 @@ impl CallError {
         }
     }
 }
-
-/// KEYS: a string. ARGV: its length at most.
-static GET: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local value = redis.call('GET', KEYS[1])
-        if value and #value > tonumber(ARGV[1]) then return false end
-        return value",
-    )
-});
 
 /// The way to what all instances share.
 #[derive(Clone)]
@@ -141,7 +133,7 @@ impl Redis {
     /// The string under `name`. One longer than `max` bytes is none of ours, and stays in Redis: whoever wrote it, it costs
     /// no memory here.
     pub async fn get(&self, kind: &'static str, name: &Key, max: usize) -> Result<Option<String>, CallError> {
-        let mut script = GET.prepare_invoke();
+        let mut script = scripts::GET_BOUNDED.prepare_invoke();
         script.key(name).arg(max);
         self.run_script(kind, &script).await
     }

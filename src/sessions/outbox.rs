@@ -4,13 +4,13 @@
 //! bytes; what does not fit is dropped, counted, and told once. A thing leaves its line when Redis has said that it has
 //! it, so whatever is lost on the way is written again: twice sometimes, never silently not at all.
 
+use crate::redis::scripts::{CHANGE_SESSIONS, TRIM_EVENTS};
 use crate::redis::{CallError, Key, Redis};
 use crate::session_id::SessionId;
 use crate::telemetry::OutboxMetrics;
 use parking_lot::Mutex;
-use redis::{FromRedisValue, Script};
+use redis::FromRedisValue;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -36,47 +36,6 @@ const FURTHEST_END: Duration = Duration::from_secs(92 * 86_400);
 /// Events are gone so long after the last of them: an idle Redis ends up empty.
 const EVENTS_LIVE: Duration = Duration::from_secs(7 * 86_400);
 
-/// Changes one subject's sessions, forgets what has ended, bounds their number, and gives the list its end.
-/// KEYS: the hash. ARGV: how many at most, how far from now (s) a session can end, then in fours: `B` sid head sealed (began), `S` sid time '' (seen),
-/// `E` sid '' '' (ended). Gives the sessions that were seen and are not listed.
-static CHANGE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local unknown = {}
-        for i = 3, #ARGV, 4 do
-            local op, sid = ARGV[i], ARGV[i + 1]
-            if op == 'E' then redis.call('HDEL', KEYS[1], sid)
-            elseif op == 'B' then redis.call('HSET', KEYS[1], sid, ARGV[i + 2] .. ' ' .. ARGV[i + 3])
-            else
-                local known = redis.call('HGET', KEYS[1], sid)
-                local ends, seen, rest = string.match(known or '', '^(%d+) (%d+) (.*)$')
-                if not ends then unknown[#unknown + 1] = sid
-                elseif tonumber(ARGV[i + 2]) > tonumber(seen) then
-                    redis.call('HSET', KEYS[1], sid, ends .. ' ' .. ARGV[i + 2] .. ' ' .. rest)
-                end
-            end
-        end
-        local now = tonumber(redis.call('TIME')[1])
-        local all = redis.call('HGETALL', KEYS[1])
-        local alive, last = {}, 0
-        for i = 1, #all, 2 do
-            local ends, seen = string.match(all[i + 1], '^(%d+) (%d+) ')
-            ends, seen = tonumber(ends or '0'), tonumber(seen or '0')
-            if ends <= now or ends > now + tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], all[i])
-            else
-                alive[#alive + 1] = {all[i], seen}
-                last = math.max(last, ends)
-            end
-        end
-        local over = #alive - tonumber(ARGV[1])
-        if over > 0 then
-            table.sort(alive, function(a, b) return a[2] < b[2] end)
-            for i = 1, over do redis.call('HDEL', KEYS[1], alive[i][1]) end
-        end
-        if last > 0 then redis.call('EXPIREAT', KEYS[1], string.format('%.0f', last)) end
-        return unknown",
-    )
-});
-
 /// Events that one trim removes at most: so many of a group's events Redis reads to count them.
 const MAX_TRIMMED: usize = 1_000;
 
@@ -88,37 +47,6 @@ const MAX_GROUP_NAME: usize = 64;
 
 /// How often the log says at most that events were lost.
 const LOSS_LINES_APART: Duration = Duration::from_secs(60);
-
-/// Trims the stream, and counts the removed events that a consumer group had not read. Returns how many events were
-/// removed, the number of groups, and name and count of each group. KEYS: the stream. ARGV: events to keep, events to
-/// remove at most, groups to look at.
-///
-/// A group whose lag is known to be smaller than what stays has read whatever goes. Of any other group, or where Redis does
-/// not know the lag, the read ones among the first events are counted. Whole nodes are removed; where one holds more events
-/// than are removed at most (`stream-node-max-entries`), single events are.
-static TRIM: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local length, limit = redis.call('XLEN', KEYS[1]), tonumber(ARGV[2])
-        if length <= tonumber(ARGV[1]) then return {0, 0, {}} end
-        local groups, readers = redis.call('XINFO', 'GROUPS', KEYS[1]), {}
-        for i = 1, math.min(#groups, tonumber(ARGV[3])) do
-            local group = {}
-            for j = 1, #groups[i], 2 do group[groups[i][j]] = groups[i][j + 1] end
-            local lag, read = group['lag'], limit
-            if type(lag) ~= 'number' or lag > length - limit then
-                read = #redis.call('XRANGE', KEYS[1], '-', group['last-delivered-id'], 'COUNT', limit)
-            end
-            readers[#readers + 1] = {group['name'], read}
-        end
-        local removed = redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1], 'LIMIT', limit)
-        if removed == 0 and length > ARGV[1] + 10 * limit then
-            removed = redis.call('XTRIM', KEYS[1], 'MAXLEN', length - limit)
-        end
-        local lost = {}
-        for _, reader in ipairs(readers) do lost[#lost + 1] = {reader[1], math.max(0, removed - reader[2])} end
-        return {removed, #groups, lost}",
-    )
-});
 
 /// One thing of one subject.
 #[derive(Clone, Debug)]
@@ -389,7 +317,7 @@ impl Outbox {
 
     /// Removes the oldest events beyond the maximum, and records which of them a consumer group had not read.
     async fn trim_events(&self) {
-        let mut script = TRIM.prepare_invoke();
+        let mut script = TRIM_EVENTS.prepare_invoke();
         script.key(self.store.keys().events()).arg(self.most_events).arg(MAX_TRIMMED).arg(MAX_GROUPS);
         let trimmed = self.store.run_script::<(u64, u64, Vec<(Vec<u8>, u64)>)>("trim_events", &script).await;
         let refused = matches!(trimmed, Err(CallError::Refused | CallError::Broken));
@@ -476,7 +404,7 @@ impl Outbox {
         unknown: &mut Vec<String>,
     ) -> Result<(), CallError> {
         let sessions = self.store.keys().of_subject(subject, "sessions");
-        let mut script = CHANGE.prepare_invoke();
+        let mut script = CHANGE_SESSIONS.prepare_invoke();
         script.key(&sessions).arg(MAX_OF_SUBJECT).arg(FURTHEST_END.as_secs());
         let mut puts = redis::pipe();
         let (mut runs, mut writes) = (false, false);

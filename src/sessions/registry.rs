@@ -13,6 +13,7 @@ use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
 use crate::random;
 use crate::redis::keys::digest_of;
+use crate::redis::scripts::LIST_SESSIONS;
 use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
@@ -20,10 +21,9 @@ use crate::session::revocations::RevocationSubject;
 use crate::session_id::SessionId;
 use crate::subject::Subject;
 use crate::telemetry::OutboxMetrics;
-use redis::Script;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The version of every record.
@@ -52,20 +52,6 @@ const BATCH_DELAY: Duration = Duration::from_millis(10);
 
 /// A session's text in Redis is far shorter.
 const MAX_SESSION_TEXT: usize = 2_048;
-
-/// KEYS: a subject's sessions. ARGV: how many at most, the longest text. What is longer is none of ours.
-static SESSIONS: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local all, listed = redis.call('HGETALL', KEYS[1]), {}
-        for i = 1, #all, 2 do
-            if #listed < 2 * tonumber(ARGV[1]) and #all[i] <= 64 and #all[i + 1] <= tonumber(ARGV[2]) then
-                listed[#listed + 1] = all[i]
-                listed[#listed + 1] = all[i + 1]
-            end
-        end
-        return listed",
-    )
-});
 
 /// What is kept, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -413,7 +399,7 @@ impl Registry {
 
     async fn stored_sessions(&self, subject: &Subject) -> Result<Vec<SessionRecord>, CallError> {
         let digest = digest_of(subject.as_str());
-        let mut script = SESSIONS.prepare_invoke();
+        let mut script = LIST_SESSIONS.prepare_invoke();
         script.key(self.store.keys().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
         let fields: HashMap<String, String> = self.store.run_script("list_sessions", &script).await?;
         let records = fields.into_iter().map(|(sid, value)| self.session(subject, &sid, &value));

@@ -9,6 +9,7 @@
 
 use crate::clock::{self, Timestamp};
 use crate::random;
+use crate::redis::scripts::{PULL_REVOCATIONS, PUSH_REVOCATIONS};
 use crate::redis::{CallError, Redis, Subscription};
 use crate::session::ending::SessionToEnd;
 use crate::session::journal::JournalError;
@@ -17,9 +18,8 @@ use crate::session::revocations::{Collapsed, Revocations};
 use crate::session::token::{LEEWAY, MAX_LIFETIME};
 use crate::session::{Sessions, revocation};
 use crate::subject::Subject;
-use redis::Script;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -57,56 +57,6 @@ const MARK_LIVES_MS: u64 = 3_600_000;
 
 /// Hearing again after the connection was lost: at most after this, by chance.
 const HEAR_AGAIN: Duration = Duration::from_secs(1);
-
-/// Others write to the list between two pages, and what they move or take out shifts every place behind it. So a page
-/// does not begin at a place but behind a score, and holds all that share its last one.
-///
-/// KEYS: list, mark. ARGV: from which score on, a mark in case there is none, about how many, the most of one score, the
-/// mark's life (ms), the longest member. Gives Redis's time (ms), the mark, how many the list holds, from which score on
-/// there may be more or nothing, whether all of the last score fitted, and the members. What is longer than a revocation
-/// of ours, or than a mark, stays in Redis: whoever wrote it, it costs no memory here.
-static PULL: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local t = redis.call('TIME')
-        local mark = redis.call('GET', KEYS[2])
-        if mark and #mark <= 64 then redis.call('PEXPIRE', KEYS[2], ARGV[5])
-        else mark = ARGV[2]; redis.call('SET', KEYS[2], mark, 'PX', ARGV[5]) end
-        local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
-        local members, more, whole, longest = {}, '', 1, tonumber(ARGV[6])
-        for i = 1, #found, 2 do
-            if #found[i] <= longest then members[#members + 1] = found[i] end
-        end
-        if #found >= 2 * tonumber(ARGV[3]) then
-            local last = found[#found]
-            local same = redis.call('ZRANGEBYSCORE', KEYS[1], last, last, 'LIMIT', 0, ARGV[4])
-            for _, member in ipairs(same) do
-                if #member <= longest then members[#members + 1] = member end
-            end
-            more = '(' .. last
-            if #same >= tonumber(ARGV[4]) then whole = 0 end
-        end
-        return {t[1] * 1000 + math.floor(t[2] / 1000), mark, redis.call('ZCARD', KEYS[1]), more, whole, members}",
-    )
-});
-
-/// KEYS: list. ARGV: the channel to tell it on or nothing, then member and end (s) in turn.
-static PUSH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"local t = redis.call('TIME')
-        local now = t[1] * 1000 + math.floor(t[2] / 1000)
-        local last = 0
-        for i = 2, #ARGV, 2 do
-            redis.call('ZADD', KEYS[1], now, ARGV[i])
-            last = math.max(last, tonumber(ARGV[i + 1]))
-        end
-        local left, lives = last * 1000 - now, redis.call('PTTL', KEYS[1])
-        if lives < 0 or left > lives then redis.call('PEXPIRE', KEYS[1], math.max(left, 1000)) end
-        if ARGV[1] ~= '' then
-            for i = 2, #ARGV, 2 do redis.call('PUBLISH', ARGV[1], ARGV[i]) end
-        end
-        return #ARGV",
-    )
-});
 
 /// A revocation broke off: whether it is in force is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -323,7 +273,7 @@ impl RevocationSync {
         let fresh_mark = random::unique_name();
         let (mut from, mut superseded, mut whole) = (from.to_string(), Vec::new(), true);
         for page in 1.. {
-            let mut script = PULL.prepare_invoke();
+            let mut script = PULL_REVOCATIONS.prepare_invoke();
             script.key(names.revoked()).key(names.mark());
             script
                 .arg(&from)
@@ -391,7 +341,7 @@ impl RevocationSync {
 
     async fn push(&self, kind: &'static str, revocations: &[Revocation], tell: bool) -> Result<(), CallError> {
         let names = self.store.keys();
-        let mut script = PUSH.prepare_invoke();
+        let mut script = PUSH_REVOCATIONS.prepare_invoke();
         script.key(names.revoked());
         let channel = names.channel();
         script.arg(if tell { channel.as_str() } else { "" });
