@@ -486,7 +486,7 @@ mod tests {
             session: SessionId::named(session),
             subject: "wx:union:o1".parse().unwrap(),
             app: "shop".parse().unwrap(),
-            flow: crate::check::LoginMethod::Website,
+            flow: crate::login_method::LoginMethod::Website,
             created: Timestamp(created),
             ends: Timestamp(u64::MAX / 2),
             seen: Timestamp(created),

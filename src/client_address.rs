@@ -1,21 +1,20 @@
-//! Where the client's address comes from: one configured source, for the checks and for the pages.
+//! The client address: one configured source, for checks and pages.
 
-use crate::check::ClientAddressSource;
 use http::{HeaderMap, HeaderName};
 use std::net::IpAddr;
 
-/// The one source.
+/// The source of the client address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// A header that the gateway sets itself and no client can (docs/en/ext-authz.md, Client address).
+    /// A header that only the gateway can set (docs/en/ext-authz.md, Client address).
     Header(HeaderName),
-    /// The connection's other end.
+    /// The other end of the connection.
     Peer,
-    /// The n-th entry of `X-Forwarded-For` from the right, counted from 1: what the n-th trusted proxy saw.
+    /// The n-th entry of `X-Forwarded-For` from the right, counted from 1: the peer of the n-th trusted proxy.
     ForwardedFor(usize),
 }
 
-/// Why a text names no source.
+/// The text names no source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be `header:NAME`, `peer` or `x-forwarded-for:N` with N from 1 to 16")]
 pub struct ClientAddressError;
@@ -31,7 +30,7 @@ impl std::str::FromStr for ClientAddress {
         match kind {
             "header" => {
                 let name: HeaderName = value.parse().map_err(|_| ClientAddressError)?;
-                // A list, of which clients write the left part.
+                // Clients can write the left part of this list.
                 if name == "x-forwarded-for" { Err(ClientAddressError) } else { Ok(Self::Header(name)) }
             }
             "x-forwarded-for" => match value.parse() {
@@ -44,9 +43,15 @@ impl std::str::FromStr for ClientAddress {
 }
 
 impl ClientAddress {
-    fn named(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    /// The client's address; the peer's if the source names none.
+    pub fn address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        self.named_address(headers, peer).unwrap_or(peer)
+    }
+
+    /// The client's address; `None` if the source is absent, occurs twice or is not an address.
+    pub fn named_address(&self, headers: &HeaderMap, peer: IpAddr) -> Option<IpAddr> {
         match self {
-            Self::Peer => None,
+            Self::Peer => Some(peer),
             Self::Header(name) => {
                 let mut values = headers.get_all(name).iter();
                 match (values.next(), values.next()) {
@@ -65,19 +70,8 @@ impl ClientAddress {
     }
 }
 
-impl ClientAddressSource for ClientAddress {
-    /// The client's address; the peer's where the source says none, two, or none that can be read.
-    fn read(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-        self.named(headers).unwrap_or(peer)
-    }
-
-    fn is_named(&self, headers: &HeaderMap) -> bool {
-        *self == Self::Peer || self.named(headers).is_some()
-    }
-}
-
 impl std::fmt::Display for ClientAddress {
-    /// As the configuration writes it.
+    /// The configured text.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header:{name}"),
@@ -101,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_configured_source_is_believed() {
+    fn only_the_configured_source_counts() {
         let spoofed = headers(&[
             ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),
             ("x-real-ip", "7.7.7.7"),
@@ -117,12 +111,16 @@ mod tests {
             ("x-forwarded-for:2", "1.1.1.1"),
             ("x-forwarded-for:3", "10.0.0.1"),
         ] {
-            assert_eq!(source.parse::<ClientAddress>().unwrap().read(&spoofed, peer).to_string(), address, "{source}");
+            assert_eq!(
+                source.parse::<ClientAddress>().unwrap().address(&spoofed, peer).to_string(),
+                address,
+                "{source}"
+            );
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_the_peer() {
+    fn an_unreadable_address_becomes_the_peer() {
         let peer: IpAddr = [10, 0, 0, 1].into();
         let source: ClientAddress = "header:x-auth-client-ip".parse().unwrap();
         for lines in [
@@ -133,14 +131,14 @@ mod tests {
             &[("x-auth-client-ip", "1.2.3.4"), ("x-auth-client-ip", "5.6.7.8")],
             &[("x-auth-client-ip", "1.2.3.4, 5.6.7.8")],
         ] {
-            assert_eq!(source.read(&headers(lines), peer), peer, "{lines:?}");
+            assert_eq!(source.address(&headers(lines), peer), peer, "{lines:?}");
         }
         let two_lines = headers(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2, 3.3.3.3")]);
-        assert_eq!(ClientAddress::ForwardedFor(3).read(&two_lines, peer).to_string(), "1.1.1.1");
+        assert_eq!(ClientAddress::ForwardedFor(3).address(&two_lines, peer).to_string(), "1.1.1.1");
     }
 
     #[test]
-    fn a_source_that_clients_write_is_refused() {
+    fn a_source_that_clients_can_write_is_refused() {
         for text in [
             "",
             "header",

@@ -5,7 +5,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`server`] | listeners, connections, their limits and time-outs, drain |
-//! | [`ext_authz`] | one check: a gateway's bytes → [`check::Check`] → [`check::Decision`] → bytes; no I/O |
+//! | [`ext_authz`] | one check: HTTP request → [`CheckRequest`](ext_authz::request::CheckRequest) → [`Decision`](decision::Decision) → HTTP response; no I/O |
 //! | [`client_kind`], [`client_address`] | what the client can read, and its IP address |
 //! | [`policy`] | host, path and method → requirement |
 //! | [`rate_limit`] | limits per client address and for all clients |
@@ -32,7 +32,6 @@ mod access_token;
 mod admin;
 mod app;
 mod app_name;
-mod check;
 mod cli;
 mod client_address;
 mod client_kind;
@@ -40,6 +39,7 @@ mod clock;
 mod config;
 mod cookie;
 mod core_dump;
+mod decision;
 #[cfg(test)]
 mod documents;
 mod ext_authz;
@@ -47,10 +47,12 @@ mod html;
 mod http_client;
 mod identity;
 mod login;
+mod login_method;
 mod origin;
 mod path;
 mod percent;
 mod policy;
+mod profile;
 mod random;
 mod rate_limit;
 mod redis;

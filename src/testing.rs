@@ -12,14 +12,17 @@ macro_rules! whole {
 
 whole!(
     app_name,
-    check,
     client_address,
+    client_kind,
     clock,
     cookie,
+    decision,
     identity,
+    login_method,
     origin,
     path,
     policy,
+    profile,
     random,
     seal,
     secret,
@@ -36,7 +39,7 @@ pub mod config {
 }
 
 pub mod ext_authz {
-    pub use crate::ext_authz::{CheckOutcome, Envoy, answer, authorize, check, envoy};
+    pub use crate::ext_authz::{CheckOutcome, answer, authorize, check, envoy, request};
 }
 
 pub mod html {

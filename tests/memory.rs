@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
 use std::time::Duration;
-use wechat_authz::testing::check::{LoginMethod, Profile};
 use wechat_authz::testing::clock::Timestamp;
+use wechat_authz::testing::login_method::LoginMethod;
+use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::testing::session::revocations::Revocations;
 use wechat_authz::testing::session::{Grant, Sessions, Settings};

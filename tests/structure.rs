@@ -21,7 +21,9 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (
         0,
         &[
-            "check",
+            "decision",
+            "login_method",
+            "profile",
             "path",
             "percent",
             "identity",
@@ -41,13 +43,11 @@ const LEVELS: [(u8, &[&str]); 9] = [
 ];
 
 /// Arrows between neighbours of one level, each with its reason.
-const NEIGHBOURS: [(&str, &str, &str); 8] = [
+const NEIGHBOURS: [(&str, &str, &str); 6] = [
     ("redis", "telemetry", "calls to Redis are counted where they happen"),
-    ("check", "path", "a check holds the path's one reading"),
-    ("check", "identity", "an allow holds the identity"),
-    ("check", "subject", "a requirement may list subjects"),
+    ("decision", "identity", "an allow has the identity"),
+    ("decision", "subject", "a requirement may list subjects"),
     ("session_id", "random", "a new session's id is random"),
-    ("check", "cookie", "a check holds the cookies that the application may see"),
     ("config", "server", "config makes each module's own settings"),
     ("config", "admin", "config makes each module's own settings"),
 ];

@@ -10,8 +10,9 @@ use http::Method;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
-use wechat_authz::testing::check::{Check, ClientIp, Decision, FormatSource, Identity, Reason, ResponseFormat};
-use wechat_authz::testing::html::Language;
+use wechat_authz::testing::client_kind::ClientKind;
+use wechat_authz::testing::decision::{Decision, Identity, Reason};
+use wechat_authz::testing::ext_authz::envoy;
 use wechat_authz::testing::path::NormalPath;
 use wechat_authz::testing::rate_limit::Limits;
 use world::{PEER, World};
@@ -67,7 +68,7 @@ fn make(name: &str) -> Case {
             let world = World::new(0);
             let request = world.page(Some(&world.token()));
             Case::new(move || {
-                black_box(world.envoy.read(black_box(&request), PEER));
+                black_box(envoy::read(black_box(&request), PEER));
             })
         }
         "policy_of_1_rule" => policy(1),
@@ -110,25 +111,22 @@ fn make(name: &str) -> Case {
             let world = World::new(0);
             let live = world.verify(&world.token()).unwrap();
             let identity = Identity::Known(live.identity());
-            render(Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }, ResponseFormat::Page)
+            render(Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }, ClientKind::Page)
         }
         "render_allow_anonymous" => {
             let nobody = Identity::Anonymous;
-            render(
-                Decision::Allow { identity: nobody, renewed: None, reason: Reason::PublicPath },
-                ResponseFormat::Page,
-            )
+            render(Decision::Allow { identity: nobody, renewed: None, reason: Reason::PublicPath }, ClientKind::Page)
         }
-        "render_login_page" => render(login(), ResponseFormat::Page),
-        "render_login_data" => render(login(), ResponseFormat::Data),
+        "render_login_page" => render(login(), ClientKind::Page),
+        "render_login_data" => render(login(), ClientKind::Data),
         "render_renew_page" => {
             let location = "https://shop.example.com/_wechat/renew?return_to=%2Forders%2F42".to_owned();
-            render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, ResponseFormat::Page)
+            render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, ClientKind::Page)
         }
-        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ResponseFormat::Page),
-        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ResponseFormat::Data),
-        "render_limited_page" => render(limited(), ResponseFormat::Page),
-        "render_limited_data" => render(limited(), ResponseFormat::Data),
+        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ClientKind::Page),
+        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ClientKind::Data),
+        "render_limited_page" => render(limited(), ClientKind::Page),
+        "render_limited_data" => render(limited(), ClientKind::Data),
         unknown => panic!("no case is called {unknown}"),
     }
 }
@@ -173,17 +171,21 @@ fn policy(rules: usize) -> Case {
     // What the last rule is about.
     let path = NormalPath::parse(format!("/area{}/42/items", rules - 1).leak()).unwrap();
     Case::new(move || {
-        let client = ClientIp::Known(PEER);
+        let client = Some(PEER);
         let _ = black_box(policy.requirement(black_box("shop.example.com"), black_box(&path), &Method::GET, client));
     })
 }
 
-fn render(decision: Decision, wants: ResponseFormat) -> Case {
-    let world: &World = Box::leak(Box::new(World::new(0)));
-    let request = Box::leak(Box::new(world.page(Some(&world.token()))));
-    let check = Check { wanted: FormatSource::Known(wants), ..world.envoy.read(request, PEER) };
+fn render(decision: Decision, kind: ClientKind) -> Case {
+    let world = World::new(0);
+    let token = world.token();
+    let request = match kind {
+        ClientKind::Page => world.page(Some(&token)),
+        _ => world.data(Some(&token)),
+    };
+    let check = envoy::read(Box::leak(Box::new(request)), PEER);
     Case::new(move || {
-        black_box(world.envoy.write(black_box(&decision), black_box(check.clone()), Language::Chinese));
+        black_box(envoy::write(black_box(&decision), black_box(check.clone())));
     })
 }
 

@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use wechat_authz::testing::check::{LoginMethod, Profile, Requirement};
 use wechat_authz::testing::clock::Timestamp;
+use wechat_authz::testing::decision::Requirement;
 use wechat_authz::testing::ext_authz::answer::Answer;
 use wechat_authz::testing::ext_authz::authorize::{AppPolicy, Authorizer};
-use wechat_authz::testing::ext_authz::{self, CheckOutcome, Envoy};
+use wechat_authz::testing::ext_authz::{self, CheckOutcome};
+use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::origin::Origin;
 use wechat_authz::testing::policy::{HostMatch, PathMatch, Policy, Rule};
+use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::rate_limit::{self, Limits, Rate};
 use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::testing::session::revocations::Revocations;
@@ -23,8 +25,7 @@ pub const NOW: Timestamp = Timestamp(1_800_000_000);
 pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub struct World {
-    pub envoy: Envoy,
-    pub decider: Authorizer,
+    pub authorizer: Authorizer,
     pub metrics: Metrics,
     pub traces: Traces,
 }
@@ -58,7 +59,7 @@ impl World {
             lifetime: week,
             idle: Duration::from_secs(86_400),
         };
-        let decider = Authorizer {
+        let authorizer = Authorizer {
             apps: HashMap::from_iter([(
                 origin.authority().to_owned(),
                 AppPolicy { origin, session, allow_encoded_slashes: false },
@@ -67,11 +68,11 @@ impl World {
             prefix: "/_wechat".into(),
             delivers_set_cookie: true,
             pages_in_band: false,
+            client_address: "header:x-auth-client-ip".parse().unwrap(),
             sessions: Arc::new(sessions),
             limits: Arc::new(Limits::new(&generous())),
         };
-        let envoy = Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() };
-        Self { envoy, decider, metrics, traces: Traces::off() }
+        Self { authorizer, metrics, traces: Traces::off() }
     }
 
     /// A new session's token, of usual length.
@@ -87,22 +88,22 @@ impl World {
                 avatar: format!("https://thirdwx.qlogo.cn/mmopen/vi_32/{}/132", "A".repeat(80)),
             },
         };
-        self.decider.sessions.begin(grant, self.settings(), NOW).unwrap().token
+        self.authorizer.sessions.begin(grant, self.settings(), NOW).unwrap().token
     }
 
     pub fn verify(&self, token: &str) -> Result<LiveSession, SessionError> {
-        self.decider.sessions.verify(token, self.settings(), NOW, || Ok(()))
+        self.authorizer.sessions.verify(token, self.settings(), NOW, || Ok(()))
     }
 
     pub fn check(&self, request: &Parts) -> Answer {
-        match ext_authz::check(request, PEER, &self.envoy, &self.decider, &self.metrics, &self.traces, NOW) {
-            CheckOutcome::Answer(answer) => answer,
+        match ext_authz::check(request, PEER, &self.authorizer, &self.metrics, &self.traces, NOW) {
+            CheckOutcome::Response(answer) => answer,
             CheckOutcome::Page => panic!("this world has no pages"),
         }
     }
 
     fn settings(&self) -> &Settings {
-        &self.decider.apps.get("shop.example.com").unwrap().session
+        &self.authorizer.apps.get("shop.example.com").unwrap().session
     }
 
     /// A page asked for inside WeChat, with cookies of the application beside ours.

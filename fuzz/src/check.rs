@@ -24,12 +24,10 @@ const REMOVE: &str = "x-envoy-auth-headers-to-remove";
 pub fn holds(data: &[u8]) {
     let world = world();
     let Some(request) = request(&expand(data, |name| world.value(name))) else { return };
-    let answer = |decider: &Authorizer| {
-        ext_authz::check(&request, PEER, &world.envoy, decider, &world.metrics, &Traces::off(), NOW)
-    };
+    let answer = |decider: &Authorizer| ext_authz::check(&request, PEER, decider, &world.metrics, &Traces::off(), NOW);
     for (decider, mixed) in [(&world.strict, false), (&world.mixed, true)] {
         let answer = match answer(decider) {
-            CheckOutcome::Answer(answer) => answer,
+            CheckOutcome::Response(answer) => answer,
             CheckOutcome::Page => {
                 assert!(mixed, "a page at a door that has none");
                 is_a_page(world, &request);

@@ -5,10 +5,10 @@
 use crate::template::expand;
 use crate::world::{NOW, world};
 use http::header::{self, HeaderMap, HeaderValue};
-use wechat_authz::testing::check::LoginMethod;
 use wechat_authz::testing::cookie;
 use wechat_authz::testing::login::attempt;
 use wechat_authz::testing::login::loop_guard::RecentOutcomes;
+use wechat_authz::testing::login_method::LoginMethod;
 
 /// A flow opens for its own `state`, with its own cookie, unchanged, at its own application; nothing else opens.
 pub fn holds(data: &[u8]) {

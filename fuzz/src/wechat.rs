@@ -4,7 +4,7 @@
 
 use crate::world::{NOW, world};
 use url::Url;
-use wechat_authz::testing::check::Profile;
+use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::session::{Grant, token};
 use wechat_authz::testing::wechat::{ExchangeResponse, UserInfo, WechatError, answers};
 

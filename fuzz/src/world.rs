@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::testing::check::{LoginMethod, Profile, Requirement};
 use wechat_authz::testing::clock::Timestamp;
-use wechat_authz::testing::ext_authz::Envoy;
+use wechat_authz::testing::decision::Requirement;
 use wechat_authz::testing::ext_authz::authorize::{AppPolicy, Authorizer};
 use wechat_authz::testing::login::settings::{App, OfficialAccount, SubjectRule};
+use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::origin::Origin;
 use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
+use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::rate_limit::{self, Limits, Rate};
 use wechat_authz::testing::secret::Secret;
 use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
@@ -56,7 +57,6 @@ pub struct World {
     /// Some of the paths are public or optional.
     pub mixed: Authorizer,
     /// The gateway's mode.
-    pub envoy: Envoy,
     /// Where checks are counted.
     pub metrics: Metrics,
     /// Tokens that are live sessions.
@@ -143,7 +143,6 @@ impl World {
         Self {
             strict: decider(&apps, Policy::default(), &sessions, true),
             mixed: decider(&apps, mixed(), &sessions, false),
-            envoy: Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() },
             metrics: Metrics::default(),
             good: good.into(),
             apps,
@@ -187,6 +186,7 @@ fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_
         delivers_set_cookie,
         // Where no cookie comes through on success, pages often have no route either.
         pages_in_band: !delivers_set_cookie,
+        client_address: "header:x-auth-client-ip".parse().unwrap(),
         sessions: Arc::clone(sessions),
         limits: Arc::new(Limits::new(&limits)),
     }

@@ -77,9 +77,9 @@ fn searches_start_from_both_sides_of_each_promise() {
         let request = check::request(&committed(&format!("check/{name}"))).unwrap();
         for (decider, status) in [(&world.strict, strict), (&world.mixed, mixed)] {
             let peer = Ipv4Addr::LOCALHOST.into();
-            let answer = ext_authz::check(&request, peer, &world.envoy, decider, &world.metrics, &Traces::off(), NOW);
+            let answer = ext_authz::check(&request, peer, decider, &world.metrics, &Traces::off(), NOW);
             let answered = match answer {
-                CheckOutcome::Answer(answer) => answer.status().as_u16(),
+                CheckOutcome::Response(answer) => answer.status().as_u16(),
                 CheckOutcome::Page => A_PAGE,
             };
             assert_eq!(answered, status, "{name}");

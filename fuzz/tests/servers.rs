@@ -1,12 +1,13 @@
 //! Whatever the policy and however a path is spelled: nobody reaches a resource whose own path requires more of them, by
 //! any of the modelled servers.
 
-use http::Method;
+use http::{HeaderMap, Method};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
-use wechat_authz::testing::check::{Check, ClientIp, Credential, Decision, FormatSource, Requirement, ResponseFormat};
 use wechat_authz::testing::cookie::Forwarded;
+use wechat_authz::testing::decision::{Decision, Requirement};
 use wechat_authz::testing::ext_authz::authorize::Authorizer;
+use wechat_authz::testing::ext_authz::request::{CheckRequest, Credential};
 use wechat_authz::testing::path::NormalPath;
 use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};
@@ -68,15 +69,16 @@ fn first<'r>(rules: &'r [Plain], path: &[Vec<u8>]) -> Option<&'r Plain> {
 }
 
 fn decide(decider: &Authorizer, raw: &str, credential: Credential) -> Decision {
-    let check = Check {
+    let headers = HeaderMap::new();
+    let check = CheckRequest {
         method: &Method::GET,
         host: HOST,
         path: NormalPath::parse(raw),
         target: raw,
-        client: ClientIp::Known(Ipv4Addr::LOCALHOST.into()),
+        headers: &headers,
+        peer: Ipv4Addr::LOCALHOST.into(),
         credential,
-        bearer_is_ours: false,
-        wanted: FormatSource::Known(ResponseFormat::Data),
+        has_session_bearer: false,
         forwarded_cookies: Forwarded::Untouched,
     };
     decider.decide(&check, NOW)

@@ -315,8 +315,8 @@ fn check_handler(
         let (request, _) = request.into_parts();
         let now = clock::now();
         let current = world.load();
-        match ext_authz::check(&request, peer, &current.envoy, &current.decider, &metrics, &traces, now) {
-            CheckOutcome::Answer(answer) => Either::Left(std::future::ready(answer)),
+        match ext_authz::check(&request, peer, &current.authorizer, &metrics, &traces, now) {
+            CheckOutcome::Response(answer) => Either::Left(std::future::ready(answer)),
             CheckOutcome::Page => Either::Right(in_band.answer(Arc::clone(&current), request, peer, now).boxed()),
         }
     }

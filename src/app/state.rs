@@ -2,13 +2,12 @@
 
 use super::{Runtime, ServeError};
 use crate::access_token::{self, AccessTokens};
-use crate::check::LoginMethod;
 use crate::config::settings::Settings;
-use crate::ext_authz::Envoy;
 use crate::ext_authz::authorize::{AppPolicy, Authorizer};
 use crate::login::Login;
 use crate::login::callback_lock::CallbackLock;
 use crate::login::settings::App;
+use crate::login_method::LoginMethod;
 use crate::rate_limit::{self, Limits};
 use crate::routes::Pages;
 use crate::routes::rejection::Rejection;
@@ -18,8 +17,7 @@ use std::time::Duration;
 
 /// What a configuration makes; replaced whole when it changes.
 pub(super) struct AppState {
-    pub envoy: Envoy,
-    pub decider: Authorizer,
+    pub authorizer: Authorizer,
     pub pages: Pages,
     /// The longest that WeChat may keep a page waiting.
     pub longest_login: Duration,
@@ -71,12 +69,13 @@ impl AppState {
             };
             (app.origin.authority().to_owned(), site)
         };
-        let decider = Authorizer {
+        let authorizer = Authorizer {
             apps: settings.apps.iter().map(site).collect(),
             policy: settings.policy.clone(),
             prefix: settings.prefix.clone(),
             delivers_set_cookie: settings.delivers_set_cookie,
             pages_in_band: settings.pages_in_band,
+            client_address: settings.client_address.clone(),
             sessions: Arc::clone(&parts.sessions),
             limits: Arc::clone(&limits),
         };
@@ -114,10 +113,8 @@ impl AppState {
             flows.into_iter().flatten().for_each(|flow| parts.metrics.flow(&app.name, flow));
             Rejection::ALL.iter().for_each(|reason| parts.metrics.rejection(&app.name, reason.as_str()));
         }
-        let envoy = Envoy { client_address: settings.client_address.clone() };
         Ok(Self {
-            envoy,
-            decider,
+            authorizer,
             pages,
             longest_login,
             limits,

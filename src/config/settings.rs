@@ -5,8 +5,8 @@
 use super::diagnostic::shown;
 use super::{Diagnostics, Resolver, raw};
 use crate::app_name::AppName;
-use crate::check::Requirement;
 use crate::client_address::ClientAddress;
+use crate::decision::Requirement;
 use crate::login::settings::{App, OfficialAccount, SubjectRule};
 use crate::origin::{Origin, authority, is_loopback};
 use crate::policy::{self, HostMatch, PathMatch, Policy, Rule};

@@ -1,6 +1,7 @@
 //! What all gateway modes share of an answer: the identity headers and the bodies a refused client can use.
 
-use crate::check::{Decision, Identity, Reason, ResponseFormat};
+use crate::client_kind::ClientKind;
+use crate::decision::{Decision, Identity, Reason};
 use crate::html::{self, Language, Page};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -59,38 +60,36 @@ impl HeaderTemplate {
 
 /// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
 /// which says it itself.
-pub fn denial(decision: &Decision, wants: ResponseFormat, language: Language) -> Option<Answer> {
+pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Option<Answer> {
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => None,
-        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == ResponseFormat::Page => {
+        Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == ClientKind::Page => {
             Some(redirect(location))
         }
         Decision::Login { location, reason } | Decision::Renew { location, reason } => Some(match wants {
-            ResponseFormat::Form => {
+            ClientKind::Form => {
                 page_with(&Page::FormNotSent { login_url: location }, StatusCode::UNAUTHORIZED, language)
             }
             _ => error_body(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
         }),
         Decision::Refuse { reason } => Some(match (wants, reason) {
-            (ResponseFormat::Page | ResponseFormat::Form, Reason::SubjectNotAllowed) => {
+            (ClientKind::Page | ClientKind::Form, Reason::SubjectNotAllowed) => {
                 page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
             }
-            (ResponseFormat::Page | ResponseFormat::Form, Reason::PagesNotRouted) => page_with(
+            (ClientKind::Page | ClientKind::Form, Reason::PagesNotRouted) => page_with(
                 &Page::Misconfigured { incident: reason.as_str(), retry_url: "" },
                 StatusCode::FORBIDDEN,
                 language,
             ),
-            (ResponseFormat::Page | ResponseFormat::Form, Reason::UnknownHost) => {
+            (ClientKind::Page | ClientKind::Form, Reason::UnknownHost) => {
                 page_with(&Page::UnknownHost, StatusCode::FORBIDDEN, language)
             }
-            (ResponseFormat::Page | ResponseFormat::Form, _) => {
-                page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language)
-            }
+            (ClientKind::Page | ClientKind::Form, _) => page_with(&Page::BadRequest, StatusCode::FORBIDDEN, language),
             _ => error_body(StatusCode::FORBIDDEN, wants, *reason, None),
         }),
         Decision::Limited { retry_after, reason } => {
             let mut answer = match wants {
-                ResponseFormat::Page | ResponseFormat::Form => {
+                ClientKind::Page | ClientKind::Form => {
                     let limited = Page::TooManyRequests { retry_after: *retry_after };
                     page_with(&limited, StatusCode::TOO_MANY_REQUESTS, language)
                 }
@@ -140,13 +139,13 @@ pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> s
 }
 
 /// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
-fn error_body(status: StatusCode, wants: ResponseFormat, reason: Reason, login_url: Option<&str>) -> Answer {
+fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: Option<&str>) -> Answer {
     let message = match status {
         StatusCode::UNAUTHORIZED => "log in first",
         StatusCode::TOO_MANY_REQUESTS => "too many requests, try again later",
         _ => "not allowed",
     };
-    let (kind, body) = if wants == ResponseFormat::Grpc {
+    let (kind, body) = if wants == ClientKind::Grpc {
         ("text/plain; charset=utf-8", format!("{message} ({})", reason.as_str()))
     } else {
         let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });

@@ -5,10 +5,9 @@
 //! 401, 403 or 429, because Envoy throws a 5xx away and hands any other 2xx to the browser as final.
 
 use super::answer::{self, Answer};
-use crate::check::{Check, ClientIp, Credential, Decision, FormatSource, Identity};
-use crate::client_address::ClientAddress;
-use crate::client_kind;
+use super::request::{CheckRequest, Credential};
 use crate::cookie::{self, Forwarded, Found};
+use crate::decision::{Decision, Identity};
 use crate::html::Language;
 use crate::path::NormalPath;
 use crate::session::token;
@@ -20,39 +19,30 @@ use std::sync::LazyLock;
 /// Envoy's own header by which an answer takes headers out of the request.
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-/// The Envoy mode of one listener.
-#[derive(Clone, Debug)]
-pub struct Envoy {
-    /// Where the client's address comes from.
-    pub client_address: ClientAddress,
+/// Reads a check.
+pub fn read(request: &Parts, peer: IpAddr) -> CheckRequest<'_> {
+    let headers = &request.headers;
+    let (credential, forwarded_cookies) = credential_and_cookies(headers);
+    CheckRequest {
+        method: &request.method,
+        host: host(request),
+        path: NormalPath::parse(request.uri.path()),
+        target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
+        headers,
+        peer,
+        credential,
+        has_session_bearer: headers.contains_key(header::AUTHORIZATION)
+            && matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
+        forwarded_cookies,
+    }
 }
 
-impl Envoy {
-    /// Reads the question.
-    pub fn read<'a>(&'a self, request: &'a Parts, peer: IpAddr) -> Check<'a> {
-        let headers = &request.headers;
-        let (credential, forwarded_cookies) = credential_and_cookies(headers);
-        Check {
-            method: &request.method,
-            host: host(request),
-            path: NormalPath::parse(request.uri.path()),
-            target: request.uri.path_and_query().map_or("/", |target| target.as_str()),
-            client: ClientIp::Read(&self.client_address, headers, peer),
-            credential,
-            bearer_is_ours: headers.contains_key(header::AUTHORIZATION)
-                && matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
-            wanted: FormatSource::Read(client_kind::classify, headers),
-            forwarded_cookies,
-        }
-    }
-
-    /// Writes the answer.
-    pub fn write(&self, decision: &Decision, check: Check, language: Language) -> Answer {
-        match decision {
-            Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
-            // Were it to answer nothing, nobody passes.
-            _ => answer::denial(decision, check.response_format(), language).unwrap_or_else(denied),
-        }
+/// Writes the response to a check.
+pub fn write(decision: &Decision, check: CheckRequest) -> Answer {
+    match decision {
+        Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
+        // Fail closed.
+        _ => answer::denial(decision, check.client_kind(), Language::negotiate(check.headers)).unwrap_or_else(denied),
     }
 }
 
@@ -64,7 +54,7 @@ pub fn denied() -> Answer {
     answer
 }
 
-fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> Answer {
+fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: CheckRequest) -> Answer {
     /// What the three usual answers begin with, by what becomes of the cookies.
     static USUAL: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
         // A header both set and removed is removed, so this names only what is not set.
@@ -81,7 +71,7 @@ fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: Check) -> An
         }
         Forwarded::Nothing => nothing.with_identity(identity),
     };
-    if check.bearer_is_ours {
+    if check.has_session_bearer {
         let removed = if only_our_cookies { "cookie, authorization" } else { "authorization" };
         headers.insert(REMOVE, HeaderValue::from_static(removed));
     }
@@ -145,7 +135,10 @@ pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Reason, ResponseFormat};
+    use crate::client_address::ClientAddress;
+    use crate::client_kind::ClientKind;
+    use crate::client_kind::tests::request_of;
+    use crate::decision::Reason;
     use crate::identity::tests::ALICE;
     use crate::identity::{IdentityFields, IdentityHeaders};
 
@@ -155,10 +148,6 @@ mod tests {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
-    }
-
-    fn envoy() -> Envoy {
-        Envoy { client_address: "header:x-auth-client-ip".parse().unwrap() }
     }
 
     /// `{"alg":"ES256","typ":"wechat-session+jwt","kid":"k"}` and no more.
@@ -189,11 +178,12 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
-    fn answer(decision: &Decision, wants: ResponseFormat) -> String {
-        let parts = request("GET", "/a", &[("host", "shop.example.com")]);
-        let envoy = envoy();
-        let check = Check { wanted: FormatSource::Known(wants), ..envoy.read(&parts, PEER) };
-        text(envoy.write(decision, check, Language::English))
+    fn answer(decision: &Decision, kind: ClientKind) -> String {
+        let mut parts = request("GET", "/a", &[("host", "shop.example.com")]);
+        let (method, headers) = request_of(kind);
+        parts.method = method;
+        parts.headers.extend(headers);
+        text(write(decision, read(&parts, PEER)))
     }
 
     #[test]
@@ -217,11 +207,11 @@ mod tests {
             ("x-wechat-subject", "admin"),
         ];
         let parts = request("POST", "/admin?x=1", spoofed);
-        let envoy = envoy();
-        let check = envoy.read(&parts, PEER);
+        let check = read(&parts, PEER);
+        let source: ClientAddress = "header:x-auth-client-ip".parse().unwrap();
         assert_eq!((check.method.as_str(), check.host, check.target), ("POST", "shop.example.com", "/admin?x=1"));
         assert_eq!(
-            (check.path.as_ref().unwrap().as_bytes(), check.client.address().to_string().as_str()),
+            (check.path.as_ref().unwrap().as_bytes(), source.address(check.headers, check.peer).to_string().as_str()),
             (&b"/admin"[..], "203.0.113.9")
         );
         assert_eq!(check.credential, Credential::Absent);
@@ -259,7 +249,7 @@ mod tests {
     fn an_allow_is_200_with_every_identity_header() {
         let nobody = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::PublicPath };
         assert_eq!(
-            answer(&nobody, ResponseFormat::Page),
+            answer(&nobody, ClientKind::Page),
             "200\nx-wechat-appid: \nx-wechat-avatar: \nx-wechat-flow: \nx-wechat-nickname: \nx-wechat-openid: \n\
              x-wechat-session: \nx-wechat-subject: \nx-wechat-unionid: \n\n"
         );
@@ -269,7 +259,7 @@ mod tests {
             reason: Reason::SessionRenewed,
         };
         assert_eq!(
-            answer(&known, ResponseFormat::Data),
+            answer(&known, ClientKind::Data),
             "200\ncache-control: no-store\nset-cookie: __Host-wechat_session=next\nx-wechat-appid: wx01\n\
              x-wechat-avatar: https://a.example/1\nx-wechat-flow: website\nx-wechat-nickname: %E5%B0%8F\n\
              x-wechat-openid: oA\nx-wechat-session: s1\nx-wechat-subject: wx:wx01:oA\nx-wechat-unionid: \n\n"
@@ -298,15 +288,14 @@ mod tests {
             (&[("cookie", "a=1")], true, None),
         ] {
             let parts = request("GET", "/", lines);
-            let envoy = envoy();
-            let check = envoy.read(&parts, PEER);
+            let check = read(&parts, PEER);
             let identity = if known {
                 Identity::Known(IdentityHeaders::new(&IdentityFields { subject: "s", ..IdentityFields::default() }))
             } else {
                 Identity::Anonymous
             };
             let decision = Decision::Allow { identity, renewed: None, reason: Reason::SessionValid };
-            let answer = envoy.write(&decision, check, Language::English);
+            let answer = write(&decision, check);
             let mut changed = answer.headers().iter().filter(|(name, _)| !name.as_str().starts_with("x-wechat-"));
             let changed = changed.next().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
             assert_eq!(changed, header_is, "{lines:?}");
@@ -318,13 +307,13 @@ mod tests {
         let login =
             Decision::Login { location: "https://shop.example.com/_wechat/login".into(), reason: Reason::NoSession };
         assert_eq!(
-            answer(&login, ResponseFormat::Data),
+            answer(&login, ClientKind::Data),
             "401\ncache-control: no-store\ncontent-type: application/json\nwww-authenticate: Bearer\n\
              x-content-type-options: nosniff\n\n{\"code\":401,\"data\":{\"login_url\":\"https://shop.example.com/_wechat/login\",\
              \"reason\":\"no_session\"},\"message\":\"log in first\"}"
         );
         assert_eq!(
-            answer(&login, ResponseFormat::Page),
+            answer(&login, ClientKind::Page),
             "302\ncache-control: no-store\nlocation: https://shop.example.com/_wechat/login\n\n"
         );
     }
@@ -334,12 +323,12 @@ mod tests {
         let location = || "https://shop.example.com/_wechat/login".to_owned();
         let wait = Duration::from_secs(5);
         for wants in [
-            ResponseFormat::Page,
-            ResponseFormat::Form,
-            ResponseFormat::Data,
-            ResponseFormat::Grpc,
-            ResponseFormat::WebSocket,
-            ResponseFormat::Preflight,
+            ClientKind::Page,
+            ClientKind::Form,
+            ClientKind::Data,
+            ClientKind::Grpc,
+            ClientKind::WebSocket,
+            ClientKind::Preflight,
         ] {
             for reason in Reason::ALL {
                 for (decision, page, other) in [
@@ -349,7 +338,7 @@ mod tests {
                     (Decision::Limited { retry_after: wait, reason: *reason }, 429, 429),
                 ] {
                     let answer = answer(&decision, wants);
-                    let status = if wants == ResponseFormat::Page { page } else { other };
+                    let status = if wants == ClientKind::Page { page } else { other };
                     assert!(answer.starts_with(&status.to_string()), "{wants:?} {decision:?}: {answer}");
                     assert!(answer.contains("cache-control: no-store"), "{answer}");
                     assert!(!answer.contains("x-wechat-"), "{answer}");

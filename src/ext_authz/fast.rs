@@ -6,7 +6,7 @@
 //! rules. So a request passes unasked only if the policy requires a session of anybody, or names a user if there is
 //! one, under every reading. All other requests are asked about: that costs time and risks nothing.
 
-use crate::check::Requirement;
+use crate::decision::Requirement;
 use crate::policy::{HostMatch, PathMatch, Policy, Rule, Segment};
 use http::Method;
 use serde::Serialize;
@@ -249,7 +249,6 @@ fn escape(char: char, regex: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::ClientIp;
     use crate::path::NormalPath;
     use Requirement::{Optional, Public, Required};
     use proptest::prelude::*;
@@ -519,7 +518,7 @@ mod tests {
                     let folded = fold(&reading);
                     for (policy, path) in [(&policy, &reading), (&loose, &folded)] {
                         let normal = NormalPath::parse(path).unwrap();
-                        let client = ClientIp::Known([203, 0, 113, 9].into());
+                        let client = Some([203, 0, 113, 9].into());
                         let requirement = policy.requirement(HOST, &normal, &method, client).unwrap();
                         prop_assert!(matches!(*requirement, Required | Optional), "{} {} is {:?}", method, path, requirement);
                     }

@@ -4,7 +4,7 @@
 //! Envoy keeps neither headers nor body (docs/en/ext-authz.md, Answers). Redirects and refusals pass as they are.
 
 use super::answer::{self, Answer};
-use crate::check::Reason;
+use crate::decision::Reason;
 use crate::html::{self, Language, Page};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::Full;

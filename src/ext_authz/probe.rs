@@ -7,9 +7,11 @@
 //! the check fails.
 
 use super::answer::{Answer, IDENTITY};
-use crate::check::ClientAddressSource as _;
-use crate::client_address::ClientAddress;
+use super::authorize::Authorizer;
+use super::envoy;
+use super::request::CheckRequest;
 use crate::clock::Timestamp;
+use crate::decision::{Decision, Identity, Reason};
 use crate::identity::{IdentityFields, IdentityHeaders};
 use crate::session::keys::KeyRing;
 use bytes::Bytes;
@@ -99,8 +101,34 @@ pub(crate) fn identity() -> IdentityHeaders {
     })
 }
 
+/// The response to a request that carries a valid probe. A probe is neither counted nor logged, so that it raises no
+/// alert.
+pub(super) fn respond(
+    request: &Parts,
+    check: &CheckRequest,
+    authorizer: &Authorizer,
+    now: Timestamp,
+) -> Option<Answer> {
+    let wish = wish(request.uri.query(), &authorizer.sessions.keys, now)?;
+    // An allow reaches only the page `probe`, and only if the gateway has a route to the pages.
+    let path = request.uri.path().strip_prefix(authorizer.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let is_page = path == Some(PAGE) && !authorizer.pages_in_band;
+    Some(match wish {
+        Wish::Fail => failure(),
+        Wish::Allow if is_page => {
+            let identity = Identity::Known(identity());
+            let allow = Decision::Allow { identity, renewed: None, reason: Reason::SessionValid };
+            envoy::write(&allow, check.clone())
+        }
+        Wish::Report | Wish::Allow => {
+            let address = authorizer.client_address.named_address(check.headers, check.peer);
+            answer(&report("check", request, address.is_some()), StatusCode::FORBIDDEN)
+        }
+    })
+}
+
 /// What a request brought.
-pub(crate) fn report(received_by: &str, request: &Parts, source: &ClientAddress) -> Report {
+pub(crate) fn report(received_by: &str, request: &Parts, client_address: bool) -> Report {
     let headers = &request.headers;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| {
@@ -114,7 +142,7 @@ pub(crate) fn report(received_by: &str, request: &Parts, source: &ClientAddress)
     Report {
         received_by: received_by.to_owned(),
         cookies: cookies.collect(),
-        client_address: source.is_named(headers),
+        client_address,
         authorization: headers.contains_key(header::AUTHORIZATION),
         identity: identity.collect(),
     }
@@ -187,8 +215,7 @@ mod tests {
             .header("x-wechat-subject", SUBJECT)
             .body(())
             .unwrap();
-        let source: ClientAddress = "header:x-auth-client-ip".parse().unwrap();
-        let report = report("check", &request.into_parts().0, &source);
+        let report = report("check", &request.into_parts().0, false);
         assert_eq!(report.cookies, ["a", "b", "c"]);
         assert_eq!(report.identity, [("x-wechat-subject".to_owned(), SUBJECT.to_owned())]);
         assert!(report.authorization && !report.client_address);

@@ -5,10 +5,10 @@
 //! no sibling sub-domain can plant one, so it is the bond to the browser as well. [`MatchedFlow`] exists only where both
 //! agree.
 
-use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::cookie::{self, FLOW_PREFIX};
 use crate::login::settings::App;
+use crate::login_method::LoginMethod;
 use crate::random;
 use crate::secret;
 use crate::session::keys::KeyRing;

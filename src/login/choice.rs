@@ -2,7 +2,7 @@
 //! lies about it ends at WeChat's "please open in WeChat".
 
 use super::settings::App;
-use crate::check::LoginMethod;
+use crate::login_method::LoginMethod;
 use http::HeaderMap;
 use std::borrow::Cow;
 

@@ -23,8 +23,8 @@ pub mod return_to;
 pub(crate) mod set_aside;
 pub mod settings;
 
-use crate::check::LoginMethod;
 use crate::clock::Timestamp;
+use crate::login_method::LoginMethod;
 use crate::origin::LOST;
 use crate::rate_limit::{LimitExceeded, Limits};
 use crate::session::{LiveSession, Sessions};

@@ -7,8 +7,8 @@
 use super::Login;
 use super::settings::App;
 use crate::app_name::AppName;
-use crate::check::LoginMethod;
 use crate::clock::{self, Timestamp};
+use crate::login_method::LoginMethod;
 use crate::session::RecentSession;
 use crate::session::profiles::Known;
 use crate::session::token::Claims;

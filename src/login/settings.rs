@@ -1,7 +1,7 @@
 //! One application as the login knows it.
 
 use crate::app_name::AppName;
-use crate::check::LoginMethod;
+use crate::login_method::LoginMethod;
 use crate::origin::Origin;
 use crate::session;
 use crate::wechat::{Credentials, Scope};

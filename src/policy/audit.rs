@@ -1,7 +1,7 @@
 //! Rules that do not do what they seem to: for `check-config`, and for the log at start.
 
 use super::{HostMatch, PathMatch, Policy, Rule, Segment, stricter};
-use crate::check::Requirement;
+use crate::decision::Requirement;
 use http::Method;
 use std::borrow::Cow;
 

@@ -15,13 +15,14 @@ pub use audit::Warning;
 pub use network::{NetworkError, network};
 pub use pattern::{PathMatch, PatternError, Segment};
 
-use crate::check::{ClientIp, Requirement};
+use crate::decision::Requirement;
 use crate::path::{NormalPath, PathError, Readings};
 use foldhash::fast::FixedState;
 use http::Method;
 use ipnet::IpNet;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use tree::{NONE, Names, Place, Segments, Walk};
 
 /// What is required where no rule matches.
@@ -109,21 +110,27 @@ impl Policy {
         self.names.are_respelled()
     }
 
-    /// The strictest of what is required of a request to `host` (canonical) for any reading of `path` by `method`.
+    /// Whether a rule depends on the client's network. If not, the methods below ignore `client`.
+    pub fn depends_on_client(&self) -> bool {
+        !self.with_clients.is_empty()
+    }
+
+    /// The strictest requirement for a request with `method` to `host` (canonical), over all readings of `path`. `client`
+    /// is `None` if the configured source does not name its address.
     ///
     /// # Errors
-    /// [`PathError`] where there are too many readings, or one of them is refused.
+    /// [`PathError`] if `path` has too many readings, or one of them is refused.
     pub fn requirement(
         &self,
         host: &str,
         path: &NormalPath,
         method: &Method,
-        client: ClientIp,
+        client: Option<IpAddr>,
     ) -> Result<Cow<'_, Requirement>, PathError> {
         self.strictest(host, path, &path.readings()?, method, client)
     }
 
-    /// The same where the readings of `path` are known.
+    /// [`Self::requirement`] for known readings of `path`.
     ///
     /// # Errors
     /// [`PathError::TooManyReadings`].
@@ -133,7 +140,7 @@ impl Policy {
         path: &NormalPath,
         readings: &Readings,
         method: &Method,
-        client: ClientIp,
+        client: Option<IpAddr>,
     ) -> Result<Cow<'_, Requirement>, PathError> {
         let at_host = self.hosts.get(host);
         let may_match = self.may_match(client);
@@ -154,7 +161,7 @@ impl Policy {
 
     /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
     /// more: which application serves an unknown host is the gateway's to say.
-    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: ClientIp) -> bool {
+    pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Option<IpAddr>) -> bool {
         if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
             return false;
         }
@@ -172,21 +179,27 @@ impl Policy {
     }
 
     /// Whether the rule that decides the very path allows encoded slashes.
-    pub fn allows_encoded_slashes(&self, host: &str, path: &NormalPath, method: &Method, client: ClientIp) -> bool {
+    pub fn allows_encoded_slashes(
+        &self,
+        host: &str,
+        path: &NormalPath,
+        method: &Method,
+        client: Option<IpAddr>,
+    ) -> bool {
         let allows = self.allows(method, client, None);
         self.exact(self.hosts.get(host), path.as_bytes(), &allows).is_some_and(|rule| rule.allow_encoded_slashes)
     }
 
-    /// The rules that match or do not, by their networks: none where the client's address is known.
-    fn may_match(&self, client: ClientIp) -> &[usize] {
-        if self.with_clients.is_empty() || client.named_address().is_some() { &[] } else { &self.with_clients }
+    /// The rules with networks that may or may not match: none if the client's address is known.
+    fn may_match(&self, client: Option<IpAddr>) -> &[usize] {
+        if client.is_some() { &[] } else { &self.with_clients }
     }
 
-    /// Which rules are about a request. Where the client's address is not known, of those with networks only `matches`:
-    /// the gateway's own address says nothing of its clients.
-    fn allows(&self, method: &Method, client: ClientIp, matches: Option<usize>) -> impl Fn(usize) -> bool {
+    /// Whether a rule applies to the request. If the client's address is unknown, the only rule with networks that applies
+    /// is `matches`: the gateway's address says nothing about its clients.
+    fn allows(&self, method: &Method, client: Option<IpAddr>, matches: Option<usize>) -> impl Fn(usize) -> bool {
         move |number| {
-            let is_from = |networks: &[IpNet]| match client.named_address() {
+            let is_from = |networks: &[IpNet]| match client {
                 Some(address) => networks.iter().any(|network| network.contains(&address.to_canonical())),
                 None => matches == Some(number),
             };

@@ -3,7 +3,6 @@
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{PageRequest, Pages};
-use crate::check::LoginMethod;
 use crate::cookie;
 use crate::html::{Code, Page};
 use crate::login::callback::Callback;
@@ -11,6 +10,7 @@ use crate::login::choice::{self, Browser};
 use crate::login::error::LoginError;
 use crate::login::return_to;
 use crate::login::{CallbackOutcome, CallbackRequest, LoginRequest, LoginStart};
+use crate::login_method::LoginMethod;
 use crate::random;
 use crate::rate_limit::LimitExceeded;
 use http::{HeaderValue, StatusCode, header};

@@ -3,8 +3,8 @@
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{PageRequest, Pages};
-use crate::check::ResponseFormat;
 use crate::client_kind;
+use crate::client_kind::ClientKind;
 use crate::cookie;
 use crate::ext_authz::in_band::Done;
 use crate::html::Page;
@@ -39,7 +39,7 @@ impl Pages {
         let meant = if post { !visit.is_cross_site() } else { visit.is_same_origin() && visit.is_document() };
         let script = !matches!(
             client_kind::classify(&visit.request.method, &visit.request.headers),
-            ResponseFormat::Page | ResponseFormat::Form
+            ClientKind::Page | ClientKind::Form
         );
         if !meant {
             self.record_rejection(visit, Rejection::CrossSite);

@@ -10,11 +10,12 @@ mod leave;
 pub(crate) mod rejection;
 mod who;
 
-use crate::check::{ClientAddressSource as _, Credential, ResponseFormat};
 use crate::client_address::ClientAddress;
 use crate::client_kind;
+use crate::client_kind::ClientKind;
 use crate::clock::Timestamp;
 use crate::cookie;
+use crate::ext_authz::request::Credential;
 use crate::ext_authz::{self, probe};
 use crate::html::{Language, Page};
 use crate::login::Login;
@@ -158,7 +159,7 @@ impl Pages {
     async fn route(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
         let language = Language::negotiate(&request.headers);
         let host = authority(ext_authz::envoy::host(request));
-        let client = self.client_address.read(&request.headers, peer);
+        let client = self.client_address.address(&request.headers, peer);
         let Some(app) = self.login.app(&host) else {
             self.record_rejection_at(None, request, client, Rejection::UnknownHost, now);
             return answer::page(&Page::UnknownHost, language);
@@ -215,7 +216,8 @@ impl Pages {
     fn probe(&self, visit: &PageRequest) -> Answer {
         match probe::wish(visit.request.uri.query(), &self.sessions().keys, visit.now) {
             Some(_) => {
-                let report = probe::report("application", visit.request, &self.client_address);
+                let address = self.client_address.named_address(&visit.request.headers, visit.client);
+                let report = probe::report("application", visit.request, address.is_some());
                 probe::answer(&report, http::StatusCode::OK)
             }
             None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
@@ -318,7 +320,7 @@ impl PageRequest<'_> {
             && self.says_nothing_but(SEC_FETCH_DEST, "document")
             && (says_mode
                 || accept.is_none()
-                || client_kind::classify(&self.request.method, headers) == ResponseFormat::Page)
+                || client_kind::classify(&self.request.method, headers) == ClientKind::Page)
     }
 
     /// Whether a page of another site, even of a sibling sub-domain, had the browser send this.

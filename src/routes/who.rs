@@ -3,11 +3,12 @@
 use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{PageRequest, Pages};
-use crate::check::{Credential, ResponseFormat};
 use crate::client_kind;
+use crate::client_kind::ClientKind;
 use crate::clock::Timestamp;
 use crate::cookie;
 use crate::ext_authz::envoy;
+use crate::ext_authz::request::Credential;
 use crate::html::Page;
 use crate::login::return_to;
 use crate::session::{IssueError, Issued, LiveSession, TokenState};
@@ -40,7 +41,7 @@ impl Pages {
     /// `GET renew?return_to=…`: the session's next token as a cookie, then back; to a bearer's holder as JSON.
     pub(super) fn renew(&self, visit: &PageRequest) -> Answer {
         let headers = &visit.request.headers;
-        let page = client_kind::classify(&visit.request.method, headers) == ResponseFormat::Page;
+        let page = client_kind::classify(&visit.request.method, headers) == ClientKind::Page;
         let bearer = matches!(envoy::credential(headers), Credential::Bearer(_));
         // The check sends a browser here from whatever led to the application, a link of another site too: such a page
         // load renews as the application's own page would. Nothing else of another site does.

@@ -16,9 +16,9 @@ mod table;
 pub mod token;
 
 use crate::app_name::AppName;
-use crate::check::LoginMethod;
 use crate::clock::Timestamp;
 use crate::identity::IdentityHeaders;
+use crate::login_method::LoginMethod;
 use crate::session_id::SessionId;
 use crate::telemetry::Lookups;
 use cache::Cache;

@@ -3,8 +3,8 @@
 
 use super::token::Claims;
 use crate::app_name::AppName;
-use crate::check::Profile;
 use crate::clock::Timestamp;
+use crate::profile::Profile;
 use crate::subject::Subject;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,8 +2,9 @@
 
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
-use crate::check::{LoginMethod, Profile};
 use crate::identity::IdentityFields;
+use crate::login_method::LoginMethod;
+use crate::profile::Profile;
 use crate::subject::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -7,9 +7,10 @@
 use super::keys::{Key, KeySet};
 use super::settings::Settings;
 use crate::app_name::AppName;
-use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
+use crate::login_method::LoginMethod;
 use crate::percent::{decode_component, encode_component};
+use crate::profile::Profile;
 use crate::session_id::SessionId;
 use crate::subject::Subject;
 use base64::Engine as _;

@@ -20,8 +20,8 @@
 //! to end does not, while Redis is well.
 
 use crate::app_name::AppName;
-use crate::check::LoginMethod;
 use crate::clock::Timestamp;
+use crate::login_method::LoginMethod;
 use crate::random;
 use crate::session_id::SessionId;
 use crate::subject::Subject;

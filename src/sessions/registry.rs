@@ -9,8 +9,9 @@
 use super::events::{self, Event};
 use super::outbox::{Change, Outbox};
 use crate::app_name::AppName;
-use crate::check::{LoginMethod, Profile};
 use crate::clock::Timestamp;
+use crate::login_method::LoginMethod;
+use crate::profile::Profile;
 use crate::random;
 use crate::redis::keys::digest_of;
 use crate::redis::scripts::LIST_SESSIONS;

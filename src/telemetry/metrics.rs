@@ -9,7 +9,8 @@ mod tests;
 
 use super::LogLimiter;
 use crate::app_name::AppName;
-use crate::check::{Decision, LoginMethod, Reason};
+use crate::decision::{Decision, Reason};
+use crate::login_method::LoginMethod;
 use labels::{
     AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
     FlowLabels, KeyLabels, QuotaLabels, RejectionLabels, StoreCallLabels, StoreFailureLabels, Word,

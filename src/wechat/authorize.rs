@@ -6,7 +6,7 @@
 
 use super::application::{AppId, Scope};
 use super::settings::{Settings, join_path};
-use crate::check::LoginMethod;
+use crate::login_method::LoginMethod;
 use crate::percent::encode_component;
 
 /// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.

@@ -11,7 +11,7 @@ use super::error::WechatError;
 use super::exchange::ExchangeResponse;
 use super::person::{OpenId, UnionId};
 use super::{Endpoint, Settings};
-use crate::check::Profile;
+use crate::profile::Profile;
 use url::Url;
 
 /// Characters of a nickname that are kept; WeChat allows about half.

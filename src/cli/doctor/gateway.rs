@@ -4,8 +4,8 @@
 
 use super::parts::innermost;
 use super::{Finding, TIMEOUT};
-use crate::check::{ClientIp, Reason, Requirement};
 use crate::config::settings::Settings;
+use crate::decision::{Reason, Requirement};
 use crate::http_client;
 use crate::login::settings::App;
 use crate::path::NormalPath;
@@ -109,7 +109,7 @@ impl LiveGateway<'_> {
     fn page(&self, url: &Url, answer: &Answer) -> Vec<Finding> {
         let (about, status) = ("gateway: pages", answer.status);
         let required = NormalPath::parse(url.path()).is_ok_and(|path| {
-            let client = ClientIp::Known(std::net::Ipv4Addr::LOCALHOST.into());
+            let client = Some(std::net::Ipv4Addr::LOCALHOST.into());
             let requirement =
                 self.settings.policy.requirement(self.app.origin.authority(), &path, &Method::GET, client);
             requirement.is_ok_and(|requirement| *requirement != Requirement::Public)

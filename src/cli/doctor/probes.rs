@@ -6,13 +6,13 @@
 
 use super::Finding;
 use super::gateway::LiveGateway;
-use crate::check::LoginMethod;
 use crate::cli::policy::Rules;
 use crate::clock;
 use crate::cookie;
 use crate::ext_authz::answer::IDENTITY;
 use crate::ext_authz::probe::{self, Report, Wish};
 use crate::login::settings::App;
+use crate::login_method::LoginMethod;
 use crate::session::keys::{KeyRing, KeySet};
 use crate::session::token::{self, Claims};
 use crate::session_id::SessionId;

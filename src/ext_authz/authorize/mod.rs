@@ -3,9 +3,12 @@
 //! Synchronous, without I/O: the security tests are tables over [`Decider::decide`]. Every way to an answer is written
 //! out; an allow is never what is left over.
 
-use crate::check::{Check, Credential, Decision, Identity, Reason, Requirement, ResponseFormat};
+use super::request::{CheckRequest, Credential};
+use crate::client_address::ClientAddress;
+use crate::client_kind::ClientKind;
 use crate::clock::Timestamp;
 use crate::cookie;
+use crate::decision::{Decision, Identity, Reason, Requirement};
 use crate::origin::{Origin, authority};
 use crate::path::fold::fold;
 use crate::path::{NormalPath, Readings, is_under};
@@ -16,6 +19,7 @@ use crate::session::{self, LiveSession, SessionError, Sessions, TokenState};
 use foldhash::fast::FixedState;
 use http::Method;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One application as the check knows it.
@@ -41,6 +45,8 @@ pub struct Authorizer {
     pub delivers_set_cookie: bool,
     /// Whether the pages are answered at the check door, too.
     pub pages_in_band: bool,
+    /// The source of the client address.
+    pub client_address: ClientAddress,
     /// Tokens and revocations.
     pub sessions: Arc<Sessions>,
     /// Budgets.
@@ -49,7 +55,7 @@ pub struct Authorizer {
 
 impl Authorizer {
     /// Decides one check at `now`.
-    pub fn decide(&self, check: &Check, now: Timestamp) -> Decision {
+    pub fn decide(&self, check: &CheckRequest, now: Timestamp) -> Decision {
         if check.method == Method::CONNECT {
             return Decision::Refuse { reason: Reason::ConnectRefused };
         }
@@ -73,12 +79,13 @@ impl Authorizer {
                 (false, false) => Decision::Refuse { reason: Reason::PagesNotRouted },
             };
         }
+        let client = self.client_for_policy(check);
         let allows_encoded =
-            || site.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, check.client);
+            || site.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, client);
         if path.has_encoded_slashes() && !allows_encoded() {
             return Decision::Refuse { reason: Reason::AmbiguousPath };
         }
-        let Ok(requirement) = self.policy.strictest(host, path, &readings, check.method, check.client) else {
+        let Ok(requirement) = self.policy.strictest(host, path, &readings, check.method, client) else {
             return Decision::Refuse { reason: Reason::AmbiguousPath };
         };
         match &*requirement {
@@ -102,12 +109,12 @@ impl Authorizer {
     }
 
     /// Only what rules for any host make public: there is no application, so there is no session.
-    fn at_unknown_host(&self, check: &Check) -> Decision {
+    fn at_unknown_host(&self, check: &CheckRequest) -> Decision {
         match self.readings(check) {
             Ok((path, readings))
                 if !path.is_under(&self.prefix)
                     && !path.has_encoded_slashes()
-                    && self.policy.is_public_at_any_host(&readings, check.method, check.client) =>
+                    && self.policy.is_public_at_any_host(&readings, check.method, self.client_for_policy(check)) =>
             {
                 anonymous(Reason::PublicPath)
             }
@@ -116,7 +123,7 @@ impl Authorizer {
     }
 
     /// The path and its readings. None of them leads to our pages unless the path itself does.
-    fn readings<'c>(&self, check: &'c Check<'c>) -> Result<(&'c NormalPath<'c>, Readings<'c>), Reason> {
+    fn readings<'c>(&self, check: &'c CheckRequest<'c>) -> Result<(&'c NormalPath<'c>, Readings<'c>), Reason> {
         let path = check.path.as_ref().map_err(|_| Reason::AmbiguousPath)?;
         let readings = path.readings().map_err(|_| Reason::AmbiguousPath)?;
         if (path.is_cased() || readings.others().len() > 0) && !path.is_under(&self.prefix) {
@@ -130,17 +137,17 @@ impl Authorizer {
     }
 
     /// The live session the request shows, if it shows one.
-    fn session(&self, check: &Check, site: &AppPolicy, now: Timestamp) -> Result<LiveSession, NoSession> {
+    fn session(&self, check: &CheckRequest, site: &AppPolicy, now: Timestamp) -> Result<LiveSession, NoSession> {
         let token = match check.credential {
             Credential::Absent => return Err(NoSession::NotShown),
             Credential::Conflict => return Err(NoSession::Conflict),
             Credential::Cookie(token) | Credential::Bearer(token) => token,
         };
-        let admit = || self.limits.new_token(check.client.address()).map_err(|exceeded| exceeded.retry_after);
+        let admit = || self.limits.new_token(self.client(check)).map_err(|exceeded| exceeded.retry_after);
         self.sessions.verify(token, &site.session, now, admit).map_err(NoSession::Refused)
     }
 
-    fn allow(&self, check: &Check, site: &AppPolicy, live: &LiveSession, now: Timestamp) -> Decision {
+    fn allow(&self, check: &CheckRequest, site: &AppPolicy, live: &LiveSession, now: Timestamp) -> Decision {
         let identity = Identity::Known(live.identity());
         // Only the cookie is renewed here: a bearer's holder asks the renewal page.
         let cookie = matches!(check.credential, Credential::Cookie(_));
@@ -151,7 +158,7 @@ impl Authorizer {
                 let renewed = cookie::set(cookie::SESSION, &next.token, "/", next.session_expires.since(now));
                 return Decision::Allow { identity, renewed: Some(renewed), reason: Reason::SessionRenewed };
             }
-            let follows = || check.method == Method::GET && check.response_format() == ResponseFormat::Page;
+            let follows = || check.method == Method::GET && check.client_kind() == ClientKind::Page;
             if !self.delivers_set_cookie
                 && live.state() == TokenState::Ended
                 && follows()
@@ -164,9 +171,9 @@ impl Authorizer {
         Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }
     }
 
-    fn deny(&self, check: &Check, site: &AppPolicy, no: NoSession) -> Decision {
+    fn deny(&self, check: &CheckRequest, site: &AppPolicy, no: NoSession) -> Decision {
         let reason = match no {
-            NoSession::NotShown if check.response_format() == ResponseFormat::Preflight => {
+            NoSession::NotShown if check.client_kind() == ClientKind::Preflight => {
                 return Decision::Refuse { reason: Reason::PreflightRefused };
             }
             NoSession::Refused(SessionError::Busy(retry_after)) => {
@@ -186,16 +193,29 @@ impl Authorizer {
             NoSession::Refused(SessionError::Revoked) => Reason::SessionRevoked,
         };
         // A script's address is no place for a person to come back to: who shows the login adds the way back.
-        let back =
-            matches!(check.response_format(), ResponseFormat::Page | ResponseFormat::Form).then_some(check.target);
+        let back = matches!(check.client_kind(), ClientKind::Page | ClientKind::Form).then_some(check.target);
         Decision::Login { location: self.page(site, "login", back), reason }
     }
 
     /// `decision`, unless its client asks too often without a session.
-    fn within_limit(&self, check: &Check, decision: Decision) -> Decision {
-        match self.limits.check(check.client.address()) {
+    fn within_limit(&self, check: &CheckRequest, decision: Decision) -> Decision {
+        match self.limits.check(self.client(check)) {
             Ok(()) => decision,
             Err(exceeded) => Decision::Limited { retry_after: exceeded.retry_after, reason: Reason::TooManyChecks },
+        }
+    }
+
+    /// The client's address, or the gateway's if the configured source names none.
+    fn client(&self, check: &CheckRequest) -> IpAddr {
+        self.client_address.address(check.headers, check.peer)
+    }
+
+    /// The client's address, if the policy depends on it and the configured source names it.
+    fn client_for_policy(&self, check: &CheckRequest) -> Option<IpAddr> {
+        if self.policy.depends_on_client() {
+            self.client_address.named_address(check.headers, check.peer)
+        } else {
+            None
         }
     }
 

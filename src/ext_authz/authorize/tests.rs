@@ -1,9 +1,11 @@
 //! The decision as tables: every requirement against every way of showing, or not showing, a session.
 
 use super::*;
-use crate::check::{ClientIp, FormatSource, LoginMethod, Profile};
+use crate::client_kind::tests::request_of;
+use crate::login_method::LoginMethod;
 use crate::path::NormalPath;
 use crate::policy::{PathMatch, Rule};
+use crate::profile::Profile;
 use crate::rate_limit::{self, Rate};
 use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
 use crate::session::revocations::Revocations;
@@ -17,7 +19,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 const ALICE: &str = "wx:wx0123456789abcdef:oAlice";
 
 struct Fixture {
-    decider: Authorizer,
+    authorizer: Authorizer,
     alice: Issued,
     _keys: tempfile::TempDir,
 }
@@ -67,28 +69,35 @@ fn fixture() -> Fixture {
         profile: Profile::default(),
     };
     let alice = sessions.begin(grant, &sites["shop.example.com"].session, NOW).unwrap();
-    let decider = Authorizer {
+    let authorizer = Authorizer {
         apps: sites,
         policy,
         prefix: "/_wechat".into(),
         delivers_set_cookie: true,
         pages_in_band: false,
+        client_address: ClientAddress::Peer,
         sessions: Arc::new(sessions),
         limits: Arc::new(Limits::new(&limits)),
     };
-    Fixture { decider, alice, _keys: directory }
+    Fixture { authorizer, alice, _keys: directory }
 }
 
-fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> Check<'a> {
-    Check {
-        method: &Method::GET,
+fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> CheckRequest<'a> {
+    check_by(ClientKind::Page, host, target, credential)
+}
+
+/// A check of a client of this kind.
+fn check_by<'a>(kind: ClientKind, host: &'a str, target: &'a str, credential: Credential<'a>) -> CheckRequest<'a> {
+    let (method, headers) = Box::leak(Box::new(request_of(kind)));
+    CheckRequest {
+        method,
         host,
         path: NormalPath::parse(target.split('?').next().unwrap()),
         target,
-        client: ClientIp::Known([203, 0, 113, 9].into()),
+        headers,
+        peer: [203, 0, 113, 9].into(),
         credential,
-        bearer_is_ours: false,
-        wanted: FormatSource::Known(ResponseFormat::Page),
+        has_session_bearer: false,
         forwarded_cookies: cookie::Forwarded::Untouched,
     }
 }
@@ -135,7 +144,7 @@ fn each_requirement_against_each_credential() {
             "two" => Credential::Conflict,
             _ => Credential::Absent,
         };
-        let decision = fixture.decider.decide(&check(SHOP, target, credential), NOW);
+        let decision = fixture.authorizer.decide(&check(SHOP, target, credential), NOW);
         assert_eq!((word(&decision), decision.reason()), (answer, reason), "{target} with {shown}");
     }
 }
@@ -173,13 +182,13 @@ fn what_is_refused_whoever_asks() {
         (SHOP, "/_wechat%3Fx", Reason::AmbiguousPath),
         (SHOP, "/_wechat/a%2fb", Reason::AmbiguousPath),
     ] {
-        let decision = fixture.decider.decide(&check(host, target, alice), NOW);
+        let decision = fixture.authorizer.decide(&check(host, target, alice), NOW);
         assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
     }
     for target in
         ["/_wechatx", "/static/a;v=1", "/static;v=1/a.css", "/%61lice", "/ALICE/", "/a?next=/static/../x", "/a%23"]
     {
-        let decision = fixture.decider.decide(&check("SHOP.example.com", target, alice), NOW);
+        let decision = fixture.authorizer.decide(&check("SHOP.example.com", target, alice), NOW);
         assert!(matches!(decision, Decision::Allow { .. }), "{target}: {decision:?}");
     }
 }
@@ -196,10 +205,10 @@ fn a_method_with_a_lower_case_letter_is_refused() {
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         for host in [SHOP, "10.0.0.7"] {
-            let asked = Check { method: &method, ..check(host, "/static/a.css", Credential::Absent) };
+            let asked = CheckRequest { method: &method, ..check(host, "/static/a.css", Credential::Absent) };
             let reason =
                 if host == SHOP || reason == Reason::MethodNotUpperCase { reason } else { Reason::UnknownHost };
-            assert_eq!(fixture.decider.decide(&asked, NOW).reason(), reason, "{method} {host}");
+            assert_eq!(fixture.authorizer.decide(&asked, NOW).reason(), reason, "{method} {host}");
         }
     }
 }
@@ -213,13 +222,13 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
         allow_encoded_slashes,
         ..Rule::new(PathMatch::prefix(path).unwrap(), requirement)
     };
-    fixture.decider.policy = Policy::new(vec![
+    fixture.authorizer.policy = Policy::new(vec![
         rule("/queues/private", false, Requirement::Subjects([ALICE.parse().unwrap()].into())),
         rule("/queues", true, Requirement::Public),
         rule("/static", false, Requirement::Public),
     ]);
     let reason = |fixture: &Fixture, target: &str| {
-        fixture.decider.decide(&check(SHOP, target, Credential::Absent), NOW).reason()
+        fixture.authorizer.decide(&check(SHOP, target, Credential::Absent), NOW).reason()
     };
     for (target, by_rule, by_application) in [
         ("/queues/%2F/vhost", Reason::PublicPath, Reason::PublicPath),
@@ -234,10 +243,10 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
         ("/_wechat/a%2Fb", Reason::AmbiguousPath, Reason::AmbiguousPath),
     ] {
         assert_eq!(reason(&fixture, target), by_rule, "{target} by rule");
-        fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = true;
-        fixture.decider.limits = self::fixture().decider.limits;
+        fixture.authorizer.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = true;
+        fixture.authorizer.limits = self::fixture().authorizer.limits;
         assert_eq!(reason(&fixture, target), by_application, "{target} by application");
-        fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = false;
+        fixture.authorizer.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = false;
     }
 }
 
@@ -246,12 +255,12 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
 fn ordinary_paths_pass_and_others_do_not() {
     let mut fixture = fixture();
     let all = Rule::new(PathMatch::pattern("/**").unwrap(), Requirement::Public);
-    fixture.decider.policy = Policy::new(vec![all]);
+    fixture.authorizer.policy = Policy::new(vec![all]);
     for line in include_str!("../../../tests/paths/ordinary.txt").lines().filter(|line| !line.starts_with('#')) {
         let (mark, path) = line.split_once(' ').unwrap();
         for allow_encoded_slashes in [false, true] {
-            fixture.decider.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = allow_encoded_slashes;
-            let decision = fixture.decider.decide(&check(SHOP, path, Credential::Absent), NOW);
+            fixture.authorizer.apps.get_mut(SHOP).unwrap().allow_encoded_slashes = allow_encoded_slashes;
+            let decision = fixture.authorizer.decide(&check(SHOP, path, Credential::Absent), NOW);
             let passes = mark == "+" || mark == "s" && allow_encoded_slashes;
             let reason = if passes { Reason::PublicPath } else { Reason::AmbiguousPath };
             assert_eq!(decision.reason(), reason, "{path}");
@@ -266,7 +275,7 @@ fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
         host: crate::policy::HostMatch::Any,
         ..Rule::new(PathMatch::pattern("/healthz").unwrap(), Requirement::Public)
     };
-    fixture.decider.policy = Policy::new(vec![healthz]);
+    fixture.authorizer.policy = Policy::new(vec![healthz]);
     let alice = Credential::Cookie(&fixture.alice.token);
     for (host, target, answer, reason) in [
         ("10.0.0.7:8080", "/healthz", "anonymous", Reason::PublicPath),
@@ -278,7 +287,7 @@ fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
         ("10.0.0.7", "/healthz/../", "refuse", Reason::UnknownHost),
         ("10.0.0.7", "/_wechat/login", "refuse", Reason::UnknownHost),
     ] {
-        let decision = fixture.decider.decide(&check(host, target, alice), NOW);
+        let decision = fixture.authorizer.decide(&check(host, target, alice), NOW);
         assert_eq!((word(&decision), decision.reason()), (answer, reason), "{host}{target}");
     }
 }
@@ -286,15 +295,15 @@ fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
 #[test]
 fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
     let mut fixture = fixture();
-    fixture.decider.pages_in_band = true;
+    fixture.authorizer.pages_in_band = true;
     let alice = Credential::Cookie(&fixture.alice.token);
     for credential in [Credential::Absent, Credential::Conflict, alice] {
         for target in
             ["/_wechat", "/_wechat/", "/_wechat/callback?code=c&state=s", "/_wechat/logout", "/%5fwechat/login"]
         {
             for method in [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS, Method::DELETE] {
-                let page = Check { method: &method, ..check(SHOP, target, credential) };
-                let decision = fixture.decider.decide(&page, NOW);
+                let page = CheckRequest { method: &method, ..check(SHOP, target, credential) };
+                let decision = fixture.authorizer.decide(&page, NOW);
                 assert_eq!((word(&decision), decision.reason()), ("page", Reason::PageInBand), "{method} {target}");
             }
         }
@@ -306,17 +315,17 @@ fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
             (SHOP, "//_wechat/login", Reason::AmbiguousPath),
             (SHOP, "/_wechat;x/login", Reason::AmbiguousPath),
         ] {
-            let decision = fixture.decider.decide(&check(host, target, credential), NOW);
+            let decision = fixture.authorizer.decide(&check(host, target, credential), NOW);
             assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
         }
-        let tunnel = Check { method: &Method::CONNECT, ..check(SHOP, "/_wechat/login", credential) };
-        assert_eq!(fixture.decider.decide(&tunnel, NOW).reason(), Reason::ConnectRefused);
+        let tunnel = CheckRequest { method: &Method::CONNECT, ..check(SHOP, "/_wechat/login", credential) };
+        assert_eq!(fixture.authorizer.decide(&tunnel, NOW).reason(), Reason::ConnectRefused);
     }
     // What is no page is decided as ever.
     for (target, decided) in
         [("/_wechatx", "login"), ("/MP_verify_AbCdEfGh12345678.txt", "login"), ("/static", "anonymous")]
     {
-        let decision = fixture.decider.decide(&check(SHOP, target, Credential::Absent), NOW);
+        let decision = fixture.authorizer.decide(&check(SHOP, target, Credential::Absent), NOW);
         assert_eq!(word(&decision), decided, "{target}");
     }
 }
@@ -325,15 +334,15 @@ fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
 fn connect_is_refused_even_where_all_is_public() {
     let fixture = fixture();
     let connect =
-        Check { method: &Method::CONNECT, ..check(SHOP, "/static", Credential::Cookie(&fixture.alice.token)) };
-    assert_eq!(fixture.decider.decide(&connect, NOW).reason(), Reason::ConnectRefused);
+        CheckRequest { method: &Method::CONNECT, ..check(SHOP, "/static", Credential::Cookie(&fixture.alice.token)) };
+    assert_eq!(fixture.authorizer.decide(&connect, NOW).reason(), Reason::ConnectRefused);
 }
 
 #[test]
 fn a_session_of_one_application_is_nothing_in_another() {
     let fixture = fixture();
     let elsewhere = check("blog.example.com:8443", "/", Credential::Cookie(&fixture.alice.token));
-    assert_eq!(fixture.decider.decide(&elsewhere, NOW).reason(), Reason::TokenForeign);
+    assert_eq!(fixture.authorizer.decide(&elsewhere, NOW).reason(), Reason::TokenForeign);
 }
 
 #[test]
@@ -341,18 +350,17 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
     let fixture = fixture();
     for (wants, target, location) in [
         (
-            ResponseFormat::Page,
+            ClientKind::Page,
             "/a?b=c&d=中",
             "https://shop.example.com/_wechat/login?return_to=%2Fa%3Fb%3Dc%26d%3D%E4%B8%AD",
         ),
-        (ResponseFormat::Page, "/", "https://shop.example.com/_wechat/login?return_to=%2F"),
-        (ResponseFormat::Form, "/order", "https://shop.example.com/_wechat/login?return_to=%2Forder"),
-        (ResponseFormat::Data, "/api/me", "https://shop.example.com/_wechat/login"),
-        (ResponseFormat::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
+        (ClientKind::Page, "/", "https://shop.example.com/_wechat/login?return_to=%2F"),
+        (ClientKind::Form, "/order", "https://shop.example.com/_wechat/login?return_to=%2Forder"),
+        (ClientKind::Data, "/api/me", "https://shop.example.com/_wechat/login"),
+        (ClientKind::WebSocket, "/ws", "https://shop.example.com/_wechat/login"),
     ] {
-        let asked =
-            Check { wanted: FormatSource::Known(wants), ..check("SHOP.EXAMPLE.COM", target, Credential::Absent) };
-        match fixture.decider.decide(&asked, NOW) {
+        let asked = check_by(wants, "SHOP.EXAMPLE.COM", target, Credential::Absent);
+        match fixture.authorizer.decide(&asked, NOW) {
             Decision::Login { location: to, .. } => assert_eq!(to, location),
             other => panic!("{other:?}"),
         }
@@ -360,7 +368,7 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
     let long = format!("/{}", "a".repeat(crate::origin::MAX_RETURN_BYTES));
     let fixture = self::fixture();
     let asked = check(SHOP, &long, Credential::Absent);
-    assert!(matches!(fixture.decider.decide(&asked, NOW), Decision::Login { location, .. } if location.len() < 100));
+    assert!(matches!(fixture.authorizer.decide(&asked, NOW), Decision::Login { location, .. } if location.len() < 100));
 }
 
 #[test]
@@ -369,12 +377,8 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
     for (target, reason) in
         [("/api", Reason::PreflightRefused), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
     {
-        let preflight = Check {
-            wanted: FormatSource::Known(ResponseFormat::Preflight),
-            method: &Method::OPTIONS,
-            ..check(SHOP, target, Credential::Absent)
-        };
-        assert_eq!(fixture.decider.decide(&preflight, NOW).reason(), reason, "{target}");
+        let preflight = check_by(ClientKind::Preflight, SHOP, target, Credential::Absent);
+        assert_eq!(fixture.authorizer.decide(&preflight, NOW).reason(), reason, "{target}");
     }
 }
 
@@ -386,49 +390,46 @@ fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
     let token = fixture.alice.token.clone();
     let cookie = Credential::Cookie(&token);
     for (now, renewed) in [(NOW, false), (nearly, true), (late, true)] {
-        for wants in [ResponseFormat::Page, ResponseFormat::Data] {
-            let decision =
-                fixture.decider.decide(&Check { wanted: FormatSource::Known(wants), ..check(SHOP, "/", cookie) }, now);
+        for wants in [ClientKind::Page, ClientKind::Data] {
+            let decision = fixture.authorizer.decide(&check_by(wants, SHOP, "/", cookie), now);
             assert!(
                 matches!(&decision, Decision::Allow { renewed: cookie, .. } if cookie.is_some() == renewed),
                 "{decision:?}"
             );
         }
     }
-    let bearer = fixture.decider.decide(&check(SHOP, "/", Credential::Bearer(&token)), late);
+    let bearer = fixture.authorizer.decide(&check(SHOP, "/", Credential::Bearer(&token)), late);
     assert!(matches!(bearer, Decision::Allow { renewed: None, .. }), "a bearer gets no cookie: {bearer:?}");
 
-    fixture.decider.delivers_set_cookie = false;
-    let ask = |wants, now| {
-        fixture.decider.decide(&Check { wanted: FormatSource::Known(wants), ..check(SHOP, "/a?b", cookie) }, now)
-    };
-    assert_eq!(ask(ResponseFormat::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
-    assert_eq!(
-        ask(ResponseFormat::Data, late).reason(),
-        Reason::SessionValid,
-        "a data request never breaks because of it"
-    );
-    match ask(ResponseFormat::Page, late) {
+    fixture.authorizer.delivers_set_cookie = false;
+    let ask = |wants, now| fixture.authorizer.decide(&check_by(wants, SHOP, "/a?b", cookie), now);
+    assert_eq!(ask(ClientKind::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
+    assert_eq!(ask(ClientKind::Data, late).reason(), Reason::SessionValid, "a data request never breaks because of it");
+    match ask(ClientKind::Page, late) {
         Decision::Renew { location, .. } => {
             assert_eq!(location, "https://shop.example.com/_wechat/renew?return_to=%2Fa%3Fb");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(ask(ResponseFormat::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
-    assert_eq!(ask(ResponseFormat::Page, late + Duration::from_secs(60)).reason(), Reason::SessionNeedsRenewal);
+    assert_eq!(ask(ClientKind::Page, late).reason(), Reason::SessionValid, "one redirect, not a loop");
+    assert_eq!(ask(ClientKind::Page, late + Duration::from_secs(60)).reason(), Reason::SessionNeedsRenewal);
 }
 
 #[test]
 fn an_ended_session_asks_for_a_login_with_its_reason() {
     let fixture = fixture();
     let cookie = Credential::Cookie(&fixture.alice.token);
-    let at = |now| fixture.decider.decide(&check(SHOP, "/", cookie), now).reason();
+    let at = |now| fixture.authorizer.decide(&check(SHOP, "/", cookie), now).reason();
     assert_eq!(at(NOW + Duration::from_secs(86_401)), Reason::SessionIdle);
     assert_eq!(at(NOW + Duration::from_secs(7 * 86_400)), Reason::SessionExpired);
-    let alice =
-        fixture.decider.sessions.verify(&fixture.alice.token, &fixture.decider.apps[SHOP].session, NOW, || Ok(()));
+    let alice = fixture.authorizer.sessions.verify(
+        &fixture.alice.token,
+        &fixture.authorizer.apps[SHOP].session,
+        NOW,
+        || Ok(()),
+    );
     let alice = alice.unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    fixture.decider.sessions.revocations.end(&alice.claims(), NOW);
+    fixture.authorizer.sessions.revocations.end(&alice.claims(), NOW);
     assert_eq!(at(NOW), Reason::SessionRevoked);
 }
 
@@ -442,7 +443,7 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
     let forged = format!("{signed}.{turned}{}", &signature[1..]);
     let past = NOW + Duration::from_secs(7 * 86_400);
     // As another instance sees it, or this one after a restart: nothing is known of any token.
-    fixture.decider.sessions.settings_changed();
+    fixture.authorizer.sessions.settings_changed();
     for (token, now, reason) in [
         (stranger.alice.token.as_str(), NOW, TokenUnknownKey),
         (forged.as_str(), NOW, TokenForged),
@@ -450,7 +451,7 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
         (alice, past, SessionExpired),
         (alice, Timestamp(NOW.0 - 60), TokenMalformed),
     ] {
-        let decision = fixture.decider.decide(&check(SHOP, "/", Credential::Cookie(token)), now);
+        let decision = fixture.authorizer.decide(&check(SHOP, "/", Credential::Cookie(token)), now);
         assert_eq!((word(&decision), decision.reason()), ("login", reason));
     }
     // Each unseen token costs a signature check, and an address has three of them.
@@ -458,9 +459,8 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
         let at = signed.len() + at;
         let turned = if forged[at..].starts_with('A') { "B" } else { "A" };
         let other = format!("{}{turned}{}", &forged[..at], &forged[at + 1..]);
-        let elsewhere =
-            Check { client: ClientIp::Known([203, 0, 113, 10].into()), ..check(SHOP, "/", Credential::Bearer(&other)) };
-        fixture.decider.decide(&elsewhere, NOW).reason()
+        let elsewhere = CheckRequest { peer: [203, 0, 113, 10].into(), ..check(SHOP, "/", Credential::Bearer(&other)) };
+        fixture.authorizer.decide(&elsewhere, NOW).reason()
     });
     assert_eq!(answers.collect::<Vec<_>>(), [TokenForged, TokenForged, TokenForged, TooManyNewTokens]);
 }
@@ -468,8 +468,8 @@ fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
 #[test]
 fn limits_stop_strangers_and_never_the_logged_in() {
     let fixture = fixture();
-    let stranger = || fixture.decider.decide(&check(SHOP, "/", Credential::Absent), NOW);
-    let alice = || fixture.decider.decide(&check(SHOP, "/", Credential::Cookie(&fixture.alice.token)), NOW);
+    let stranger = || fixture.authorizer.decide(&check(SHOP, "/", Credential::Absent), NOW);
+    let alice = || fixture.authorizer.decide(&check(SHOP, "/", Credential::Cookie(&fixture.alice.token)), NOW);
     assert_eq!(word(&alice()), "known");
     (0..5).for_each(|_| assert_eq!(word(&stranger()), "login"));
     assert!(matches!(stranger(), Decision::Limited { reason: Reason::TooManyChecks, .. }));

@@ -1,7 +1,7 @@
 //! The label sets: words of ours, the applications of the configuration, WeChat's known error codes, loaded keys.
 
 use crate::app_name::AppName;
-use crate::check::LoginMethod;
+use crate::login_method::LoginMethod;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

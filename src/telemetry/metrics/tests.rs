@@ -1,7 +1,7 @@
 //! What operators read.
 
 use super::*;
-use crate::check::Identity;
+use crate::decision::Identity;
 
 fn shop() -> AppName {
     "shop".parse().unwrap()
