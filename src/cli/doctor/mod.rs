@@ -35,7 +35,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
     /// What was looked at, in few words.
-    pub subject: String,
+    pub about: String,
     /// How well it is.
     pub verdict: Verdict,
     /// What was found.
@@ -46,15 +46,15 @@ pub(crate) struct Finding {
 
 impl Finding {
     fn ok(about: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { subject: about.into(), verdict: Verdict::Ok, found: found.into(), cure: String::new() }
+        Self { about: about.into(), verdict: Verdict::Ok, found: found.into(), cure: String::new() }
     }
 
     fn warn(about: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { subject: about.into(), verdict: Verdict::Warn, found: found.into(), cure: cure.into() }
+        Self { about: about.into(), verdict: Verdict::Warn, found: found.into(), cure: cure.into() }
     }
 
     fn fail(about: impl Into<String>, found: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self { subject: about.into(), verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
+        Self { about: about.into(), verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
     }
 }
 
@@ -94,8 +94,8 @@ fn print(findings: &[Finding], as_json: bool, out: &mut impl Write) -> io::Resul
     if as_json {
         return writeln!(out, "{}", serde_json::json!({ "findings": findings }));
     }
-    let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
-    for Finding { subject: about, verdict, found, cure } in findings {
+    let width = findings.iter().map(|finding| finding.about.chars().count()).max().unwrap_or(0);
+    for Finding { about, verdict, found, cure } in findings {
         let word = match verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warn => "warn",
