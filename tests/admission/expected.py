@@ -1,4 +1,4 @@
-"""The pods and Services that go through the policies, and what is to come out of them: written apart from the chart."""
+"""The pods and Services for the policies, and the expected results, defined independently of the chart."""
 
 import copy
 import json
@@ -33,7 +33,7 @@ def pod_of(case, way, metadata=None):
 
 
 def cases():
-    """Every pod, in each of the four ways or in those that it names."""
+    """Every pod, in each of the four ways or in the ways that it lists."""
     files = [(path.stem, yaml.safe_load(path.read_text(encoding="utf-8")), WAYS) for path in sorted((HERE / "pods").glob("*.yaml"))]
     for name, case, ways in [*files, *tricks()]:
         expect = case.get("expect", {})
@@ -74,10 +74,10 @@ def service(way, target, selector=None, port=80):
     }
 
 
-# What each Service's first port is to lead to.
+# The expected target of each Service's first port.
 SERVICES = (
     ("number", service("service", 8080), NAMESPACE, 15006),
-    # Where no targetPort is given, the server has filled in the port before any policy sees it; nothing does so here.
+    # Without a targetPort, the API server sets the port before the policies; this test does not.
     ("same-number", service("service", 8080, port=8080), NAMESPACE, 15006),
     ("more-labels", service("service", 8080, {"app": "service", "tier": "front"}), NAMESPACE, 15006),
     ("by-name", service("service", "http"), NAMESPACE, "http"),
@@ -94,10 +94,10 @@ def ours(pod):
 
 
 def expected_containers(original, way):
-    """The application's containers as they are to be, written apart from the policies."""
+    """The expected containers of the application."""
     containers = copy.deepcopy(original["spec"]["containers"])
     for container in containers:
-        # In way relocate the stated port stays: it is Envoy's now, and names that lead to it lead to Envoy.
+        # In way relocate the declared port stays: Envoy listens on it, and names of it lead to Envoy.
         named = any(port.get("name") == "http" for port in container.get("ports", []))
         moved = any(port["containerPort"] == 8080 for port in container.get("ports", []))
         for port in container.get("ports", []):
@@ -132,7 +132,7 @@ def sorted_by(items, key):
 
 
 def same_containers(left, right):
-    """Equal but for the order of variables and ports, which merging by key may change."""
+    """Equality except for the order of variables and ports, which merging by key may change."""
 
     def plain(containers):
         containers = copy.deepcopy(containers)
@@ -146,7 +146,7 @@ def same_containers(left, right):
 
 
 def injected_faults(original, pod, way):
-    """What is wrong with a pod that the policies have changed, in sentences."""
+    """The errors of a pod that the policies have changed."""
     two = ours(pod)
     if [c["name"] for c in two] != ["wechat-authz", "wechat-envoy"]:
         yield "our two containers are not there once, in order"

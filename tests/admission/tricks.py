@@ -1,5 +1,5 @@
-"""What somebody makes of a pod that has our containers already: written by hand, changed while it runs, or debugged. And what
-others may do to it: the API server's defaults, LimitRanger, cloud identities, tracers, meshes."""
+"""Changes of a pod that already has the sidecars: written by hand, changed while it runs, or debugged. Also changes that must
+be admitted: the API server's defaults, LimitRanger, cloud identities, tracers, meshes."""
 
 import copy
 
@@ -82,7 +82,7 @@ def all_of(*changes):
 
 
 def defaults(pod):
-    """What the API server fills in."""
+    """Sets the API server's defaults."""
     pod["spec"].update(restartPolicy="Always", dnsPolicy="ClusterFirst", securityContext={}, schedulerName="default-scheduler")
     for one in pod["spec"]["containers"] + pod["spec"]["initContainers"]:
         one.setdefault("terminationMessagePath", "/dev/termination-log")
@@ -99,7 +99,7 @@ def defaults(pod):
 
 
 def crowded(pod):
-    """More than anybody has: an expression that costs too much denies the pod."""
+    """A very large pod: an expression that costs too much would deny it."""
     for number in range(40):
         env = [{"name": f"V{index}", "valueFrom": {"secretKeyRef": {"name": "web", "key": f"k{index}"}}} for index in range(100)]
         mounts = [{"name": f"v{index}", "mountPath": f"/v{index}"} for index in range(30)]
@@ -108,7 +108,7 @@ def crowded(pod):
     pod["spec"]["volumes"] += [{"name": f"v{index}", "projected": {"sources": [{"secret": {"name": f"s{index}"}}] * 10}} for index in range(30)]
 
 
-# What is done to a pod that the policies made, and what the guard says when it comes again.
+# Changes of an injected pod, and the guard's message.
 INJECTED = {
     "another image under our name": (sets("wechat-authz", image="busybox"), MISSING),
     "another image under Envoy's name": (sets("wechat-envoy", image="envoyproxy/envoy:v1.0.0"), MISSING),
@@ -232,7 +232,7 @@ def unlabelled(pod):
 MOUNT = "no other container may mount its volumes"
 IMAGES = "the images of its containers must be those of the chart"
 
-# What the pod that runs was made into before, what is changed then, by which subresource, and what the guard says.
+# An earlier change of a running pod, the change, its subresource, and the guard's message.
 RUNNING = {
     "an annotation": (None, labelled, "", ADMITTED),
     "another image of the application": (None, sets("web", image="web:2"), "", ADMITTED),
@@ -276,12 +276,12 @@ def twins(plain):
 
 
 def open_ports(pod):
-    """The ports of the application that are open on the node."""
+    """The application's ports that are open on the node."""
     return [p for c in pod["spec"]["containers"] for p in c.get("ports", []) if p["containerPort"] == 8080 and p.get("hostPort")]
 
 
 def injected_cases(name, pod):
-    """Each trick with a pod that was injected: the case, and the guard's word."""
+    """Each change of an injected pod: the case, and the guard's message."""
     for title, (change, expect) in INJECTED.items():
         made = copy.deepcopy(pod)
         change(made)

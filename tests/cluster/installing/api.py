@@ -1,4 +1,4 @@
-"""The API server as a client without generosity sees it: every write is strict, every warning is kept."""
+"""A strict client of the API server: every write is validated strictly, every warning is recorded."""
 
 import http.client
 import json
@@ -8,13 +8,13 @@ import urllib.parse
 
 from demonstration.processes import RunError
 
-# One request, however busy the machine is.
+# The time-out of a request, on a busy machine.
 TIMEOUT = 60
 JSON, MERGE, APPLY = "application/json", "application/merge-patch+json", "application/apply-patch+yaml"
 
 
 class Answer:
-    """What the server said: the status, the object or its Status, and the warnings beside it."""
+    """A response: the status, the object or its Status, and the warnings."""
 
     def __init__(self, status, body, warnings):
         self.status, self.body, self.warnings = status, body, warnings
@@ -29,7 +29,7 @@ class Answer:
 
 
 class Api:
-    """One client of one server, known to it by a token."""
+    """A client of a server, with a token."""
 
     def __init__(self, port, ca, token):
         self.port, self.token = port, token
@@ -37,19 +37,19 @@ class Api:
         self.kinds = {}
 
     def ask(self, method, path, body=None, content=JSON, **query):
-        """One request. Numbers, words and flags of `query` come behind the path."""
+        """Sends a request. `query` becomes the query string."""
         if query:
             path += "?" + urllib.parse.urlencode(query)
         deadline = time.monotonic() + TIMEOUT
         while True:
             answer, later = self._once(method, path, body, content)
-            # A kind that was just defined is not served at once; the server says when to come back, as to every client.
+            # The server does not serve a new kind at once, and sends Retry-After.
             if answer.status != 429 or later is None or time.monotonic() + later > deadline:
                 return answer
             time.sleep(later)
 
     def _once(self, method, path, body, content):
-        """The answer, and after how many seconds the server wants to be asked again."""
+        """The response, and the seconds of Retry-After."""
         connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=TIMEOUT, context=self.tls)
         try:
             headers = {"Authorization": f"Bearer {self.token}", "Accept": JSON}
@@ -69,7 +69,7 @@ class Api:
             connection.close()
 
     def lists(self):
-        """Every kind that can be listed: (apiVersion, kind) → (path, whether it lies in namespaces)."""
+        """Every kind that can be listed: (apiVersion, kind) → (path, whether it is namespaced)."""
         versions = [("/api/v1", "v1")]
         for group in self._must("/apis")["groups"]:
             versions += [(f"/apis/{version['groupVersion']}", version["groupVersion"]) for version in group["versions"]]
@@ -120,31 +120,31 @@ class Api:
         return self.ask("PATCH", path, change, MERGE, fieldValidation="Strict")
 
     def delete(self, one):
-        """At once: nobody is here who would let a pod end."""
+        """Deletes at once, because no kubelet terminates pods here."""
         return self.ask("DELETE", self._of(one), {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
 
     def get(self, version, kind, namespace, name):
         return self.ask("GET", self.path(version, kind, namespace, name))
 
     def all(self, version, kind, namespace="", **query):
-        """Every object of a kind, with its kind, which a list leaves out."""
+        """Every object of a kind, with its kind, which lists omit."""
         found = self._must(self.path(version, kind, namespace) + ("?" + urllib.parse.urlencode(query) if query else ""))
         return [{"apiVersion": version, "kind": kind, **one} for one in found["items"]]
 
     def make(self, version, kind, name, namespace=None, **rest):
-        """An object that the test itself needs; as the server made it."""
+        """Creates an object that the test needs; returns it as the server stores it."""
         data = {"name": name, **({"namespace": namespace} if namespace else {})}
         return self.must(self.create({"apiVersion": version, "kind": kind, "metadata": data, **rest}))
 
     def must(self, answer):
-        """What was made, where the test itself needs it."""
+        """The object of a response that must succeed."""
         if not answer.good:
-            raise RunError(f"the server refuses what the tests themselves need: {answer.message}")
+            raise RunError(f"the server refuses an object that the test needs: {answer.message}")
         return answer.body
 
 
 def until(what, is_so, seconds=30):
-    """Waits for something of the server's; how long it took, or a failure with what was seen last."""
+    """Waits for a condition. Returns the duration, or fails with the last result."""
     begun, last = time.monotonic(), None
     while time.monotonic() - begun < seconds:
         last = is_so()

@@ -12,14 +12,14 @@ from .helm import done
 from .report import words
 
 RELEASE = "edge"
-# No policy matches here: what the server itself makes of a pod.
+# No policy matches in this namespace: it shows what the server itself changes in a pod.
 ELSEWHERE = "elsewhere"
 MAP, GUARD = "MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"
 ADMISSION = "admissionregistration.k8s.io/v1"
 DENIED_WITHOUT_US = "does not have its containers"
 NEITHER = "untouched"
 MADE_UP = "uid creationTimestamp managedFields resourceVersion generation namespace ownerReferences".split()
-# Another's policy that changes pods.
+# Another policy that changes pods.
 NEIGHBOUR = """
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicy
@@ -42,7 +42,7 @@ spec: { policyName: NAME }
 
 
 def normal(pod):
-    """Without what the server makes up for each: names, ids, times, and the random end of a token's volume."""
+    """A copy without what the server generates: names, ids, times, and the random suffix of a token's volume."""
     pod = {field: copy.deepcopy(pod[field]) for field in ("metadata", "spec")}
     data = pod["metadata"]
     if "generateName" in data:
@@ -61,7 +61,7 @@ def moved(one, namespace):
 
 
 class Pods:
-    """Asks the server what a pod becomes, beside what it would be without us."""
+    """Compares a pod after admission with the same pod without the policies."""
 
     def __init__(self, api, namespace=NAMESPACE):
         self.api, self.namespace = api, namespace
@@ -70,7 +70,7 @@ class Pods:
         return normal(self.api.must(self.api.create(moved(pod, ELSEWHERE), dry=True)))
 
     def word(self, pod, way, answer):
-        """What became of a pod, in a word or with what is wrong: `injected`, `untouched`, or why it was denied."""
+        """The result for a pod: `injected`, `untouched`, the reason of a denial, or errors."""
         if not answer.good:
             return f"denied: {answer.message}"
         return self.judged(self.without_us(pod), answer.body, way)
@@ -83,7 +83,7 @@ class Pods:
         if made["metadata"] != original["metadata"]:
             faults.append("the metadata changed")
         if not faults:
-            # Once more, as somebody does who applies what is there: twice is once.
+            # Applies the result again: it must not change.
             again = moved({"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(made)}, self.namespace)
             answer = self.api.create(again, dry=True)
             if not answer.good:
@@ -93,7 +93,7 @@ class Pods:
         return "; ".join(faults) or "injected"
 
     def is_so(self, pod, way, word):
-        """For `until`: whether a pod made now becomes that."""
+        """For `until`: whether a new pod has this result."""
 
         def look():
             seen = self.word(pod, way, self.api.create(moved(pod, self.namespace), dry=True))
@@ -108,7 +108,7 @@ def plain(way):
 
 
 def named_apart(case):
-    """A pod that was there before us, under a name of its own."""
+    """An existing pod."""
     old = copy.deepcopy(case["old"])
     old["metadata"]["name"] = case["name"].replace("/", "-")
     return old
@@ -118,7 +118,7 @@ EARLIER = {**service("service", 8080), "metadata": {"name": "there-before-us", "
 
 
 def before(api):
-    """Pods and a Service that are there before us."""
+    """Creates pods and a Service before the installation."""
     api.must(api.create(EARLIER))
     for case, _ in cases():
         if "old" in case:
@@ -131,7 +131,7 @@ def untouched(report, api, when):
 
 
 def strict(report, api, objects, what):
-    """Every object as Helm sends it: applied, with strict validation and no warning. And one that is wrong is seen."""
+    """Applies every object with strict validation and without warnings. Also checks that an unknown field is noticed."""
     said = []
     for one in objects:
         answer = api.apply(one, dry=True)
@@ -141,7 +141,7 @@ def strict(report, api, objects, what):
     report.row(f"faults and warnings of {what}, {len(objects)} objects ({kinds}), strictly validated", [], said)
     blind = []
     for one in {one["kind"]: one for one in objects}.values():
-        # What a kind has beside its metadata; the field below is nobody's.
+        # The fields of a kind besides its metadata, and one unknown field.
         field = next(field for field in ("spec", "metadata") if isinstance(one.get(field), dict))
         answer = api.apply({**one, field: {**one[field], "prodect": 1}}, dry=True)
         if answer.good or "prodect" not in answer.message:
@@ -150,7 +150,7 @@ def strict(report, api, objects, what):
 
 
 def active(report, api):
-    """The policies hold a moment after they are there, mostly the guard first. What they do is judged later."""
+    """Waits until the policies apply, usually the guard first. Their effect is checked later."""
     took = []
     for way in WAYS:
 
@@ -180,7 +180,7 @@ def pods(report, api):
         else:
             word = judge.word(pod, way, api.create(pod, dry=True))
         if expect not in ("injected", NEITHER):
-            # The policies' own words, wherever they stand in the server's.
+            # The policies' message, anywhere in the server's.
             expect, bare = f"denied: {expect}", expect
             word = expect if word.startswith("denied") and bare in word else word
         wanted[way], seen[way] = expect, word
@@ -189,7 +189,7 @@ def pods(report, api):
 
 
 def tokens(report, api):
-    """What lies where the API's token is looked for: the application has it, as without us, and ours have nothing."""
+    """The mounts of the API token: the application keeps its token, the sidecars have an empty directory."""
     wanted = {"web": "kube-api-access", "wechat-authz": "wechat-no-token", "wechat-envoy": "wechat-no-token"}
     seen = {}
     for way in WAYS:
@@ -202,7 +202,7 @@ def tokens(report, api):
 
 
 def neighbours(report, api):
-    """Two others' policies, by name before ours and after: whichever the server asks first, ours are there once."""
+    """Two other policies, with names before and after: in any order, the sidecars are added once."""
     names = ("aaa-neighbour", "zzz-neighbour")
     made = [one for name in names for one in yaml.safe_load_all(NEIGHBOUR.replace("NAME", name))]
     for one in made:
@@ -224,7 +224,7 @@ def neighbours(report, api):
 
 
 def services(report, api):
-    """What each Service's port leads to after it was written, and after it was written again."""
+    """The target of each Service's port after one and after two writes."""
     for name, made, namespace, target in SERVICES:
         one = {**made, "metadata": {"name": "web", "namespace": namespace}}
         answer = api.create(one, dry=True)
@@ -236,20 +236,20 @@ def services(report, api):
             if other != {"name": "other", "port": 9090, "protocol": "TCP", "targetPort": 9090}:
                 seen = f"{seen}, and the other port {other}"
         report.row(f"a Service, {name.replace('-', ' ')}, leads to", target, seen)
-    # Without a targetPort the server puts in the port itself before any policy sees it.
+    # Without a targetPort, the server sets the port itself before the policies.
     bare = service("service", 8080, port=8080)
     del bare["spec"]["ports"][0]["targetPort"]
     answer = api.create(bare, dry=True)
     seen = answer.message or answer.body["spec"]["ports"][0]["targetPort"]
     report.row("a Service without a targetPort, on 8080, leads to", 15006, seen)
-    # The notes' way for Services that were there before us.
+    # The command in the notes for existing Services.
     answer = api.merge(EARLIER, {"metadata": {"annotations": {"wechat-authz/touched": "1"}}})
     seen = answer.message or answer.body["spec"]["ports"][0]["targetPort"]
     report.row("a Service that was there before us leads, once annotated, to", 15006, seen)
 
 
 def by_hand(report, api, helm, install):
-    """Somebody deletes the policies that change pods: the guard lets nothing in, and an upgrade puts them back."""
+    """If the mutating policies are deleted, the guard denies all pods, and an upgrade restores the policies."""
     there = api.all(ADMISSION, MAP) + api.all(ADMISSION, f"{MAP}Binding")
     there = [one for one in there if one["metadata"]["name"].startswith(f"{NAMESPACE}-{RELEASE}-")]
     if len(there) != 10:

@@ -31,16 +31,16 @@ def kubernetes():
 
 
 def build():
-    """Builds what Go's own cache does not have; how many seconds it took."""
+    """Builds the programs, with Go's cache; returns the duration in seconds."""
     begun, version = time.monotonic(), kubernetes()
     major, minor, _ = version.removeprefix("v").split(".")
-    # Or the server says that it is v0.0.0, and Helm goes by it.
+    # Otherwise the server reports v0.0.0, which Helm uses.
     told = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     flags = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in told.items())
     go = subprocess.run([ROOT / "tests" / "go"], stdout=subprocess.PIPE, text=True, timeout=900, check=False)
     if go.returncode != 0:
-        raise RunError("there is no Go; the reason is above")
-    # Two at a time and politely: the linker of each of these takes gigabytes.
+        raise RunError("Go is not available; the reason is above")
+    # Two at a time with low priority: the linker takes gigabytes for each.
     command = ["nice", "-n", "10", go.stdout.strip(), "build", "-p=2", "-trimpath", f"-ldflags=-s -w {flags}"]
     PLACE.mkdir(parents=True, exist_ok=True)
     with open(TOOLS / "cluster.lock", "w", encoding="utf-8") as lock:
@@ -56,7 +56,7 @@ def build():
 
 
 def needs(**programs):
-    """Debian's packages of programs that are not there."""
+    """Installs the Debian packages of missing programs."""
     missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""A release from its installation to its end, as Helm and a real API server see it."""
+"""A release from its installation to its removal, in Helm and a real API server."""
 
 import json
 
@@ -10,15 +10,15 @@ from .api import until
 from .helm import done, refused
 from .inject import ADMISSION, GUARD, MAP, NEITHER, RELEASE, Pods, normal, plain
 
-# What the server and its controllers write by themselves.
+# Objects that the server and its controllers create.
 PASSING = {"Event", "Lease", "ComponentStatus"}
-# Values that the chart refuses, and by which words.
+# Values that the chart refuses, and words of the refusal.
 BAD = {
     "envoy.concurency=4": "concurency",
     "protect[0].port=8080": "protect swap: service swap exchanges port names",
     "config.apps[0].origin=5": "origin",
     "envoy.trustedHops=many": "trustedHops",
-    # Helm's own checks pass here; the server's do not.
+    # Accepted by Helm, refused by the server.
     "commonLabels.team=not a label!": "not a label!",
 }
 
@@ -28,11 +28,11 @@ def arguments(chart, *more):
 
 
 def rendered(helm, *words):
-    """The objects of a release as Helm would send them, that of `helm test` too, asking the server what it knows."""
+    """The objects of a release, including that of `helm test`, rendered with the server's capabilities."""
     text = helm.must("template", *words, "--dry-run=server")
     objects = [one for one in yaml.safe_load_all(text) if one]
     for one in objects:
-        # An extra object need not name its namespace: Helm puts it into the release's.
+        # Helm sets the release's namespace in extra objects without one.
         if ADMISSION not in one["apiVersion"]:
             one["metadata"].setdefault("namespace", words[words.index("--namespace") + 1])
     return objects
@@ -46,7 +46,7 @@ def install(report, helm, chart):
 
 
 def policies(api):
-    """Ours, as they stand in the server, without what it writes itself."""
+    """The chart's policies in the server, without generated fields."""
     found = {}
     for kind in (MAP, f"{MAP}Binding", GUARD, f"{GUARD}Binding"):
         for one in api.all(ADMISSION, kind):
@@ -56,7 +56,7 @@ def policies(api):
 
 
 def checked(report, api):
-    """What the server's own controller says of the types in the guards' expressions."""
+    """The warnings of the server's type checker about the guards' expressions."""
 
     def guards():
         return [one for one in api.all(ADMISSION, GUARD) if (GUARD, one["metadata"]["name"]) in policies(api)]
@@ -72,12 +72,12 @@ def checked(report, api):
 
 
 def specs(api):
-    """The plain pod of each way, as it would be made now."""
+    """The plain pod of each way, as the server would create it now."""
     return {way: normal(api.must(api.create(plain(way), dry=True)))["spec"] for way in WAYS}
 
 
 def envoys(spec):
-    """Its threads and the seconds that it drains: what the upgrade below changes."""
+    """Envoy's threads and drain time, which the upgrade below changes."""
     two = ours({"spec": spec})
     if len(two) != 2:
         return "no Envoy"
@@ -87,7 +87,7 @@ def envoys(spec):
 
 
 def wait_for(api, wanted):
-    """Policies change a moment after their objects; meanwhile the guard takes what the other made for a stranger's."""
+    """Waits until changed policies apply: before, the guard denies pods of the other policy's version."""
 
     def made(way):
         answer = api.create(plain(way), dry=True)
@@ -101,13 +101,13 @@ def wait_for(api, wanted):
 
 
 def last(helm):
-    """The number of the release's last revision."""
+    """The release's last revision."""
     said = helm.must("history", RELEASE, "--namespace", NAMESPACE, "--output", "json")
     return json.loads(said)[-1]["revision"]
 
 
 def changes(report, api, helm, chart):
-    """Upgrade, bad values, rollback: what new pods get each time."""
+    """Upgrade, invalid values and rollback, and their effect on new pods."""
     before, stood, first = specs(api), policies(api), last(helm)
     more = arguments(chart, "--set", "envoy.concurrency=3,drainSeconds=7")
     report.row("helm upgrade with other envoy.concurrency and drainSeconds", "done", done(*helm.run("upgrade", *more)))
@@ -132,7 +132,7 @@ def changes(report, api, helm, chart):
 
 
 def fewer(report, api, helm, chart):
-    """An application that is not named any more: its policies go, and its pods are let alone; and back."""
+    """Removes an application from `protect`: its policies disappear and its pods stay unchanged. Then restores it."""
     first, judge = last(helm), Pods(api)
     entries = yaml.safe_load(VALUES.read_text(encoding="utf-8"))["protect"]
     kept = json.dumps([entry for entry in entries if entry["name"] != "named"])
@@ -147,7 +147,7 @@ def fewer(report, api, helm, chart):
 
 
 def _owned(api, release):
-    """Every object of a release, in every kind that the server has, and Helm's own records of it."""
+    """Every object of a release in all kinds of the server, and Helm's records."""
     for version, kind in api.lists():
         for one in api.all(version, kind) if kind not in PASSING else ():
             labels, marks = (one["metadata"].get(field) or {} for field in ("labels", "annotations"))
@@ -173,18 +173,18 @@ def _versions(api):
 
 def uninstall(report, api, helm, release=RELEASE, namespace=NAMESPACE):
     there = owned(api, release)
-    # Or there would be nothing to leave behind.
+    # Otherwise the check below would prove nothing.
     if len(there) < 4:
-        raise RunError(f"only these are said to be the release's: {there}")
+        raise RunError(f"only these objects belong to the release: {there}")
     answer = helm.run("uninstall", release, "--namespace", namespace)
     report.row(f"helm uninstall of {len(there)} objects", "done", done(*answer))
     left = []
 
     def gone():
-        # Pods and ReplicaSets go a moment after their owner.
+        # Pods and ReplicaSets disappear after their owner.
         for pod in api.all("v1", "Pod", namespace):
             if "deletionTimestamp" in pod["metadata"]:
-                # As its kubelet would when the containers have ended.
+                # As the kubelet does after the containers have ended.
                 api.delete(pod)
         left[:] = owned(api, release)
         return not left or left
@@ -192,6 +192,6 @@ def uninstall(report, api, helm, release=RELEASE, namespace=NAMESPACE):
     try:
         until("all is gone", gone, 30)
     except RunError:
-        # What is left is said below, as a row.
+        # The row below reports what is left.
         pass
     report.row(f"in {len(api.kinds)} kinds it leaves", [], left)

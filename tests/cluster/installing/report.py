@@ -1,4 +1,4 @@
-"""What was expected and what was seen, a line each."""
+"""Prints expected and actual results, one per line."""
 
 import time
 
@@ -12,7 +12,7 @@ class Report:
         print(f"\n{title} ({time.monotonic() - self.begun:.0f} s)", flush=True)
 
     def row(self, what, wanted, seen):
-        """One judgement."""
+        """Compares and prints one result."""
         wanted, seen = words(wanted), words(seen)
         self.rows += 1
         if wanted == seen:
@@ -22,16 +22,16 @@ class Report:
             print(f"  WRONG {what}: expected {wanted}; seen {seen}", flush=True)
 
     def so(self, what, wanted, is_so, otherwise="otherwise"):
-        """A judgement that is made already."""
+        """Prints the result of a comparison."""
         self.row(what, wanted, wanted if is_so else otherwise)
 
     def pods(self, what, wanted, seen):
-        """The same of several ways, said once where they agree."""
+        """Compares the results of several ways, printed once if they are equal."""
         self.row(what, _short(wanted), _short(seen))
 
 
 def words(value):
-    """A value as one reads it; what is equal reads the same."""
+    """A value as text; equal values have equal texts."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):

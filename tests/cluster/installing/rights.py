@@ -1,4 +1,4 @@
-"""Where less is allowed: restricted namespaces, teams without cluster-scoped rights, Kubernetes 1.35."""
+"""Restricted namespaces, teams without cluster-scoped rights, and Kubernetes 1.35."""
 
 import copy
 import pathlib
@@ -32,7 +32,7 @@ CONTEXT = {
 
 
 def restricted(report, stage):
-    """Our containers pass where the application's own do; and the standard is in force, or that would say nothing."""
+    """The sidecars pass the restricted standard, and a pod that violates it is denied."""
     api, helm = stage.api, stage.helm
     stage.server.namespace(LOCKED, {**RESTRICTED, "pod-security.kubernetes.io/warn": "restricted"})
     stage.server.namespace(ELSEWHERE)
@@ -57,7 +57,7 @@ def restricted(report, stage):
 
 
 def team(report, stage):
-    """`policy.create: false` for who has the role `admin` of a namespace and nothing else; the policies by who may."""
+    """A user with the role `admin` of a namespace installs with `policy.create: false`; a platform team applies the policies."""
     server, admin = stage.server, stage.api
     server.namespace(TEAM)
     server.namespace(ELSEWHERE)
@@ -91,10 +91,10 @@ def team(report, stage):
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": data, "spec": {"containers": [container]}}
     report.row("of ours a pod of the team's has", [], names(api.must(api.create(pod, dry=True))))
 
-    # By the notes' own command, with the two words that stand for files.
+    # The command in the notes, with its two placeholders replaced by files.
     (command,) = [line.strip() for line in out.splitlines() if line.strip().startswith("helm template ")]
     if not command.endswith(" | kubectl apply -f -"):
-        raise RunError(f"the notes' command is another one: {command}")
+        raise RunError(f"the notes contain another command: {command}")
     asked = shlex.split(command.removesuffix(" | kubectl apply -f -"))[1:]
     files = {"CHART": str(stage.chart), "VALUES": str(WITHOUT_RIGHT)}
     text = stage.helm.must(*(files.get(word, word) for word in asked))
@@ -106,13 +106,13 @@ def team(report, stage):
     both = ["wechat-authz", "wechat-envoy"]
 
     def now():
-        # The guard may hold a moment before and after the policy that it guards: then the pod is denied.
+        # The guard may apply shortly before and after the mutating policy: then the pod is denied.
         answer = api.create(pod, dry=True)
         return names(answer.body) if answer.good else answer.message
 
     until("the policies hold in the team's namespace", lambda: now() == both or now(), 60)
     report.row("with them a pod of the team's has", both, now())
-    # What the policies put in is what the application's own chart takes by the named templates.
+    # The named templates add the same containers to an application's own chart.
     by_policy = api.must(api.create(pod, dry=True))["spec"]
     for one in reversed(objects):
         admin.must(admin.delete(one))
@@ -122,7 +122,7 @@ def team(report, stage):
     own_chart(report, stage, api, helm, pod, by_policy)
 
 
-# What a Deployment of an application's own chart includes of ours.
+# The parts of a Deployment that an application's own chart includes.
 OURS = '(dict "chart" (index .Subcharts "wechat-authz") "protect" "blog") | nindent 8'
 INCLUDED = """\
       initContainers: {{- include "wechat-authz.initContainers" OURS }}
@@ -131,7 +131,7 @@ INCLUDED = """\
 
 
 def own_chart(report, stage, api, helm, pod, by_policy):
-    """The application's own chart includes ours, and its user needs no more rights than that."""
+    """An application's own chart includes this one; its user needs no more rights."""
     labels = pod["metadata"]["labels"]
     template = {"metadata": {"labels": labels}, "spec": pod["spec"]}
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "blog"}}
@@ -159,7 +159,7 @@ def own_chart(report, stage, api, helm, pod, by_policy):
 
 
 class Plain(yaml.SafeDumper):
-    """Without anchors: what stands twice is written twice."""
+    """Writes YAML without anchors."""
 
     def ignore_aliases(self, data):
         return True
@@ -170,14 +170,14 @@ def names(pod):
 
 
 def may_create(api, group, resource, namespace):
-    """What `kubectl auth can-i create` asks."""
+    """As `kubectl auth can-i create`."""
     asked = {"verb": "create", "group": group, "resource": resource, "namespace": namespace}
     kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
     path = f"/apis/{kind['apiVersion']}/selfsubjectaccessreviews"
     return api.must(api.ask("POST", path, {**kind, "spec": {"resourceAttributes": asked}}))["status"]["allowed"]
 
 
-# What mode inject says without the kind of its policies.
+# The message of mode inject without its kinds of policies.
 OTHER_WAYS = (
     "this cluster has no MutatingAdmissionPolicy (Kubernetes 1.36 and later have it): set mode: gateway, or set "
     "policy.create: false and include the chart's named templates in the application's own chart"
@@ -185,7 +185,7 @@ OTHER_WAYS = (
 
 
 def older(report, stage):
-    """What the chart says where its policies cannot be, and what it can do there."""
+    """The chart's message in a cluster without these policies, and what it can do there."""
     server = Server(stage.processes, stage.work, stage.etcd, "older", emulated_version="1.35")
     api, helm = server.api, Helm(stage.program, server)
     known, version = api.lists(), api.ask("GET", "/version").body
@@ -199,7 +199,7 @@ def older(report, stage):
     for values in (WITHOUT_RIGHT, CI / "gateway-plain-values.yaml"):
         name = values.name.removesuffix("-values.yaml")
         api.make("v1", "Namespace", name)
-        # No controllers work for this server, and no pod is admitted without.
+        # This server has no controllers, and pods need a ServiceAccount.
         api.make("v1", "ServiceAccount", "default", name)
         mine = (RELEASE, stage.chart, "--namespace", name, "--values", values)
         strict(report, api, rendered(helm, *mine), name)

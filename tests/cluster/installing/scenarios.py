@@ -1,4 +1,4 @@
-"""Every scenario of the chart from its installation to its end; in mode gateway with pods, which controllers make."""
+"""Every scenario of the chart from its installation to its removal; in mode gateway with the pods of controllers."""
 
 import kinds as foreign
 from demonstration.processes import RunError
@@ -14,7 +14,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.
 
 
 def kinds(stage):
-    """Those of Gateway API, Envoy Gateway, Istio and the Prometheus operator, as their own projects define them."""
+    """Defines the kinds of Gateway API, Envoy Gateway, Istio and the Prometheus operator."""
     try:
         definitions = foreign.definitions()
     except foreign.MissingError as missing:
@@ -34,7 +34,7 @@ def pods_of(api, namespace):
 
 
 def description(pod):
-    """Which containers, and whether the API's token is mounted."""
+    """The containers, and whether the API token is mounted."""
     spec = pod["spec"]
     names = [container["name"] for container in spec.get("initContainers", []) + spec["containers"]]
     projected = [volume.get("projected", {}).get("sources", []) for volume in spec.get("volumes", [])]
@@ -47,7 +47,7 @@ def checksums(pods):
 
 
 def inject(report, stage, values):
-    """What mode inject does is tried elsewhere: here that the server takes all that it can have."""
+    """The server accepts all objects of mode inject. `inject` tests their effect."""
     name = namespace = values.name.removesuffix("-values.yaml")
     stage.server.namespace(namespace, RESTRICTED)
     words = (RELEASE, stage.chart, "--namespace", namespace, "--values", values)
@@ -63,13 +63,13 @@ def gateway(report, stage, values):
     words = (RELEASE, stage.chart, "--namespace", namespace, "--values", values)
     objects = rendered(helm, *words)
     (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
-    # What a scenario takes to be there.
+    # Objects that the scenario requires.
     priority = deployment["spec"]["template"]["spec"].get("priorityClassName")
     if priority:
         api.make("scheduling.k8s.io/v1", "PriorityClass", priority, value=1)
     strict(report, api, objects, name)
     report.row(f"{name}, helm install", "done", done(*helm.run("install", *words)))
-    # Without a number there is one, until the autoscaler comes.
+    # Without a number of replicas there is one, until the autoscaler changes it.
     wanted = deployment["spec"].get("replicas", 1)
 
     def there():
@@ -113,6 +113,6 @@ def ready(report, api, namespace, name, pods):
     try:
         until(f"{name}: the EndpointSlice", there, 30)
     except RunError:
-        # Said by the row.
+        # The row below reports it.
         pass
     report.row(f"{name}, its Service leads to", {9100: addresses, 9101: addresses}, dict(sorted(seen.items())))

@@ -11,9 +11,8 @@ from demonstration.stage import free_ports, taking_turns
 from .api import Api, until
 from .programs import PLACE
 
-# Those that make pods of workloads, accounts of namespaces and slices of Services, that take away what has lost its
-# owner, that fill the role `admin` of a namespace, and that look for slips in validating policies. Not those that judge
-# nodes: there is none.
+# The controllers of workloads, ServiceAccounts, EndpointSlices, garbage collection, aggregated roles and the type checks of
+# validating policies. Not those of nodes, because there are no nodes.
 CONTROLLERS = (
     "deployment-controller",
     "replicaset-controller",
@@ -27,7 +26,7 @@ CONTROLLERS = (
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
 )
-# The first start reads what was built from a cold disk, on a machine that may be full of other work.
+# The first start reads the programs from a cold disk, perhaps on a busy machine.
 START = 180
 
 
@@ -58,7 +57,7 @@ class Etcd:
 
 
 class Server:
-    """An API server with users that it knows by tokens."""
+    """An API server with users that have tokens."""
 
     USERS = {"admin": "system:masters", "controllers": "system:masters", "team": "teams"}
 
@@ -84,12 +83,12 @@ class Server:
             bind_address="127.0.0.1",
             secure_port=self.port,
             cert_dir=self.work,
-            # An address that nobody has, for the Service of the server itself, which nobody asks.
+            # An unused address, for the server's own Service.
             advertise_address="192.0.2.1",
             endpoint_reconciler_type="none",
             token_auth_file=tokens,
             authorization_mode="RBAC",
-            # As every installer sets it: or the server itself refuses what the guard is to judge.
+            # As installers set it; otherwise the server refuses pods that the guard must judge.
             allow_privileged="true",
             service_account_issuer="https://cluster.test",
             service_account_key_file=key,
@@ -107,7 +106,7 @@ class Server:
         try:
             return self.client("admin").ask("GET", "/readyz").good
         except RunError:
-            # It listens a moment before it can speak.
+            # It listens before it can answer.
             return False
 
     def client(self, user):
@@ -117,7 +116,7 @@ class Server:
         return self.api.ask("GET", "/version").body["gitVersion"]
 
     def kubeconfig(self, user):
-        """Its path; JSON is YAML."""
+        """Writes a kubeconfig; returns its path. JSON is valid YAML."""
         cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self.ca)}
         text = {
             "apiVersion": "v1",
@@ -133,7 +132,7 @@ class Server:
         return path
 
     def controllers(self, processes, work):
-        """Starts the controllers; the first ServiceAccount is there when it returns."""
+        """Starts the controllers and waits for the first ServiceAccount."""
         command = flags(
             kubeconfig=self.kubeconfig("controllers"),
             leader_elect="false",
@@ -147,7 +146,7 @@ class Server:
         process.wait_until(lambda: self.api.get("v1", "ServiceAccount", "default", "default").good, START)
 
     def namespace(self, name, labels=None):
-        """With its ServiceAccounts: no pod is admitted without. One that another part has made stays."""
+        """Creates a namespace, unless it exists, and waits for its ServiceAccount, which pods need."""
         if self.api.get("v1", "Namespace", "", name).good:
             return
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels or {}}}

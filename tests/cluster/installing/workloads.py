@@ -1,4 +1,4 @@
-"""Pods that controllers make, and where Services find them."""
+"""Pods that controllers create, and the Services that select them."""
 
 import copy
 
@@ -9,12 +9,12 @@ from .inject import ELSEWHERE, NEITHER, Pods, moved, normal, plain
 
 NODE = "node-1"
 KINDS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
-# No controller of nodes is here to say that one is ready.
+# No controller marks nodes as ready here.
 TOLERATIONS = [{"operator": "Exists"}]
 
 
 def workload(kind, way, spec=None, name=None):
-    """One that makes one pod."""
+    """A workload with one pod."""
     name = name or f"{way}-{kind.lower()}"
     labels = {"app": way, "of": name}
     template = {"metadata": {"labels": labels}, "spec": copy.deepcopy(spec or plain(way)["spec"])}
@@ -33,25 +33,25 @@ def workload(kind, way, spec=None, name=None):
 
 
 def node(api):
-    """A node in name only: slices of Services and a DaemonSet ask for one."""
+    """Creates a node object, which EndpointSlices and DaemonSets need."""
     api.make("v1", "Node", NODE)
 
 
 def pods_of(api, one, namespace):
-    """The pods that its controllers have made."""
+    """The pods of a workload."""
     query = ",".join(f"{key}={value}" for key, value in one["spec"]["template"]["metadata"]["labels"].items())
     return api.all("v1", "Pod", namespace, labelSelector=query)
 
 
 def first_pod(api, one, namespace):
-    """The pod that its controllers make, once they have."""
+    """Waits for the pod of a workload."""
     name = one["metadata"]["name"]
     until(f"a pod of {name}", lambda: bool(pods_of(api, one, namespace)) or said(api, namespace, name), 60)
     return pods_of(api, one, namespace)[0]
 
 
 def said(api, namespace, name):
-    """What the controllers say of a workload that has no pod."""
+    """The events of a workload without a pod."""
     return [
         event["message"]
         for event in api.all("v1", "Event", namespace)
@@ -60,7 +60,7 @@ def said(api, namespace, name):
 
 
 def comparable(pod):
-    """Without the hashes and ids that a controller writes, which differ from one workload to the next."""
+    """A copy without the hashes and ids of controllers."""
     pod = normal(pod)
     labels = pod["metadata"]["labels"]
     pod["metadata"]["labels"] = {key: labels[key] for key in labels if not key.endswith(("hash", "uid", "generation"))}
@@ -68,7 +68,7 @@ def comparable(pod):
 
 
 def injected(report, api):
-    """The same pod from each kind of workload in each way, judged against the pod that the workload makes elsewhere."""
+    """The same pod from each kind of workload in each way, compared with the pod in a namespace without policies."""
     for kind in KINDS:
         seen = {}
         for way in WAYS:
@@ -81,7 +81,7 @@ def injected(report, api):
 
 
 def denied(report, api):
-    """A workload whose pods the guard denies says so where its owner looks."""
+    """The events of a workload show that the guard denies its pods."""
     (case,) = [case for case, _ in cases() if case["name"] == "swap/host-network"]
     one = workload("Deployment", "swap", case["object"]["spec"], "on-the-node")
     api.must(api.create(one))
@@ -98,7 +98,7 @@ def denied(report, api):
 
 
 def runs(api, pod, address):
-    """As a scheduler and a kubelet would say: it is on a node, it has an address, it is ready."""
+    """Sets the pod's node, address and readiness, as a scheduler and a kubelet do."""
     data = {"name": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
     path = api.path("v1", "Pod", data["namespace"], data["name"], "binding")
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": data, "target": {"kind": "Node", "name": NODE}}
@@ -110,7 +110,7 @@ def runs(api, pod, address):
 
 
 def ends(api, namespace, name):
-    """Where a Service leads: each port with addresses."""
+    """The ports and addresses in a Service's EndpointSlices."""
     mine = {"labelSelector": f"kubernetes.io/service-name={name}"}
     found = []
     for one in api.all("discovery.k8s.io/v1", "EndpointSlice", namespace, **mine):
@@ -119,18 +119,18 @@ def ends(api, namespace, name):
     return found
 
 
-# What a Service asks for in each way, and the port of the pod that its clients get.
+# The targetPort of a Service in each way, and the port of the pod that its clients reach.
 LEADS = (("swap", "http", 15006), ("named", "wechat-http", 15006), ("service", 8080, 15006), ("relocate", 8080, 8080))
 
 
 def slices(report, api):
-    """Where a Service leads: the port that kube-proxy and ingress controllers get from its EndpointSlice."""
+    """The port that kube-proxy and ingress controllers read from a Service's EndpointSlice."""
     for number, (way, target, wanted) in enumerate(LEADS, 1):
         one, address = workload("Deployment", way), f"10.0.0.{number}"
         runs(api, first_pod(api, one, NAMESPACE), address)
         made = service(way, target, one["spec"]["selector"]["matchLabels"])
         made["metadata"] = {"name": f"to-{way}", "namespace": NAMESPACE}
-        # One port is the way to the application; the other of the sample is of no use here.
+        # Only one port of the sample belongs to the application.
         del made["spec"]["ports"][1]
         api.must(api.create(made))
 
@@ -146,7 +146,7 @@ def slices(report, api):
 
 
 def after(report, api):
-    """After the chart is gone, pods that a workload makes anew are as before it."""
+    """After the chart's removal, new pods of a workload are unchanged."""
     seen = {}
     for way in WAYS:
         one = workload("Deployment", way)
