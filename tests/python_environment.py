@@ -20,9 +20,11 @@ def enter():
     with open(PLACE.parent / "python.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not installed.is_file() or installed.read_text(encoding="utf-8") != requirements:
-            subprocess.run([sys.executable, "-m", "venv", PLACE], check=True)
+            # stdin and stdout belong to the script.
+            quiet = {"stdin": subprocess.DEVNULL, "stdout": sys.stderr, "check": True}
+            subprocess.run([sys.executable, "-m", "venv", PLACE], **quiet)
             pip = [PLACE / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, "--requirement", HERE / "requirements.txt"], check=True)
+            subprocess.run([*pip, "--requirement", HERE / "requirements.txt"], **quiet)
             installed.write_text(requirements, encoding="utf-8")
     python = str(PLACE / "bin" / "python")
     os.execv(python, [python, *sys.argv])
