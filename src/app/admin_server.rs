@@ -1,8 +1,9 @@
-//! The small doors beside the traffic: ops and admin, on a thread and runtime of their own, so that they answer while the
-//! others are busy.
+//! The ops and admin listeners. They have a thread and a runtime of their own, so that they answer while the others are
+//! busy.
 
+use super::error::ServeError;
+use super::process::ProcessState;
 use super::state::AppState;
-use super::{Runtime, ServeError};
 use crate::admin::Ops;
 use crate::clock;
 use crate::config::settings::Settings;
@@ -16,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
-/// The ops and admin doors, on a thread and runtime of their own.
+/// The running ops and admin listeners.
 pub(super) struct AdminServer {
-    /// Where the ops door listens.
+    /// The address of the ops listener.
     pub ops: Address,
-    /// Where the admin door listens, if there is one.
+    /// The address of the admin listener, if it is configured.
     pub admin: Option<Address>,
     thread: std::thread::JoinHandle<()>,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -29,8 +30,8 @@ pub(super) struct AdminServer {
 impl AdminServer {
     pub(super) fn start(
         settings: &Settings,
-        parts: &Arc<Runtime>,
-        world: &Arc<ArcSwap<AppState>>,
+        process: &Arc<ProcessState>,
+        state: &Arc<ArcSwap<AppState>>,
         log: telemetry::logs::Level,
     ) -> Result<Self, ServeError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -40,29 +41,29 @@ impl AdminServer {
             None => None,
         };
         let (ops_address, admin_address) =
-            (ops.local_address().clone(), admin.as_ref().map(|door| door.local_address().clone()));
+            (ops.local_address().clone(), admin.as_ref().map(|listener| listener.local_address().clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (parts, world) = (Arc::clone(parts), Arc::clone(world));
-        let thread = std::thread::Builder::new().name("beside".into()).spawn(move || {
+        let (process, state) = (Arc::clone(process), Arc::clone(state));
+        let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
             runtime.block_on(async move {
-                // These doors answer through the drain, so that the probes see it, and end with the process.
+                // These listeners answer during the drain, so that probes see it, and end with the process.
                 let drain = Drain::new(Duration::ZERO, Duration::ZERO, TaskTracker::new());
-                let answers = Arc::new(Ops {
-                    readiness: Arc::clone(&parts.readiness),
-                    metrics: Arc::clone(&parts.metrics),
-                    refresh: refresh(&parts, &world, log),
+                let handler = Arc::new(Ops {
+                    readiness: Arc::clone(&process.readiness),
+                    metrics: Arc::clone(&process.metrics),
+                    refresh: refresh(&process, &state, log),
                 });
-                let ops_handler =
-                    move |request: Request<Incoming>, _| std::future::ready(answers.answer(&request.into_parts().0));
-                let _ops = parts.open(ops, "ops", ops_handler, &drain, crate::routes::internal_error);
-                let _admin = admin.map(|door| {
-                    let admin = Arc::clone(&parts.admin);
+                let handler =
+                    move |request: Request<Incoming>, _| std::future::ready(handler.answer(&request.into_parts().0));
+                tokio::spawn(process.serve(ops, "ops", handler, &drain, crate::routes::internal_error));
+                if let Some(listener) = admin {
+                    let admin = Arc::clone(&process.admin);
                     let handler = move |request, _| {
                         let admin = Arc::clone(&admin);
                         Box::pin(async move { admin.answer(request).await })
                     };
-                    parts.open(door, "admin", handler, &drain, crate::routes::internal_error)
-                });
+                    tokio::spawn(process.serve(listener, "admin", handler, &drain, crate::routes::internal_error));
+                }
                 let _ = stopped.await;
             });
         })?;
@@ -75,25 +76,25 @@ impl AdminServer {
     }
 }
 
-/// Brings the gauges up to date when somebody looks.
+/// Sets the gauges; called when the metrics are read.
 fn refresh(
-    parts: &Arc<Runtime>,
-    world: &Arc<ArcSwap<AppState>>,
+    process: &Arc<ProcessState>,
+    state: &Arc<ArcSwap<AppState>>,
     log: telemetry::logs::Level,
 ) -> Box<dyn Fn() + Send + Sync> {
-    let (parts, world) = (Arc::clone(parts), Arc::clone(world));
+    let (process, state) = (Arc::clone(process), Arc::clone(state));
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Box::new(move || {
-        let (metrics, sessions, world) = (&parts.metrics, &parts.sessions, world.load());
+        let (metrics, sessions, state) = (&process.metrics, &process.sessions, state.load());
         metrics.sessions_cached.set(number(sessions.cached_count()));
         metrics.revocations.set(number(sessions.revocations.len()));
         metrics.revocations_age.set(sessions.revocations.sync_status().age().as_secs_f64());
-        metrics.limiter_clients.set(number(world.limits.clients()));
-        metrics.flow_outcomes.set(number(parts.memory.outcomes.len()));
+        metrics.limiter_clients.set(number(state.limits.clients()));
+        metrics.flow_outcomes.set(number(process.memory.outcomes.len()));
         metrics.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));
         let now = clock::now();
         metrics.keys(sessions.keys.current().keys().iter().map(|key| (key.kid(), now.since(key.created()))));
-        for (appid, endpoint, state) in world.client.breakers() {
+        for (appid, endpoint, state) in state.client.breakers() {
             let state = match state {
                 wechat::breaker::State::Closed => 0,
                 wechat::breaker::State::HalfOpen => 1,

@@ -1,6 +1,8 @@
-//! What a configuration makes: the check and the pages, replaced whole when it changes.
+//! State that is built from one configuration.
 
-use super::{Runtime, ServeError};
+use super::error::ServeError;
+use super::process::ProcessState;
+use super::run::open_files;
 use crate::access_token::{self, AccessTokens};
 use crate::config::settings::Settings;
 use crate::ext_authz::authorize::{AppPolicy, Authorizer};
@@ -15,11 +17,11 @@ use crate::wechat;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a configuration makes; replaced whole when it changes.
+/// State that is built from one configuration. A reload replaces it as a whole.
 pub(super) struct AppState {
     pub authorizer: Authorizer,
     pub pages: Pages,
-    /// The longest that WeChat may keep a page waiting.
+    /// How long a login may wait for WeChat.
     pub longest_login: Duration,
     pub limits: Arc<Limits>,
     pub client: Arc<wechat::Client>,
@@ -29,35 +31,38 @@ pub(super) struct AppState {
 }
 
 impl AppState {
-    /// What `settings` make. Budgets and breakers go on where their own settings are as `before`.
-    pub(super) fn new(settings: &Settings, parts: &Runtime, before: Option<&Self>) -> Result<Self, ServeError> {
-        let metrics = Arc::clone(&parts.metrics);
-        let limits = match before.filter(|before| before.limit_settings == settings.limits) {
-            Some(before) => Arc::clone(&before.limits),
+    /// Builds the state. Rate limits, breakers and tokens are taken over from `previous` if their settings are the same.
+    pub(super) fn new(
+        settings: &Settings,
+        process: &ProcessState,
+        previous: Option<&Self>,
+    ) -> Result<Self, ServeError> {
+        let metrics = Arc::clone(&process.metrics);
+        let limits = match previous.filter(|previous| previous.limit_settings == settings.limits) {
+            Some(previous) => Arc::clone(&previous.limits),
             None => {
-                // Half of the connections that the system's open files leave to the pages; fewer where pages are answered
-                // in band, whose places are fewer.
-                let places = if settings.pages_in_band { 32 } else { super::open_files() / 10 };
-                Arc::new(Limits::new(&settings.limits).with_waiting(places))
+                // Half of the connections of the pages listener. In-band, fewer pages run at a time.
+                let waiting = if settings.pages_in_band { 32 } else { open_files() / 10 };
+                Arc::new(Limits::new(&settings.limits).with_waiting(waiting))
             }
         };
-        let client = match before.filter(|before| before.wechat_settings == settings.wechat) {
-            Some(before) => Arc::clone(&before.client),
+        let client = match previous.filter(|previous| previous.wechat_settings == settings.wechat) {
+            Some(previous) => Arc::clone(&previous.client),
             None => {
                 let calls = Arc::clone(&metrics);
                 let observer = move |endpoint, outcome, elapsed| calls.wechat_call(endpoint, outcome, elapsed);
                 Arc::new(wechat::Client::new(&settings.wechat, observer)?)
             }
         };
-        // What it remembers goes with its client; the next one finds the same in Redis, or at WeChat.
-        let central = match before.filter(|before| Arc::ptr_eq(&before.client, &client)) {
-            Some(before) => Arc::clone(&before.central),
+        // A new client starts with an empty cache and takes the tokens from Redis or WeChat.
+        let central = match previous.filter(|previous| Arc::ptr_eq(&previous.client, &client)) {
+            Some(previous) => Arc::clone(&previous.central),
             None => AccessTokens::new(
                 Arc::clone(&client),
-                parts.store.clone(),
-                Arc::clone(&parts.sealer),
+                process.store.clone(),
+                Arc::clone(&process.sealer),
                 metrics.central.clone(),
-                parts.tasks.clone(),
+                process.tasks.clone(),
                 access_token::Settings::default(),
             ),
         };
@@ -76,7 +81,7 @@ impl AppState {
             delivers_set_cookie: settings.delivers_set_cookie,
             pages_in_band: settings.pages_in_band,
             client_address: settings.client_address.clone(),
-            sessions: Arc::clone(&parts.sessions),
+            sessions: Arc::clone(&process.sessions),
             limits: Arc::clone(&limits),
         };
         let asks_subscription = settings.apps.iter().any(|app| app.requires_subscription());
@@ -87,13 +92,13 @@ impl AppState {
             wechat: settings.wechat.clone(),
             client: Arc::clone(&client),
             central: Arc::clone(&central),
-            sessions: Arc::clone(&parts.sessions),
-            sharing: Arc::clone(&parts.sharing),
-            shared: CallbackLock::new(parts.store.clone(), Arc::clone(&parts.sealer), longest_login),
-            registry: Arc::clone(&parts.registry),
+            sessions: Arc::clone(&process.sessions),
+            sharing: Arc::clone(&process.sharing),
+            shared: CallbackLock::new(process.store.clone(), Arc::clone(&process.sealer), longest_login),
+            registry: Arc::clone(&process.registry),
             profile_max_age: settings.profile_max_age,
-            memory: Arc::clone(&parts.memory),
-            tasks: parts.tasks.clone(),
+            memory: Arc::clone(&process.memory),
+            tasks: process.tasks.clone(),
             limits: Arc::clone(&limits),
             metrics: Arc::clone(&metrics),
         };
@@ -103,15 +108,15 @@ impl AppState {
             client_address: settings.client_address.clone(),
             domain_proofs: settings.domain_proofs.clone(),
             metrics,
-            traces: parts.traces.clone(),
+            traces: process.traces.clone(),
         };
         for app in &settings.apps {
             let flows = [
                 app.official_account.as_ref().map(|_| LoginMethod::OfficialAccount),
                 app.website.as_ref().map(|_| LoginMethod::Website),
             ];
-            flows.into_iter().flatten().for_each(|flow| parts.metrics.flow(&app.name, flow));
-            Rejection::ALL.iter().for_each(|reason| parts.metrics.rejection(&app.name, reason.as_str()));
+            flows.into_iter().flatten().for_each(|flow| process.metrics.flow(&app.name, flow));
+            Rejection::ALL.iter().for_each(|reason| process.metrics.rejection(&app.name, reason.as_str()));
         }
         Ok(Self {
             authorizer,

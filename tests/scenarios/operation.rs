@@ -50,13 +50,13 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
         let (offset, before) = (stack.logged().len(), stack.metric(refused).await);
         std::fs::write(stack.config(), &bad).unwrap();
         stack.signal("HUP");
-        let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
+        let line = stack.until_logged("change rejected; the previous configuration stays in use", offset).await;
         assert!(
             line["errors"].as_str().unwrap().contains(says) || line["errors"].to_string().contains("listen"),
             "{line}"
         );
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        let again = stack.logged()[offset..].matches("a change is refused").count();
+        let again = stack.logged()[offset..].matches("change rejected").count();
         assert_eq!(again, 1, "said once, not at every look");
         assert!(stack.metric(refused).await > before);
         assert_eq!(stranger.clone().fetch(&stack.url("/open/a")).await.status, 200, "the old one stays");
@@ -67,7 +67,7 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
     assert_ne!(moved, first);
     std::fs::write(stack.config(), moved).unwrap();
     stack.signal("HUP");
-    let line = stack.until_logged("a change is refused; what was in force stays", offset).await;
+    let line = stack.until_logged("change rejected; the previous configuration stays in use", offset).await;
     assert!(line["errors"].as_str().unwrap().contains("fixed while running"), "{line}");
     // Back again, at once.
     std::fs::write(stack.config(), &first).unwrap();
