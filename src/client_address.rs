@@ -14,10 +14,22 @@ pub enum ClientAddress {
     ForwardedFor(usize),
 }
 
-/// The text names no source.
+/// Why a text is not a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be `header:NAME`, `peer` or `x-forwarded-for:N` with N from 1 to 16")]
-pub struct ClientAddressError;
+pub enum ClientAddressError {
+    /// Another word.
+    #[error("is neither header:NAME, peer nor x-forwarded-for:N")]
+    UnknownSource,
+    /// `header:` without the name of a header.
+    #[error("has no valid header name after header:")]
+    NotAHeader,
+    /// A list, of which clients write the left part.
+    #[error("names a header that clients can extend")]
+    ClientHeader,
+    /// `x-forwarded-for:0`.
+    #[error("has a position that is not a number from 1 to 16")]
+    Position,
+}
 
 impl std::str::FromStr for ClientAddress {
     type Err = ClientAddressError;
@@ -26,18 +38,17 @@ impl std::str::FromStr for ClientAddress {
         if text == "peer" {
             return Ok(Self::Peer);
         }
-        let (kind, value) = text.split_once(':').ok_or(ClientAddressError)?;
-        match kind {
-            "header" => {
-                let name: HeaderName = value.parse().map_err(|_| ClientAddressError)?;
-                // Clients can write the left part of this list.
-                if name == "x-forwarded-for" { Err(ClientAddressError) } else { Ok(Self::Header(name)) }
-            }
-            "x-forwarded-for" => match value.parse() {
-                Ok(hops @ 1..=16) => Ok(Self::ForwardedFor(hops)),
-                _ => Err(ClientAddressError),
+        match text.split_once(':') {
+            Some(("header", name)) => match name.parse() {
+                Ok(name) if name == "x-forwarded-for" => Err(ClientAddressError::ClientHeader),
+                Ok(name) => Ok(Self::Header(name)),
+                Err(_) => Err(ClientAddressError::NotAHeader),
             },
-            _ => Err(ClientAddressError),
+            Some(("x-forwarded-for", position)) => match position.parse() {
+                Ok(hops @ 1..=16) if !position.starts_with(['0', '+']) => Ok(Self::ForwardedFor(hops)),
+                _ => Err(ClientAddressError::Position),
+            },
+            _ => Err(ClientAddressError::UnknownSource),
         }
     }
 }
@@ -139,19 +150,22 @@ mod tests {
 
     #[test]
     fn a_source_that_clients_can_write_is_refused() {
-        for text in [
-            "",
-            "header",
-            "header:",
-            "header:x-forwarded-for",
-            "header:a b",
-            "x-forwarded-for:0",
-            "x-forwarded-for:17",
-            "x-forwarded-for:-1",
-            "auto",
-            "cookie:a",
+        use ClientAddressError::{ClientHeader, NotAHeader, Position, UnknownSource};
+        for (text, error) in [
+            ("", UnknownSource),
+            ("header", UnknownSource),
+            ("header:", NotAHeader),
+            ("header:X-Forwarded-For", ClientHeader),
+            ("header:a b", NotAHeader),
+            ("x-forwarded-for:0", Position),
+            ("x-forwarded-for:17", Position),
+            ("x-forwarded-for:-1", Position),
+            ("x-forwarded-for:+1", Position),
+            ("x-forwarded-for", UnknownSource),
+            ("auto", UnknownSource),
+            ("cookie:a", UnknownSource),
         ] {
-            assert_eq!(text.parse::<ClientAddress>(), Err(ClientAddressError), "{text}");
+            assert_eq!(text.parse::<ClientAddress>(), Err(error), "{text}");
         }
     }
 }

@@ -17,23 +17,23 @@ const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(Duration);
 
-/// Why a text is no length of time, as a phrase that follows the text.
+/// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeriodError {
     /// `15`.
-    #[error("a number without a unit")]
+    #[error("has no unit")]
     NoUnit,
     /// `15min`.
-    #[error("whose unit is unknown (there are ms, s, m, h and d)")]
+    #[error("has an unknown unit (the units are ms, s, m, h and d)")]
     UnknownUnit,
     /// `1.5h`.
-    #[error("which is not a whole number")]
+    #[error("is not a whole number")]
     NotWhole,
     /// `1h30m`, `15 m`, `-1s`, `soon`.
-    #[error("which is not one whole number and its unit")]
+    #[error("is not one whole number and its unit")]
     NotAPeriod,
     /// More than nine digits.
-    #[error("which is too long")]
+    #[error("has more than nine digits")]
     TooLong,
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod raw;
 pub(crate) mod schema;
 pub mod settings;
 pub(crate) mod shape;
+pub(crate) mod text;
 pub(crate) mod typo;
 pub(crate) mod yaml;
 

@@ -4,7 +4,16 @@
 //! defaults are those below. Values are texts and numbers here; what they mean is for the next step.
 
 use super::duration::Period;
-use super::form;
+use super::text::{FilePath, ImageUrl, MethodName, Prefix, SecretFile, Title, Word};
+use crate::app_name::AppName;
+use crate::client_address::ClientAddress;
+use crate::origin::Origin;
+use crate::policy::{HostMatch, Network, PathPattern, PathPrefix};
+use crate::redis::settings::{Address as RedisAddress, Url as RedisUrl};
+use crate::routes::DomainProof;
+use crate::server::{Address, TcpAddress};
+use crate::wechat::AppId;
+use crate::wechat::settings::ProxyUrl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +26,13 @@ pub struct Config {
     pub listen: Listen,
     /// The path under which the login pages live, on every application's host; default `/_wechat`.
     #[serde(default = "default_prefix")]
-    #[schemars(with = "form::Prefix")]
+    #[schemars(with = "Prefix")]
     pub prefix: String,
     /// The keys that sign session tokens.
     pub keys: Keys,
     /// A directory in which revocations survive a restart. Without it they are held in memory only.
     #[serde(default)]
-    #[schemars(with = "Option<form::FilePath>")]
+    #[schemars(with = "Option<FilePath>")]
     pub state_directory: Option<String>,
     /// Redis, by which many instances act as one. Absent: each stands alone. Cannot change while running.
     #[serde(default)]
@@ -72,13 +81,13 @@ fn default_reload_interval() -> Period {
 pub struct Listen {
     /// Where the gateway asks about each request: an address and port, or `unix:` and a path (made with mode 0600);
     /// default `127.0.0.1:9100`.
-    #[schemars(with = "form::Listener")]
+    #[schemars(with = "Address")]
     pub check: String,
     /// Where the gateway sends the browser's requests under the prefix; default `127.0.0.1:9101`.
-    #[schemars(with = "form::TcpListener")]
+    #[schemars(with = "TcpAddress")]
     pub pages: String,
     /// Health, readiness and metrics, read-only; default `127.0.0.1:9102`.
-    #[schemars(with = "form::TcpListener")]
+    #[schemars(with = "TcpAddress")]
     pub ops: String,
 }
 
@@ -93,7 +102,7 @@ impl Default for Listen {
 #[serde(deny_unknown_fields)]
 pub struct Keys {
     /// The directory of PEM files that `wechat-authz keygen` writes.
-    #[schemars(with = "form::FilePath")]
+    #[schemars(with = "FilePath")]
     pub directory: String,
     /// How long a new key is published before it signs, so that everybody knows it by then; default 10m.
     #[serde(default = "default_sign_after")]
@@ -111,41 +120,41 @@ fn default_sign_after() -> Period {
 pub struct Redis {
     /// One server, as `redis://HOST:PORT/DATABASE`; `rediss://` for TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::RedisUrl>")]
+    #[schemars(with = "Option<RedisUrl>")]
     pub url: Option<String>,
     /// A master that Sentinels name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<Sentinel>,
     /// Some nodes of a Redis Cluster, as `HOST:PORT`; the others are learned from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<form::HostAndPort>>", length(min = 1))]
+    #[schemars(with = "Option<Vec<RedisAddress>>", length(min = 1))]
     pub cluster: Option<Vec<String>>,
     /// Whether to speak TLS; default false, and true with a `rediss://` URL.
     #[serde(default)]
     pub tls: bool,
     /// The ACL user; default the server's default user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::Word>")]
+    #[schemars(with = "Option<Word>")]
     pub user: Option<String>,
     /// The file that holds the password; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::SecretFile>")]
+    #[schemars(with = "Option<SecretFile>")]
     pub password_file: Option<String>,
     /// The certificates to trust, as PEM; default those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::FilePath>")]
+    #[schemars(with = "Option<FilePath>")]
     pub ca_file: Option<String>,
     /// The client certificate to present, as PEM; default none. Requires TLS and `client_key_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::FilePath>")]
+    #[schemars(with = "Option<FilePath>")]
     pub client_certificate_file: Option<String>,
     /// The file that holds the private key of the client certificate, as PEM; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::SecretFile>")]
+    #[schemars(with = "Option<SecretFile>")]
     pub client_key_file: Option<String>,
     /// What every key begins with; default `wechat-authz`. Two installations on one Redis need different ones.
     #[serde(default = "default_redis_prefix")]
-    #[schemars(with = "form::Word")]
+    #[schemars(with = "Word")]
     pub prefix: String,
     /// The longest one call may take; default 300ms.
     #[serde(default = "default_redis_timeout")]
@@ -204,10 +213,10 @@ pub enum SubjectForm {
 #[serde(deny_unknown_fields)]
 pub struct Sentinel {
     /// The master's name among the Sentinels.
-    #[schemars(with = "form::Word")]
+    #[schemars(with = "Word")]
     pub master: String,
     /// The Sentinels, as `HOST:PORT`.
-    #[schemars(with = "Vec<form::HostAndPort>", length(min = 1))]
+    #[schemars(with = "Vec<RedisAddress>", length(min = 1))]
     pub addresses: Vec<String>,
     /// The number of the database; default 0.
     #[serde(default)]
@@ -215,11 +224,11 @@ pub struct Sentinel {
     pub database: i64,
     /// The Sentinels' ACL user; default their default user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::Word>")]
+    #[schemars(with = "Option<Word>")]
     pub user: Option<String>,
     /// The file that holds the Sentinels' own password; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::SecretFile>")]
+    #[schemars(with = "Option<SecretFile>")]
     pub password_file: Option<String>,
 }
 
@@ -245,7 +254,7 @@ fn default_redis_stale_after() -> Period {
 pub struct Gateway {
     /// The one source of the client's address: `header:NAME`, which the gateway must set itself; `peer`, the
     /// connection's; or `x-forwarded-for:N`, the N-th from the right. Default `header:x-auth-client-ip`.
-    #[schemars(with = "form::ClientAddress")]
+    #[schemars(with = "ClientAddress")]
     pub client_address: String,
     /// Whether a `Set-Cookie` on our 200 reaches the browser; default true. With false, sessions are renewed by a
     /// redirect.
@@ -267,23 +276,23 @@ impl Default for Gateway {
 #[serde(deny_unknown_fields, default)]
 pub struct Wechat {
     /// Where browsers log in; default `https://open.weixin.qq.com`. http is for a simulator on this machine.
-    #[schemars(with = "form::OriginForm")]
+    #[schemars(with = "Origin")]
     pub open: String,
     /// Where codes are exchanged; default `https://api.weixin.qq.com`. http is for a simulator on this machine.
-    #[schemars(with = "form::OriginForm")]
+    #[schemars(with = "Origin")]
     pub api: String,
     /// The proxy for calls to WeChat, as `http://HOST:PORT` or `https://HOST:PORT`; default none. Proxy variables of the
     /// environment are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::ProxyUrl>")]
+    #[schemars(with = "Option<ProxyUrl>")]
     pub proxy: Option<String>,
     /// The file that holds the proxy's `USER:PASSWORD`; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::SecretFile>")]
+    #[schemars(with = "Option<SecretFile>")]
     pub proxy_credentials_file: Option<String>,
     /// The certificates to trust in calls to WeChat and to an https proxy, as PEM; default those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::FilePath>")]
+    #[schemars(with = "Option<FilePath>")]
     pub ca_file: Option<String>,
     /// Longest wait for a connection; default 2s.
     #[schemars(extend("x-least" = "100ms", "x-most" = "30s"))]
@@ -342,14 +351,14 @@ impl Default for Breaker {
 #[serde(deny_unknown_fields)]
 pub struct App {
     /// Its name: the audience of its tokens, and its label in logs and metrics. No two have the same.
-    #[schemars(with = "form::AppName")]
+    #[schemars(with = "AppName")]
     pub name: String,
     /// The application's name on the pages; default `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::Title>")]
+    #[schemars(with = "Option<Title>")]
     pub title: Option<String>,
     /// Where browsers find it: https, host and port. No two have the same. http is for this machine.
-    #[schemars(with = "form::OriginForm")]
+    #[schemars(with = "Origin")]
     pub origin: String,
     /// Which of WeChat's ids names a user: `openid` (one AppID) or `unionid` (all of one Open Platform account, which
     /// every user must then have); default openid. Changing it makes everybody a new user.
@@ -370,12 +379,12 @@ pub struct App {
     pub allow_encoded_slashes: bool,
     /// Other origins a login may return to, each exactly; default none.
     #[serde(default)]
-    #[schemars(with = "Vec<form::OriginForm>")]
+    #[schemars(with = "Vec<Origin>")]
     pub return_to: Vec<String>,
     /// The files that prove to WeChat that the domain is yours, served at the site's root: `MP_verify_….txt` and
     /// `WW_verify_….txt` by name, others such as `6ynZPDvfTF.txt` as `NAME.txt=CONTENT`. Default none.
     #[serde(default)]
-    #[schemars(with = "Vec<form::DomainProof>")]
+    #[schemars(with = "Vec<DomainProof>")]
     pub domain_proofs: Vec<String>,
 }
 
@@ -395,10 +404,10 @@ pub enum Subject {
 #[serde(deny_unknown_fields)]
 pub struct OfficialAccount {
     /// Its AppID.
-    #[schemars(with = "form::AppId")]
+    #[schemars(with = "AppId")]
     pub appid: String,
     /// The file that holds its AppSecret.
-    #[schemars(with = "form::SecretFile")]
+    #[schemars(with = "SecretFile")]
     pub secret_file: String,
     /// `snsapi_base`, silent and without a profile, or `snsapi_userinfo`, with consent and a profile; default
     /// snsapi_base.
@@ -418,11 +427,11 @@ pub struct OfficialAccount {
     pub require_subscription: bool,
     /// The account's name on the page that asks users to follow it; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::Title>")]
+    #[schemars(with = "Option<Title>")]
     pub name: Option<String>,
     /// The https address of an image of the account's QR code, shown on the same page; default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::ImageUrl>")]
+    #[schemars(with = "Option<ImageUrl>")]
     pub follow_qr: Option<String>,
 }
 
@@ -446,10 +455,10 @@ pub enum Scope {
 #[serde(deny_unknown_fields)]
 pub struct Website {
     /// Its AppID.
-    #[schemars(with = "form::AppId")]
+    #[schemars(with = "AppId")]
     pub appid: String,
     /// The file that holds its AppSecret.
-    #[schemars(with = "form::SecretFile")]
+    #[schemars(with = "SecretFile")]
     pub secret_file: String,
 }
 
@@ -487,25 +496,25 @@ pub struct Rule {
     /// that no application has, for health checks by address; it requires `access: public` and a path, and opens only what
     /// no rule of an application restricts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::Host>")]
+    #[schemars(with = "Option<HostMatch>")]
     pub host: Option<String>,
     /// A path and all below it, by whole segments. Not together with `path_pattern`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::PathPrefix>")]
+    #[schemars(with = "Option<PathPrefix>")]
     pub path_prefix: Option<String>,
     /// A path by segments: `*` matches one segment; `**`, at the end, any number; `*.js`, at the end and also after `**`, a
     /// segment with that extension. Not together with `path_prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<form::PathPattern>")]
+    #[schemars(with = "Option<PathPattern>")]
     pub path_pattern: Option<String>,
     /// The methods, in capitals; GET stands for HEAD too. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<form::Method>>", length(min = 1))]
+    #[schemars(with = "Option<Vec<MethodName>>", length(min = 1))]
     pub methods: Option<Vec<String>>,
     /// The networks that the client's address is in, such as `10.0.0.0/8`; default all. The address is the one that
     /// `gateway.client_address` names; where it names none, the strictest of what these rules may mean is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<form::Network>>", length(min = 1))]
+    #[schemars(with = "Option<Vec<Network>>", length(min = 1))]
     pub clients: Option<Vec<String>>,
     /// Whether the path may contain `%2F`, `%5C` and double encoding, which are denied otherwise; default false.
     #[serde(default)]
@@ -515,7 +524,7 @@ pub struct Rule {
     /// The only users who may pass, as `wx:union:<unionid>` or `wx:<appid>:<openid>`; with `access: required`. Default
     /// all who are logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<form::Subject>>", length(min = 1))]
+    #[schemars(with = "Option<Vec<crate::subject::Subject>>", length(min = 1))]
     pub subjects: Option<Vec<String>>,
 }
 
@@ -577,10 +586,10 @@ pub struct Rate {
 pub struct Admin {
     /// Where to listen; default `127.0.0.1:9103`. Cannot change while running.
     #[serde(default = "default_admin_listen")]
-    #[schemars(with = "form::Listener")]
+    #[schemars(with = "Address")]
     pub listen: String,
     /// The file that holds the bearer token, at least 32 characters.
-    #[schemars(with = "form::SecretFile")]
+    #[schemars(with = "SecretFile")]
     pub token_file: String,
 }
 

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     /// Every keyword the check handles. A new one here without its line in `shape.rs` would go unchecked.
-    const HANDLED: [&str; 14] = [
+    const HANDLED: [&str; 15] = [
         "type",
         "properties",
         "required",
@@ -62,6 +62,7 @@ mod tests {
         "items",
         "minItems",
         "pattern",
+        "not",
         "x-form",
         "x-least",
         "x-most",

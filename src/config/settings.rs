@@ -322,7 +322,7 @@ impl Reader {
         let roots = raw.ca_file.as_ref().map(|file| self.certificates("wechat.ca_file", file));
         let proxy = raw.proxy.as_ref().map(|text| {
             let wanted = "write the proxy's URL, such as http://proxy.example.com:3128";
-            self.meaning.parse("wechat.proxy", "the URL", wechat::settings::read_proxy(text), wanted)
+            self.meaning.parse("wechat.proxy", "the URL", text.parse::<wechat::settings::ProxyUrl>(), wanted)
         });
         let credentials = raw.proxy_credentials_file.as_ref().map(|file| {
             let at = "wechat.proxy_credentials_file";
@@ -337,7 +337,7 @@ impl Reader {
         });
         let (proxy, credentials) = (flat(proxy)?, flat(credentials)?);
         Some(wechat::Settings {
-            proxy: proxy.map(|url| wechat::settings::Proxy { url, credentials }),
+            proxy: proxy.map(|url| wechat::settings::Proxy { url: url.0, credentials }),
             roots: flat(roots)?,
             open: open?,
             api: api?,
@@ -364,10 +364,9 @@ impl Reader {
         let key = raw.client_key_file.as_ref().map(|file| self.private_key("redis.client_key_file", file));
         let mut tls = raw.tls;
         let form = if let Some(url) = &raw.url {
-            let (secure, address, database) =
-                self.meaning.parse("redis.url", "the URL", redis::settings::read_url(url), REDIS_URL)?;
-            tls |= secure;
-            redis::Form::One { address, database }
+            let url: redis::settings::Url = self.meaning.parse("redis.url", "the URL", url.parse(), REDIS_URL)?;
+            tls |= url.tls;
+            redis::Form::One { address: url.address, database: url.database }
         } else if let Some(sentinel) = &raw.sentinel {
             let password =
                 sentinel.password_file.as_ref().map(|file| self.secret("redis.sentinel.password_file", file, 1));
@@ -716,12 +715,7 @@ impl Reader {
         let mut clients = Vec::new();
         for (number, text) in raw.clients.iter().flatten().enumerate() {
             let wanted = "write a network or an address, such as 10.0.0.0/8";
-            clients.push(self.meaning.parse(
-                &format!("{at}.clients[{number}]"),
-                text,
-                policy::network(text),
-                wanted,
-            )?);
+            clients.push(self.parse::<policy::Network>(&format!("{at}.clients[{number}]"), text, wanted)?.0);
         }
         if host == HostMatch::Any && (raw.access != raw::Access::Public || path == Some(PathMatch::Any)) {
             let wanted = "write access: public and a path, or name the host of an application";

@@ -223,7 +223,7 @@ impl Validator {
             matches!(reading, Reading::Plain | Reading::Quoted) || (from_variable && reading != Reading::Null);
         let error = if is_period && (is_text || is_number) {
             match Period::parse(text) {
-                Err(error) => format!("found {}, {error}", shown(text)),
+                Err(error) => format!("found {}, which {error}", shown(text)),
                 Ok(period) => match range(schema) {
                     Some((least, _)) if period < least => format!("found {}, which is too short", shown(text)),
                     Some((_, most)) if period > most => format!("found {}, which is too long", shown(text)),

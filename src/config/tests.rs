@@ -138,7 +138,7 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
         (
             "WECHAT_AUTHZ__REDIS__URL",
             "redis://:hunter2@redis",
-            "redis.url: found a text of 22 characters (not shown), which holds a user or a password, which belong into user \
+            "redis.url: found a text of 22 characters (not shown), which holds a user or a password, which belong in user \
              and password_file; write the server's URL without a password, such as redis://redis.example.com:6379/0; \
              rediss:// for TLS",
         ),
@@ -151,7 +151,7 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
         (
             "WECHAT_AUTHZ__RELOAD_INTERVAL",
             "5",
-            "reload_interval: found `5`, a number without a unit; write a duration such as 5s (1s to 1h)",
+            "reload_interval: found `5`, which has no unit; write a duration such as 5s (1s to 1h)",
         ),
         ("WECHAT_AUTHZ__APPS__2__NAME", "b", "apps[2]: found an item after a gap in a list of 1; the next number is 1"),
         (

@@ -345,7 +345,7 @@ mod tests {
             rule(prefix("/wiki"), None, Optional),
             rule(pattern("/assets/**/*.js"), None, Public),
             Rule {
-                clients: Some(vec![crate::policy::network("10.0.0.0/8").unwrap()]),
+                clients: Some(vec!["10.0.0.0/8".parse::<crate::policy::Network>().unwrap().0]),
                 ..rule(prefix("/office"), None, Required)
             },
             rule(prefix("/office"), None, only_members()),
@@ -494,7 +494,7 @@ mod tests {
         (host, path, methods, clients, requirement).prop_map(|(host, path, methods, clients, requirement)| Rule {
             host,
             methods,
-            clients: clients.map(|network| vec![crate::policy::network(network).unwrap()]),
+            clients: clients.map(|network| vec![network.parse::<crate::policy::Network>().unwrap().0]),
             ..Rule::new(path, requirement)
         })
     }

@@ -12,10 +12,11 @@ mod pattern;
 mod tree;
 
 pub use audit::Warning;
-pub use network::{NetworkError, network};
-pub use pattern::{PathMatch, PatternError, Segment};
+pub use network::{Network, NetworkError};
+pub use pattern::{PathMatch, PathPattern, PathPrefix, PatternError, Segment};
 
 use crate::decision::Requirement;
+use crate::origin::Origin;
 use crate::path::{NormalPath, PathError, Readings};
 use foldhash::fast::FixedState;
 use http::Method;
@@ -81,6 +82,57 @@ pub enum HostMatch {
     One(String),
     /// Any, also those of no application: for health checks by address.
     Any,
+}
+
+/// Why a text is not the host of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// `https://shop.example.com`.
+    #[error("is more than a host")]
+    MoreThanHost,
+    /// `*.example.com`.
+    #[error("has a wildcard; name each host, or leave `host` out for all")]
+    Wildcard,
+    /// `shop.example.com:443`.
+    #[error("has the port of https, which browsers leave out")]
+    DefaultPort,
+    /// `Shop.example.com`, `a..b`.
+    #[error(
+        "is not a host as browsers send it: lower-case letters, digits, dots and hyphens, with its port if it has one"
+    )]
+    NotAHost,
+}
+
+impl std::str::FromStr for HostMatch {
+    type Err = HostError;
+
+    /// Reads `*`, or the authority of an origin.
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        if text.contains('/') {
+            return Err(HostError::MoreThanHost);
+        }
+        if text.contains('*') {
+            return Err(HostError::Wildcard);
+        }
+        match Origin::parse(&format!("https://{text}")) {
+            Ok(origin) if origin.authority() == text => Ok(Self::One(text.to_owned())),
+            _ if text.ends_with(":443") => Err(HostError::DefaultPort),
+            _ => Err(HostError::NotAHost),
+        }
+    }
+}
+
+impl std::fmt::Display for HostMatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Applications => "",
+            Self::One(host) => host,
+            Self::Any => "*",
+        })
+    }
 }
 
 impl Policy {

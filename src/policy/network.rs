@@ -1,9 +1,14 @@
 //! The networks that clients are in.
 
 use ipnet::IpNet;
+use std::fmt;
 use std::net::IpAddr;
 
-/// Why a text is no network.
+/// A network, such as `10.0.0.0/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(pub IpNet);
+
+/// Why a text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// Neither `ADDRESS/LENGTH` nor an address.
@@ -14,14 +19,23 @@ pub enum NetworkError {
     HostBits(IpNet),
 }
 
-/// Reads a network, such as `10.0.0.0/8`, or one address.
-pub fn network(text: &str) -> Result<IpNet, NetworkError> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.to_canonical().into());
+impl std::str::FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_canonical().into()));
+        }
+        let network: IpNet = text.parse().map_err(|_| NetworkError::NotANetwork)?;
+        if network != network.trunc() {
+            return Err(NetworkError::HostBits(network.trunc()));
+        }
+        Ok(Self(network))
     }
-    let network: IpNet = text.parse().map_err(|_| NetworkError::NotANetwork)?;
-    if network != network.trunc() {
-        return Err(NetworkError::HostBits(network.trunc()));
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
-    Ok(network)
 }

@@ -28,6 +28,42 @@ pub enum Segment {
     Suffix(String),
 }
 
+/// A path and all below it, such as `/static`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix(pub PathMatch);
+
+/// A path by segments, such as `/users/*/avatar`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPattern(pub PathMatch);
+
+impl std::str::FromStr for PathPrefix {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        PathMatch::prefix(text).map(Self)
+    }
+}
+
+impl fmt::Display for PathPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for PathPattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        PathMatch::pattern(text).map(Self)
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Why a text is refused as a pattern or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {

@@ -40,7 +40,7 @@ impl std::fmt::Display for Form {
             Self::One { address, .. } => std::slice::from_ref(address),
             Self::Sentinel { addresses, .. } | Self::Cluster { addresses } => addresses,
         };
-        let text: Vec<_> = addresses.iter().map(|address| format!("{}:{}", address.host, address.port)).collect();
+        let text: Vec<_> = addresses.iter().map(Address::to_string).collect();
         f.write_str(&text.join(", "))
     }
 }
@@ -52,6 +52,30 @@ pub struct Address {
     pub host: String,
     /// The port.
     pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// One server, as `redis://HOST:PORT/DATABASE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Whether the scheme is `rediss`.
+    pub tls: bool,
+    /// The server.
+    pub address: Address,
+    /// The number of the database.
+    pub database: i64,
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}/{}", if self.tls { "rediss" } else { "redis" }, self.address, self.database)
+    }
 }
 
 /// A certificate and its private key, both as PEM.
@@ -91,7 +115,7 @@ pub enum AddressError {
     #[error("does not start with redis:// or rediss://")]
     Scheme,
     /// A user or a password.
-    #[error("holds a user or a password, which belong into user and password_file")]
+    #[error("holds a user or a password, which belong in user and password_file")]
     Login,
     /// No host, or what cannot be one.
     #[error("has no host")]
@@ -100,7 +124,7 @@ pub enum AddressError {
     #[error("has no port from 1 to 65535")]
     Port,
     /// More behind the port than a database's number.
-    #[error("has more behind the port than the number of a database")]
+    #[error("has more after the port than the number of a database")]
     Rest,
 }
 
@@ -113,7 +137,8 @@ impl std::str::FromStr for Address {
             return Err(AddressError::Login);
         }
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::Port)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or(AddressError::Port)?;
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|port| digits && *port > 0).ok_or(AddressError::Port)?;
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let fits = match bare {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -123,24 +148,27 @@ impl std::str::FromStr for Address {
     }
 }
 
-/// One server's URL: whether it speaks TLS, where it is, which database.
-pub fn read_url(text: &str) -> Result<(bool, Address, i64), AddressError> {
-    let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
-    let tls = match scheme {
-        "redis" => false,
-        "rediss" => true,
-        _ => return Err(AddressError::Scheme),
-    };
-    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let address = address.parse()?;
-    let database = match database {
-        "" => 0,
-        digits if digits.len() < 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            digits.parse().map_err(|_| AddressError::Rest)?
-        }
-        _ => return Err(AddressError::Rest),
-    };
-    Ok((tls, address, database))
+impl std::str::FromStr for Url {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(AddressError::Scheme),
+        };
+        let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let address = address.parse()?;
+        let database = match database {
+            "" => 0,
+            digits if digits.len() < 4 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                digits.parse().map_err(|_| AddressError::Rest)?
+            }
+            _ => return Err(AddressError::Rest),
+        };
+        Ok(Self { tls, address, database })
+    }
 }
 
 #[cfg(test)]
@@ -156,9 +184,11 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port_and_never_a_password() {
-        let (tls, address, database) = read_url("rediss://redis.example.com:6380/2").unwrap();
-        assert_eq!((tls, address.host.as_str(), address.port, database), (true, "redis.example.com", 6380, 2));
-        assert_eq!("[::1]:6379".parse::<Address>().unwrap().host, "::1");
+        let url: Url = "rediss://redis.example.com:6380/2".parse().unwrap();
+        assert_eq!((url.tls, url.address.host.as_str(), url.address.port), (true, "redis.example.com", 6380));
+        assert_eq!((url.database, url.to_string().as_str()), (2, "rediss://redis.example.com:6380/2"));
+        let address: Address = "[::1]:6379".parse().unwrap();
+        assert_eq!((address.host.as_str(), address.to_string().as_str()), ("::1", "[::1]:6379"));
         for (text, error) in [
             ("redis.example.com:6379", AddressError::Scheme),
             ("http://redis.example.com:6379", AddressError::Scheme),
@@ -171,7 +201,7 @@ mod tests {
             ("redis://a:6379/x", AddressError::Rest),
             ("redis://a:6379/0?x=1", AddressError::Rest),
         ] {
-            assert_eq!(read_url(text).unwrap_err(), error, "{text}");
+            assert_eq!(text.parse::<Url>().unwrap_err(), error, "{text}");
         }
     }
 }

@@ -120,6 +120,24 @@ impl DomainProof {
     }
 }
 
+impl std::str::FromStr for DomainProof {
+    type Err = DomainProofError;
+
+    fn from_str(text: &str) -> Result<Self, DomainProofError> {
+        Self::parse(text)
+    }
+}
+
+impl std::fmt::Display for DomainProof {
+    /// The shortest text that reads as this proof.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match Self::parse(&self.name) {
+            Ok(proof) if proof == *self => f.write_str(&self.name),
+            _ => write!(f, "{}={}", self.name, self.content),
+        }
+    }
+}
+
 /// One request to the pages, with what every page needs of it.
 struct PageRequest<'a> {
     request: &'a Parts,

@@ -1,4 +1,4 @@
-//! Where a door listens.
+//! Where a listener listens.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,17 +13,36 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// Why a text is no address.
+/// An IP address and port, without Unix sockets: browsers and probes cannot use one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpAddress(pub SocketAddr);
+
+/// Why a text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Not an IP address and port.
-    #[error("is not an IP address and port")]
-    NotAnAddress,
+    /// `127.0.0.1`.
+    #[error("has no port")]
+    NoPort,
+    /// `127.0.0.1:http`, `127.0.0.1:65536`.
+    #[error("has a port that is not a number from 0 to 65535")]
+    InvalidPort,
+    /// `:9100`.
+    #[error("has no IP address (0.0.0.0 means all interfaces, 127.0.0.1 this machine)")]
+    NoHost,
+    /// `::1:9100`.
+    #[error("has an IPv6 address without brackets, as in [::1]:9100")]
+    NoBrackets,
+    /// `localhost:9100`.
+    #[error("has a name instead of an IP address")]
+    NotAnIp,
+    /// `unix:/run/x.sock` for a [`TcpAddress`].
+    #[error("is a Unix socket, where browsers and probes need a port")]
+    Socket,
     /// A relative socket path: it would depend on where the process was started.
-    #[error("is not an absolute path")]
+    #[error("has a socket path that is not absolute")]
     NotAbsolute,
     /// Longer than the operating system's limit for sockets.
-    #[error("is longer than the 100 bytes a socket's path may have")]
+    #[error("has a socket path of more than 100 bytes")]
     TooLong,
 }
 
@@ -36,8 +55,38 @@ impl std::str::FromStr for Address {
             Some(path) if path.len() > 100 => Err(AddressError::TooLong),
             Some(path) if !path.starts_with('/') || path.ends_with('/') => Err(AddressError::NotAbsolute),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| AddressError::NotAnAddress),
+            None => parse_tcp(text).map(Self::Tcp),
         }
+    }
+}
+
+impl std::str::FromStr for TcpAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.starts_with("unix:") { Err(AddressError::Socket) } else { parse_tcp(text).map(Self) }
+    }
+}
+
+fn parse_tcp(text: &str) -> Result<SocketAddr, AddressError> {
+    text.parse().map_err(|_| match text.rsplit_once(':') {
+        None => AddressError::NoPort,
+        Some((_, port)) if port.parse::<u16>().is_err() => AddressError::InvalidPort,
+        Some(("", _)) => AddressError::NoHost,
+        Some((host, _)) if host.contains(':') => AddressError::NoBrackets,
+        Some(_) => AddressError::NotAnIp,
+    })
+}
+
+impl From<TcpAddress> for Address {
+    fn from(address: TcpAddress) -> Self {
+        Self::Tcp(address.0)
+    }
+}
+
+impl fmt::Display for TcpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

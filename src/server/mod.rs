@@ -14,7 +14,7 @@ mod limits;
 mod listener;
 mod unix;
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, TcpAddress};
 pub(crate) use drain::Drain;
 pub(crate) use limits::ListenerLimits;
 pub(crate) use listener::{BindError, Listener};

@@ -223,8 +223,11 @@ fn an_address_is_read_or_refused() {
         assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
     }
     for (bad, error) in [
-        ("localhost:9100", AddressError::NotAnAddress),
-        ("9100", AddressError::NotAnAddress),
+        ("localhost:9100", AddressError::NotAnIp),
+        ("9100", AddressError::NoPort),
+        (":9100", AddressError::NoHost),
+        ("::1:9100:x", AddressError::InvalidPort),
+        ("fe80::zz:1", AddressError::NoBrackets),
         ("unix:a.sock", AddressError::NotAbsolute),
         ("unix:/run/", AddressError::NotAbsolute),
     ] {

@@ -8,21 +8,29 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AppId(Box<str>);
 
-/// Not an AppID.
+/// Why a text is not an AppID: it is a WeCom CorpID, an original id `gh_…`, a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not wx and 16 lower-case hex digits")]
-pub struct AppIdError;
+pub enum AppIdError {
+    /// Another prefix.
+    #[error("does not start with wx")]
+    Prefix,
+    /// More or fewer characters.
+    #[error("has {0} characters instead of 18")]
+    Length(usize),
+    /// Other characters after `wx`.
+    #[error("has other characters than 0-9 and a-f after wx")]
+    NotHex,
+}
 
 impl AppId {
-    /// Reads an AppID.
-    ///
-    /// # Errors
-    /// Anything but `wx` and 16 lower-case hex digits: a WeCom CorpID, an original id `gh_…`, a secret.
+    /// Reads `wx` and 16 lower-case hex digits.
     pub fn parse(text: &str) -> Result<Self, AppIdError> {
-        let digits = text.strip_prefix("wx").ok_or(AppIdError)?;
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if digits.len() != 16 || !digits.bytes().all(hex) {
-            return Err(AppIdError);
+        let digits = text.strip_prefix("wx").ok_or(AppIdError::Prefix)?;
+        if digits.chars().count() != 16 {
+            return Err(AppIdError::Length(text.chars().count()));
+        }
+        if !digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(AppIdError::NotHex);
         }
         Ok(Self(text.into()))
     }
@@ -30,6 +38,14 @@ impl AppId {
     /// `wx0123456789abcdef`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl std::str::FromStr for AppId {
+    type Err = AppIdError;
+
+    fn from_str(text: &str) -> Result<Self, AppIdError> {
+        Self::parse(text)
     }
 }
 
@@ -83,20 +99,20 @@ mod tests {
     #[test]
     fn an_appid_is_wx_and_sixteen_hex_digits() {
         assert_eq!(AppId::parse("wx0123456789abcdef").unwrap().as_str(), "wx0123456789abcdef");
-        for text in [
-            "",
-            "wx",
-            "wx0123456789abcde",
-            "wx0123456789abcdef0",
-            "wx0123456789ABCDEF",
-            "wx0123456789abcdeg",
-            "ww0123456789abcdef",
-            "gh_0123456789ab",
-            " wx0123456789abcdef",
-            "wx0123456789abcdéf",
-            "0123456789abcdef0123456789abcdef",
+        for (text, error) in [
+            ("", AppIdError::Prefix),
+            ("wx", AppIdError::Length(2)),
+            ("wx0123456789abcde", AppIdError::Length(17)),
+            ("wx0123456789abcdef0", AppIdError::Length(19)),
+            ("wx0123456789ABCDEF", AppIdError::NotHex),
+            ("wx0123456789abcdeg", AppIdError::NotHex),
+            ("ww0123456789abcdef", AppIdError::Prefix),
+            ("gh_0123456789ab", AppIdError::Prefix),
+            (" wx0123456789abcdef", AppIdError::Prefix),
+            ("wx0123456789abcdéf", AppIdError::NotHex),
+            ("0123456789abcdef0123456789abcdef", AppIdError::Prefix),
         ] {
-            assert_eq!(AppId::parse(text), Err(AppIdError), "{text}");
+            assert_eq!(AppId::parse(text), Err(error), "{text}");
         }
     }
 
@@ -106,6 +122,6 @@ mod tests {
             appid: AppId::parse("wx0123456789abcdef").unwrap(),
             secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
         };
-        assert_eq!(format!("{application:?}"), "Application { appid: wx0123456789abcdef, secret: *** }");
+        assert_eq!(format!("{application:?}"), "Credentials { appid: wx0123456789abcdef, secret: *** }");
     }
 }

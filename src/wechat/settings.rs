@@ -58,26 +58,39 @@ pub(crate) enum ProxyError {
     #[error("is not a URL that starts with http:// or https://")]
     Scheme,
     /// A user or a password.
-    #[error("holds a user or a password, which belong into proxy_credentials_file")]
+    #[error("holds a user or a password, which belong in proxy_credentials_file")]
     Credentials,
     /// A path, query or fragment.
     #[error("holds more than scheme, host and port")]
     Rest,
 }
 
-/// Reads a proxy's URL.
-pub(crate) fn read_proxy(text: &str) -> Result<Url, ProxyError> {
-    let url = Url::parse(text).map_err(|_| ProxyError::Scheme)?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(ProxyError::Scheme);
+/// A proxy's URL without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProxyUrl(pub Url);
+
+impl std::str::FromStr for ProxyUrl {
+    type Err = ProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyError> {
+        let url = Url::parse(text).map_err(|_| ProxyError::Scheme)?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(ProxyError::Scheme);
+        }
+        if text.contains('@') {
+            return Err(ProxyError::Credentials);
+        }
+        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+            return Err(ProxyError::Rest);
+        }
+        Ok(Self(url))
     }
-    if text.contains('@') {
-        return Err(ProxyError::Credentials);
+}
+
+impl std::fmt::Display for ProxyUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(ProxyError::Rest);
-    }
-    Ok(url)
 }
 
 impl Settings {
@@ -172,7 +185,7 @@ mod tests {
             ("http://proxy.example.com/?a", Err(ProxyError::Rest)),
             ("http://proxy.example.com#a", Err(ProxyError::Rest)),
         ] {
-            assert_eq!(read_proxy(text).map(drop), read, "{text}");
+            assert_eq!(text.parse::<ProxyUrl>().map(drop), read, "{text}");
         }
     }
 
