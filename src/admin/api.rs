@@ -1,9 +1,6 @@
-//! Two small doors beside the traffic: **ops**, read-only, for probes and Prometheus; **admin**, for who is logged in and
-//! for revocation, by bearer token.
-//!
-//! They run on a thread and runtime of their own, so that they answer while the others are busy. Readiness depends on
-//! nothing outside: keys are loaded and the doors listen, until the drain begins.
+//! The admin listener: lists and revokes sessions.
 
+use super::{Answer, text_response};
 use crate::app_name::AppName;
 use crate::clock::{self, Timestamp};
 use crate::ext_authz::answer::envelope;
@@ -21,100 +18,40 @@ use crate::telemetry::{self, Metrics, RequestIds, traces};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tracing::Instrument as _;
 
-type Answer = Response<Full<Bytes>>;
-
-/// Whether the gateway may send requests here.
-#[derive(Default)]
-pub(crate) struct Readiness {
-    started: AtomicBool,
-    draining: AtomicBool,
-}
-
-impl Readiness {
-    /// Everything a check needs is there.
-    pub(crate) fn mark_started(&self) {
-        self.started.store(true, Ordering::Release);
-    }
-
-    /// The end has begun. It does not stop.
-    pub(crate) fn mark_draining(&self) {
-        self.draining.store(true, Ordering::Release);
-    }
-
-    /// Started, and not draining.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.started.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
-    }
-}
-
-/// The ops listener's handler.
-pub(crate) struct Ops {
-    /// What `/readyz` says.
-    pub readiness: Arc<Readiness>,
-    /// What `/metrics` shows.
-    pub metrics: Arc<Metrics>,
-    /// Brings gauges up to date before they are read.
-    pub refresh: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Ops {
-    /// Answers one request.
-    pub(crate) fn answer(&self, request: &Parts) -> Answer {
-        let path = request.uri.path();
-        if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
-            return text_response(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n");
-        }
-        if !matches!(request.method, Method::GET | Method::HEAD) {
-            return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-        }
-        match path {
-            "/metrics" => {
-                (self.refresh)();
-                let mut answer = text_response(StatusCode::OK, &self.metrics.render());
-                let kind = HeaderValue::from_static(telemetry::METRICS_CONTENT_TYPE);
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                answer
-            }
-            "/readyz" if !self.readiness.is_ready() => text_response(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            _ => text_response(StatusCode::OK, "ok\n"),
-        }
-    }
-}
-
 /// The admin listener's handler.
 pub(crate) struct Admin {
-    /// Who knows this may revoke. None: nobody may.
+    /// The token that authorizes a request. Without one, every request is refused.
     pub token: ArcSwapOption<Secret>,
-    /// What the applications are called.
+    /// The names of the configured applications.
     pub apps: ArcSwap<BTreeSet<AppName>>,
-    /// Sessions, and which of them no longer count.
+    /// Decides which sessions are revoked.
     pub sessions: Arc<Sessions>,
-    /// Their ends, here and everywhere.
+    /// Revokes at this instance and at all others.
     pub sharing: Arc<RevocationSync>,
-    /// Who is logged in.
+    /// Lists sessions and receives the events.
     pub registry: Arc<Registry>,
-    /// Where it is counted.
+    /// Counts revocations.
     pub metrics: Arc<Metrics>,
 }
 
-/// A request body is far shorter.
+/// The longest request body.
 const MAX_BODY: usize = 4_096;
 
-/// A body that takes longer is given up.
+/// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Admin {
-    /// Answers one request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
+    /// Answers a request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
     /// and `app`.
     pub(crate) async fn answer<B>(&self, request: http::Request<B>) -> Answer
     where
@@ -134,26 +71,36 @@ impl Admin {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !host_is_local(&parts) {
-            // A page in the operator's browser that resolves its own name to this address (DNS rebinding).
-            return error_response(StatusCode::FORBIDDEN, "address this door by its own address");
+            // DNS rebinding: a web page in the operator's browser whose host name resolves to this address.
+            return error_response(
+                StatusCode::FORBIDDEN,
+                "wrong Host: use the IP address of the admin listener or localhost",
+            );
         }
-        if !self.has_app(&parts) {
+        if !self.is_authorized(&parts) {
             let mut answer =
-                error_response(StatusCode::UNAUTHORIZED, "a bearer token is needed: the content of admin.token_file");
+                error_response(StatusCode::UNAUTHORIZED, "send the content of admin.token_file as a bearer token");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
         }
         match (parts.uri.path(), &parts.method) {
             ("/sessions/revoke", &Method::POST) => {}
             ("/sessions", &Method::GET) => return self.list(parts.uri.query().unwrap_or_default()).await,
-            ("/sessions/revoke", _) => return error_response(StatusCode::METHOD_NOT_ALLOWED, "only POST"),
-            ("/sessions", _) => return error_response(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
-            _ => return error_response(StatusCode::NOT_FOUND, "here are /sessions and /sessions/revoke"),
+            ("/sessions/revoke", _) => {
+                return error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use POST");
+            }
+            ("/sessions", _) => return error_response(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET"),
+            _ => {
+                return error_response(
+                    StatusCode::NOT_FOUND,
+                    "not found: the admin API has /sessions and /sessions/revoke",
+                );
+            }
         }
         let body = match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(_)) => return error_response(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
-            Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+            Ok(Err(_)) => return error_response(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or incomplete"),
+            Err(_) => return error_response(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
         };
         match self.parse_revocation(&body) {
             Ok(request) => self.revoke(request).await,
@@ -174,9 +121,9 @@ impl Admin {
         }
     }
 
-    async fn revoke(&self, asked: RevocationRequest) -> Answer {
+    async fn revoke(&self, request: RevocationRequest) -> Answer {
         let now = clock::now();
-        let (kind, id, target) = match &asked {
+        let (kind, id, target) = match &request {
             RevocationRequest::Session(id) => ("session", id.to_string(), Target::Session(*id)),
             RevocationRequest::Subject(subject) => ("subject", subject.to_string(), Target::subject(subject)),
             RevocationRequest::App(app) => ("app", app.to_string(), Target::App(app.clone())),
@@ -184,10 +131,10 @@ impl Admin {
         tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(&id), "revoked by the admin listener");
         self.metrics.session_revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
-            return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted: repeat it");
+            return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted; send it again");
         };
-        // Afterwards: nothing is to wait for a Redis that is slow to say who there is.
-        let known = self.is_known(&asked, now).await;
+        // After the revocation, which must not wait for a slow Redis to list sessions.
+        let known = self.is_known(&request, now).await;
         let kept = matches!(revoked.on_disk, Some(Ok(()))) || revoked.shared.is_ok();
         let shared = revoked.shared;
         let reason = shared.err().map(CallError::as_str);
@@ -195,7 +142,7 @@ impl Admin {
             "revoked": kind, "known": known, "kept": kept, "shared": shared.is_ok(), "reason": reason,
         });
         let event = Event { reason: "operator", ..Event::new(Kind::Revocation, now) };
-        self.registry.emit(match asked {
+        self.registry.emit(match request {
             RevocationRequest::Session(session) => Event { session: Some(session), ..event },
             RevocationRequest::Subject(subject) => {
                 self.apps.load().iter().for_each(|app| self.registry.forget_tokens(app, &subject));
@@ -206,16 +153,16 @@ impl Admin {
         match (revoked.on_disk, shared) {
             (Some(Err(_)), Err(_)) => error_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "revoked here, but not on the disk: a restart would forget it",
+                "revoked at this instance, but not stored: a restart forgets it",
             ),
             _ => done("revoked", answer),
         }
     }
 
-    /// Whether there is anything to revoke, as far as that can be told: sessions that others have seen have no list by
-    /// their ids.
-    async fn is_known(&self, asked: &RevocationRequest, now: Timestamp) -> Option<bool> {
-        match asked {
+    /// Whether the session, subject or application exists; `None` if this instance cannot know. No index finds the
+    /// sessions of other instances by their ids.
+    async fn is_known(&self, request: &RevocationRequest, now: Timestamp) -> Option<bool> {
+        match request {
             RevocationRequest::Session(id) => self.registry.has_seen(*id).then_some(true),
             RevocationRequest::Subject(id) => {
                 let listed = self.registry.list(id, now).await;
@@ -226,12 +173,12 @@ impl Admin {
         }
     }
 
-    /// Who is logged in as the query's `subject`.
+    /// Lists the sessions of the query's `subject`.
     async fn list(&self, query: &str) -> Answer {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let (subject, more) = (pairs.next(), pairs.next());
         let Some(subject) = subject.filter(|(name, _)| name == "subject" && more.is_none()) else {
-            return error_response(StatusCode::BAD_REQUEST, "ask for exactly one subject: /sessions?subject=wx:…");
+            return error_response(StatusCode::BAD_REQUEST, "name exactly one subject: /sessions?subject=wx:…");
         };
         let Ok(subject) = subject.1.parse::<Subject>() else {
             return error_response(StatusCode::BAD_REQUEST, NO_SUBJECT);
@@ -251,12 +198,12 @@ impl Admin {
         let profiles: serde_json::Map<_, _> = listed
             .profiles
             .into_iter()
-            .map(|(app, known)| {
-                let told = json!({
-                    "nickname": known.profile.nickname, "avatar": known.profile.avatar, "unionid": known.unionid,
-                    "at": known.at.0, "age": now.since(known.at).as_secs(),
+            .map(|(app, entry)| {
+                let profile = json!({
+                    "nickname": entry.profile.nickname, "avatar": entry.profile.avatar, "unionid": entry.unionid,
+                    "at": entry.at.0, "age": now.since(entry.at).as_secs(),
                 });
-                (app.into(), told)
+                (app.into(), profile)
             })
             .collect();
         let from = listed.alone.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
@@ -268,11 +215,12 @@ impl Admin {
         self.sessions.revocations.is_revoked(record, &AtomicU64::new(0))
     }
 
-    fn has_app(&self, parts: &Parts) -> bool {
-        let mut lines = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-        let shown = line.to_str().ok().and_then(|line| line.split_once(' '));
-        let Some((scheme, token)) = shown else { return false };
+    /// Whether the request has exactly one Authorization header, with the admin token.
+    fn is_authorized(&self, parts: &Parts) -> bool {
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return false };
+        let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+        let Some((scheme, token)) = value else { return false };
         let expected = self.token.load();
         scheme.eq_ignore_ascii_case("bearer")
             && expected.as_ref().is_some_and(|expected| expected.matches(token.trim()))
@@ -295,7 +243,6 @@ enum RevocationRequest {
     App(AppName),
 }
 
-/// The shape of the JSON that `revoke` takes.
 const BODY: &str = "send JSON with exactly one of: {\"session\": \"…\"}, {\"subject\": \"wx:…\"}, {\"app\": \"…\"}";
 
 const NO_SESSION_ID: &str = "this is not a session id; nothing was revoked. A session id has 22 letters, digits, hyphens \
@@ -306,21 +253,12 @@ const NO_APP: &str = "no application of this name is configured; nothing was rev
 const NO_SUBJECT: &str = "this is not a subject; nothing was done. A subject is wx:<appid>:<openid> or wx:union:<unionid>, \
      as in the x-wechat-subject header: write wx:, the AppID and a colon before an openid";
 
-/// Whether the request names this machine by address or as localhost, as a socket's client does.
+/// Whether the Host is a loopback address or localhost.
 fn host_is_local(parts: &Parts) -> bool {
     let host = parts.uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
     let parsed = url::Url::parse(&format!("http://{host}/")).ok();
     parsed.as_ref().and_then(url::Url::host).is_some_and(|host| crate::origin::is_loopback(&host))
-}
-
-fn text_response(status: StatusCode, body: &str) -> Answer {
-    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }
 
 fn json_response(status: StatusCode, body: &serde_json::Value) -> Answer {
@@ -347,6 +285,7 @@ mod tests {
     use crate::session::revocations::Revocations;
     use crate::sessions::{registry, revocation_sync};
     use crate::telemetry::Lookups;
+    use http_body_util::Full;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -386,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_knows_the_token_revokes_and_nobody_else() {
+    async fn only_the_admin_token_authorizes() {
         let (admin, _) = admin();
         let good = format!("Bearer {TOKEN}");
         let host = ("host", "127.0.0.1:9103");
@@ -446,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn exactly_one_thing_is_revoked_at_a_time() {
+    async fn a_revocation_names_exactly_one_target() {
         let (admin, sessions) = admin();
         let good = format!("Bearer {TOKEN}");
         let lines = [("host", "[::1]:9103"), ("authorization", good.as_str())];
@@ -480,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_logged_in_is_told_to_who_asks_for_one_subject() {
+    async fn sessions_are_listed_for_one_subject() {
         let (admin, sessions) = admin();
         let record = |session: &str, created: u64| SessionRecord {
             session: SessionId::named(session),
@@ -520,23 +459,5 @@ mod tests {
         }
         assert_eq!(ask(&admin, "POST", "/sessions?subject=wx:union:a", &lines, "").await, 405);
         assert_eq!(ask(&admin, "GET", "/sessions?subject=wx:union:a", &lines[..1], "").await, 401);
-    }
-
-    #[test]
-    fn the_ops_door_reads_and_does_nothing_else() {
-        let readiness = Arc::new(Readiness::default());
-        let ops =
-            Ops { readiness: Arc::clone(&readiness), metrics: Arc::new(Metrics::default()), refresh: Box::new(|| ()) };
-        let ask = |method: &str, path: &str| {
-            let request = http::Request::builder().method(method).uri(path).body(()).unwrap();
-            ops.answer(&request.into_parts().0).status().as_u16()
-        };
-        assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503));
-        readiness.mark_started();
-        assert_eq!((ask("GET", "/readyz"), ask("HEAD", "/readyz"), ask("GET", "/metrics")), (200, 200, 200));
-        readiness.mark_draining();
-        readiness.mark_started();
-        assert_eq!((ask("GET", "/healthz"), ask("GET", "/readyz")), (200, 503), "a drain does not stop");
-        assert_eq!((ask("POST", "/metrics"), ask("GET", "/"), ask("GET", "/sessions/revoke")), (405, 404, 404));
     }
 }
