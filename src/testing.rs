@@ -64,7 +64,7 @@ pub mod routes {
 
 pub mod session {
     pub use crate::session::{
-        Grant, LiveSession, SessionError, Sessions, Settings, keys, revocation, revocations, token,
+        Claims, Grant, LiveSession, SessionError, Sessions, Settings, jws, keys, revocation, revocations, token,
     };
 }
 

@@ -12,6 +12,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
 use std::sync::LazyLock;
+use wechat_authz::testing::session::jws;
 use wechat_authz::testing::session::token::{self, Unverified};
 
 static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_ec_pem(world().pem.as_bytes()).unwrap());
@@ -59,7 +60,7 @@ pub fn accepts(text: &str) -> bool {
     let live = world.sessions.verify(text, settings, NOW, || Ok(()));
     assert!(verified.is_ok() || live.is_err(), "a session without a verified token");
     if verified.is_ok() {
-        assert!(token::is_ours(text) && text.len() <= token::MAX_BYTES);
+        assert!(jws::has_our_type(text) && text.len() <= token::MAX_BYTES);
     }
     if let Ok(live) = live {
         assert_ne!(text, world.text("revoked"));

@@ -81,7 +81,7 @@ fn becomes_a_session(exchanged: &ExchangeResponse, profiled: &UserInfo) {
         ..crate::world::grant()
     };
     let issued = world.sessions.begin(grant, settings, NOW).unwrap();
-    assert!(issued.token.len() <= token::BUDGET_BYTES, "a token of {} bytes", issued.token.len());
+    assert!(issued.token.len() <= token::MAX_ISSUED_BYTES, "a token of {} bytes", issued.token.len());
     let live = world.sessions.verify(&issued.token, settings, NOW, || Ok(())).unwrap();
     let identity = live.identity();
     let said = identity.fields();

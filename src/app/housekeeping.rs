@@ -72,7 +72,7 @@ async fn sweep(state: &AppState, process: &Arc<ProcessState>) {
         limits.sweep();
         process.sessions.revocations.sweep(now);
         process.sessions.sweep(now);
-        let recent = process.sessions.seen(MAX_RECENT_SESSIONS);
+        let recent = process.sessions.take_recent(MAX_RECENT_SESSIONS);
         process.registry.seen(recent.iter().map(session_record));
         recent
     });
@@ -94,7 +94,7 @@ fn session_record(session: &RecentSession) -> SessionRecord {
         flow: claims.flow,
         created: Timestamp(claims.auth_time),
         ends: Timestamp(claims.session_exp),
-        seen: session.at(),
+        seen: session.used_at(),
         browser: None,
     }
 }

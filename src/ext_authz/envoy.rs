@@ -10,7 +10,7 @@ use crate::cookie::{self, Forwarded, Found};
 use crate::decision::{Decision, Identity};
 use crate::html::Language;
 use crate::path::NormalPath;
-use crate::session::token;
+use crate::session::jws;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub fn read(request: &Parts, peer: IpAddr) -> CheckRequest<'_> {
         peer,
         credential,
         has_session_bearer: headers.contains_key(header::AUTHORIZATION)
-            && matches!(bearer(headers), Credential::Bearer(token) if token::is_ours(token)),
+            && matches!(bearer(headers), Credential::Bearer(token) if jws::has_our_type(token)),
         forwarded_cookies,
     }
 }

@@ -7,7 +7,7 @@
 //! a good entry.
 
 use super::cached_session::CachedSession;
-use super::token::TokenError;
+use super::error::TokenError;
 use crate::clock::Timestamp;
 use crate::random;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};

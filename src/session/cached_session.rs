@@ -1,9 +1,11 @@
-//! A session as the cache keeps it: small, because a hundred thousand are kept.
+//! A session in the token cache. It is small, because the cache holds up to 100,000.
 
+use super::TokenState;
+use super::claims::Claims;
+use super::error::{SessionError, TokenError};
 use super::revocations::RevocationSubject;
 use super::settings::Settings;
-use super::token::{self, Claims, TokenError, VerifiedToken};
-use super::{SessionError, TokenState};
+use super::token::{self, VerifiedToken};
 use crate::app_name::AppName;
 use crate::clock::Timestamp;
 use crate::identity::{IdentityFields, IdentityHeaders};
@@ -17,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A verified token with what is made from it once.
+/// A verified token and what is derived from it.
 pub struct CachedSession {
     pub(super) identity: IdentityHeaders,
-    pub(super) site: Arc<TokenAudience>,
+    pub(super) audience: Arc<TokenAudience>,
     pub(super) flow: LoginMethod,
     pub(super) sid: SessionId,
     auth_time: u64,
@@ -28,17 +30,17 @@ pub struct CachedSession {
     exp: u64,
     session_exp: u64,
     pub(super) revocations_seen: AtomicU64,
-    /// The session's next token: shared by the many requests of one page.
-    pub(super) next: Mutex<Option<Box<Next>>>,
-    /// When a browser was last sent to the renewal page, in seconds; one redirect, not a loop.
-    pub(super) sent_to_renew: AtomicU64,
-    /// When it was last used, to a minute, in seconds.
-    last_seen: AtomicU64,
-    /// When it was last told of, in seconds.
+    /// The next token, which the many requests of one page share.
+    pub(super) next: Mutex<Option<Box<NextToken>>>,
+    /// When a browser was last redirected to the renewal page, in seconds.
+    pub(super) renewal_redirected_at: AtomicU64,
+    /// When it was last used, in seconds, to the minute.
+    last_used: AtomicU64,
+    /// The last use that [`Self::take_last_used`] returned, in seconds.
     last_reported: AtomicU64,
 }
 
-/// For whom the tokens of one application are; its sessions share it.
+/// The issuer and audience of the tokens of one application.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TokenAudience {
     pub issuer: String,
@@ -46,26 +48,26 @@ pub(super) struct TokenAudience {
 }
 
 impl TokenAudience {
-    /// Whether it is the one that `settings` describe.
+    /// Whether they are those of `settings`.
     pub(super) fn is_of(&self, settings: &Settings) -> bool {
         self.issuer == settings.issuer && self.audience == settings.audience
     }
 }
 
-/// A session's next token.
-pub(super) struct Next {
+/// The next token of a session.
+pub(super) struct NextToken {
     pub issued: Timestamp,
     pub token: String,
 }
 
 impl CachedSession {
-    /// What the cache keeps of `token`, which is for `site`.
-    pub(super) fn new(token: &VerifiedToken, site: Arc<TokenAudience>) -> Self {
+    /// The session of `token`.
+    pub(super) fn new(token: &VerifiedToken, audience: Arc<TokenAudience>) -> Self {
         let Claims {
             sub, sid, auth_time, iat, exp, session_exp, flow, appid, openid, unionid, nickname, avatar, ..
         } = token.claims();
         let (nickname, session) = (Cow::from(encode_component(nickname)), sid.to_string());
-        let said = IdentityFields {
+        let fields = IdentityFields {
             subject: sub.as_str(),
             openid,
             unionid,
@@ -76,8 +78,8 @@ impl CachedSession {
             avatar,
         };
         Self {
-            identity: IdentityHeaders::new(&said),
-            site,
+            identity: IdentityHeaders::new(&fields),
+            audience,
             flow: *flow,
             sid: *sid,
             auth_time: *auth_time,
@@ -86,18 +88,18 @@ impl CachedSession {
             session_exp: *session_exp,
             revocations_seen: AtomicU64::new(0),
             next: Mutex::new(None),
-            sent_to_renew: AtomicU64::new(0),
-            last_seen: AtomicU64::new(0),
+            renewal_redirected_at: AtomicU64::new(0),
+            last_used: AtomicU64::new(0),
             last_reported: AtomicU64::new(0),
         }
     }
 
-    /// What the token says, word for word.
+    /// The claims of the token.
     pub(super) fn claims(&self) -> Claims {
         let IdentityFields { subject, openid, unionid, appid, nickname, avatar, .. } = self.identity.fields();
         Claims {
-            iss: self.site.issuer.clone(),
-            aud: self.site.audience.clone(),
+            iss: self.audience.issuer.clone(),
+            aud: self.audience.audience.clone(),
             sub: Subject::from_valid(subject),
             sid: self.sid,
             auth_time: self.auth_time,
@@ -113,14 +115,17 @@ impl CachedSession {
         }
     }
 
-    /// What time says of it.
+    /// The state of the token at `now`.
+    ///
+    /// # Errors
+    /// The session has expired or was idle for too long, or its token is from the future.
     pub(super) fn state(&self, settings: &Settings, now: Timestamp) -> Result<TokenState, SessionError> {
-        // What the configuration allows today counts, should it have allowed more when the token was issued.
-        let over = (Timestamp(self.auth_time) + settings.lifetime).min(Timestamp(self.session_exp));
-        if over <= now {
+        // The present configuration applies, even if an earlier one allowed more when the token was issued.
+        let session_end = (Timestamp(self.auth_time) + settings.lifetime).min(Timestamp(self.session_exp));
+        if session_end <= now {
             return Err(SessionError::Expired);
         }
-        // A clock that was set back finds tokens from its future: they were good, and no good comes of guessing.
+        // The clock was set back since the token was issued.
         if self.iat > (now + token::LEEWAY).0 {
             return Err(SessionError::Token(TokenError::ImpossibleTimes));
         }
@@ -129,36 +134,36 @@ impl CachedSession {
         }
         let left = (Timestamp(self.iat) + settings.token_lifetime).min(Timestamp(self.exp)).since(now);
         Ok(if left.is_zero() {
-            TokenState::Ended
+            TokenState::Expired
         } else if left < settings.token_lifetime / 3 {
-            TokenState::Ending
+            TokenState::Expiring
         } else {
             TokenState::Fresh
         })
     }
 
-    /// Notes that it is used. To a minute, so that the threads that answer do not write one place all the time.
+    /// Records a use, at most once a minute: threads would contend for the memory otherwise.
     pub(super) fn touch(&self, now: Timestamp) {
         const MINUTE: u64 = 60;
-        if now.0 >= self.last_seen.load(Ordering::Relaxed).saturating_add(MINUTE) {
-            self.last_seen.store(now.0, Ordering::Relaxed);
+        if now.0 >= self.last_used.load(Ordering::Relaxed).saturating_add(MINUTE) {
+            self.last_used.store(now.0, Ordering::Relaxed);
         }
     }
 
-    /// When it was last used, if that has to be told.
-    pub(super) fn take_last_seen(&self) -> Option<Timestamp> {
-        const APART: u64 = 300;
-        let seen = self.last_seen.load(Ordering::Relaxed);
-        let due = seen >= self.last_reported.load(Ordering::Relaxed).saturating_add(APART);
+    /// When it was last used, at most once in five minutes.
+    pub(super) fn take_last_used(&self) -> Option<Timestamp> {
+        const INTERVAL: u64 = 300;
+        let used = self.last_used.load(Ordering::Relaxed);
+        let due = used >= self.last_reported.load(Ordering::Relaxed).saturating_add(INTERVAL);
         due.then(|| {
-            self.last_reported.store(seen, Ordering::Relaxed);
-            Timestamp(seen)
+            self.last_reported.store(used, Ordering::Relaxed);
+            Timestamp(used)
         })
     }
 
-    /// How long nobody has shown it with success. Its issue counts, so that it is there for its first check.
+    /// The time since its last use, or since its issue if it was never used.
     pub(super) fn idle_for(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp(self.last_seen.load(Ordering::Relaxed).max(self.iat)))
+        now.since(Timestamp(self.last_used.load(Ordering::Relaxed).max(self.iat)))
     }
 }
 
@@ -167,7 +172,7 @@ impl<'a> From<&'a CachedSession> for RevocationSubject<'a> {
         Self {
             sid: session.sid,
             sub: session.identity.subject(),
-            aud: &session.site.audience,
+            aud: &session.audience.audience,
             auth_time: session.auth_time,
         }
     }
@@ -181,16 +186,16 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_800_000_000);
 
     #[test]
-    fn what_is_kept_says_what_the_token_said() {
-        let site =
+    fn a_cached_session_keeps_all_claims() {
+        let audience =
             || Arc::new(TokenAudience { issuer: "https://shop.example.com".into(), audience: "shop".parse().unwrap() });
-        let said = claims(NOW);
+        let all = claims(NOW);
         for claims in [
-            said.clone(),
-            Claims { nickname: "100 % \0 \u{7f} ;%41".into(), ..said.clone() },
-            Claims { unionid: String::new(), nickname: String::new(), avatar: String::new(), ..said },
+            all.clone(),
+            Claims { nickname: "100 % \0 \u{7f} ;%41".into(), ..all.clone() },
+            Claims { unionid: String::new(), nickname: String::new(), avatar: String::new(), ..all },
         ] {
-            assert_eq!(CachedSession::new(&VerifiedToken::for_tests(claims.clone()), site()).claims(), claims);
+            assert_eq!(CachedSession::new(&VerifiedToken::for_tests(claims.clone()), audience()).claims(), claims);
         }
     }
 }

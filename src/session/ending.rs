@@ -5,7 +5,9 @@
 //! unusable here may not hold at another instance, or may pass.
 
 use super::Sessions;
-use super::token::{self, Claims, TokenError, Unverified};
+use super::claims::Claims;
+use super::error::TokenError;
+use super::token::{self, Unverified};
 use crate::clock::Timestamp;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -79,7 +81,7 @@ impl Sessions {
 /// Whether another instance may accept `token`, whose key this one lacks. Removing a key ends its tokens, so one that has
 /// also passed its own end is dead everywhere; until then, instances may differ in their keys.
 fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
-    token::claimed_end(token).is_some_and(|end| now < end + KEYS_DIFFER)
+    token::unverified_expiry(token).is_some_and(|end| now < end + KEYS_DIFFER)
 }
 
 impl SessionToEnd {

@@ -5,7 +5,7 @@
 //! once and signs later, because others cache the key set (Envoy's JWKS cache, other instances). Removing a file ends
 //! its tokens.
 
-use super::token;
+use super::jws;
 use crate::clock::Timestamp;
 use crate::seal::{self, SealingKey};
 use arc_swap::ArcSwap;
@@ -269,7 +269,7 @@ fn read(file: &Path) -> Result<Key, KeyError> {
         Timestamp(modified.map_or(0, |since| since.as_secs()))
     });
     let key =
-        Key { header: token::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
+        Key { header: jws::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
     // A key of another curve passes everything so far. What this key signs must be what others can verify.
     let proof = key.sign(b"proof").map_err(not_p256)?;
     if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyError::NotP256(file.to_owned())) }

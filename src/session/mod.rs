@@ -1,12 +1,15 @@
-//! Sessions: issued after a login, verified on every check, renewed while they are used, revoked.
+//! Sessions: issued after a login, verified at each check, renewed while in use, and revoked.
 //!
-//! Promises: a [`LiveSession`] exists only for a token whose signature, claims, times and revocations hold at this
-//! moment; identity headers are written from nothing else. Refuses to know HTTP, WeChat and the policy.
+//! A [`LiveSession`] exists only for a token whose signature, claims and times are valid and whose session is not revoked.
+//! Identity headers of a user are made of nothing else. This module does not know HTTP, WeChat or the policy.
 
 pub(crate) mod cache;
 mod cached_session;
+pub(crate) mod claims;
 pub(crate) mod ending;
+pub(crate) mod error;
 pub(crate) mod journal;
+pub mod jws;
 pub mod keys;
 pub(crate) mod profiles;
 pub mod revocation;
@@ -22,7 +25,10 @@ use crate::login_method::LoginMethod;
 use crate::session_id::SessionId;
 use crate::telemetry::Lookups;
 use cache::Cache;
-use cached_session::{CachedSession, Next, TokenAudience};
+use cached_session::{CachedSession, NextToken, TokenAudience};
+pub use claims::{Claims, Grant};
+pub use error::SessionError;
+pub(crate) use error::{IssueError, TokenError};
 use keys::KeyRing;
 use parking_lot::Mutex;
 use profiles::Profiles;
@@ -32,98 +38,77 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-pub use token::Grant;
-use token::{Claims, TokenError, Unverified};
+use token::Unverified;
 
-/// All sessions of this instance: keys, verified tokens, revocations.
+/// The sessions of this instance: keys, verified tokens and revocations.
 pub struct Sessions {
     /// The signing keys.
     pub keys: KeyRing,
-    /// What was revoked.
+    /// The revocations.
     pub revocations: Revocations,
-    /// What is known of people.
+    /// The last known profiles.
     pub profiles: Profiles,
     cache: Cache,
-    /// The sites whose sessions are kept.
-    sites: Mutex<Vec<Arc<TokenAudience>>>,
+    /// The audiences of the cached tokens, which share them.
+    audiences: Mutex<Vec<Arc<TokenAudience>>>,
     lookups: Lookups,
 }
 
-/// A session that was used lately. Says nothing of whether it still counts.
+/// A session that was used recently. It may have ended since.
 #[derive(Clone)]
 pub struct RecentSession {
     session: Arc<CachedSession>,
-    at: Timestamp,
+    used_at: Timestamp,
 }
 
-/// A session that counts at this moment. Only [`Sessions::verify`] makes one.
+/// A session that is valid now. Only [`Sessions::verify`] makes one.
 #[derive(Clone)]
 pub struct LiveSession {
     session: Arc<CachedSession>,
-    age: TokenState,
+    state: TokenState,
 }
 
-/// Where a token stands in its life.
+/// How much of its lifetime a token has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
-    /// Nothing to do.
+    /// More than a third.
     Fresh,
-    /// In its last third: the next may go out with an answer.
-    Ending,
-    /// Past `exp`; alive because what was revoked is known here well enough.
-    Ended,
-}
-
-/// Why a token is no live session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionError {
-    /// Not a token of ours.
-    Token(TokenError),
-    /// The session is over, or its token is and renewal is not safe.
+    /// Less than a third: a check may renew it.
+    Expiring,
+    /// Nothing. The session lives on because this instance knows the revocations of all instances.
     Expired,
-    /// Unused for longer than the idle limit.
-    Idle,
-    /// Revoked.
-    Revoked,
-    /// The address has shown too many unseen tokens; again after this.
-    Busy(Duration),
 }
 
-/// A token just issued.
+/// A new token.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// The signed token.
     pub token: String,
-    /// The session's id.
+    /// The session id.
     pub sid: SessionId,
-    /// When this token ends.
+    /// When the token expires.
     pub expires: Timestamp,
-    /// When the session ends: the cookie's life.
+    /// When the session ends. The cookie expires then.
     pub session_expires: Timestamp,
 }
 
-/// A token could not be signed: no key, or the cryptographic library refused. Ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no token could be signed")]
-pub struct IssueError;
-
 impl Sessions {
-    /// Sessions with these keys and revocations; how look-ups go is counted in `lookups`.
+    /// Sessions with these keys and revocations. `lookups` counts the results of the token cache.
     pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
         Self {
             keys,
             revocations,
             profiles: Profiles::default(),
             cache: Cache::default(),
-            sites: Mutex::default(),
+            audiences: Mutex::default(),
             lookups,
         }
     }
 
-    /// Judges `token` for the application of `settings` at `now`. `admit` is asked before a signature is checked.
+    /// Verifies `token` for the application of `settings` at `now`. Calls `admit` before it checks a signature.
     ///
     /// # Errors
-    /// [`Refusal`] says why it is no session.
+    /// [`SessionError`] says why it is not a live session.
     pub fn verify(
         &self,
         token: &str,
@@ -132,16 +117,16 @@ impl Sessions {
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<LiveSession, SessionError> {
         let session = self.lookup(token, settings, now, admit)?;
-        let age = session.state(settings, now)?;
+        let state = session.state(settings, now)?;
         if self.revocations.is_revoked(&*session, &session.revocations_seen) {
             return Err(SessionError::Revoked);
         }
-        if age == TokenState::Ended && !self.revocations.sync_status().is_fresh() {
-            // Others may have revoked it, and this instance would not know: the token's end is strict then.
+        if state == TokenState::Expired && !self.revocations.sync_status().is_fresh() {
+            // Another instance may have revoked it, and this one would not know. So the token is not accepted past `exp`.
             return Err(SessionError::Expired);
         }
         session.touch(now);
-        Ok(LiveSession { session, age })
+        Ok(LiveSession { session, state })
     }
 
     fn lookup(
@@ -156,9 +141,9 @@ impl Sessions {
             return Err(SessionError::Token(TokenError::Malformed));
         }
         let keys = self.keys.current();
-        let place = self.cache.fingerprint(keys.generation(), token);
-        match place.and_then(|place| self.cache.get(&place, now)) {
-            Some(Ok(session)) if session.site.is_of(settings) => {
+        let key = self.cache.fingerprint(keys.generation(), token);
+        match key.and_then(|key| self.cache.get(&key, now)) {
+            Some(Ok(session)) if session.audience.is_of(settings) => {
                 self.lookups.hits.inc();
                 return Ok(session);
             }
@@ -166,7 +151,7 @@ impl Sessions {
                 self.lookups.refused_hits.inc();
                 return Err(SessionError::Token(error));
             }
-            // Another application's: what is wrong with it here is said without a signature.
+            // Of another application: the claims are checked without a signature check.
             Some(Ok(_)) | None => {}
         }
         let unverified = Unverified::read(token, &keys, settings, now).map_err(|error| {
@@ -177,15 +162,15 @@ impl Sessions {
         self.lookups.verified.inc();
         match unverified.verify() {
             Ok(token) => {
-                let session = Arc::new(CachedSession::new(&token, self.site(settings)));
-                if let Some(place) = place {
-                    self.cache.insert(place, Arc::clone(&session));
+                let session = Arc::new(CachedSession::new(&token, self.audience(settings)));
+                if let Some(key) = key {
+                    self.cache.insert(key, Arc::clone(&session));
                 }
                 Ok(session)
             }
             Err(error) => {
-                if let Some(place) = place {
-                    self.cache.insert_rejection(place, error, now);
+                if let Some(key) = key {
+                    self.cache.insert_rejection(key, error, now);
                 }
                 Err(SessionError::Token(error))
             }
@@ -197,15 +182,15 @@ impl Sessions {
         self.issue(&Claims::first(grant, SessionId::random(), settings, now), settings, now)
     }
 
-    /// The next token of a live session, the same one for all who ask within a third of its life.
+    /// Issues the next token of a live session. Requests within a third of its lifetime get the same token.
     ///
     /// # Errors
-    /// [`IssueError`]; also when nothing of the session is left.
+    /// [`IssueError`]; also if the session has ended.
     pub fn renew(&self, live: &LiveSession, settings: &Settings, now: Timestamp) -> Result<Issued, IssueError> {
         let claims = live.claims().next(settings, now).ok_or(IssueError)?;
         let claims = self.profiles.apply(claims);
         let mut next = live.session.next.lock();
-        if let Some(Next { issued, token }) = next.as_deref()
+        if let Some(NextToken { issued, token }) = next.as_deref()
             && *issued <= now
             && now.since(*issued) < settings.token_lifetime / 3
         {
@@ -217,7 +202,7 @@ impl Sessions {
             });
         }
         let issued = self.issue(&claims, settings, now)?;
-        *next = Some(Box::new(Next { issued: now, token: issued.token.clone() }));
+        *next = Some(Box::new(NextToken { issued: now, token: issued.token.clone() }));
         Ok(issued)
     }
 
@@ -225,9 +210,10 @@ impl Sessions {
         let keys = self.keys.current();
         let key = keys.signing(now).ok_or(IssueError)?;
         let (token, verified) = token::issue(claims, key).map_err(|_| IssueError)?;
-        // Known from its first check on: it must not need a budget that a neighbour's forged tokens have spent.
-        if let Some(place) = self.cache.fingerprint(keys.generation(), &token) {
-            self.cache.insert(place, Arc::new(CachedSession::new(&verified, self.site(settings))));
+        // Cached at once: its first check must not count against the limit on unknown tokens, which another client at the
+        // same address may have used up.
+        if let Some(cache_key) = self.cache.fingerprint(keys.generation(), &token) {
+            self.cache.insert(cache_key, Arc::new(CachedSession::new(&verified, self.audience(settings))));
         }
         Ok(Issued {
             token,
@@ -237,50 +223,51 @@ impl Sessions {
         })
     }
 
-    /// The site that `settings` describe, of which there is one however many sessions it has.
-    fn site(&self, settings: &Settings) -> Arc<TokenAudience> {
-        let mut sites = self.sites.lock();
-        if let Some(known) = sites.iter().find(|site| site.is_of(settings)) {
+    /// The audience of `settings`, which all its sessions share.
+    fn audience(&self, settings: &Settings) -> Arc<TokenAudience> {
+        let mut audiences = self.audiences.lock();
+        if let Some(known) = audiences.iter().find(|audience| audience.is_of(settings)) {
             return Arc::clone(known);
         }
-        // Those of a former configuration go with their last session.
-        sites.retain(|site| Arc::strong_count(site) > 1);
-        let site = Arc::new(TokenAudience { issuer: settings.issuer.clone(), audience: settings.audience.clone() });
-        sites.push(Arc::clone(&site));
-        site
+        // Audiences of an earlier configuration are dropped with their last session.
+        audiences.retain(|audience| Arc::strong_count(audience) > 1);
+        let audience = Arc::new(TokenAudience { issuer: settings.issuer.clone(), audience: settings.audience.clone() });
+        audiences.push(Arc::clone(&audience));
+        audience
     }
 
-    /// Forgets verdicts: the settings that they rest on have changed.
+    /// Empties the token cache, because settings on which its entries depend have changed.
     pub fn settings_changed(&self) {
         self.cache.clear();
     }
 
-    /// Sessions that were used since they were last told of, `most` at most: each about every five minutes. Walks the
-    /// whole cache: not for a thread that answers.
-    pub fn seen(&self, most: usize) -> Vec<RecentSession> {
-        let mut told: HashMap<SessionId, RecentSession> = HashMap::new();
+    /// Takes at most `max` sessions that were used since they were last taken; each is taken about every five minutes.
+    /// Reads the whole cache: do not call it on a thread that answers requests.
+    pub fn take_recent(&self, max: usize) -> Vec<RecentSession> {
+        let mut recent: HashMap<SessionId, RecentSession> = HashMap::new();
         for session in self.cache.sessions() {
-            if told.len() >= most {
+            if recent.len() >= max {
                 break;
             }
-            if let Some(at) = session.take_last_seen() {
+            if let Some(used_at) = session.take_last_used() {
                 // A session may have two tokens at a time.
                 let sid = session.sid;
-                let later = told.get(&sid).is_none_or(|known| known.at < at);
+                let later = recent.get(&sid).is_none_or(|known| known.used_at < used_at);
                 if later {
-                    told.insert(sid, RecentSession { session, at });
+                    recent.insert(sid, RecentSession { session, used_at });
                 }
             }
         }
-        told.into_values().collect()
+        recent.into_values().collect()
     }
 
-    /// Forgets sessions that nobody has shown for long. Walks the whole cache: not for a thread that answers.
+    /// Drops sessions that no client has used for long. Reads the whole cache: do not call it on a thread that answers
+    /// requests.
     pub fn sweep(&self, now: Timestamp) {
         self.cache.sweep(now);
     }
 
-    /// Verified tokens held.
+    /// The number of verified tokens in the cache.
     pub fn cached_count(&self) -> usize {
         self.cache.len()
     }
@@ -291,64 +278,64 @@ impl crate::seal::Sealer for Sessions {
         self.keys.seal(context, plain, crate::clock::now())
     }
 
-    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>> {
-        self.keys.open(context, sealed, most)
+    fn open(&self, context: &str, sealed: &str, max: usize) -> Option<Vec<u8>> {
+        self.keys.open(context, sealed, max)
     }
 }
 
 impl RecentSession {
-    /// What its token says.
+    /// The claims of its token.
     pub fn claims(&self) -> Claims {
         self.session.claims()
     }
 
-    /// For which application it is.
+    /// The name of its application.
     pub fn application(&self) -> &AppName {
-        &self.session.site.audience
+        &self.session.audience.audience
     }
 
-    /// By which flow its person logged in.
+    /// The login method.
     pub fn flow(&self) -> LoginMethod {
         self.session.flow
     }
 
-    /// When it was used.
-    pub fn at(&self) -> Timestamp {
-        self.at
+    /// When it was last used.
+    pub fn used_at(&self) -> Timestamp {
+        self.used_at
     }
 }
 
 impl LiveSession {
-    /// What its token says.
+    /// The claims of its token.
     pub fn claims(&self) -> Claims {
         self.session.claims()
     }
 
-    /// Whose it is.
+    /// The text of its subject.
     pub fn subject(&self) -> &str {
         self.session.identity.subject()
     }
 
-    /// What the identity headers say.
+    /// The identity headers.
     pub fn identity(&self) -> IdentityHeaders {
         self.session.identity.clone()
     }
 
-    /// Where its token stands.
+    /// How much of its lifetime the token has left.
     pub fn state(&self) -> TokenState {
-        self.age
+        self.state
     }
 
-    /// Whether a browser may be sent to the renewal page now: once a minute at most, so that one whose cookie does
-    /// not stick is not sent round for ever.
-    pub fn may_be_sent_to_renew(&self, now: Timestamp) -> bool {
-        const AGAIN_AFTER: u64 = 60;
-        let last = self.session.sent_to_renew.load(Ordering::Relaxed);
-        let may = now.0 >= last.saturating_add(AGAIN_AFTER);
-        if may {
-            self.session.sent_to_renew.store(now.0, Ordering::Relaxed);
+    /// Whether a browser may be redirected to the renewal page now: at most once a minute, so that a browser that does not
+    /// store the cookie does not loop.
+    pub fn admit_renewal_redirect(&self, now: Timestamp) -> bool {
+        const INTERVAL: u64 = 60;
+        let last = self.session.renewal_redirected_at.load(Ordering::Relaxed);
+        let admitted = now.0 >= last.saturating_add(INTERVAL);
+        if admitted {
+            self.session.renewal_redirected_at.store(now.0, Ordering::Relaxed);
         }
-        may
+        admitted
     }
 }
 

@@ -1,7 +1,7 @@
 //! The last known profile of each subject at each application: for a login to which WeChat tells none, and for the next
 //! token of a session whose person has a new name. In memory, bounded.
 
-use super::token::Claims;
+use super::claims::Claims;
 use crate::app_name::AppName;
 use crate::clock::Timestamp;
 use crate::profile::Profile;

@@ -7,10 +7,10 @@
 //! full of other entries that still matter is replaced by one entry for everyone, which ends every session from before
 //! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
 
+use super::claims::Claims;
 use super::journal::{Journal, JournalError};
 pub use super::revocation::{Revocation, SubjectDigest, Target};
 use super::table::{Table, Taken};
-use super::token::Claims;
 use crate::app_name::AppName;
 use crate::clock::Timestamp;
 use crate::session_id::SessionId;

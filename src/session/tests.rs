@@ -89,7 +89,7 @@ impl Fixture {
     }
 
     fn header(&self) -> String {
-        format!(r#"{{"alg":"ES256","typ":"{}","kid":"{}"}}"#, token::TYPE, self.kid())
+        format!(r#"{{"alg":"ES256","typ":"{}","kid":"{}"}}"#, jws::TYPE, self.kid())
     }
 
     /// A rightly signed token whose claim `name` is `value` instead, or missing.
@@ -212,7 +212,7 @@ fn line_1_length_segments_and_encoding() {
 #[test]
 fn line_2_the_header_has_exactly_three_members() {
     let fixture = fixture();
-    let (kid, typ) = (fixture.kid(), token::TYPE);
+    let (kid, typ) = (fixture.kid(), jws::TYPE);
     let payload = serde_json::to_string(&claims(NOW)).unwrap();
     for (header, error) in [
         ("[]".to_owned(), TokenError::Malformed),
@@ -243,7 +243,7 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
     let payload = serde_json::to_string(&claims(NOW)).unwrap();
     let kid = fixture.kid();
     for kid in ["", "../../etc/passwd", "https://e.example/key", &kid.to_lowercase(), &format!("{kid} "), &kid[1..]] {
-        let header = format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}"}}"#, token::TYPE);
+        let header = format!(r#"{{"alg":"ES256","typ":"{}","kid":"{kid}"}}"#, jws::TYPE);
         assert_eq!(
             fixture.error(&fixture.signed(&header, &payload), NOW),
             SessionError::Token(TokenError::UnknownKey),
@@ -440,7 +440,7 @@ fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
     let token = fixture.token();
     let late = NOW + Duration::from_secs(901);
     for (now, age) in
-        [(NOW, TokenState::Fresh), (NOW + Duration::from_secs(601), TokenState::Ending), (late, TokenState::Ended)]
+        [(NOW, TokenState::Fresh), (NOW + Duration::from_secs(601), TokenState::Expiring), (late, TokenState::Expired)]
     {
         assert_eq!(fixture.verify(&token, now).unwrap().state(), age);
     }
@@ -561,7 +561,7 @@ fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_be
     let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };
     let at = |now| fixture.sessions.verify(&token, &shorter, now, || Ok(())).map(|live| live.state());
     assert_eq!(at(NOW), Ok(TokenState::Fresh));
-    assert_eq!(at(NOW + Duration::from_secs(60)), Ok(TokenState::Ended));
+    assert_eq!(at(NOW + Duration::from_secs(60)), Ok(TokenState::Expired));
     assert_eq!(at(NOW + HOUR), Err(SessionError::Expired));
 }
 

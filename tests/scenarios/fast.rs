@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wechat_authz::testing::session::keys::{KeySet, KeySettings};
-use wechat_authz::testing::session::token::{self, Claims};
+use wechat_authz::testing::session::{Claims, jws, token};
 use wechat_simulator::App;
 
 /// What a part of a token says; 0 is its header, 1 its claims.
@@ -178,12 +178,12 @@ async fn a_token_for_another_purpose_is_checked_and_rejected() {
     stack.log_in(&mut browser, "/").await;
     let token = browser.cookie(SESSION).unwrap();
     for (why, typ, member, value) in [
-        ("as it is", token::TYPE, "aud", "shop"),
+        ("as it is", jws::TYPE, "aud", "shop"),
         ("another kind", "JWT", "aud", "shop"),
         ("no kind", "", "aud", "shop"),
-        ("for another application", token::TYPE, "aud", "blog"),
-        ("for several", token::TYPE, "aud", "[\"shop\",\"blog\"]"),
-        ("of another origin", token::TYPE, "iss", "https://shop.example.com"),
+        ("for another application", jws::TYPE, "aud", "blog"),
+        ("for several", jws::TYPE, "aud", "[\"shop\",\"blog\"]"),
+        ("of another origin", jws::TYPE, "iss", "https://shop.example.com"),
     ] {
         let mut claims = part(&token, 1);
         claims[member] = serde_json::from_str(value).unwrap_or_else(|_| value.into());

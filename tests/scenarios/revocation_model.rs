@@ -17,8 +17,7 @@ use wechat_authz::testing::random;
 use wechat_authz::testing::redis::{Form, Redis as Store, Subscription};
 use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
 use wechat_authz::testing::session::revocations::{Revocations, Target};
-use wechat_authz::testing::session::token::Claims;
-use wechat_authz::testing::session::{Grant, SessionError, Sessions, Settings};
+use wechat_authz::testing::session::{Claims, Grant, SessionError, Sessions, Settings};
 use wechat_authz::testing::sessions::revocation_sync::{self, RevocationSync};
 use wechat_authz::testing::telemetry::{Lookups, RedisMetrics};
 

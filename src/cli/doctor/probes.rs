@@ -14,7 +14,7 @@ use crate::ext_authz::probe::{self, Report, Wish};
 use crate::login::settings::App;
 use crate::login_method::LoginMethod;
 use crate::session::keys::{KeyRing, KeySet};
-use crate::session::token::{self, Claims};
+use crate::session::{Claims, token};
 use crate::session_id::SessionId;
 use crate::subject::Subject;
 use http::{Method, StatusCode};

@@ -14,8 +14,7 @@ use crate::path::fold::fold;
 use crate::path::{NormalPath, Readings, is_under};
 use crate::policy::Policy;
 use crate::rate_limit::Limits;
-use crate::session::token::TokenError;
-use crate::session::{self, LiveSession, SessionError, Sessions, TokenState};
+use crate::session::{self, LiveSession, SessionError, Sessions, TokenError, TokenState};
 use foldhash::fast::FixedState;
 use http::Method;
 use std::collections::HashMap;
@@ -160,9 +159,9 @@ impl Authorizer {
             }
             let follows = || check.method == Method::GET && check.client_kind() == ClientKind::Page;
             if !self.delivers_set_cookie
-                && live.state() == TokenState::Ended
+                && live.state() == TokenState::Expired
                 && follows()
-                && live.may_be_sent_to_renew(now)
+                && live.admit_renewal_redirect(now)
             {
                 let location = self.page(site, "renew", Some(check.target));
                 return Decision::Renew { location, reason: Reason::SessionNeedsRenewal };

@@ -13,8 +13,7 @@ use wechat_authz::testing::clock::{self, Timestamp};
 use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::session::keys::{KeySet, KeySettings};
-use wechat_authz::testing::session::token::{self, Claims, Grant};
-use wechat_authz::testing::session::{self, Settings};
+use wechat_authz::testing::session::{self, Claims, Grant, Settings, token};
 use wechat_authz::testing::session_id::SessionId;
 use wechat_authz::testing::subject::Subject;
 
