@@ -83,7 +83,7 @@ impl Stage {
 
     /// Open connections at a door.
     async fn open(&self, door: &str) -> f64 {
-        self.stack.metric(&format!("wechat_authz_connections{{kind=\"{door}\"}}")).await
+        self.stack.metric(&format!("wechat_authz_connections{{listener=\"{door}\"}}")).await
     }
 
     fn highest(&self) -> u64 {
@@ -489,7 +489,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
         let rate = rate();
         let user = User::begin(&stage);
         let flood = Flood::prepare(check, total, rate, compose);
-        let before = stage.stack.metric("wechat_authz_token_signatures_checked_total").await;
+        let before = stage.stack.metric("wechat_authz_token_signature_verifications_total").await;
         let (begun, used) = (Instant::now(), processor(stage.stack.authz_pid()));
         let flooded = take_turns(&user, &flood).await;
         let answers = flood.end();
@@ -497,7 +497,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
         let measured = user.end();
         first += total;
         assert!(answers.keys().all(|status| [401, 429].contains(status)), "{answers:?}");
-        let checked = stage.stack.metric("wechat_authz_token_signatures_checked_total").await - before;
+        let checked = stage.stack.metric("wechat_authz_token_signature_verifications_total").await - before;
         let (said, holds) = measured.verdict();
         let cost = cost(&answers, flooded, used);
         (format!("{said}; {cost}; {checked} signatures checked; {:?} in all", begun.elapsed()), holds)

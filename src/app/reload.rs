@@ -91,7 +91,7 @@ impl Reloader {
 
     fn log_rejected(&mut self, errors: String) {
         if !errors.is_empty() && errors != self.last_errors {
-            self.process.metrics.reload("refused");
+            self.process.metrics.reload("rejected");
             tracing::error!(errors, "change rejected; the previous configuration stays in use");
         }
         self.last_errors = errors;

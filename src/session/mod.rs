@@ -148,7 +148,7 @@ impl Sessions {
                 return Ok(session);
             }
             Some(Err(error)) => {
-                self.lookups.refused_hits.inc();
+                self.lookups.rejected_hits.inc();
                 return Err(SessionError::Token(error));
             }
             // Of another application: the claims are checked without a signature check.

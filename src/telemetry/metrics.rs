@@ -12,8 +12,9 @@ use crate::app_name::AppName;
 use crate::decision::{Decision, Reason};
 use crate::login_method::LoginMethod;
 use labels::{
-    AppLabels, BreakerLabels, CallLabels, CentralFailureLabels, CentralLabels, CheckLabels, DropLabels, FailureLabels,
-    FlowLabels, KeyLabels, QuotaLabels, RejectionLabels, StoreCallLabels, StoreFailureLabels, Word,
+    AppLabels, BreakerLabels, CauseLabels, CheckLabels, DropLabels, KeyLabels, LimitLabels, ListenerLabels,
+    LoginFailureLabels, LoginLabels, OutcomeLabels, QuotaLabels, ReasonLabels, RedisCallLabels, RedisFailureLabels,
+    RejectionLabels, TokenFailureLabels, TokenLabels, WechatCallLabels,
 };
 pub use outbox::OutboxMetrics;
 use process::Process;
@@ -80,7 +81,7 @@ pub struct Lookups {
     /// Found verified.
     pub hits: Counter,
     /// Found refused.
-    pub refused_hits: Counter,
+    pub rejected_hits: Counter,
     /// Signatures checked.
     pub verified: Counter,
     /// Refused before the signature.
@@ -91,8 +92,8 @@ pub struct Lookups {
 #[derive(Clone)]
 pub struct RedisMetrics {
     up: Gauge,
-    calls: Family<StoreCallLabels, Histogram, Buckets>,
-    failed: Family<StoreFailureLabels, Counter>,
+    calls: Family<RedisCallLabels, Histogram, Buckets>,
+    failed: Family<RedisFailureLabels, Counter>,
 }
 
 impl Default for RedisMetrics {
@@ -113,9 +114,9 @@ impl RedisMetrics {
 
     /// A call of this kind, how it failed if it did, and how long it took.
     pub fn call(&self, call: &'static str, failed: Option<&'static str>, elapsed: Duration) {
-        self.calls.get_or_create(&StoreCallLabels { call }).observe(elapsed.as_secs_f64());
-        if let Some(why) = failed {
-            self.failed.get_or_create(&StoreFailureLabels { call, why }).inc();
+        self.calls.get_or_create(&RedisCallLabels { call }).observe(elapsed.as_secs_f64());
+        if let Some(reason) = failed {
+            self.failed.get_or_create(&RedisFailureLabels { call, reason }).inc();
         }
     }
 }
@@ -123,25 +124,25 @@ impl RedisMetrics {
 /// What is counted of the central tokens, where it happens.
 #[derive(Clone, Default)]
 pub struct AccessTokenMetrics {
-    got: Family<CentralLabels, Counter>,
-    failed: Family<CentralFailureLabels, Counter>,
+    got: Family<TokenLabels, Counter>,
+    failed: Family<TokenFailureLabels, Counter>,
     calls_today: Family<QuotaLabels, Gauge>,
 }
 
 impl AccessTokenMetrics {
     /// A new value came: from `redis`, where another instance had put it, or from `wechat`.
-    pub fn got(&self, kind: &'static str, from: &'static str) {
-        self.got.get_or_create(&CentralLabels { kind, from }).inc();
+    pub fn got(&self, token: &'static str, source: &'static str) {
+        self.got.get_or_create(&TokenLabels { token, source }).inc();
     }
 
     /// A search ended without a value.
-    pub fn failed(&self, kind: &'static str, class: &'static str, why: &'static str) {
-        self.failed.get_or_create(&CentralFailureLabels { kind, class, why }).inc();
+    pub fn failed(&self, token: &'static str, class: &'static str, errcode: &'static str) {
+        self.failed.get_or_create(&TokenFailureLabels { token, class, errcode }).inc();
     }
 
     /// A call was made, the day's `today`th.
-    pub fn spent(&self, appid: &str, kind: &'static str, call: &'static str, today: u64) {
-        let labels = QuotaLabels { appid: appid.to_owned(), kind, call };
+    pub fn spent(&self, appid: &str, token: &'static str, mode: &'static str, today: u64) {
+        let labels = QuotaLabels { appid: appid.to_owned(), token, mode };
         self.calls_today.get_or_create(&labels).set(i64::try_from(today).unwrap_or(i64::MAX));
     }
 }
@@ -150,7 +151,7 @@ impl AccessTokenMetrics {
 #[derive(Clone, Debug, Default)]
 pub struct TraceMetrics {
     exported: Counter,
-    dropped: Family<Word, Counter>,
+    dropped: Family<ReasonLabels, Counter>,
 }
 
 impl TraceMetrics {
@@ -160,8 +161,8 @@ impl TraceMetrics {
     }
 
     /// They got to no collector: `full`, `failed`, `refused`.
-    pub fn dropped(&self, why: &'static str, spans: u64) {
-        self.dropped.get_or_create(&Word { kind: why }).inc_by(spans);
+    pub fn dropped(&self, reason: &'static str, spans: u64) {
+        self.dropped.get_or_create(&ReasonLabels { reason }).inc_by(spans);
     }
 
     #[cfg(test)]
@@ -170,8 +171,8 @@ impl TraceMetrics {
     }
 
     #[cfg(test)]
-    pub(super) fn dropped_so_far(&self, why: &'static str) -> u64 {
-        self.dropped.get_or_create(&Word { kind: why }).get()
+    pub(super) fn dropped_so_far(&self, reason: &'static str) -> u64 {
+        self.dropped.get_or_create(&ReasonLabels { reason }).get()
     }
 }
 
@@ -191,22 +192,22 @@ pub struct Metrics {
     pub store: RedisMetrics,
     /// What waits to be written to Redis.
     pub outbox: OutboxMetrics,
-    profile_refreshes: Family<Word, Counter>,
+    profile_refreshes: Family<OutcomeLabels, Counter>,
     /// Central tokens.
     pub central: AccessTokenMetrics,
-    logins_started: Family<FlowLabels, Counter>,
-    logins_finished: Family<FlowLabels, Counter>,
-    logins_failed: Family<FailureLabels, Counter>,
-    logins_unshared: Family<Word, Counter>,
+    logins_started: Family<LoginLabels, Counter>,
+    logins_finished: Family<LoginLabels, Counter>,
+    logins_failed: Family<LoginFailureLabels, Counter>,
+    logins_unshared: Family<ReasonLabels, Counter>,
     pages_rejected: Family<RejectionLabels, Counter>,
-    login_seconds: Family<FlowLabels, Histogram, Buckets>,
-    wechat_seconds: Family<CallLabels, Histogram, Buckets>,
+    login_seconds: Family<LoginLabels, Histogram, Buckets>,
+    wechat_seconds: Family<WechatCallLabels, Histogram, Buckets>,
     breakers: Family<BreakerLabels, Gauge>,
-    limited: Family<Word, Counter>,
+    limited: Family<LimitLabels, Counter>,
     profiles_degraded: Family<AppLabels, Counter>,
     sessions_issued: Family<AppLabels, Counter>,
     sessions_renewed: Family<AppLabels, Counter>,
-    sessions_revoked: Family<Word, Counter>,
+    sessions_revoked: Family<CauseLabels, Counter>,
     /// Verified tokens in the cache.
     pub sessions_cached: Gauge,
     /// Revocations held.
@@ -219,12 +220,12 @@ pub struct Metrics {
     pub flow_outcomes: Gauge,
     keys_loaded: Gauge,
     key_ages: Family<KeyLabels, Gauge>,
-    reloads: Family<Word, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
     /// When the configuration in force was loaded, as a Unix time.
     pub reloaded_at: Gauge,
-    connections: Family<Word, Gauge>,
-    accept_failures: Family<Word, Counter>,
-    panics: Family<Word, Counter>,
+    connections: Family<ListenerLabels, Gauge>,
+    accept_failures: Family<ListenerLabels, Counter>,
+    panics: Family<ListenerLabels, Counter>,
     /// Log lines dropped because nobody read them.
     pub log_lines_dropped: Gauge,
     /// Bounds the log lines of refused checks.
@@ -341,53 +342,53 @@ impl Metrics {
         }
         register! {
             "checks", self.checks, "Checks answered, by decision and reason";
-            "check_duration_seconds", self.check_seconds, "Time from a check's head to its answer";
-            "token_cache_hits", self.lookups.hits, "Tokens found verified in the cache";
-            "token_cache_refused_hits", self.lookups.refused_hits, "Tokens found refused in the cache";
-            "token_signatures_checked", self.lookups.verified, "Tokens not seen before whose signature was checked";
-            "token_refused_cheaply", self.lookups.refused_cheaply, "Tokens refused before their signature was checked";
-            "redis_up", self.store.up, "Whether there is a connection to Redis: 1, 0";
-            "redis_call_duration_seconds", self.store.calls, "Calls to Redis, by what they were for";
-            "redis_calls_failed", self.store.failed, "Calls that Redis did not serve, by what they were for and why";
-            "outbox_waiting", self.outbox.waiting, "Events and records that wait to be written to Redis";
-            "outbox_dropped", self.outbox.dropped, "Events and records that were given up: full, refused or ended";
-            "events_appended", self.outbox.events, "Events in the stream, by type";
+            "check_duration_seconds", self.check_seconds, "Time from the headers of a check to its answer";
+            "token_cache_hits", self.lookups.hits, "Tokens found in the cache as verified";
+            "token_cache_rejected_hits", self.lookups.rejected_hits, "Tokens found in the cache as rejected";
+            "token_signature_verifications", self.lookups.verified, "Signature verifications: one for each token that is not in the cache";
+            "tokens_rejected_unverified", self.lookups.refused_cheaply, "Tokens rejected without a verification of their signature";
+            "redis_up", self.store.up, "Whether Redis is connected: 1 or 0";
+            "redis_call_duration_seconds", self.store.calls, "Duration of calls to Redis, by call";
+            "redis_calls_failed", self.store.failed, "Failed calls to Redis, by call and reason";
+            "outbox_waiting", self.outbox.waiting, "Items that wait to be written to Redis: events and session records";
+            "outbox_dropped", self.outbox.dropped, "Items that were not written to Redis, by reason: full, refused or ended";
+            "events_appended", self.outbox.events, "Events appended to the stream, by event";
             "events_trimmed", self.outbox.trimmed, "Events removed from the stream to keep it within redis.events.max";
             "events_lost", self.outbox.lost, "Events removed from the stream before a consumer group had read them, by group";
-            "events_lag", self.outbox.lag, "Events that a consumer group has not read yet, by group; an upper bound if Redis does not know";
-            "registry_unreadable", self.outbox.unreadable, "Records of Redis that were passed over: another version's or another key's";
-            "profile_refreshes", self.profile_refreshes, "Old profiles looked after in the background, by outcome";
-            "central_tokens", self.central.got, "Central tokens and tickets that came, by kind and from where";
-            "central_tokens_failed", self.central.failed, "Searches for a central token or ticket that ended without one, by class and why";
-            "central_token_calls_today", self.central.calls_today, "Calls to WeChat for a central token or ticket today, as of the last one";
-            "logins_started", self.logins_started, "Browsers sent to WeChat";
-            "logins_finished", self.logins_finished, "Logins that ended in a session";
-            "logins_failed", self.logins_failed, "Logins that came back and failed, by class and WeChat's errcode";
-            "logins_unshared", self.logins_unshared, "Logins that no other instance was told of: on their sealed cookie alone";
-            "pages_rejected", self.pages_rejected, "Requests that a page rejected, by reason: forged or expired callbacks, loops, requests of other sites";
-            "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session";
-            "wechat_call_duration_seconds", self.wechat_seconds, "Calls to WeChat, by endpoint and outcome";
-            "wechat_breaker_state", self.breakers, "Circuit breakers: 0 closed, 1 half-open, 2 open";
-            "limited", self.limited, "Requests refused by a limit, by budget";
-            "profiles_degraded", self.profiles_degraded, "Logins for which WeChat gave no profile when asked";
-            "sessions_issued", self.sessions_issued, "Sessions begun";
+            "events_lag", self.outbox.lag, "Events that a consumer group has not read yet, by group; an upper bound if Redis does not know the number";
+            "redis_records_unreadable", self.outbox.unreadable, "Records in Redis that this version or its keys cannot read";
+            "profile_refreshes", self.profile_refreshes, "Refreshes of old profiles in the background, by outcome";
+            "access_tokens_obtained", self.central.got, "Access tokens of the accounts and JS-SDK tickets obtained, by token and source";
+            "access_tokens_failed", self.central.failed, "Failed attempts to obtain an access token or JS-SDK ticket, by token, class and errcode";
+            "access_token_calls_today", self.central.calls_today, "Calls to WeChat today for an access token or JS-SDK ticket, as of the last call";
+            "logins_started", self.logins_started, "Redirects to WeChat, by login method";
+            "logins_finished", self.logins_finished, "Logins that ended in a session, by login method";
+            "logins_failed", self.logins_failed, "Callbacks that ended without a session, by login method, class and errcode";
+            "logins_without_redis", self.logins_unshared, "Callbacks handled without Redis, on the sealed cookie alone, by reason";
+            "page_requests_rejected", self.pages_rejected, "Requests that a page rejected, by reason: forged or expired callbacks, login loops, requests of other sites";
+            "login_duration_seconds", self.login_seconds, "Time from the start of a login to its session, by login method";
+            "wechat_call_duration_seconds", self.wechat_seconds, "Duration of calls to WeChat, by endpoint and outcome";
+            "wechat_breaker_state", self.breakers, "State of the circuit breakers: 0 closed, 1 half-open, 2 open";
+            "requests_limited", self.limited, "Requests to pages that a limit refused, by limit";
+            "profiles_unavailable", self.profiles_degraded, "Logins for which WeChat did not return a profile";
+            "sessions_issued", self.sessions_issued, "Sessions started";
             "sessions_renewed", self.sessions_renewed, "Tokens renewed on the renewal page";
-            "sessions_revoked", self.sessions_revoked, "Revocations, by what asked for them";
-            "sessions_cached", self.sessions_cached, "Verified tokens in the cache, about";
-            "revocations_held", self.revocations, "Revocations that still matter";
-            "revocations_age_seconds", self.revocations_age, "Age of what this instance knows of others' revocations; 0 without Redis";
-            "limiter_clients", self.limiter_clients, "Client addresses the limits remember";
-            "flow_outcomes_held", self.flow_outcomes, "Logins whose outcome is remembered for a repeated callback";
-            "keys_loaded", self.keys_loaded, "Loaded signing keys: those that sign, and those that only verify";
+            "sessions_revoked", self.sessions_revoked, "Revocations, by cause: a logout, or an operator who revokes a session, a subject or an app";
+            "token_cache_entries", self.sessions_cached, "Verified tokens in the cache, approximately";
+            "revocations_active", self.revocations, "Revocations of sessions that have not expired";
+            "revocations_staleness_seconds", self.revocations_age, "Time since this instance last read all revocations from Redis; 0 without Redis";
+            "limiter_clients", self.limiter_clients, "Client addresses that the limits track";
+            "login_outcomes", self.flow_outcomes, "Login outcomes kept for repeated callbacks";
+            "keys_loaded", self.keys_loaded, "Loaded signing keys, including those that only verify";
             "key_age_seconds", self.key_ages, "Age of each loaded signing key";
-            "configuration_reloads", self.reloads, "Changed configurations or keys, by outcome";
-            "configuration_loaded_timestamp_seconds", self.reloaded_at, "When the configuration in force was loaded";
-            "connections", self.connections, "Open connections, by door";
-            "accept_failures", self.accept_failures, "Connections that could not be accepted, by door";
-            "panics", self.panics, "Requests that made a handler panic, by door";
-            "log_lines_dropped", self.log_lines_dropped, "Log lines dropped because nobody read them";
-            "spans_exported", self.traces.exported, "Spans that a collector has taken";
-            "spans_dropped", self.traces.dropped, "Spans that no collector got: no room, no answer, or refused";
+            "configuration_reloads", self.reloads, "Reloads of the configuration or the keys, by outcome";
+            "configuration_loaded_timestamp_seconds", self.reloaded_at, "Unix time at which the current configuration was loaded";
+            "connections", self.connections, "Open connections, by listener";
+            "accept_failures", self.accept_failures, "Connections that could not be accepted, by listener";
+            "panics", self.panics, "Requests whose handler panicked, by listener";
+            "log_lines_dropped", self.log_lines_dropped, "Log lines dropped because standard output was blocked";
+            "spans_exported", self.traces.exported, "Spans that the collector accepted";
+            "spans_dropped", self.traces.dropped, "Spans that were not exported, by reason: full, failed or refused";
         }
         self.process.register_collector(Box::new(Process));
         self.documented.extend(Process::documented());
@@ -397,15 +398,15 @@ impl Metrics {
     /// Resolves the hot handles, and lets what an alert would watch have its series from the start: `rate` of a series
     /// that begins with its first event does not see that event.
     fn resolved(mut self) -> Self {
-        for outcome in ["accepted", "refused"] {
-            drop(self.reloads.get_or_create(&Word { kind: outcome }));
+        for outcome in ["accepted", "rejected"] {
+            drop(self.reloads.get_or_create(&OutcomeLabels { outcome }));
         }
-        for kind in ["events", "records"] {
-            self.outbox.waiting(kind, 0);
-            drop(self.outbox.dropped.get_or_create(&DropLabels { kind, why: "full" }));
+        for item in ["events", "records"] {
+            self.outbox.waiting(item, 0);
+            drop(self.outbox.dropped.get_or_create(&DropLabels { item, reason: "full" }));
         }
-        for why in ["full", "failed", "refused"] {
-            self.traces.dropped(why, 0);
+        for reason in ["full", "failed", "refused"] {
+            self.traces.dropped(reason, 0);
         }
         for reason in Reason::ALL {
             let usual = CheckLabels { decision: usual_decision(*reason), reason: reason.as_str() };
@@ -440,8 +441,8 @@ impl Metrics {
 
     /// An application has this flow: its series begin now. `rate` of a series that begins with its first event does not
     /// see that event, and a sidecar of a small application has few others.
-    pub fn flow(&self, app: &AppName, flow: LoginMethod) {
-        let labels = FlowLabels::of(app, flow);
+    pub fn flow(&self, app: &AppName, method: LoginMethod) {
+        let labels = LoginLabels::of(app, method);
         drop(self.logins_started.get_or_create(&labels));
         drop(self.logins_finished.get_or_create(&labels));
         drop(self.login_seconds.get_or_create(&labels));
@@ -452,25 +453,25 @@ impl Metrics {
     }
 
     /// A browser was sent to WeChat.
-    pub fn login_started(&self, app: &AppName, flow: LoginMethod) {
-        self.logins_started.get_or_create(&FlowLabels::of(app, flow)).inc();
+    pub fn login_started(&self, app: &AppName, method: LoginMethod) {
+        self.logins_started.get_or_create(&LoginLabels::of(app, method)).inc();
     }
 
     /// A login ended in a session.
-    pub fn login_finished(&self, app: &AppName, flow: LoginMethod, elapsed: Duration) {
-        self.logins_finished.get_or_create(&FlowLabels::of(app, flow)).inc();
-        self.login_seconds.get_or_create(&FlowLabels::of(app, flow)).observe(elapsed.as_secs_f64());
+    pub fn login_finished(&self, app: &AppName, method: LoginMethod, elapsed: Duration) {
+        self.logins_finished.get_or_create(&LoginLabels::of(app, method)).inc();
+        self.login_seconds.get_or_create(&LoginLabels::of(app, method)).observe(elapsed.as_secs_f64());
     }
 
     /// A login came back and failed.
-    pub fn login_failed(&self, app: &AppName, flow: LoginMethod, class: &'static str, errcode: &'static str) {
-        let labels = FailureLabels { app: app.clone(), flow: flow.as_str(), class, errcode };
+    pub fn login_failed(&self, app: &AppName, method: LoginMethod, class: &'static str, errcode: &'static str) {
+        let labels = LoginFailureLabels { app: app.clone(), method: method.as_str(), class, errcode };
         self.logins_failed.get_or_create(&labels).inc();
     }
 
-    /// A login that no other instance knows of, and why.
-    pub fn login_unshared(&self, why: &'static str) {
-        self.logins_unshared.get_or_create(&Word { kind: why }).inc();
+    /// A login that was handled without Redis.
+    pub fn login_unshared(&self, reason: &'static str) {
+        self.logins_unshared.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Starts the series of one reason to reject a request, before its first event.
@@ -485,7 +486,7 @@ impl Metrics {
 
     /// One call to WeChat ended.
     pub fn wechat_call(&self, endpoint: &'static str, outcome: &'static str, elapsed: Duration) {
-        self.wechat_seconds.get_or_create(&CallLabels { endpoint, outcome }).observe(elapsed.as_secs_f64());
+        self.wechat_seconds.get_or_create(&WechatCallLabels { endpoint, outcome }).observe(elapsed.as_secs_f64());
     }
 
     /// A breaker's state: 0 closed, 1 half-open, 2 open.
@@ -494,8 +495,8 @@ impl Metrics {
     }
 
     /// A limit refused a request.
-    pub fn limited(&self, budget: &'static str) {
-        self.limited.get_or_create(&Word { kind: budget }).inc();
+    pub fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// WeChat gave no profile when asked.
@@ -505,7 +506,7 @@ impl Metrics {
 
     /// An old profile was looked after: `changed`, `unchanged`, `shared`, `no_token`, `failed`.
     pub fn profile_refreshed(&self, outcome: &'static str) {
-        self.profile_refreshes.get_or_create(&Word { kind: outcome }).inc();
+        self.profile_refreshes.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A session began.
@@ -519,8 +520,8 @@ impl Metrics {
     }
 
     /// Something was revoked: `logout`, `session`, `subject`, `app`.
-    pub fn session_revoked(&self, by: &'static str) {
-        self.sessions_revoked.get_or_create(&Word { kind: by }).inc();
+    pub fn session_revoked(&self, cause: &'static str) {
+        self.sessions_revoked.get_or_create(&CauseLabels { cause }).inc();
     }
 
     /// The loaded keys and how old each is.
@@ -534,26 +535,26 @@ impl Metrics {
         }
     }
 
-    /// The configuration or the keys changed and were `accepted` or `refused`.
+    /// The configuration or the keys changed and were `accepted` or `rejected`.
     pub fn reload(&self, outcome: &'static str) {
-        self.reloads.get_or_create(&Word { kind: outcome }).inc();
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// The gauge of open connections of a door. Whatever else is told of a door has its series from now on.
-    pub fn connections(&self, door: &'static str) -> Gauge {
-        drop(self.accept_failures.get_or_create(&Word { kind: door }));
-        drop(self.panics.get_or_create(&Word { kind: door }));
-        self.connections.get_or_create_owned(&Word { kind: door })
+    /// The gauge of open connections of a listener. Whatever else is told of a listener has its series from now on.
+    pub fn connections(&self, listener: &'static str) -> Gauge {
+        drop(self.accept_failures.get_or_create(&ListenerLabels { listener }));
+        drop(self.panics.get_or_create(&ListenerLabels { listener }));
+        self.connections.get_or_create_owned(&ListenerLabels { listener })
     }
 
     /// A connection could not be accepted.
-    pub fn accept_failure(&self, door: &'static str) {
-        self.accept_failures.get_or_create(&Word { kind: door }).inc();
+    pub fn accept_failure(&self, listener: &'static str) {
+        self.accept_failures.get_or_create(&ListenerLabels { listener }).inc();
     }
 
     /// A handler panicked.
-    pub fn panic(&self, door: &'static str) {
-        self.panics.get_or_create(&Word { kind: door }).inc();
+    pub fn panic(&self, listener: &'static str) {
+        self.panics.get_or_create(&ListenerLabels { listener }).inc();
     }
 
     /// Every metric there is.

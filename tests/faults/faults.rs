@@ -307,7 +307,7 @@ async fn redis_killed(name: &'static str) -> Row {
             let fleet = trial.fleet.read().await;
             let mut unshared = 0.0;
             for index in 0..3 {
-                unshared += fleet.metric(index, "wechat_authz_logins_unshared_total").await;
+                unshared += fleet.metric(index, "wechat_authz_logins_without_redis_total").await;
             }
             check(unshared > 0.0, "logins without Redis were not counted")?;
             // Revoked while nobody could be told: it holds here at once, and everywhere when Redis is back.
@@ -679,13 +679,13 @@ async fn bad_reload(name: &'static str) -> Row {
     trial::run(name, fleet, Line::default(), async |trial: &mut Trial| {
         let fleet = trial.fleet.read().await;
         let good = fleet.configuration(0);
-        let refused = async || fleet.metric(0, "wechat_authz_configuration_reloads_total{kind=\"refused\"}").await;
+        let rejected = async || fleet.metric(0, "wechat_authz_configuration_reloads_total{outcome=\"rejected\"}").await;
         for bad in ["apps: [", "", "apps: []\n", &good.replace("redis:", "rediss:"), &good[..good.len() / 2]] {
-            let before = refused().await;
+            let before = rejected().await;
             std::fs::write(&fleet.instances[0].config, bad).unwrap();
             fleet.instances[0].signal("HUP");
             sleep(400 * MILLISECOND).await;
-            check(refused().await > before, format!("not refused: {bad:?}"))?;
+            check(rejected().await > before, format!("not rejected: {bad:?}"))?;
         }
         std::fs::write(&fleet.instances[0].config, good).unwrap();
         fleet.instances[0].signal("HUP");

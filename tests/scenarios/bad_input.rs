@@ -692,7 +692,7 @@ async fn slow_senders_slow_nobody_else() {
     }
     // Until they hold on to the check, but for those that Envoy keeps back and those whose body nobody waits for.
     let begun = Instant::now();
-    while target.stack.metric("wechat_authz_connections{kind=\"check\"").await < 95.0 {
+    while target.stack.metric("wechat_authz_connections{listener=\"check\"").await < 95.0 {
         assert!(begun.elapsed() < Duration::from_secs(8), "{}", target.stack.metrics().await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -934,7 +934,7 @@ async fn a_flood_of_forged_tokens_does_not_affect_sessions() {
     assert!(sums.0 <= 110 && sums.1 > 100, "{sums:?}: the budget is 100 and one more each second");
     assert!(asked > 20 && slowest < Duration::from_secs(1), "{asked} asked, the slowest took {slowest:?}");
     // Few of them were worth a signature check.
-    let verified = target.stack.metric("wechat_authz_token_signatures_checked_total").await;
+    let verified = target.stack.metric("wechat_authz_token_signature_verifications_total").await;
     assert!(verified <= 111.0, "{verified}");
     target.assert_unharmed().await;
 }

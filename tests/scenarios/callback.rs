@@ -54,7 +54,7 @@ impl Rejections {
         let count = self.0.entry(reason).or_default();
         *count += 1;
         let app = if reason == "unknown_host" { "" } else { "shop" };
-        let series = format!("wechat_authz_pages_rejected_total{{app=\"{app}\",reason=\"{reason}\"}}");
+        let series = format!("wechat_authz_page_requests_rejected_total{{app=\"{app}\",reason=\"{reason}\"}}");
         assert_eq!(stack.metric(&series).await, *count as f64, "{series}");
         let begun = Instant::now();
         loop {
@@ -437,7 +437,7 @@ async fn a_flood_of_forged_callbacks_does_not_flood_the_log() {
         sender.await.unwrap();
     }
     let seconds = begun.elapsed().as_secs() as usize + 2;
-    let series = "wechat_authz_pages_rejected_total{app=\"shop\",reason=\"state_unknown\"}";
+    let series = "wechat_authz_page_requests_rejected_total{app=\"shop\",reason=\"state_unknown\"}";
     assert_eq!(stack.metric(series).await, FLOOD as f64);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let lines = rejected_lines(&stack).len();

@@ -282,11 +282,11 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
         let _: () = ::redis::cmd("SET").arg(key).arg(&huge).query_async(&mut connection).await.unwrap();
     }
     let started = std::time::Instant::now();
-    while stack.metric("wechat_authz_revocations_held").await < 190_000.0 {
+    while stack.metric("wechat_authz_revocations_active").await < 190_000.0 {
         assert!(
             started.elapsed() < Duration::from_secs(120),
             "{}",
-            stack.metric("wechat_authz_revocations_held").await
+            stack.metric("wechat_authz_revocations_active").await
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

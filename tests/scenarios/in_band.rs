@@ -364,7 +364,7 @@ async fn a_flood_of_pages_is_bounded_and_the_checks_go_on() {
         assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks go on");
     }
     assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "all of it while the pages wait");
-    let refused = stack.metric("wechat_authz_limited_total{kind=\"pages_in_band\"}").await;
+    let refused = stack.metric("wechat_authz_requests_limited_total{limit=\"pages_in_band\"}").await;
     assert_eq!(refused, beyond.len() as f64);
     for one in waiting {
         let (answer, browser) = one.await.unwrap();

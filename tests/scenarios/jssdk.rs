@@ -89,7 +89,7 @@ async fn a_page_of_ours_gets_a_configuration_that_wechat_accepts() {
     assert_eq!((calls(&stack, TOKEN), calls(&stack, TICKET)), (1, 1));
     assert_eq!(stack.upstream.count(), 0);
     let today =
-        format!("wechat_authz_central_token_calls_today{{appid=\"{OA}\",kind=\"jsapi_ticket\",call=\"usual\"}}");
+        format!("wechat_authz_access_token_calls_today{{appid=\"{OA}\",token=\"jsapi_ticket\",mode=\"usual\"}}");
     assert_eq!(stack.metric(&today).await, 1.0);
 }
 
@@ -99,7 +99,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
     let (host, port) = ("127.0.0.1", stack.edge.port());
     let own = &stack.origin;
     let long = format!("{own}/{}", "a".repeat(8_192));
-    let series = "wechat_authz_pages_rejected_total{app=\"shop\",reason=\"url_foreign\"}";
+    let series = "wechat_authz_page_requests_rejected_total{app=\"shop\",reason=\"url_foreign\"}";
     let mut foreign = 0.0;
     for page in [
         "",
@@ -154,7 +154,10 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
         let answer = Browser::wechat().ask("GET", &good, &[line], "").await;
         assert_eq!(answer.status, 403, "{line:?}: {answer:?}");
     }
-    assert_eq!(stack.metric("wechat_authz_pages_rejected_total{app=\"shop\",reason=\"cross_site\"}").await, 3.0);
+    assert_eq!(
+        stack.metric("wechat_authz_page_requests_rejected_total{app=\"shop\",reason=\"cross_site\"}").await,
+        3.0
+    );
     assert_eq!(Browser::wechat().ask("POST", &good, &[], "").await.status, 405);
     assert_eq!(calls(&stack, TOKEN), 0, "nothing of this reached WeChat");
 }
@@ -223,7 +226,7 @@ async fn an_absent_wechat_leaves_the_cached_ticket_or_a_retry_after() {
     assert_eq!(
         stack
             .metric(
-                "wechat_authz_central_tokens_failed_total{kind=\"access_token\",class=\"configuration\",why=\"40164\"}"
+                "wechat_authz_access_tokens_failed_total{token=\"access_token\",class=\"configuration\",errcode=\"40164\"}"
             )
             .await,
         1.0

@@ -262,7 +262,7 @@ async fn who_says_no_gets_a_page_and_is_not_sent_round() {
         assert_eq!(browser.get(&page.button()).await.status, 302);
     }
     assert_eq!(stack.exchanges().len(), 0);
-    let failed = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"denied\"";
+    let failed = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"denied\"";
     assert_eq!(stack.metric(failed).await, 1.0);
 }
 
@@ -319,7 +319,7 @@ async fn require_subscription_admits_followers_only() {
     stack.hand_to(&mut browser, "小明");
     let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
     assert!(page.status == 403 && page.body.contains("请先关注公众号") && is_nobody(&browser, &page), "{page:?}");
-    let refused = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"not_subscribed\"";
+    let refused = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"not_subscribed\"";
     assert_eq!(stack.metric(&format!("{refused},errcode=\"not_subscribed\"}}")).await, 1.0);
     // They follow it and press the page's button.
     stack.simulator.change_user("小明", |user| user.follows = vec![OA.to_owned()]);
@@ -580,7 +580,7 @@ async fn a_login_without_its_profile_succeeds() {
             assert_eq!((&*seen.0, &*seen.1), expected, "{trouble:?}");
             assert!(begun.elapsed() < Duration::from_secs(8), "{trouble:?} took {:?}", begun.elapsed());
         }
-        let degraded = stack.metric("wechat_authz_profiles_degraded_total{app=\"shop\"}").await;
+        let degraded = stack.metric("wechat_authz_profiles_unavailable_total{app=\"shop\"}").await;
         assert_eq!(degraded, 2.0 * (number as f64 + 1.0), "{trouble:?} is counted");
     }
     assert_eq!(lines_at(&stack, "ERROR"), 0);
@@ -611,7 +611,7 @@ async fn a_profile_in_an_odd_form_is_read_all_the_same() {
         let decoded = percent_encoding::percent_decode_str(&seen).decode_utf8().unwrap();
         assert!(!decoded.chars().any(char::is_control), "{oddity:?}: {decoded:?}");
     }
-    assert_eq!(stack.metric("wechat_authz_profiles_degraded_total").await, 0.0);
+    assert_eq!(stack.metric("wechat_authz_profiles_unavailable_total").await, 0.0);
     assert!(stack.simulator.waiting_faults().is_empty());
 }
 
@@ -672,7 +672,7 @@ async fn a_busy_wechat_is_asked_once_more_and_nobody_notices() {
     stack.remember(&browser);
     assert_eq!(answers.last().unwrap().seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
     assert!(answers.iter().all(|answer| answer.status < 400));
-    let started = stack.metric("wechat_authz_logins_started_total{app=\"shop\",flow=\"official_account\"}").await;
+    let started = stack.metric("wechat_authz_logins_started_total{app=\"shop\",method=\"official_account\"}").await;
     assert_eq!((stack.exchanges().len(), started), (2, 1.0));
 }
 
@@ -698,7 +698,7 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     assert!(page.status == 503 && begun.elapsed() < Duration::from_secs(1), "{page:?} after {:?}", begun.elapsed());
     assert_eq!(stack.exchanges().len(), before + 5);
     stack.until_log_holds(&incident(&page)).await;
-    let refused = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"unreachable\",errcode=\"breaker_open\"}";
+    let refused = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"unreachable\",errcode=\"breaker_open\"}";
     assert_eq!(stack.metric(refused).await, 1.0);
     // Others do not suffer: not those with a session, not the other flow.
     assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
@@ -751,7 +751,7 @@ async fn each_wrong_setting_costs_one_page_one_line_and_one_call() {
     for number in 0..8 {
         fails(&format!("wrong secret, login {number}")).await;
     }
-    let series = "wechat_authz_logins_failed_total{app=\"shop\",flow=\"official_account\",class=\"configuration\",errcode=\"40125\"}";
+    let series = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"configuration\",errcode=\"40125\"}";
     assert_eq!(stack.metric(series).await, 8.0);
 }
 
@@ -779,7 +779,7 @@ async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
     assert_eq!((first.location(), first.set_cookies().next()), ("", None));
     assert!(first.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert!(first.header("content-type").starts_with("text/html") && first.body.contains("class=\"button"));
-    assert!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await >= 200.0);
+    assert!(stack.metric("wechat_authz_requests_limited_total{limit=\"logins_per_client\"}").await >= 200.0);
     // A forged callback is charged like a start, whether it can be read or not.
     for query in ["code=a&state=00000000000000000000000000000000", "code=a", ""] {
         let mut statuses = Vec::new();
@@ -818,7 +818,7 @@ async fn all_arrive(stack: Stack, step: Duration, way: fn(usize) -> Way) -> Stac
         });
     }
     people.join_all().await;
-    assert_eq!(stack.metric("wechat_authz_limited_total{kind=\"logins_per_client\"}").await, 0.0);
+    assert_eq!(stack.metric("wechat_authz_requests_limited_total{limit=\"logins_per_client\"}").await, 0.0);
     std::sync::Arc::into_inner(stack).unwrap()
 }
 

@@ -41,13 +41,13 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "nobody is logged out");
 
     // Refused whole, said once with key and line, counted; half a file opens nothing.
-    let refused = "wechat_authz_configuration_reloads_total{kind=\"refused\"}";
+    let rejected = "wechat_authz_configuration_reloads_total{outcome=\"rejected\"}";
     for (bad, says) in [
         (good.replace("access: public", "access: publik"), "policy[0].access"),
         (good.replace("prefix: /open, access: public }", ""), "config.yaml:"),
         (good.replace("reload_interval: 1s", "reload_interval: 1s\nlisten: {}"), "written twice"),
     ] {
-        let (offset, before) = (stack.logged().len(), stack.metric(refused).await);
+        let (offset, before) = (stack.logged().len(), stack.metric(rejected).await);
         std::fs::write(stack.config(), &bad).unwrap();
         stack.signal("HUP");
         let line = stack.until_logged("change rejected; the previous configuration stays in use", offset).await;
@@ -58,7 +58,7 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let again = stack.logged()[offset..].matches("change rejected").count();
         assert_eq!(again, 1, "said once, not at every look");
-        assert!(stack.metric(refused).await > before);
+        assert!(stack.metric(rejected).await > before);
         assert_eq!(stranger.clone().fetch(&stack.url("/open/a")).await.status, 200, "the old one stays");
         assert_eq!(stranger.clone().fetch(&stack.url("/")).await.status, 401);
     }
@@ -151,8 +151,8 @@ async fn the_ops_door_shows_health_and_metrics_that_prometheus_reads() {
     }
     let text = stack.metrics().await;
     for line in [
-        "wechat_authz_logins_started_total{app=\"shop\",flow=\"official_account\"} 1",
-        "wechat_authz_logins_finished_total{app=\"shop\",flow=\"official_account\"} 1",
+        "wechat_authz_logins_started_total{app=\"shop\",method=\"official_account\"} 1",
+        "wechat_authz_logins_finished_total{app=\"shop\",method=\"official_account\"} 1",
         "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 1",
         "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
         "wechat_authz_sessions_issued_total{app=\"shop\"} 1",

@@ -383,18 +383,18 @@ async fn events_reach_a_consumer_group_before_and_after_an_outage() {
     // Redis goes away: nobody notices, and what happened meanwhile is told when it is back.
     redis.kill();
     let (_, page) = consenting(&stack, "小红").await;
-    assert!(stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await >= 1.0);
+    assert!(stack.metric("wechat_authz_outbox_waiting{item=\"events\"}").await >= 1.0);
     redis.run().await;
     group(&redis).await;
     let late = events(&redis, 1).await;
     assert_eq!((late[0]["type"].as_str(), &late[0]["session"]), ("login", &seen(&page, "session")));
     assert_eq!(late[0]["subject"], seen(&page, "subject"));
     until("an empty outbox", async || {
-        let waiting = stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await;
+        let waiting = stack.metric("wechat_authz_outbox_waiting{item=\"events\"}").await;
         (waiting == 0.0).then_some(())
     })
     .await;
-    assert_eq!(stack.metric("wechat_authz_outbox_dropped_total{kind=\"events\",why=\"full\"}").await, 0.0);
+    assert_eq!(stack.metric("wechat_authz_outbox_dropped_total{item=\"events\",reason=\"full\"}").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,7 +412,7 @@ async fn a_recovered_redis_gets_every_event_at_least_once() {
     let (mut full, page) = person(&stack, "小红").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(full.fetch(&stack.url("/")).await.status, 200);
-    assert!(stack.metric("wechat_authz_outbox_waiting{kind=\"events\"}").await >= 1.0);
+    assert!(stack.metric("wechat_authz_outbox_waiting{item=\"events\"}").await >= 1.0);
     redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let mut told: HashMap<String, String> = HashMap::new();
     until("both", async || {
@@ -426,7 +426,7 @@ async fn a_recovered_redis_gets_every_event_at_least_once() {
     expected.sort();
     assert_eq!(sessions, expected);
     until("the records too", async || {
-        let waiting = stack.metric("wechat_authz_outbox_waiting{kind=\"records\"}").await;
+        let waiting = stack.metric("wechat_authz_outbox_waiting{item=\"records\"}").await;
         (waiting == 0.0).then_some(())
     })
     .await;
@@ -559,7 +559,7 @@ async fn events_removed_unread_are_counted_and_logged() {
     .await;
     let counted = async |name: &str| stack.metric(&format!("wechat_authz_events_{name}")).await;
     let removed = until("the last count", async || {
-        let appended = counted("appended_total{kind=\"login\"}").await;
+        let appended = counted("appended_total{event=\"login\"}").await;
         let removed = 5_000.0 + appended - redis.ask::<f64>(&["XLEN", STREAM]).await;
         (counted("trimmed_total").await == removed).then_some(removed)
     })
@@ -646,7 +646,7 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
     let asked = |endpoint: &str| stack.simulator.journal().iter().filter(|entry| entry.path == endpoint).count();
     assert_eq!((asked("/sns/userinfo"), asked("/sns/oauth2/refresh_token")), (1, 0));
     let outcome = async |outcome: &str, count: f64| {
-        let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
+        let series = format!("wechat_authz_profile_refreshes_total{{outcome=\"{outcome}\"}}");
         until(outcome, async || (stack.metric(&series).await >= count).then_some(())).await;
     };
 
@@ -707,7 +707,7 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
         stack.set_clock(3_700);
         passing(&stack, &mut phone).await;
         let outcome = async |outcome: &str| {
-            let series = format!("wechat_authz_profile_refreshes_total{{kind=\"{outcome}\"}}");
+            let series = format!("wechat_authz_profile_refreshes_total{{outcome=\"{outcome}\"}}");
             until(outcome, async || (stack.metric(&series).await >= 1.0).then_some(())).await;
         };
         outcome(expected).await;
@@ -785,7 +785,7 @@ async fn unknown_records_are_skipped_and_a_key_rotation_loses_none() {
         all
     };
     assert_eq!(sids(&listed(&stack, &subject)), expected(&[]));
-    assert_eq!(stack.metric("wechat_authz_registry_unreadable_total").await, 4.0);
+    assert_eq!(stack.metric("wechat_authz_redis_records_unreadable_total").await, 4.0);
     assert_eq!(phone.fetch(&stack.url("/")).await.status, 200, "nobody's session depends on it");
 
     // A new key seals; what the old one sealed still opens, at this instance and at one that starts now.
@@ -861,7 +861,7 @@ async fn a_cluster_keeps_all_of_it_too() {
         );
         assert_eq!(list["profiles"]["shop"]["nickname"], nickname(page));
     }
-    assert_eq!(stack.metric("wechat_authz_outbox_waiting{kind=\"records\"}").await, 0.0);
+    assert_eq!(stack.metric("wechat_authz_outbox_waiting{item=\"records\"}").await, 0.0);
 }
 
 /// What 20,000 sessions cost Redis. The figure stands in `docs/en/several-instances.md`.

@@ -147,7 +147,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     assert!(!collector.holds("canary-of-a-query"));
     search(&collector, &stack);
     assert!(stack.metric("wechat_authz_spans_exported_total").await >= 12.0);
-    assert_eq!(stack.metric("wechat_authz_spans_dropped_total{kind=\"failed\"}").await, 0.0);
+    assert_eq!(stack.metric("wechat_authz_spans_dropped_total{reason=\"failed\"}").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +265,7 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
     const AWAY: &str = "the collector takes no traces: they are dropped and counted, and this is said once";
     const BACK: &str = "the collector takes traces again";
     let dropped =
-        async |kind: &str| stack.metric(&format!("wechat_authz_spans_dropped_total{{kind=\"{kind}\"}}")).await;
+        async |kind: &str| stack.metric(&format!("wechat_authz_spans_dropped_total{{reason=\"{kind}\"}}")).await;
     for (times, mood) in [Mood::Refuse(503), Mood::Refuse(400), Mood::Hang, Mood::Babble].into_iter().enumerate() {
         let before = dropped("failed").await;
         collector.is(mood);

@@ -1,102 +1,42 @@
-//! The label sets: words of ours, the applications of the configuration, WeChat's known error codes, loaded keys.
+//! The label sets. The values come from closed sets: words of this program, applications and keys of the configuration,
+//! WeChat's known error codes, and a bounded number of consumer groups.
 
 use crate::app_name::AppName;
 use crate::login_method::LoginMethod;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct CheckLabels {
-    pub decision: &'static str,
-    pub reason: &'static str,
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $type:ty),+ })+) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub(super) struct $name {
+            $(pub $label: $type),+
+        }
+    )+};
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct AppLabels {
-    pub app: AppName,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct FlowLabels {
-    pub app: AppName,
-    pub flow: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct FailureLabels {
-    pub app: AppName,
-    pub flow: &'static str,
-    pub class: &'static str,
-    pub errcode: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RejectionLabels {
-    pub app: Option<AppName>,
-    pub reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct CallLabels {
-    pub endpoint: &'static str,
-    pub outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct BreakerLabels {
-    pub appid: String,
-    pub endpoint: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Word {
-    pub kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct DropLabels {
-    pub kind: &'static str,
-    pub why: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct GroupLabels {
-    pub group: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct StoreCallLabels {
-    pub call: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct StoreFailureLabels {
-    pub call: &'static str,
-    pub why: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct CentralLabels {
-    pub kind: &'static str,
-    pub from: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct CentralFailureLabels {
-    pub kind: &'static str,
-    pub class: &'static str,
-    pub why: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct QuotaLabels {
-    pub appid: String,
-    pub kind: &'static str,
-    pub call: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct KeyLabels {
-    pub kid: String,
+labels! {
+    AppLabels { app: AppName }
+    BreakerLabels { appid: String, endpoint: &'static str }
+    CauseLabels { cause: &'static str }
+    CheckLabels { decision: &'static str, reason: &'static str }
+    DropLabels { item: &'static str, reason: &'static str }
+    EventLabels { event: &'static str }
+    GroupLabels { group: String }
+    ItemLabels { item: &'static str }
+    KeyLabels { kid: String }
+    LimitLabels { limit: &'static str }
+    ListenerLabels { listener: &'static str }
+    LoginFailureLabels { app: AppName, method: &'static str, class: &'static str, errcode: &'static str }
+    LoginLabels { app: AppName, method: &'static str }
+    OutcomeLabels { outcome: &'static str }
+    QuotaLabels { appid: String, token: &'static str, mode: &'static str }
+    ReasonLabels { reason: &'static str }
+    RedisCallLabels { call: &'static str }
+    RedisFailureLabels { call: &'static str, reason: &'static str }
+    RejectionLabels { app: Option<AppName>, reason: &'static str }
+    TokenFailureLabels { token: &'static str, class: &'static str, errcode: &'static str }
+    TokenLabels { token: &'static str, source: &'static str }
+    WechatCallLabels { endpoint: &'static str, outcome: &'static str }
 }
 
 impl EncodeLabelValue for AppName {
@@ -105,14 +45,14 @@ impl EncodeLabelValue for AppName {
     }
 }
 
-impl FlowLabels {
-    pub(super) fn of(app: &AppName, flow: LoginMethod) -> Self {
-        Self { app: app.clone(), flow: flow.as_str() }
-    }
-}
-
 impl AppLabels {
     pub(super) fn of(app: &AppName) -> Self {
         Self { app: app.clone() }
+    }
+}
+
+impl LoginLabels {
+    pub(super) fn of(app: &AppName, method: LoginMethod) -> Self {
+        Self { app: app.clone(), method: method.as_str() }
     }
 }

@@ -1,6 +1,6 @@
 //! What is counted of the things that wait to be written to Redis.
 
-use super::labels::{DropLabels, GroupLabels, Word};
+use super::labels::{DropLabels, EventLabels, GroupLabels, ItemLabels};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -8,9 +8,9 @@ use prometheus_client::metrics::gauge::Gauge;
 /// What is counted where it happens.
 #[derive(Clone, Default)]
 pub struct OutboxMetrics {
-    pub(super) waiting: Family<Word, Gauge>,
+    pub(super) waiting: Family<ItemLabels, Gauge>,
     pub(super) dropped: Family<DropLabels, Counter>,
-    pub(super) events: Family<Word, Counter>,
+    pub(super) events: Family<EventLabels, Counter>,
     pub(super) trimmed: Counter,
     pub(super) lost: Family<GroupLabels, Counter>,
     pub(super) lag: Family<GroupLabels, Gauge>,
@@ -19,18 +19,18 @@ pub struct OutboxMetrics {
 
 impl OutboxMetrics {
     /// How many of a kind wait: `events`, `records`.
-    pub fn waiting(&self, kind: &'static str, count: usize) {
-        self.waiting.get_or_create(&Word { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub fn waiting(&self, item: &'static str, count: usize) {
+        self.waiting.get_or_create(&ItemLabels { item }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// One of a kind was given up, and why: `full`, `refused`, `ended`.
-    pub fn dropped(&self, kind: &'static str, why: &'static str) {
-        self.dropped.get_or_create(&DropLabels { kind, why }).inc();
+    pub fn dropped(&self, item: &'static str, reason: &'static str) {
+        self.dropped.get_or_create(&DropLabels { item, reason }).inc();
     }
 
     /// An event of this type is in the stream.
-    pub fn appended(&self, kind: &'static str) {
-        self.events.get_or_create(&Word { kind }).inc();
+    pub fn appended(&self, event: &'static str) {
+        self.events.get_or_create(&EventLabels { event }).inc();
     }
 
     /// Events were removed from the stream to keep it within its maximum.

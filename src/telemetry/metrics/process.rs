@@ -13,10 +13,10 @@ use rustix::time::ClockId;
 use std::fmt::Error;
 use std::time::Duration;
 
-const MEMORY: (&str, &str) = ("process_resident_memory_bytes", "Memory of the process that is in RAM");
-const CPU: (&str, &str) = ("process_cpu_seconds", "Processor time the process has used");
-const OPEN_FILES: (&str, &str) = ("process_open_fds", "Open files and connections");
-const MAX_FILES: (&str, &str) = ("process_max_fds", "How many may be open");
+const MEMORY: (&str, &str) = ("process_resident_memory_bytes", "Resident memory of the process");
+const CPU: (&str, &str) = ("process_cpu_seconds", "CPU time used by the process");
+const OPEN_FILES: (&str, &str) = ("process_open_fds", "Open file descriptors");
+const MAX_FILES: (&str, &str) = ("process_max_fds", "Maximum number of open file descriptors");
 
 /// Asks the operating system at each look.
 #[derive(Debug)]

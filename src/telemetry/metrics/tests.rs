@@ -30,7 +30,7 @@ fn what_is_counted_can_be_read() {
         "wechat_authz_checks_total{decision=\"refuse\",reason=\"no_session\"} 1",
         "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 0",
         "wechat_authz_check_duration_seconds_bucket{le=\"0.00001\"} 2",
-        "wechat_authz_logins_failed_total{app=\"shop\",flow=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
+        "wechat_authz_logins_failed_total{app=\"shop\",method=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
         "wechat_authz_token_cache_hits_total 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
@@ -44,17 +44,17 @@ fn what_alerts_watch_has_its_series_before_the_first_event() {
     metrics.flow(&shop(), LoginMethod::Website);
     let text = metrics.render();
     for line in [
-        "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 0",
-        "wechat_authz_logins_finished_total{app=\"shop\",flow=\"website\"} 0",
-        "wechat_authz_login_duration_seconds_count{app=\"shop\",flow=\"website\"} 0",
+        "wechat_authz_logins_started_total{app=\"shop\",method=\"website\"} 0",
+        "wechat_authz_logins_finished_total{app=\"shop\",method=\"website\"} 0",
+        "wechat_authz_login_duration_seconds_count{app=\"shop\",method=\"website\"} 0",
         "wechat_authz_sessions_issued_total{app=\"shop\"} 0",
         "wechat_authz_sessions_renewed_total{app=\"shop\"} 0",
-        "wechat_authz_profiles_degraded_total{app=\"shop\"} 0",
-        "wechat_authz_connections{kind=\"check\"} 1",
-        "wechat_authz_panics_total{kind=\"check\"} 0",
-        "wechat_authz_accept_failures_total{kind=\"check\"} 0",
-        "wechat_authz_configuration_reloads_total{kind=\"accepted\"} 0",
-        "wechat_authz_configuration_reloads_total{kind=\"refused\"} 0",
+        "wechat_authz_profiles_unavailable_total{app=\"shop\"} 0",
+        "wechat_authz_connections{listener=\"check\"} 1",
+        "wechat_authz_panics_total{listener=\"check\"} 0",
+        "wechat_authz_accept_failures_total{listener=\"check\"} 0",
+        "wechat_authz_configuration_reloads_total{outcome=\"accepted\"} 0",
+        "wechat_authz_configuration_reloads_total{outcome=\"rejected\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
@@ -102,7 +102,7 @@ fn busy() -> Metrics {
     metrics.session_renewed(&shop());
     metrics.session_revoked("logout");
     metrics.keys([("k1", moment), ("k2", Duration::MAX)].into_iter());
-    metrics.reload("refused");
+    metrics.reload("rejected");
     metrics.connections("check").inc();
     metrics.login_unshared("not_configured");
     metrics.page_rejected(Some(&shop()), "state_unknown");
@@ -228,7 +228,7 @@ fn threads_that_count_at_once_lose_nothing() {
         "wechat_authz_checks_total{decision=\"refuse\",reason=\"ambiguous_path\"} 4000",
         "wechat_authz_checks_total{decision=\"refuse\",reason=\"session_valid\"} 4000",
         "wechat_authz_check_duration_seconds_count 8000",
-        "wechat_authz_logins_started_total{app=\"shop\",flow=\"website\"} 4000",
+        "wechat_authz_logins_started_total{app=\"shop\",method=\"website\"} 4000",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }

@@ -11,7 +11,7 @@ from stage import HOST, ORIGIN, TARGET
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "load.lua"
 # The number of concurrent requests.
 CONNECTIONS = 16
-CHECKED = "wechat_authz_token_signatures_checked_total"
+CHECKED = "wechat_authz_token_signature_verifications_total"
 ASKED = "wechat_authz_checks_total"
 
 
