@@ -26,8 +26,8 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 #[bench::render_login_page("render_login_page")]
 #[bench::render_login_data("render_login_data")]
 #[bench::render_renew_page("render_renew_page")]
-#[bench::render_refuse_page("render_refuse_page")]
-#[bench::render_refuse_data("render_refuse_data")]
+#[bench::render_deny_page("render_deny_page")]
+#[bench::render_deny_data("render_deny_data")]
 #[bench::render_limited_page("render_limited_page")]
 #[bench::render_limited_data("render_limited_data")]
 fn count(mut case: Case) -> Case {

@@ -22,7 +22,7 @@ const CASES: &[&str] = &[
     "limiter",
     "render_allow_known",
     "render_login_page",
-    "render_refuse_data",
+    "render_deny_data",
 ];
 
 fn times(criterion: &mut Criterion) {

@@ -51,7 +51,7 @@ pub enum Decision {
         reason: Reason,
     },
     /// The request is refused, and a login would not change that.
-    Refuse {
+    Deny {
         /// The reason.
         reason: Reason,
     },
@@ -72,7 +72,7 @@ impl Decision {
             | Self::Login { reason, .. }
             | Self::Renew { reason, .. }
             | Self::Page { reason }
-            | Self::Refuse { reason }
+            | Self::Deny { reason }
             | Self::Limited { reason, .. } => *reason,
         }
     }
@@ -84,7 +84,7 @@ impl Decision {
             Self::Login { .. } => "login",
             Self::Renew { .. } => "renew",
             Self::Page { .. } => "page",
-            Self::Refuse { .. } => "refuse",
+            Self::Deny { .. } => "deny",
             Self::Limited { .. } => "limited",
         }
     }
@@ -158,9 +158,9 @@ reasons! {
     /// The method contains a lower-case letter: applications differ in whether it is another method.
     MethodNotUpperCase = "method_not_upper_case",
     /// CONNECT asks for a tunnel, which no session buys.
-    ConnectRefused = "connect_refused",
+    ConnectDenied = "connect_denied",
     /// A preflight on a protected path: let the gateway's CORS filter answer it.
-    PreflightRefused = "preflight_refused",
+    PreflightDenied = "preflight_denied",
     /// The pages' own prefix reached the check: its route must have the check disabled.
     PagesNotRouted = "pages_not_routed",
     /// A page of ours, which the check listener answers itself (`gateway.pages_in_band`).

@@ -123,8 +123,8 @@ fn make(name: &str) -> Case {
             let location = "https://shop.example.com/_wechat/renew?return_to=%2Forders%2F42".to_owned();
             render(Decision::Renew { location, reason: Reason::SessionNeedsRenewal }, ClientKind::Page)
         }
-        "render_refuse_page" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ClientKind::Page),
-        "render_refuse_data" => render(Decision::Refuse { reason: Reason::SubjectNotAllowed }, ClientKind::Data),
+        "render_deny_page" => render(Decision::Deny { reason: Reason::SubjectNotAllowed }, ClientKind::Page),
+        "render_deny_data" => render(Decision::Deny { reason: Reason::SubjectNotAllowed }, ClientKind::Data),
         "render_limited_page" => render(limited(), ClientKind::Page),
         "render_limited_data" => render(limited(), ClientKind::Data),
         unknown => panic!("no case is called {unknown}"),

@@ -72,7 +72,7 @@ pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Opt
             }
             _ => error_body(StatusCode::UNAUTHORIZED, wants, *reason, Some(location)),
         }),
-        Decision::Refuse { reason } => Some(match (wants, reason) {
+        Decision::Deny { reason } => Some(match (wants, reason) {
             (ClientKind::Page | ClientKind::Form, Reason::SubjectNotAllowed) => {
                 page_with(&Page::NotAllowed, StatusCode::FORBIDDEN, language)
             }

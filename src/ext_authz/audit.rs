@@ -29,15 +29,15 @@ pub(super) fn log_denial(
                 tracing::debug!(reason, request_id, trace_id = &*trace_id, "check requires a login");
             }
         }
-        Decision::Refuse { .. } | Decision::Limited { .. } => {
-            let Some(left_out) = metrics.deny_lines.admit(now) else { return };
+        Decision::Deny { .. } | Decision::Limited { .. } => {
+            let Some(suppressed) = metrics.deny_lines.admit(now) else { return };
             let ids = RequestIds::of(check.headers);
             let (request_id, trace_id) = (ids.request_id, ids.trace_id(span));
             let client = authorizer.client_address.address(check.headers, check.peer).to_string();
             // The operator needs the host to configure it.
             let host = (decision.reason() == Reason::UnknownHost).then(|| bounded(check.host));
             tracing::info!(
-                target: "audit", event = "deny", reason, host, client, request_id, trace_id = &*trace_id, left_out,
+                target: "audit", event = "deny", reason, host, client, request_id, trace_id = &*trace_id, suppressed,
                 "check denied"
             );
         }

@@ -334,7 +334,7 @@ mod tests {
                 for (decision, page, other) in [
                     (Decision::Login { location: location(), reason: *reason }, 302, 401),
                     (Decision::Renew { location: location(), reason: *reason }, 302, 401),
-                    (Decision::Refuse { reason: *reason }, 403, 403),
+                    (Decision::Deny { reason: *reason }, 403, 403),
                     (Decision::Limited { retry_after: wait, reason: *reason }, 429, 429),
                 ] {
                     let answer = answer(&decision, wants);

@@ -238,14 +238,14 @@ pub struct Metrics {
     pub traces: TraceMetrics,
 }
 
-const DECISIONS: [&str; 6] = ["allow", "login", "renew", "refuse", "limited", "page"];
+const DECISIONS: [&str; 6] = ["allow", "login", "renew", "deny", "limited", "page"];
 
 fn decision_index(decision: &Decision) -> usize {
     match decision {
         Decision::Allow { .. } => 0,
         Decision::Login { .. } => 1,
         Decision::Renew { .. } => 2,
-        Decision::Refuse { .. } => 3,
+        Decision::Deny { .. } => 3,
         Decision::Limited { .. } => 4,
         Decision::Page { .. } => 5,
     }
@@ -270,9 +270,9 @@ fn usual_decision(reason: Reason) -> &'static str {
         | Reason::AmbiguousPath
         | Reason::UnknownHost
         | Reason::MethodNotUpperCase
-        | Reason::ConnectRefused
-        | Reason::PreflightRefused
-        | Reason::PagesNotRouted => "refuse",
+        | Reason::ConnectDenied
+        | Reason::PreflightDenied
+        | Reason::PagesNotRouted => "deny",
         Reason::TooManyChecks | Reason::TooManyNewTokens => "limited",
     }
 }

@@ -192,7 +192,7 @@ async fn each_client_without_a_session_gets_a_denial_it_understands(plan: fn() -
         let answer = ask(&stack, method, "/orders?page=2", lines).await;
         let (status, why) = match *client {
             "page" | "head" => (302, ""),
-            "preflight" => (403, "preflight_refused"),
+            "preflight" => (403, "preflight_denied"),
             _ => (401, "no_session"),
         };
         assert_form(client, status, &answer, why);
@@ -1190,7 +1190,10 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
     );
     let openid = stack.simulator.openid(harness::OA, "小明");
     assert_eq!(who.json()["data"]["subject"], format!("wx:{}:{openid}", harness::OA));
-    assert_eq!((&who.json()["data"]["app"], &who.json()["data"]["flow"]), (&"shop".into(), &"official_account".into()));
+    assert_eq!(
+        (&who.json()["data"]["app"], &who.json()["data"]["method"]),
+        (&"shop".into(), &"official_account".into())
+    );
     let (short, long) = (&who.json()["data"]["token_expires_at"], &who.json()["data"]["session_expires_at"]);
     assert!(short.as_u64().unwrap() < long.as_u64().unwrap());
     assert!(!who.body.contains(&token));

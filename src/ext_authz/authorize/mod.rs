@@ -56,11 +56,11 @@ impl Authorizer {
     /// Decides one check at `now`.
     pub fn decide(&self, check: &CheckRequest, now: Timestamp) -> Decision {
         if check.method == Method::CONNECT {
-            return Decision::Refuse { reason: Reason::ConnectRefused };
+            return Decision::Deny { reason: Reason::ConnectDenied };
         }
         if check.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
             // Methods are case-sensitive, but not to every application.
-            return Decision::Refuse { reason: Reason::MethodNotUpperCase };
+            return Decision::Deny { reason: Reason::MethodNotUpperCase };
         }
         // Most clients write it as we do.
         let known = self.apps.get_key_value(check.host);
@@ -69,23 +69,23 @@ impl Authorizer {
         };
         let (path, readings) = match self.readings(check) {
             Ok(read) => read,
-            Err(reason) => return Decision::Refuse { reason },
+            Err(reason) => return Decision::Deny { reason },
         };
         if path.is_under(&self.prefix) {
             return match (path.has_encoded_slashes(), self.pages_in_band) {
-                (true, _) => Decision::Refuse { reason: Reason::AmbiguousPath },
+                (true, _) => Decision::Deny { reason: Reason::AmbiguousPath },
                 (false, true) => Decision::Page { reason: Reason::PageInBand },
-                (false, false) => Decision::Refuse { reason: Reason::PagesNotRouted },
+                (false, false) => Decision::Deny { reason: Reason::PagesNotRouted },
             };
         }
         let client = self.client_for_policy(check);
         let allows_encoded =
             || site.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, client);
         if path.has_encoded_slashes() && !allows_encoded() {
-            return Decision::Refuse { reason: Reason::AmbiguousPath };
+            return Decision::Deny { reason: Reason::AmbiguousPath };
         }
         let Ok(requirement) = self.policy.strictest(host, path, &readings, check.method, client) else {
-            return Decision::Refuse { reason: Reason::AmbiguousPath };
+            return Decision::Deny { reason: Reason::AmbiguousPath };
         };
         match &*requirement {
             Requirement::Public => anonymous(Reason::PublicPath),
@@ -101,7 +101,7 @@ impl Authorizer {
                 Ok(live) if subjects.iter().any(|subject| subject.as_str() == live.subject()) => {
                     self.allow(check, site, &live, now)
                 }
-                Ok(_) => Decision::Refuse { reason: Reason::SubjectNotAllowed },
+                Ok(_) => Decision::Deny { reason: Reason::SubjectNotAllowed },
                 Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
             },
         }
@@ -117,7 +117,7 @@ impl Authorizer {
             {
                 anonymous(Reason::PublicPath)
             }
-            _ => Decision::Refuse { reason: Reason::UnknownHost },
+            _ => Decision::Deny { reason: Reason::UnknownHost },
         }
     }
 
@@ -173,7 +173,7 @@ impl Authorizer {
     fn deny(&self, check: &CheckRequest, site: &AppPolicy, no: NoSession) -> Decision {
         let reason = match no {
             NoSession::NotShown if check.client_kind() == ClientKind::Preflight => {
-                return Decision::Refuse { reason: Reason::PreflightRefused };
+                return Decision::Deny { reason: Reason::PreflightDenied };
             }
             NoSession::Refused(SessionError::Busy(retry_after)) => {
                 return Decision::Limited { retry_after, reason: Reason::TooManyNewTokens };

@@ -111,7 +111,7 @@ fn word(decision: &Decision) -> &'static str {
         Decision::Login { .. } => "login",
         Decision::Renew { .. } => "renew",
         Decision::Page { .. } => "page",
-        Decision::Refuse { .. } => "refuse",
+        Decision::Deny { .. } => "deny",
         Decision::Limited { .. } => "limited",
     }
 }
@@ -133,9 +133,9 @@ fn each_requirement_against_each_credential() {
         ("/maybe", "two", "anonymous", AnonymousAllowed),
         ("/alice", "alice", "known", SessionValid),
         ("/alice", "nothing", "login", NoSession),
-        ("/bob", "alice", "refuse", SubjectNotAllowed),
+        ("/bob", "alice", "deny", SubjectNotAllowed),
         ("/bob", "nothing", "login", NoSession),
-        ("/nobody", "alice", "refuse", SubjectNotAllowed),
+        ("/nobody", "alice", "deny", SubjectNotAllowed),
     ] {
         let fixture = fixture();
         let credential = match shown {
@@ -183,7 +183,7 @@ fn what_is_refused_whoever_asks() {
         (SHOP, "/_wechat/a%2fb", Reason::AmbiguousPath),
     ] {
         let decision = fixture.authorizer.decide(&check(host, target, alice), NOW);
-        assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
+        assert_eq!((word(&decision), decision.reason()), ("deny", reason), "{host}{target}");
     }
     for target in
         ["/_wechatx", "/static/a;v=1", "/static;v=1/a.css", "/%61lice", "/ALICE/", "/a?next=/static/../x", "/a%23"]
@@ -282,10 +282,10 @@ fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
         ("", "/healthz?x", "anonymous", Reason::PublicPath),
         ("other.example.com", "/healthz", "anonymous", Reason::PublicPath),
         (SHOP, "/healthz", "anonymous", Reason::PublicPath),
-        ("10.0.0.7", "/", "refuse", Reason::UnknownHost),
-        ("10.0.0.7", "/healthz%2f", "refuse", Reason::UnknownHost),
-        ("10.0.0.7", "/healthz/../", "refuse", Reason::UnknownHost),
-        ("10.0.0.7", "/_wechat/login", "refuse", Reason::UnknownHost),
+        ("10.0.0.7", "/", "deny", Reason::UnknownHost),
+        ("10.0.0.7", "/healthz%2f", "deny", Reason::UnknownHost),
+        ("10.0.0.7", "/healthz/../", "deny", Reason::UnknownHost),
+        ("10.0.0.7", "/_wechat/login", "deny", Reason::UnknownHost),
     ] {
         let decision = fixture.authorizer.decide(&check(host, target, alice), NOW);
         assert_eq!((word(&decision), decision.reason()), (answer, reason), "{host}{target}");
@@ -316,10 +316,10 @@ fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
             (SHOP, "/_wechat;x/login", Reason::AmbiguousPath),
         ] {
             let decision = fixture.authorizer.decide(&check(host, target, credential), NOW);
-            assert_eq!((word(&decision), decision.reason()), ("refuse", reason), "{host}{target}");
+            assert_eq!((word(&decision), decision.reason()), ("deny", reason), "{host}{target}");
         }
         let tunnel = CheckRequest { method: &Method::CONNECT, ..check(SHOP, "/_wechat/login", credential) };
-        assert_eq!(fixture.authorizer.decide(&tunnel, NOW).reason(), Reason::ConnectRefused);
+        assert_eq!(fixture.authorizer.decide(&tunnel, NOW).reason(), Reason::ConnectDenied);
     }
     // What is no page is decided as ever.
     for (target, decided) in
@@ -335,7 +335,7 @@ fn connect_is_refused_even_where_all_is_public() {
     let fixture = fixture();
     let connect =
         CheckRequest { method: &Method::CONNECT, ..check(SHOP, "/static", Credential::Cookie(&fixture.alice.token)) };
-    assert_eq!(fixture.authorizer.decide(&connect, NOW).reason(), Reason::ConnectRefused);
+    assert_eq!(fixture.authorizer.decide(&connect, NOW).reason(), Reason::ConnectDenied);
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
 fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
     let fixture = fixture();
     for (target, reason) in
-        [("/api", Reason::PreflightRefused), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
+        [("/api", Reason::PreflightDenied), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
     {
         let preflight = check_by(ClientKind::Preflight, SHOP, target, Credential::Absent);
         assert_eq!(fixture.authorizer.decide(&preflight, NOW).reason(), reason, "{target}");

@@ -21,13 +21,13 @@ fn what_is_counted_can_be_read() {
     let metrics = Metrics::default();
     let allow = Decision::Allow { identity: Identity::Anonymous, renewed: None, reason: Reason::SessionValid };
     metrics.check(&allow, Duration::from_micros(7));
-    metrics.check(&Decision::Refuse { reason: Reason::NoSession }, Duration::from_micros(7));
+    metrics.check(&Decision::Deny { reason: Reason::NoSession }, Duration::from_micros(7));
     metrics.login_failed(&shop(), LoginMethod::Website, "restart_login", "40029");
     metrics.lookups.hits.inc();
     let text = metrics.render();
     for line in [
         "wechat_authz_checks_total{decision=\"allow\",reason=\"session_valid\"} 1",
-        "wechat_authz_checks_total{decision=\"refuse\",reason=\"no_session\"} 1",
+        "wechat_authz_checks_total{decision=\"deny\",reason=\"no_session\"} 1",
         "wechat_authz_checks_total{decision=\"login\",reason=\"no_session\"} 0",
         "wechat_authz_check_duration_seconds_bucket{le=\"0.00001\"} 2",
         "wechat_authz_logins_failed_total{app=\"shop\",method=\"website\",class=\"restart_login\",errcode=\"40029\"} 1",
@@ -196,7 +196,7 @@ fn the_process_tells_its_memory_processor_time_and_files_under_everybodys_names(
 #[test]
 fn a_quantile_of_the_checks_can_exceed_half_a_second() {
     let metrics = Metrics::default();
-    metrics.check(&Decision::Refuse { reason: Reason::AmbiguousPath }, Duration::from_millis(700));
+    metrics.check(&Decision::Deny { reason: Reason::AmbiguousPath }, Duration::from_millis(700));
     let text = metrics.render();
     for line in [
         "wechat_authz_check_duration_seconds_bucket{le=\"0.5\"} 0",
@@ -209,8 +209,8 @@ fn a_quantile_of_the_checks_can_exceed_half_a_second() {
 #[test]
 fn threads_that_count_at_once_lose_nothing() {
     let metrics = std::sync::Arc::new(Metrics::default());
-    let usual = Decision::Refuse { reason: Reason::AmbiguousPath };
-    let unusual = Decision::Refuse { reason: Reason::SessionValid };
+    let usual = Decision::Deny { reason: Reason::AmbiguousPath };
+    let unusual = Decision::Deny { reason: Reason::SessionValid };
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -225,8 +225,8 @@ fn threads_that_count_at_once_lose_nothing() {
     });
     let text = metrics.render();
     for line in [
-        "wechat_authz_checks_total{decision=\"refuse\",reason=\"ambiguous_path\"} 4000",
-        "wechat_authz_checks_total{decision=\"refuse\",reason=\"session_valid\"} 4000",
+        "wechat_authz_checks_total{decision=\"deny\",reason=\"ambiguous_path\"} 4000",
+        "wechat_authz_checks_total{decision=\"deny\",reason=\"session_valid\"} 4000",
         "wechat_authz_check_duration_seconds_count 8000",
         "wechat_authz_logins_started_total{app=\"shop\",method=\"website\"} 4000",
     ] {

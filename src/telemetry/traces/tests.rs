@@ -65,14 +65,14 @@ fn what_is_done_for_a_request_is_below_it_whichever_task_does_it() {
         let work = async {
             drop(span("match flow"));
             let spend =
-                async { span("spend code").instrument(async { drop(client_span("redis", "take_login")) }).await };
+                async { span("spend code").instrument(async { drop(client_span("redis", "acquire_login")) }).await };
             tokio::spawn(with_context(spend)).await.unwrap();
         };
         request.scope(work).await;
         drop(span("after it"));
     });
     let [page, flow, spend, redis] =
-        ["page callback", "match flow", "spend code", "redis take_login"].map(|name| kept.named(name));
+        ["page callback", "match flow", "spend code", "redis acquire_login"].map(|name| kept.named(name));
     assert_eq!(kept.count(), 4, "nothing is below a request that is over");
     assert_eq!(page.parent_span_id, SpanId::from_hex("00f067aa0ba902b7").unwrap());
     assert!(page.parent_span_is_remote);
