@@ -234,9 +234,9 @@ impl Refresh {
                     AccessTokenError::Wechat(wechat)
                         if self.kind == TokenKind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
                     AccessTokenError::Wechat(wechat) if wechat.class() == Class::Configuration => {
-                        tracing::error!(appid, kind, old, %error, "WeChat gives no central token: this needs the operator");
+                        tracing::error!(appid, token = kind, cached = old, %error, "WeChat gives no central token: this needs the operator");
                     }
-                    _ => tracing::warn!(appid, kind, old, %error, "WeChat gives no central token"),
+                    _ => tracing::warn!(appid, token = kind, cached = old, %error, "WeChat gives no central token"),
                 }
             }
         }

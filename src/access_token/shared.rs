@@ -86,7 +86,7 @@ impl Shared {
         let value = value.and_then(|(sealed, lives)| Some((self.open(keys, &sealed)?, lives.min(MAX_LIFE))));
         let mut both = redis::pipe();
         both.cmd("GET").arg(&keys.rest).cmd("PTTL").arg(&keys.rest);
-        let (why, left): (Option<String>, i64) = self.store.pipe("token_rest", &both).await?;
+        let (why, left): (Option<String>, i64) = self.store.pipe("token_backoff", &both).await?;
         let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
         let known = |why: &String| {
             why.len() <= 20 && why.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
@@ -139,7 +139,7 @@ impl Shared {
         let (most, apart) = call.bounds();
         let mut spend = SPEND_QUOTA.key(keys.count(call, now));
         spend.key(&keys.apart).arg(most).arg(millis(DAY)).arg(apart.as_millis().min(u128::from(u32::MAX)).to_string());
-        let count: u64 = self.store.run_script("token_spend", &spend).await?;
+        let count: u64 = self.store.run_script("token_quota", &spend).await?;
         Ok(Some(count).filter(|count| *count > 0))
     }
 

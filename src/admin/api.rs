@@ -128,7 +128,7 @@ impl Admin {
             RevocationRequest::Subject(subject) => ("subject", subject.to_string(), Target::subject(subject)),
             RevocationRequest::App(app) => ("app", app.to_string(), Target::App(app.clone())),
         };
-        tracing::info!(target: "audit", event = "revoke", kind, id = telemetry::redact(&id), "revoked by the admin listener");
+        tracing::info!(target: "audit", event = "revoke", scope = kind, id = telemetry::redact(&id), "revoked by the admin listener");
         self.metrics.session_revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
             return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted; send it again");
@@ -190,7 +190,7 @@ impl Admin {
         let sessions: Vec<_> = alive
             .map(|record| {
                 json!({
-                    "session": record.session, "app": record.app, "flow": record.flow.as_str(),
+                    "session": record.session, "app": record.app, "method": record.flow.as_str(),
                     "browser": record.browser, "created": record.created.0, "seen": record.seen.0, "ends": record.ends.0,
                 })
             })

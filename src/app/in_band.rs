@@ -77,12 +77,12 @@ async fn run_within(
 }
 
 fn error_page(error: PageError, metrics: &Metrics, headers: &HeaderMap, now: Timestamp) -> Answer {
-    const BUDGET: &str = "pages_in_band";
+    const LIMIT: &str = "pages_in_band";
     match error {
         PageError::Busy => {
-            metrics.limited(BUDGET);
-            if let Some(left_out) = metrics.limit_lines.admit(now) {
-                tracing::info!(target: "audit", event = "limit", budget = BUDGET, left_out, "too many requests");
+            metrics.limited(LIMIT);
+            if let Some(suppressed) = metrics.limit_lines.admit(now) {
+                tracing::info!(target: "audit", event = "limit", limit = LIMIT, suppressed, "too many requests");
             }
         }
         PageError::TimedOut => tracing::warn!("a page in-band timed out; its login goes on"),

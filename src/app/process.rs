@@ -135,7 +135,7 @@ fn export_traces(instance: &str, runtime: &Handle, metrics: &Metrics) -> Traces 
     let variable = |name: &str| std::env::var(name).ok();
     let traces::ParsedSettings { settings, errors } = traces::read(variable);
     for error in errors {
-        tracing::warn!(complaint = error, "a variable of OpenTelemetry is not used as it is");
+        tracing::warn!(error, "a variable of OpenTelemetry is not used as it is");
     }
     let Some(settings) = settings else { return Traces::off() };
     // The host and port only: the path and query may hold a token.

@@ -86,7 +86,7 @@ impl Reloader {
     fn log_reloaded(&self, what: &'static str) {
         self.process.metrics.reload("accepted");
         set_reload_time(&self.process);
-        tracing::info!(target: "audit", event = "reload", what, "reloaded");
+        tracing::info!(target: "audit", event = "reload", changed = what, "reloaded");
     }
 
     fn log_rejected(&mut self, errors: String) {

@@ -185,6 +185,6 @@ pub(super) fn open_files() -> usize {
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a handler panicked; the request was answered with an error");
+        tracing::error!(location = place, "a handler panicked; the request was answered with an error");
     }));
 }

@@ -38,11 +38,11 @@ fn table(answer: &Value) -> Vec<String> {
     let sessions = answer.get("sessions").and_then(Value::as_array).unwrap_or(&none);
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(sessions.iter().map(|one| {
-        let words = ["session", "app", "flow", "browser"].map(|name| text(one, name));
+        let words = ["session", "app", "method", "browser"].map(|name| text(one, name));
         let times = ["created", "seen", "ends"].map(|name| time(one, name));
-        let [session, app, flow, browser] = words;
+        let [session, app, method, browser] = words;
         let [created, seen, ends] = times;
-        [session, app, flow, browser, created, seen, ends]
+        [session, app, method, browser, created, seen, ends]
     }));
     let mut lines: Vec<String> = if sessions.is_empty() {
         vec!["no session".to_owned()]
@@ -78,9 +78,9 @@ mod tests {
         let answer = json!({
             "subject": "wx:union:o1", "from": "all instances",
             "sessions": [
-                { "session": "AbC", "app": "shop", "flow": "website", "browser": "chrome",
+                { "session": "AbC", "app": "shop", "method": "website", "browser": "chrome",
                   "created": 1_795_433_100, "seen": 1_795_433_100, "ends": 1_795_433_160 },
-                { "session": "longer-id", "app": "shop", "flow": "official_account", "browser": null,
+                { "session": "longer-id", "app": "shop", "method": "official_account", "browser": null,
                   "created": 1_795_433_100, "seen": 1_795_433_100, "ends": 1_795_433_160 },
             ],
             "profiles": { "shop": { "nickname": "\u{1b}[2Ja", "unionid": "", "at": 1_795_433_100 } },

@@ -104,7 +104,7 @@ impl CallbackLock {
             .arg(sealed.unwrap_or_default())
             .arg(milliseconds(attempt::LIFETIME))
             .arg(u8::from(stands));
-        self.store.run_script::<u8>("settle_login", &script).await.map(drop)
+        self.store.run_script::<u8>("release_login", &script).await.map(drop)
     }
 
     /// How the flow of `state` ended, if it ended well.
@@ -120,13 +120,13 @@ impl CallbackLock {
         let Some(sealed) = self.sealer.seal(name.as_str(), entry.return_to.as_bytes()) else { return };
         let mut command = redis::cmd("SET");
         command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(attempt::LIFETIME));
-        let _ = self.store.ask::<()>("set_aside", &command).await;
+        let _ = self.store.ask::<()>("store_return_to", &command).await;
     }
 
     /// The return address of `state` that an instance has set aside.
     pub async fn return_to(&self, state: &str) -> Option<String> {
         let name = self.store.keys().return_to(state);
-        let sealed = self.store.get("read_set_aside", &name, MAX_RECORD).await.ok()?;
+        let sealed = self.store.get("read_return_to", &name, MAX_RECORD).await.ok()?;
         String::from_utf8(self.sealer.open(name.as_str(), &sealed?, MAX_RECORD)?).ok()
     }
 
@@ -136,7 +136,7 @@ impl CallbackLock {
         let mut script = TAKE_CALLBACK.prepare_invoke();
         script.key(&name).key(names.turn(state));
         script.arg(&turn.owner).arg(milliseconds(self.timeout)).arg(MAX_RECORD);
-        let (sealed, took): (Option<String>, u8) = self.store.run_script("take_login", &script).await?;
+        let (sealed, took): (Option<String>, u8) = self.store.run_script("acquire_login", &script).await?;
         Ok((sealed.and_then(|sealed| self.open(name.as_str(), &sealed)), took == 1))
     }
 

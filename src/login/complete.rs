@@ -57,7 +57,7 @@ impl Login {
     pub(crate) async fn complete(self: &Arc<Self>, back: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
         let CallbackRequest { app, headers, callback, live, tokens, client } = back;
         let matched = {
-            let step = traces::span("match flow");
+            let step = traces::span("match attempt");
             let matched = attempt::open(app, &callback.state, headers, &self.sessions.keys, now);
             step.set_attribute("wechat_authz.matched", matched.is_ok());
             matched
@@ -98,9 +98,9 @@ impl Login {
         let browser = Family::of(&choice::user_agent(headers));
         let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
         let spend = async move {
-            let step = traces::span("spend code");
+            let step = traces::span("redeem code");
             step.set_attribute("wechat_authz.app", SpanValue::configured(flow_app.name.as_str()));
-            step.set_attribute("wechat_authz.flow", flow.flow().as_str());
+            step.set_attribute("wechat_authz.method", flow.flow().as_str());
             let spent = step.scope(login.exchange_once(&flow_app, &flow, &code, browser, former, client)).await;
             if let Err(error) = &spent {
                 step.set_error(error.class());
@@ -199,7 +199,7 @@ impl Login {
         let application = app.application(flow.flow()).ok_or(LoginError::FlowGone)?;
         let exchange = traces::span("exchange code").instrument(self.client.exchange(application, code));
         let exchanged = exchange.await.map_err(|error| {
-            tracing::warn!(app = app.name.as_str(), flow = flow.flow().as_str(), %error, "the code was not exchanged");
+            tracing::warn!(app = app.name.as_str(), method = flow.flow().as_str(), %error, "the code was not exchanged");
             LoginError::from(&error)
         })?;
         if exchanged.snapshot {
@@ -250,7 +250,7 @@ impl Login {
             return Ok(());
         }
         let asked =
-            traces::span("ask subscription").instrument(self.central.is_subscribed(application, &exchanged.openid));
+            traces::span("check subscription").instrument(self.central.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_patience(), asked).await;
         match answer.unwrap_or(Err(AccessTokenError::Waited)) {
             Ok(true) => Ok(()),
@@ -290,7 +290,7 @@ impl Login {
         };
         self.metrics.session_issued(&app.name);
         tracing::info!(
-            target: "audit", event = "login", app = app.name.as_str(), flow = flow.flow().as_str(), subject = who,
+            target: "audit", event = "login", app = app.name.as_str(), method = flow.flow().as_str(), subject = who,
             session = telemetry::redact(&issued.sid.to_string()), "logged in"
         );
         self.registry.session_started(SessionRecord {
@@ -354,7 +354,7 @@ impl Login {
             match self.sessions.to_end(token, now, || Ok(())) {
                 Ok(session) if session.claims().sid == entered || session.is_over(&self.sessions, now) => {}
                 Ok(session) => {
-                    let ending = traces::span("end former session").instrument(self.sharing.end(&session, now));
+                    let ending = traces::span("end previous session").instrument(self.sharing.end(&session, now));
                     // What breaks off has been logged; the login stands.
                     let _ = ending.await;
                     self.revoke_session(&session, "new_login", now);

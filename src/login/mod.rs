@@ -246,7 +246,7 @@ impl Login {
 
     /// Starts a login at `now`. Only a redirect to WeChat costs the client's address a token, and may wait for one.
     pub(crate) async fn begin(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
-        let step = traces::span("begin login");
+        let step = traces::span("start login");
         step.set_attribute("wechat_authz.app", SpanValue::configured(start.app.name.as_str()));
         let started = step.scope(self.started(start, now)).await;
         step.set_attribute("wechat_authz.outcome", started.as_str());

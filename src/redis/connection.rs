@@ -174,7 +174,7 @@ impl Connection {
         let mut refused = self.refused.lock();
         if refused.insert(kind, Instant::now()).is_none() {
             let code = error.code().unwrap_or("an answer of another type");
-            tracing::warn!(kind, code, "redis refuses; this goes on without it and is said once");
+            tracing::warn!(call = kind, code, "redis refuses; this goes on without it and is said once");
         }
     }
 
@@ -182,7 +182,7 @@ impl Connection {
         let mut refused = self.refused.lock();
         if refused.get(kind).is_some_and(|last| last.elapsed() > RECOVERY_WINDOW) {
             refused.remove(kind);
-            tracing::info!(kind, "redis does again what it refused");
+            tracing::info!(call = kind, "redis does again what it refused");
         }
     }
 
@@ -211,19 +211,19 @@ impl Connection {
                     let why = self.watch_over(Arc::new(wire)).await;
                     self.wire.store(None);
                     self.meter.up(false);
-                    tracing::warn!(why, at = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
+                    tracing::warn!(reason = why, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
                     told_away = true;
                 }
                 Ok(Err(error)) if !told_away => {
                     told_away = true;
                     let why = reason(&error);
-                    tracing::warn!(why, at = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
+                    tracing::warn!(reason = why, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
                 }
                 Err(_) if !told_away => {
                     told_away = true;
                     tracing::warn!(
-                        why = "no connection in time",
-                        at = settings.form.to_string(),
+                        reason = "no connection in time",
+                        address = settings.form.to_string(),
                         "{UNAVAILABLE_MESSAGE}"
                     );
                 }

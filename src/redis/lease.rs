@@ -42,7 +42,7 @@ impl Redis {
         let owner = random::state();
         let mut call = TAKE_LEASE.key(&keys.lock);
         call.key(&keys.fence).arg(&owner).arg(millis(time)).arg(millis(FENCE));
-        let fence: Option<String> = self.run_script("lease_take", &call).await?;
+        let fence: Option<String> = self.run_script("acquire_lease", &call).await?;
         Ok(fence.map(|fence| Lease { owner, fence }))
     }
 
@@ -50,14 +50,14 @@ impl Redis {
     pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, CallError> {
         let mut call = PROLONG_LEASE.key(&keys.lock);
         call.arg(&lease.owner).arg(millis(time));
-        self.run_script("lease_prolong", &call).await
+        self.run_script("extend_lease", &call).await
     }
 
     /// Ends the lease; whether it still was this owner's. Nobody else's is ended.
     pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, CallError> {
         let mut call = RELEASE_LEASE.key(&keys.lock);
         call.arg(&lease.owner);
-        self.run_script("lease_release", &call).await
+        self.run_script("release_lease", &call).await
     }
 
     /// Writes the value for `lives`, unless another owner came after this one; whether it was written.

@@ -175,9 +175,9 @@ impl Pages {
         let rid = error.rid().map(tracing::field::display);
         match error {
             LoginError::Configuration(_) | LoginError::NoUnionid | LoginError::FlowGone | LoginError::Ours => {
-                tracing::error!(incident, app, appid, class, errcode, rid, %error, "a login failed: this needs the operator");
+                tracing::error!(reference = incident, app, appid, class, errcode, rid, %error, "a login failed: this needs the operator");
             }
-            _ => tracing::warn!(incident, app, appid, class, errcode, rid, %error, "a login failed"),
+            _ => tracing::warn!(reference = incident, app, appid, class, errcode, rid, %error, "a login failed"),
         }
         answer::page(&page, visit.language)
     }

@@ -92,10 +92,10 @@ impl Pages {
                 }
                 Err(EndError::UnknownKey(retry_after)) => {
                     // Anybody can make up a key's name.
-                    if let Some(left_out) = self.metrics.reject_lines.admit(visit.now) {
+                    if let Some(suppressed) = self.metrics.reject_lines.admit(visit.now) {
                         tracing::warn!(
                             app = visit.app.name.as_str(),
-                            left_out,
+                            suppressed,
                             "a logout could not end a session: this instance lacks its key"
                         );
                     }

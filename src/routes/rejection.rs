@@ -102,11 +102,11 @@ impl Pages {
         let (page, reason) = (self.page(request.uri.path()), rejection.as_str());
         self.metrics.page_rejected(app, reason);
         let app = app.map_or("", AppName::as_str);
-        if let Some(left_out) = self.metrics.reject_lines.admit(now) {
+        if let Some(suppressed) = self.metrics.reject_lines.admit(now) {
             let client = client.to_string();
             let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(request)));
             tracing::info!(
-                target: "audit", event = "reject", reason, page, app, host, client, left_out, "a page rejected a request"
+                target: "audit", event = "reject", reason, page, app, host, client, suppressed, "a page rejected a request"
             );
         }
     }
@@ -115,9 +115,9 @@ impl Pages {
     pub(super) fn record_limit(&self, visit: &PageRequest, budget: LimitKind) {
         let (app, page, budget) = (visit.app.name.as_str(), self.page(visit.request.uri.path()), budget.as_str());
         self.metrics.limited(budget);
-        if let Some(left_out) = self.metrics.limit_lines.admit(visit.now) {
+        if let Some(suppressed) = self.metrics.limit_lines.admit(visit.now) {
             let client = visit.client.to_string();
-            tracing::info!(target: "audit", event = "limit", budget, page, app, client, left_out, "too many requests");
+            tracing::info!(target: "audit", event = "limit", limit = budget, page, app, client, suppressed, "too many requests");
         }
     }
 }

@@ -27,7 +27,7 @@ impl Pages {
         let data = json!({
             "subject": claims.sub,
             "app": claims.aud,
-            "flow": claims.flow.as_str(),
+            "method": claims.flow.as_str(),
             "session": claims.sid,
             "nickname": claims.nickname,
             "avatar": claims.avatar,

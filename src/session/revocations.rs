@@ -242,7 +242,7 @@ impl Revocations {
             held.drop_dead(self.clamp_to_monotonic(Timestamp(in_force.at)).0);
             if held.len() >= MAX_ENTRIES {
                 tracing::error!(
-                    held = MAX_ENTRIES,
+                    max = MAX_ENTRIES,
                     "the table of revocations is full: every session from before now ends"
                 );
                 in_force = held.end_everyone(&in_force);

@@ -133,7 +133,7 @@ impl Event {
             ("instance", instance.to_owned()),
             ("trace_id", self.trace_id),
             ("app", self.app.map_or(String::new(), String::from)),
-            ("flow", self.flow.map_or(String::new(), |flow| flow.as_str().to_owned())),
+            ("method", self.flow.map_or(String::new(), |flow| flow.as_str().to_owned())),
             ("subject", subject.unwrap_or_default()),
             ("session", self.session.map_or(String::new(), String::from)),
             ("reason", self.reason.to_owned()),
@@ -156,7 +156,7 @@ mod tests {
         };
         let plain = event.clone().fields("i1", SubjectForm::Plain);
         let names: Vec<&str> = plain.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["v", "id", "type", "at", "instance", "app", "flow", "subject"]);
+        assert_eq!(names, ["v", "id", "type", "at", "instance", "app", "method", "subject"]);
         assert!(plain.contains(&("subject", "wx:union:oAlice".into())) && plain.contains(&("at", "7".into())));
         let digest = format!("{:?}", event.fields("i1", SubjectForm::Digest));
         assert!(!digest.contains("oAlice") && digest.contains(&crate::redis::keys::digest_of("wx:union:oAlice")));

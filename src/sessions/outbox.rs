@@ -246,9 +246,9 @@ impl Outbox {
         } else {
             self.meter.dropped(queue.kind, "full");
             if !queue.told.swap(true, Ordering::Relaxed) {
-                let (waiting, kind) = (queue.len(), queue.kind);
+                let (waiting, item) = (queue.len(), queue.kind);
                 tracing::warn!(
-                    kind,
+                    item,
                     waiting,
                     "too much waits for redis: what comes now is dropped until there is room"
                 );
@@ -431,7 +431,7 @@ impl Outbox {
             }
         }
         if runs {
-            unknown.extend(self.store.run_script::<Vec<String>>("change_sessions", &script).await?);
+            unknown.extend(self.store.run_script::<Vec<String>>("update_sessions", &script).await?);
         }
         if writes {
             self.store.pipe::<()>("put_records", &puts).await?;
@@ -446,7 +446,7 @@ impl Outbox {
         let left = queue.len();
         self.meter.waiting(queue.kind, left);
         if left < MAX_WAITING / 2 && queue.told.swap(false, Ordering::Relaxed) {
-            tracing::info!(kind = queue.kind, waiting = left, "redis takes what waited: there is room again");
+            tracing::info!(item = queue.kind, waiting = left, "redis takes what waited: there is room again");
         }
         outcomes.iter().all(Result::is_ok)
     }

@@ -324,7 +324,7 @@ impl RevocationSync {
             if lacking.is_empty() {
                 break;
             }
-            self.push("put_back_revocations", &lacking, false).await?;
+            self.push("restore_revocations", &lacking, false).await?;
         }
         self.remove(&fetched.superseded).await
     }
@@ -376,7 +376,7 @@ impl RevocationSync {
         loop {
             sleep(HEAR_AGAIN.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             let owed = self.owing.first();
-            if !owed.is_empty() && self.push("put_back_revocations", &owed, true).await.is_ok() {
+            if !owed.is_empty() && self.push("restore_revocations", &owed, true).await.is_ok() {
                 self.owing.ack(&owed);
             }
         }

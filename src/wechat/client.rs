@@ -162,7 +162,7 @@ impl Client {
         span.set_attribute("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
         span.set_attribute("wechat.endpoint", call.endpoint.as_str());
         if again {
-            span.set_attribute("wechat.again", true);
+            span.set_attribute("wechat.retry", true);
         }
         if let Some(error) = error {
             span.set_error(error.label());

@@ -152,7 +152,7 @@ async fn an_absent_or_slow_wechat_leads_to_our_page_not_envoys() {
         assert!(browser.cookie(SESSION).is_none(), "{scenario}");
         let wait: u64 = page.header("retry-after").parse().unwrap();
         assert!((30..=60).contains(&wait), "{scenario}: {wait}");
-        stack.until_log_holds(&format!("\"incident\":\"{}\"", page.shown())).await;
+        stack.until_log_holds(&format!("\"reference\":\"{}\"", page.shown())).await;
         stack.simulator.clear_faults();
         let home = browser.follow(&page.button()).await.pop().unwrap();
         stack.remember(&browser);
@@ -185,7 +185,7 @@ async fn a_fault_of_the_operators_is_a_page_too() {
         // 500 at the pages' own door.
         assert_page(&page, 403, scenario);
         assert_eq!(page.header("retry-after"), "", "{scenario}: waiting does not help");
-        stack.until_log_holds(&format!("\"incident\":\"{}\"", page.shown())).await;
+        stack.until_log_holds(&format!("\"reference\":\"{}\"", page.shown())).await;
     }
 }
 

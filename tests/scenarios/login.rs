@@ -37,7 +37,7 @@ fn is_nobody(browser: &Browser, answer: &Answer) -> bool {
 
 /// How the log names what a page showed.
 fn incident(page: &Answer) -> String {
-    format!("\"incident\":\"{}\"", page.shown())
+    format!("\"reference\":\"{}\"", page.shown())
 }
 
 /// Lines of the log at this level.

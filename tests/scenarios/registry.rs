@@ -158,7 +158,7 @@ async fn who_is_logged_in_is_listed_and_ended_from_the_command_line() {
     assert_eq!((list["from"].as_str(), list["sessions"].as_array().unwrap().len()), (Some("all instances"), 2));
     let own = list["sessions"].as_array().unwrap().iter().find(|one| one["session"] == session.as_str()).unwrap();
     assert_eq!(
-        (&own["app"], &own["flow"], &own["browser"]),
+        (&own["app"], &own["method"], &own["browser"]),
         (&json!("shop"), &json!("official_account"), &json!("wechat_ios"))
     );
     let now = clock::now().0;
@@ -367,7 +367,7 @@ async fn events_reach_a_consumer_group_before_and_after_an_outage() {
             ["revocation", "shop", "", "", "operator"],
         ]
     );
-    let fields = ["v", "id", "type", "at", "instance", "trace_id", "app", "flow", "subject", "session", "reason"];
+    let fields = ["v", "id", "type", "at", "instance", "trace_id", "app", "method", "subject", "session", "reason"];
     for event in &all {
         assert!(event.keys().all(|name| fields.contains(&name.as_str())), "{event:?}");
         assert!(event["v"] == "1" && clock::now().0 - event["at"].parse::<u64>().unwrap() < 120, "{event:?}");

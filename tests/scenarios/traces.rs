@@ -87,7 +87,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     let whole = |spans: &[Span]| {
         let checks = spans.iter().filter(|span| span.name == "check").count();
         let last = |name: &str| spans.iter().any(|span| span.name == name);
-        checks == 2 && last("redis settle_login") && last("page callback") && last("spend code")
+        checks == 2 && last("redis release_login") && last("page callback") && last("redeem code")
     };
     collector.until(whole).await;
     // Envoy's spans of the last request come a moment after ours.
@@ -102,16 +102,16 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
 
     // What each part is below.
     for (name, parent) in [
-        ("begin login", "page login"),
-        ("match flow", "page callback"),
-        ("spend code", "page callback"),
-        ("redis take_login", "spend code"),
-        ("exchange code", "spend code"),
+        ("start login", "page login"),
+        ("match attempt", "page callback"),
+        ("redeem code", "page callback"),
+        ("redis acquire_login", "redeem code"),
+        ("exchange code", "redeem code"),
         ("wechat access_token", "exchange code"),
-        ("fetch profile", "spend code"),
+        ("fetch profile", "redeem code"),
         ("wechat userinfo", "fetch profile"),
-        ("issue session", "spend code"),
-        ("redis settle_login", "spend code"),
+        ("issue session", "redeem code"),
+        ("redis release_login", "redeem code"),
     ] {
         assert_eq!(above(name).name, parent, "{name}");
         assert_eq!(one(&spans, name).service, "login", "{name}");
@@ -133,8 +133,8 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     assert_eq!(exchange["http.request.method"], "GET");
     assert!(!exchange.contains_key("error.type"));
     assert_eq!(one(&spans, "page callback").said["http.response.status_code"], "303");
-    assert_eq!(one(&spans, "spend code").said["wechat_authz.flow"], "official_account");
-    assert_eq!(one(&spans, "redis take_login").said["db.system.name"], "redis");
+    assert_eq!(one(&spans, "redeem code").said["wechat_authz.method"], "official_account");
+    assert_eq!(one(&spans, "redis acquire_login").said["db.system.name"], "redis");
     let resource = &one(&spans, "page login").resource;
     assert_eq!(resource["k8s.pod.name"], "pod-1");
     assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
@@ -172,7 +172,7 @@ async fn clients_neither_name_our_traces_nor_sample_them() {
         let spans = collector.until(|spans| all(spans) && named(spans, "page callback") == 1).await;
         assert!(spans.iter().all(|span| span.trace != OUTSIDE));
         // Two traces then, because a browser takes none along to WeChat and back; the second names the first.
-        let (begun, ended) = (one(&spans, "begin login"), one(&spans, "page callback"));
+        let (begun, ended) = (one(&spans, "start login"), one(&spans, "page callback"));
         assert_ne!(begun.trace, ended.trace);
         assert_eq!(ended.links, [(begun.trace.clone(), begun.id.clone())]);
         assert!(!collector.holds("of-a-state") && !stack.logged().contains(OUTSIDE));
@@ -287,7 +287,8 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
         }
         assert_eq!(lines(&stack, AWAY).len(), times + 1, "{mood:?}: once, however many batches");
     }
-    let whys: Vec<String> = lines(&stack, AWAY).iter().map(|line| line["why"].as_str().unwrap().to_owned()).collect();
+    let whys: Vec<String> =
+        lines(&stack, AWAY).iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
     assert_eq!(whys, ["status 503", "status 400", "timed out", "answer too large"]);
     collector.is(Mood::TakeMost);
     let begun = Instant::now();
@@ -304,7 +305,7 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
         assert!(begun.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(lines(&stack, AWAY)[4]["why"], "not connected");
+    assert_eq!(lines(&stack, AWAY)[4]["reason"], "not connected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,7 +322,7 @@ async fn the_shutdown_sends_the_last_spans_for_two_seconds_at_most() {
         stack.signal("TERM");
         assert_eq!(stack.authz_ended(Duration::from_secs(40)).await, Some(0));
         took.push(begun.elapsed());
-        one(&collector.spans(), "spend code");
+        one(&collector.spans(), "redeem code");
         search(&collector, &stack);
         let told = lines(&stack, "the collector did not take all traces before the end");
         assert_eq!(told.len(), usize::from(matches!(mood, Mood::Hang)));
@@ -341,7 +342,7 @@ async fn a_wrong_variable_costs_one_line_and_stops_nothing() {
     stack.log_in(&mut Browser::wechat(), "/").await;
     let told = lines(&stack, "a variable of OpenTelemetry is not used as it is");
     assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["complaint"], "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: no http or https address; nothing is traced");
+    assert_eq!(told[0]["error"], "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: no http or https address; nothing is traced");
     assert!(!stack.logged().contains("canary-of-a"));
     assert!(collector.deliveries().is_empty());
 }
