@@ -9,7 +9,7 @@ use super::settings::App;
 use crate::app_name::AppName;
 use crate::clock::{self, Timestamp};
 use crate::login_method::LoginMethod;
-use crate::session::profiles::Known;
+use crate::session::profiles::KnownProfile;
 use crate::session::{Claims, RecentSession};
 use crate::sessions::events::{Event, Kind};
 use crate::sessions::registry::{ProfileRecord, TokensRecord};
@@ -139,7 +139,7 @@ impl Login {
         if let Ok(Some(stored)) = self.registry.stored_profile(&app.name, subject).await
             && now.since(stored.at) <= self.profile_max_age
         {
-            let known = Known { profile: stored.profile, at: stored.at };
+            let known = KnownProfile { profile: stored.profile, at: stored.at };
             self.sessions.profiles.remember(&app.name, subject, known);
             return Outcome::Shared;
         }
@@ -223,7 +223,7 @@ impl Login {
             None => self.registry.stored_profile(app, subject).await.ok().flatten().map(|stored| stored.profile),
         };
         let unionid = told.unionid.as_ref().or(known).map(|unionid| unionid.as_str().to_owned()).unwrap_or_default();
-        self.sessions.profiles.remember(app, subject, Known { profile: told.profile.clone(), at });
+        self.sessions.profiles.remember(app, subject, KnownProfile { profile: told.profile.clone(), at });
         self.registry.profile(app, subject, &ProfileRecord { profile: told.profile.clone(), unionid, at });
         before.is_some_and(|before| before != told.profile)
     }

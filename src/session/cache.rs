@@ -1,10 +1,9 @@
-//! The cache in front of the signature check.
+//! The token cache, which saves signature checks.
 //!
-//! Keyed by a fingerprint of what a signature's verdict depends on: key-set generation and the whole token. For whom a
-//! session is stands in it, and is judged by who asks; a refusal that is kept is a signature's, the same for all. Nothing
-//! but this cache is keyed by a token's bytes: ES256 signatures have twins. What may change after a token was verified
-//! (revocation, time) is judged on every hit, outside. Refusals have a small cache of their own, which can never push out
-//! a good entry.
+//! The key is a fingerprint of the key set's generation and the whole token, because the result of a signature check depends
+//! on both. Nothing else is keyed by the bytes of a token: an ES256 signature has a second valid form. The caller checks on
+//! each hit what does not depend on the signature: audience, times and revocation. Rejected signatures have a small cache of
+//! their own, so that they evict no session.
 
 use super::cached_session::CachedSession;
 use super::error::TokenError;
@@ -16,16 +15,16 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sessions cached at most, about 850 bytes each.
+/// The most sessions, of about 850 bytes each.
 const MAX_SESSIONS: usize = 100_000;
-/// Refusals cached at most.
-const MAX_REFUSALS: usize = 20_000;
-/// A refusal is forgotten after this; it only saves work.
-const REFUSAL_TTL: Duration = Duration::from_secs(60);
-/// A session that no client has shown for this long is forgotten; its token is verified when it comes again.
+/// The most rejected tokens.
+const MAX_REJECTIONS: usize = 20_000;
+/// How long a rejection stays.
+const REJECTION_TTL: Duration = Duration::from_secs(60);
+/// How long an unused session stays. After that, its token is verified again.
 const SESSION_TTL: Duration = Duration::from_secs(3_600);
 
-/// A token's fingerprint: its key in the cache.
+/// The fingerprint of a token, which is its key in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CacheKey([u64; 2]);
 
@@ -42,7 +41,7 @@ impl Hash for CacheKey {
     }
 }
 
-/// Takes a fingerprint as its own hash: it is a secret function of the token, so no client chooses where it falls.
+/// Uses the fingerprint as the hash. It is a secret function of the token, so a client cannot choose it.
 #[derive(Default)]
 pub(crate) struct FingerprintHasher(u64);
 
@@ -56,22 +55,22 @@ impl Hasher for FingerprintHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // A fingerprint writes no bytes.
+        // `CacheKey` does not call this.
         bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
     }
 }
 
 type Lru<V> = moka::sync::Cache<CacheKey, V, BuildHasherDefault<FingerprintHasher>>;
 
-/// Verified tokens and refused ones.
+/// Verified and rejected tokens.
 pub(crate) struct Cache {
     sessions: Lru<Arc<CachedSession>>,
-    refusals: Lru<(TokenError, Timestamp)>,
+    rejections: Lru<(TokenError, Timestamp)>,
     fingerprints: Option<LessSafeKey>,
 }
 
-/// A cache of `max` entries. Least recently used, not by frequency: what enters has been paid for by a signature, and a
-/// new session must be known at its first check.
+/// A cache of `max` entries that evicts the least recently used one. Evicting by frequency would evict a new session before
+/// its first check.
 fn lru<V: Clone + Send + Sync + 'static>(max: usize) -> Lru<V> {
     let builder = moka::sync::Cache::builder().max_capacity(max as u64).eviction_policy(EvictionPolicy::lru());
     builder.build_with_hasher(BuildHasherDefault::default())
@@ -81,20 +80,20 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             sessions: lru(MAX_SESSIONS),
-            refusals: lru(MAX_REFUSALS),
+            rejections: lru(MAX_REJECTIONS),
             fingerprints: UnboundKey::new(&AES_128_GCM, &random::bytes::<16>()).ok().map(LessSafeKey::new),
         }
     }
 }
 
 impl Cache {
-    /// The place of `token` under the key set's `generation`; none where the cryptographic library fails, which for our
-    /// lengths it does not, and nothing is remembered then.
+    /// The cache key of `token` for a `generation` of the key set. None if the cryptographic library fails, which it does not
+    /// for these lengths; the token is not cached then.
     ///
-    /// GMAC (NIST SP 800-38D) under a key that this process drew and never shows. As a hash it is universal: whoever
-    /// chooses them, two different texts of our lengths have one fingerprint with a chance below 2^-119. It costs a fraction
-    /// of SHA-256 where the processor has no instructions for that. That one nonce serves for many would be a error if
-    /// fingerprints were ever shown; they do not leave this cache.
+    /// The fingerprint is a GMAC (NIST SP 800-38D) with a random key of this process. As a universal hash it gives two
+    /// different tokens the same fingerprint with a probability below 2^-119, even if an attacker chooses them. It is much
+    /// faster than SHA-256 on processors without SHA instructions. Many tokens share a nonce, which is safe only because no
+    /// fingerprint leaves this cache.
     pub(crate) fn fingerprint(&self, generation: u64, token: &str) -> Option<CacheKey> {
         let mut nonce = [0; 12];
         if let Some(end) = nonce.last_chunk_mut() {
@@ -105,40 +104,40 @@ impl Cache {
         Some(<[u8; 16]>::try_from(tag.as_ref()).ok()?.into())
     }
 
-    /// What is known of a token at `now`.
+    /// The cached result for a token at `now`.
     pub(crate) fn get(&self, key: &CacheKey, now: Timestamp) -> Option<Result<Arc<CachedSession>, TokenError>> {
         match self.sessions.get(key) {
             Some(session) => Some(Ok(session)),
             None => {
-                let (error, since) = self.refusals.get(key)?;
-                (now.since(since) < REFUSAL_TTL).then_some(Err(error))
+                let (error, since) = self.rejections.get(key)?;
+                (now.since(since) < REJECTION_TTL).then_some(Err(error))
             }
         }
     }
 
-    /// Remembers a verified token.
+    /// Caches a verified token.
     pub(crate) fn insert(&self, key: CacheKey, session: Arc<CachedSession>) {
         self.sessions.insert(key, session);
     }
 
-    /// Remembers a refusal that will not change, from `now` on.
+    /// Caches a rejected signature.
     pub(crate) fn insert_rejection(&self, key: CacheKey, error: TokenError, now: Timestamp) {
-        self.refusals.insert(key, (error, now));
+        self.rejections.insert(key, (error, now));
     }
 
-    /// Each session held now.
+    /// All sessions.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = Arc<CachedSession>> {
         self.sessions.iter().map(|(_, session)| session)
     }
 
-    /// Forgets sessions at rest.
+    /// Drops unused sessions.
     pub(crate) fn sweep(&self, now: Timestamp) {
         for (key, _) in self.sessions.iter().filter(|(_, session)| session.idle_for(now) > SESSION_TTL) {
             self.sessions.invalidate(&*key);
         }
     }
 
-    /// The number of cached sessions. Does the cache's pending work first.
+    /// The number of sessions, after the pending work of the cache.
     pub(crate) fn len(&self) -> usize {
         self.sessions.run_pending_tasks();
         usize::try_from(self.sessions.entry_count()).unwrap_or(usize::MAX)
@@ -147,7 +146,7 @@ impl Cache {
     /// Forgets everything: the settings that verdicts rest on have changed.
     pub(crate) fn clear(&self) {
         self.sessions.invalidate_all();
-        self.refusals.invalidate_all();
+        self.rejections.invalidate_all();
     }
 }
 
@@ -200,16 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_refusals_takes_no_place_from_a_session() {
+    fn a_flood_of_rejections_takes_no_place_from_a_session() {
         let (cache, known) = (Cache::default(), fingerprint());
         cache.insert(known, session());
-        let refused = std::iter::repeat_with(fingerprint).take(3 * MAX_REFUSALS);
+        let refused = std::iter::repeat_with(fingerprint).take(3 * MAX_REJECTIONS);
         let last = refused.inspect(|place| cache.insert_rejection(*place, TokenError::Forged, NOW)).last().unwrap();
         assert!(matches!(cache.get(&known, NOW), Some(Ok(_))));
-        cache.refusals.run_pending_tasks();
-        assert_eq!((cache.refusals.entry_count(), cache.len()), (MAX_REFUSALS as u64, 1));
+        cache.rejections.run_pending_tasks();
+        assert_eq!((cache.rejections.entry_count(), cache.len()), (MAX_REJECTIONS as u64, 1));
         assert_eq!(cache.get(&last, NOW).map(|found| found.err()), Some(Some(TokenError::Forged)));
-        assert!(cache.get(&last, NOW + REFUSAL_TTL).is_none());
+        assert!(cache.get(&last, NOW + REJECTION_TTL).is_none());
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! Ending a session: what a logout or a new login needs to know of a token.
+//! Ending a session by its token, for a logout or a new login.
 //!
-//! A [`SessionToEnd`] exists only for a token that one of our keys has signed. Its age, the idle limit, this instance's
-//! clock, the application's present settings and the state of the revocations do not matter: whatever made a session
-//! unusable here may not hold at another instance, or may pass.
+//! A [`SessionToEnd`] exists only for a token that one of our keys has signed. Expiry, the idle limit, the settings of the
+//! application and the state of the revocations are not checked: they may differ at another instance, or change.
 
 use super::Sessions;
 use super::claims::Claims;
@@ -12,37 +11,37 @@ use crate::clock::Timestamp;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// A session that its holder may end. Only [`Sessions::to_end`] makes one.
+/// A session that the holder of its token may end. Only [`Sessions::to_end`] makes one.
 #[derive(Clone, Debug)]
 pub struct SessionToEnd {
     claims: Claims,
 }
 
-/// Why a token leads to no session that could be ended.
+/// Why no session can be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndError {
-    /// No session of ours is behind it, at any instance.
+    /// The token is not valid at any instance.
     NoSession,
-    /// Verifying it exceeds a budget; again after this.
+    /// The client has reached a limit. It may try again after this time.
     Busy(Duration),
-    /// A key signed it that this instance does not have, and another one may; again after this.
+    /// This instance does not have the key, but another one may. The client may try again after this time.
     UnknownKey(Duration),
 }
 
-/// How long instances may differ in their keys after a rotation: a mounted Secret reaches each node within two minutes.
-const KEYS_DIFFER: Duration = Duration::from_secs(300);
+/// How long the keys of two instances may differ: a mounted Secret reaches each node within two minutes.
+const MAX_KEY_DELAY: Duration = Duration::from_secs(300);
 
-/// When the keys are likely to have arrived.
-const KEYS_ARRIVE: Duration = Duration::from_secs(30);
+/// After what time to try again with a key that this instance does not have.
+const KEY_RETRY: Duration = Duration::from_secs(30);
 
-/// How far the clock of this instance may run ahead of the one for which a session still lives.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(86_400);
+/// How far the clock of this instance may be ahead of those of others.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(86_400);
 
 impl Sessions {
-    /// Verifies that a key of ours signed `token`, and nothing else. Calls `admit` before it checks a signature.
+    /// Verifies that one of our keys signed `token`. Calls `admit` before it checks a signature.
     ///
     /// # Errors
-    /// [`EndError`]. Only [`EndError::NoSession`] says that there is nothing to end.
+    /// [`EndError`]. Only [`EndError::NoSession`] means that there is nothing to end.
     pub fn to_end(
         &self,
         token: &str,
@@ -53,15 +52,15 @@ impl Sessions {
             return Err(EndError::NoSession);
         }
         let keys = self.keys.current();
-        let place = self.cache.fingerprint(keys.generation(), token);
-        match place.and_then(|place| self.cache.get(&place, now)) {
+        let key = self.cache.fingerprint(keys.generation(), token);
+        match key.and_then(|key| self.cache.get(&key, now)) {
             Some(Ok(session)) => return Ok(SessionToEnd { claims: session.claims() }),
-            // What the cache refuses, a signature refused.
+            // The cache holds rejected signatures only.
             Some(Err(_)) => return Err(EndError::NoSession),
             None => {}
         }
         let unverified = Unverified::read_at_any_age(token, &keys).map_err(|error| match error {
-            TokenError::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEYS_ARRIVE),
+            TokenError::UnknownKey if may_live_elsewhere(token, now) => EndError::UnknownKey(KEY_RETRY),
             _ => EndError::NoSession,
         })?;
         admit().map_err(EndError::Busy)?;
@@ -69,8 +68,8 @@ impl Sessions {
         match unverified.verify() {
             Ok(token) => Ok(SessionToEnd { claims: token.claims().clone() }),
             Err(error) => {
-                if let Some(place) = place {
-                    self.cache.insert_rejection(place, error, now);
+                if let Some(key) = key {
+                    self.cache.insert_rejection(key, error, now);
                 }
                 Err(EndError::NoSession)
             }
@@ -78,22 +77,22 @@ impl Sessions {
     }
 }
 
-/// Whether another instance may accept `token`, whose key this one lacks. Removing a key ends its tokens, so one that has
-/// also passed its own end is dead everywhere; until then, instances may differ in their keys.
+/// Whether another instance may accept `token`, whose key this one does not have. Not after its expiry: if the key was
+/// removed, it is not valid anywhere.
 fn may_live_elsewhere(token: &str, now: Timestamp) -> bool {
-    token::unverified_expiry(token).is_some_and(|end| now < end + KEYS_DIFFER)
+    token::unverified_expiry(token).is_some_and(|end| now < end + MAX_KEY_DELAY)
 }
 
 impl SessionToEnd {
-    /// What its token says.
+    /// The claims of its token.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// Whether it has ended already, by its own time or by a revocation. A wrong clock must not keep it alive elsewhere,
-    /// so the session's own end counts only a day later.
+    /// Whether it has expired or is revoked. It counts as expired a day late, because the clock of this instance may be
+    /// wrong.
     pub fn is_over(&self, sessions: &Sessions, now: Timestamp) -> bool {
-        Timestamp(self.claims.session_exp) + CLOCKS_DIFFER <= now
+        Timestamp(self.claims.session_exp) + MAX_CLOCK_SKEW <= now
             || sessions.revocations.is_revoked(&self.claims, &AtomicU64::new(0))
     }
 }
@@ -176,11 +175,11 @@ mod tests {
         let (token, _) = token(&sessions);
         let wait = Duration::from_secs(3);
         assert_eq!(sessions.to_end(&token, NOW, || Err(wait)).err(), Some(EndError::Busy(wait)));
-        assert_eq!(other.to_end(&token, NOW, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
+        assert_eq!(other.to_end(&token, NOW, || Ok(())).err(), Some(EndError::UnknownKey(KEY_RETRY)));
         let exp = claims(NOW).exp;
-        let last = Timestamp(exp) + KEYS_DIFFER - Duration::from_secs(1);
-        assert_eq!(other.to_end(&token, last, || Ok(())).err(), Some(EndError::UnknownKey(KEYS_ARRIVE)));
-        let removed = Timestamp(exp) + KEYS_DIFFER;
+        let last = Timestamp(exp) + MAX_KEY_DELAY - Duration::from_secs(1);
+        assert_eq!(other.to_end(&token, last, || Ok(())).err(), Some(EndError::UnknownKey(KEY_RETRY)));
+        let removed = Timestamp(exp) + MAX_KEY_DELAY;
         assert_eq!(other.to_end(&token, removed, || Ok(())).err(), Some(EndError::NoSession), "its key was removed");
     }
 

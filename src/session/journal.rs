@@ -1,7 +1,7 @@
-//! The journal: revocations in an append-only file, one JSON object a line, so that a restart forgets none.
+//! The journal: an append-only file of revocations, one JSON object per line, so that a restart loses none.
 //!
-//! A line is on the disk before the revocation is acknowledged. A torn last line was never acknowledged and is passed
-//! over; any other line that cannot be read stops the start, because guessing could bring a revoked session back.
+//! A revocation is acknowledged after its line is on the disk. So an incomplete last line was never acknowledged, and is
+//! ignored. Any other invalid line stops the start: ignoring it could make a revoked session valid again.
 
 use super::revocation::{self, Revocation};
 use crate::clock::Timestamp;
@@ -10,81 +10,80 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The file's name in the state directory.
+/// The name of the file in the state directory.
 pub(crate) const FILE_NAME: &str = "revocations.jsonl";
 
-/// Dead lines the file may hold before it is written anew.
-const SLACK: usize = 10_000;
+/// How many lines of expired revocations the file may hold before it is compacted.
+const MAX_EXPIRED_LINES: usize = 10_000;
 
-/// Held locked by the process that writes the journal.
+/// The name of the file that the process which writes the journal locks.
 const LOCK_NAME: &str = "revocations.lock";
 
-/// Why the journal cannot be used. The operator's error, or the disk's.
+/// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{path}: {error}{}", next_step(.1), path = .0.display(), error = .1)]
     Io(PathBuf, std::io::Error),
-    /// Another process writes it: two would lose each other's lines.
-    #[error("{0}: another process uses this directory; give each its own")]
+    /// Another process writes the journal.
+    #[error("{0}: another process uses this directory; give each process its own")]
     InUse(PathBuf),
-    /// A line in the middle is not one of ours.
-    #[error("{0}: line {1} is not a revocation; mend or remove that line: guessing could let a revoked session in")]
+    /// A line is not valid.
+    #[error("{0}: line {1} is not a revocation; correct or remove the line")]
     Line(PathBuf, usize),
 }
 
-/// What helps against an error of the file system, to follow it.
+/// What the operator can do about an error of the file system.
 fn next_step(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        // `serve` ran as another user before, often as root.
+        // Often `serve` ran as root before.
         std::io::ErrorKind::PermissionDenied => {
             "; give the directory and its files to the user that runs `serve`: chown -R"
         }
-        std::io::ErrorKind::StorageFull => "; make room on the disk",
+        std::io::ErrorKind::StorageFull => "; free space on the disk",
         _ => "",
     }
 }
 
-/// The open file.
+/// An open journal.
 pub struct Journal {
     path: PathBuf,
     file: File,
     lines: usize,
-    /// Bytes that are whole lines.
+    /// The length of the complete lines.
     length: u64,
-    /// A write failed: what is in memory is not all on the disk.
-    torn: bool,
+    /// A write failed, so that a revocation in memory is not in the file.
+    incomplete: bool,
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, brings back what still matters at `now`, and writes the file anew without
-    /// the rest.
+    /// Opens the journal in `directory`, loads the revocations that have not expired at `now`, and compacts the file.
     ///
     /// # Errors
-    /// [`JournalError`]: the directory must exist and be writable, every line readable.
+    /// [`JournalError`]: the directory must exist and be writable, and all lines must be valid.
     pub fn open(directory: &Path, now: Timestamp) -> Result<(Self, Vec<Revocation>), JournalError> {
         let path = directory.join(FILE_NAME);
         let lock = lock(directory)?;
-        let brought = match File::open(&path) {
+        let loaded = match File::open(&path) {
             Ok(file) => read(&path, file)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(JournalError::Io(path, error)),
         };
-        let live = if brought.iter().any(|revocation| revocation.until > now.0) {
-            brought.into_iter().filter(|revocation| revocation.until > now.0).collect()
+        let live = if loaded.iter().any(|revocation| revocation.until > now.0) {
+            loaded.into_iter().filter(|revocation| revocation.until > now.0).collect()
         } else {
-            // A clock that makes all of them old is not believed: it may be a year ahead, and lines cost little.
-            brought
+            // If all have expired, the clock may be wrong. Keeping the lines costs little.
+            loaded
         };
         let (file, length) = rewrite(&path, &live)?;
-        Ok((Self { path, file, lines: live.len(), length, torn: false, _lock: lock }, live))
+        Ok((Self { path, file, lines: live.len(), length, incomplete: false, _lock: lock }, live))
     }
 
-    /// Writes one line and waits until the disk has it.
+    /// Writes a line and waits until it is on the disk.
     ///
     /// # Errors
-    /// The file system refused.
+    /// The file system returned an error.
     pub fn append(&mut self, revocation: &Revocation) -> Result<(), JournalError> {
         let line = render(revocation);
         match self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
@@ -94,27 +93,27 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                // Half a line must not be there for the next one to be glued to.
+                // Remove a partial line: the next line must not be appended to it.
                 let _ = self.file.set_len(self.length);
-                self.torn = true;
+                self.incomplete = true;
                 Err(JournalError::Io(self.path.clone(), error))
             }
         }
     }
 
-    /// Whether most lines are dead, `live` being how many are not, or some are missing.
+    /// Whether most lines have expired, where `live` have not, or a line is missing.
     pub fn wants_compaction(&self, live: usize) -> bool {
-        self.torn || self.lines > live.saturating_mul(2).saturating_add(SLACK)
+        self.incomplete || self.lines > live.saturating_mul(2).saturating_add(MAX_EXPIRED_LINES)
     }
 
-    /// Writes the file anew with these lines alone.
+    /// Replaces the file with one of these revocations.
     ///
     /// # Errors
-    /// The file system refused; the old file stays.
+    /// The file system returned an error. The old file stays.
     pub fn compact(&mut self, live: &[Revocation]) -> Result<(), JournalError> {
         (self.file, self.length) = rewrite(&self.path, live)?;
         self.lines = live.len();
-        self.torn = false;
+        self.incomplete = false;
         Ok(())
     }
 }
@@ -132,17 +131,17 @@ fn read(path: &Path, file: File) -> Result<Vec<Revocation>, JournalError> {
         if length == 0 {
             break;
         }
-        let whole = line.pop_if(|last| *last == b'\n').is_some();
+        let complete = line.pop_if(|last| *last == b'\n').is_some();
         match std::str::from_utf8(&line).ok().and_then(revocation::read) {
             Some(revocation) => revocations.push(revocation),
-            _ if !whole => tracing::warn!(line = number, "the journal's last line is torn and was never acknowledged"),
+            _ if !complete => tracing::warn!(line = number, "ignored the incomplete last line of the journal"),
             _ => return Err(JournalError::Line(path.to_owned(), number)),
         }
     }
     Ok(revocations)
 }
 
-/// Keeps every other process away from the journal in `directory`, as long as the file is open.
+/// Locks the journal in `directory` while the returned file is open.
 fn lock(directory: &Path) -> Result<File, JournalError> {
     let path = directory.join(LOCK_NAME);
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
@@ -154,7 +153,7 @@ fn lock(directory: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Puts a new file in the old one's place in one step, and leaves it open for appending; its length.
+/// Replaces the file atomically. Returns the new file, open for appending, and its length.
 fn rewrite(path: &Path, live: &[Revocation]) -> Result<(File, u64), JournalError> {
     let fresh = path.with_extension("new");
     let write = || {
@@ -192,22 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_brings_back_what_still_matters() {
+    fn a_restart_loads_what_has_not_expired() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut journal, brought) = Journal::open(directory.path(), Timestamp(0)).unwrap();
-        assert!(brought.is_empty());
+        let (mut journal, loaded) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        assert!(loaded.is_empty());
         for revocation in [revocation("a", 100), revocation("b", 50)] {
             journal.append(&revocation).unwrap();
         }
         drop(journal);
-        let (_, brought) = Journal::open(directory.path(), Timestamp(60)).unwrap();
-        assert_eq!(brought, [revocation("a", 100)]);
+        let (_, loaded) = Journal::open(directory.path(), Timestamp(60)).unwrap();
+        assert_eq!(loaded, [revocation("a", 100)]);
         let text = std::fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
         assert_eq!(text, render(&revocation("a", 100)));
     }
 
     #[test]
-    fn a_torn_last_line_is_passed_over_and_a_broken_one_stops_the_start() {
+    fn an_incomplete_last_line_is_ignored_and_an_invalid_one_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE_NAME);
         let whole = render(&revocation("a", 100));
@@ -218,21 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn dead_lines_are_written_out_of_the_file() {
+    fn compacting_removes_expired_lines() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(directory.path(), Timestamp(0)).unwrap();
         journal.append(&revocation("a", 100)).unwrap();
-        journal.lines = SLACK + 10;
+        journal.lines = MAX_EXPIRED_LINES + 10;
         assert!(journal.wants_compaction(1));
         journal.compact(&[revocation("b", 100)]).unwrap();
         journal.append(&revocation("c", 100)).unwrap();
         drop(journal);
-        let (_, brought) = Journal::open(directory.path(), Timestamp(0)).unwrap();
-        assert_eq!(brought, [revocation("b", 100), revocation("c", 100)]);
+        let (_, loaded) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        assert_eq!(loaded, [revocation("b", 100), revocation("c", 100)]);
     }
 
     #[test]
-    fn two_processes_never_write_one_journal() {
+    fn a_second_process_cannot_open_the_journal() {
         let directory = tempfile::tempdir().unwrap();
         let first = Journal::open(directory.path(), Timestamp(0)).unwrap();
         assert!(matches!(Journal::open(directory.path(), Timestamp(0)), Err(JournalError::InUse(_))));
@@ -241,34 +240,34 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_years_ahead_forgets_nothing_at_the_start() {
+    fn a_clock_that_is_years_ahead_loses_no_revocation() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(directory.path(), Timestamp(0)).unwrap();
         journal.append(&revocation("a", 100)).unwrap();
         drop(journal);
         drop(Journal::open(directory.path(), Timestamp(1_000_000)).unwrap());
-        let (_, brought) = Journal::open(directory.path(), Timestamp(50)).unwrap();
-        assert_eq!(brought, [revocation("a", 100)]);
+        let (_, loaded) = Journal::open(directory.path(), Timestamp(50)).unwrap();
+        assert_eq!(loaded, [revocation("a", 100)]);
     }
 
     #[test]
-    fn what_a_full_disk_kept_out_is_written_when_there_is_room() {
+    fn a_line_that_failed_is_written_when_the_disk_has_space() {
         let directory = tempfile::tempdir().unwrap();
         let (mut journal, _) = Journal::open(directory.path(), Timestamp(0)).unwrap();
         journal.append(&revocation("a", 100)).unwrap();
-        // A file opened for reading alone fails as a full disk does.
+        // Writing to a file that is open for reading fails, as on a full disk.
         let good = std::mem::replace(&mut journal.file, File::open(directory.path().join(FILE_NAME)).unwrap());
         assert!(journal.append(&revocation("b", 100)).is_err());
         journal.file = good;
         assert!(journal.wants_compaction(2), "something is missing");
         journal.compact(&[revocation("a", 100), revocation("b", 100)]).unwrap();
         drop(journal);
-        let (_, brought) = Journal::open(directory.path(), Timestamp(0)).unwrap();
-        assert_eq!(brought, [revocation("a", 100), revocation("b", 100)]);
+        let (_, loaded) = Journal::open(directory.path(), Timestamp(0)).unwrap();
+        assert_eq!(loaded, [revocation("a", 100), revocation("b", 100)]);
     }
 
     #[test]
-    fn the_journal_is_for_its_owner_only() {
+    fn only_the_owner_can_read_the_journal() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let _journal = Journal::open(directory.path(), Timestamp(0)).unwrap();

@@ -1,9 +1,8 @@
-//! Keys: a directory of P-256 private keys in PEM. The newest that has been published long enough signs, all verify.
+//! The keys: a directory of P-256 private keys in PEM. All keys verify; the newest that was published long enough signs.
 //!
-//! A key's age comes from its file name (`20261123T112500Z.pem`, as `keygen` writes it), so that every instance that
-//! reads the same directory agrees; a file called otherwise counts from its modification time. A key is published at
-//! once and signs later, because others cache the key set (Envoy's JWKS cache, other instances). Removing a file ends
-//! its tokens.
+//! The age of a key comes from its file name (`20261123T112500Z.pem`, as `keygen` writes it), so that all instances that read
+//! the directory agree; without such a name it comes from the modification time. A key is published at once and signs later,
+//! because Envoy and other instances cache the key set. Removing a file makes its tokens invalid.
 
 use super::jws;
 use crate::clock::Timestamp;
@@ -30,46 +29,46 @@ pub struct KeySettings {
     pub sign_after: Duration,
 }
 
-/// More keys than this in one directory is a mistake, and each costs a look at every unknown token.
+/// The most keys. More are a mistake, and each unknown token is compared with all of them.
 const MAX_KEYS: usize = 32;
 
-/// A PEM file larger than this is not a P-256 key.
+/// The size of the largest PEM file.
 const MAX_BYTES: u64 = 16 * 1024;
 
-/// Public halves that stand in RFCs and on web pages: whoever signs with one of these signs for everybody.
+/// The x coordinates of public keys whose private keys are published as examples.
 const WELL_KNOWN: [&str; 3] = [
     "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", // RFC 7515 A.3
     "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", // RFC 7517 A.1
     "EVs_o5-uQbTjL3chynL4wXgUg2R9q9UU8I5mEovUf84", // the example of jwt.io
 ];
 
-/// Why the keys could not be loaded. The operator's error, with the file it is in.
+/// Why the keys cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The directory cannot be read.
     #[error("keys.directory {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
     Directory(PathBuf, std::io::Error),
-    /// No key in it.
+    /// The directory holds no key.
     #[error("keys.directory {0}: holds no *.pem file; `wechat-authz keygen {0}` makes the first key")]
     Empty(PathBuf),
-    /// Too many.
-    #[error("keys.directory {0}: holds more than {MAX_KEYS} keys; remove those whose tokens are dead")]
+    /// The directory holds too many keys.
+    #[error("keys.directory {0}: holds more than {MAX_KEYS} keys; remove the oldest; their tokens have expired")]
     TooMany(PathBuf),
     /// A file cannot be read or is too large.
     #[error("key {0}: cannot be read: {1}; {next}", next = next_step(.0, .1))]
     File(PathBuf, std::io::Error),
-    /// Not a P-256 private key in PKCS#8 PEM.
+    /// The file does not hold a P-256 private key in PKCS#8 PEM.
     #[error("key {0}: is not a P-256 private key in PKCS#8 PEM (BEGIN PRIVATE KEY)")]
     NotP256(PathBuf),
-    /// A published example key.
-    #[error("key {0}: is an example key that everybody has; make your own with `wechat-authz keygen`")]
+    /// The key is a published example.
+    #[error("key {0}: is a published example key; make a key with `wechat-authz keygen`")]
     WellKnown(PathBuf),
-    /// The same key twice.
+    /// Two files hold the same key.
     #[error("key {0}: is the same key as {1}")]
-    Twice(PathBuf, PathBuf),
+    Duplicate(PathBuf, PathBuf),
 }
 
-/// What an operator does about a directory or file that cannot be read.
+/// What the operator can do about a directory or file that cannot be read.
 fn next_step(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => format!("`wechat-authz keygen {}` makes it", path.display()),
@@ -80,12 +79,12 @@ fn next_step(path: &Path, error: &std::io::Error) -> String {
     }
 }
 
-/// One key with both halves and what is derived from it.
+/// A key and what is derived from it.
 pub struct Key {
     kid: String,
     created: Timestamp,
     file: PathBuf,
-    /// The first segment of each token it signs.
+    /// The first segment of the tokens that it signs.
     header: String,
     signing: EncodingKey,
     verifying: DecodingKey,
@@ -94,33 +93,33 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key's id: its RFC 7638 thumbprint.
+    /// The key id: the thumbprint of RFC 7638.
     pub fn kid(&self) -> &str {
         &self.kid
     }
 
-    /// When it was made.
+    /// When it was created.
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
-    /// The header of the tokens it signs: their first segment.
+    /// The first segment of the tokens that it signs.
     pub(super) fn header(&self) -> &str {
         &self.header
     }
 
-    /// Signs `message` (ES256); base64url.
+    /// Signs `message` with ES256. Returns base64url.
     pub(super) fn sign(&self, message: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
         jsonwebtoken::crypto::sign(message, &self.signing, Algorithm::ES256)
     }
 
-    /// Whether `signature` (base64url) is this key's over `message`.
+    /// Whether `signature` (base64url) is a signature of `message` by this key.
     pub(super) fn verifies(&self, message: &[u8], signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.verifying, Algorithm::ES256).unwrap_or(false)
     }
 }
 
-/// All keys at one time, oldest first.
+/// A set of keys, oldest first.
 pub struct KeySet {
     keys: Vec<Key>,
     sign_after: Duration,
@@ -128,10 +127,10 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Reads the directory whole, or not at all.
+    /// Loads all keys of the directory.
     ///
     /// # Errors
-    /// Every error of every file.
+    /// All errors of all files.
     pub fn load(settings: &KeySettings) -> Result<Self, Vec<KeyError>> {
         let directory = &settings.directory;
         let listing =
@@ -140,7 +139,7 @@ impl KeySet {
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                // A mounted Secret keeps its versions in directories that start with dots.
+                // Kubernetes keeps the versions of a mounted Secret in directories whose names start with dots.
                 !name.starts_with('.') && name.ends_with(".pem") && path.is_file()
             })
             .collect();
@@ -154,9 +153,9 @@ impl KeySet {
         let mut keys: Vec<Key> = Vec::new();
         let mut errors = Vec::new();
         for file in files {
-            match read(&file) {
+            match load_key(&file) {
                 Ok(key) => match keys.iter().find(|other| other.kid == key.kid) {
-                    Some(other) => errors.push(KeyError::Twice(file, other.file.clone())),
+                    Some(other) => errors.push(KeyError::Duplicate(file, other.file.clone())),
                     None => keys.push(key),
                 },
                 Err(error) => errors.push(error),
@@ -169,18 +168,18 @@ impl KeySet {
         Ok(Self { keys, sign_after: settings.sign_after, generation: 0 })
     }
 
-    /// The key that signs at `now`: the newest published for long enough, else the oldest there is.
+    /// The key that signs at `now`: the newest that was published long enough; the oldest if there is none.
     pub fn signing(&self, now: Timestamp) -> Option<&Key> {
-        let ripe = self.keys.iter().rev().find(|key| key.created + self.sign_after <= now);
-        ripe.or_else(|| self.keys.first())
+        let published = self.keys.iter().rev().find(|key| key.created + self.sign_after <= now);
+        published.or_else(|| self.keys.first())
     }
 
-    /// The key called `kid`, exactly.
+    /// The key with the id `kid`.
     pub fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
-    /// The key that writes `header` before its tokens, letter for letter.
+    /// The key whose tokens have this first segment.
     pub(super) fn find_by_header(&self, header: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.header == header)
     }
@@ -190,35 +189,35 @@ impl KeySet {
         &self.keys
     }
 
-    /// Grows with each change of the set; part of every cache key.
+    /// Grows with each change of the set. Part of the keys of the token cache.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The public halves as a JWK Set (RFC 7517).
+    /// The public keys as a JWK Set (RFC 7517).
     pub fn jwks(&self) -> serde_json::Value {
         serde_json::json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
     }
 }
 
-/// The current key set, swapped whole when the directory changes.
+/// The current key set. A change of the directory replaces it.
 pub struct KeyRing {
     current: ArcSwap<KeySet>,
     generations: AtomicU64,
 }
 
 impl KeyRing {
-    /// The ring with its first set.
+    /// A ring with this set.
     pub fn new(first: KeySet) -> Self {
         Self { current: ArcSwap::from_pointee(first), generations: AtomicU64::new(0) }
     }
 
-    /// The set in force.
+    /// The current set.
     pub fn current(&self) -> arc_swap::Guard<Arc<KeySet>> {
         self.current.load()
     }
 
-    /// Puts `next` in force if it differs; says whether it did.
+    /// Replaces the set with `next`. Returns whether they differ.
     pub fn replace(&self, mut next: KeySet) -> bool {
         let current = self.current.load();
         let kids = |set: &KeySet| set.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>();
@@ -230,22 +229,22 @@ impl KeyRing {
         true
     }
 
-    /// Seals `plain` for `context` with the key that signs at `now`, which every instance has by then.
+    /// Seals `plain` for `context` with the key that signs at `now`: all instances have it by then.
     pub fn seal(&self, context: &str, plain: &[u8], now: Timestamp) -> Option<String> {
         self.current().signing(now)?.sealing.seal(context, plain).ok()
     }
 
-    /// Opens what any current key sealed for `context`. `most` bounds the text's length.
-    pub fn open(&self, context: &str, text: &str, most: usize) -> Option<Vec<u8>> {
-        let sealed = seal::decode(text, most)?;
+    /// Opens a text of at most `max` characters that a key of the current set sealed for `context`.
+    pub fn open(&self, context: &str, text: &str, max: usize) -> Option<Vec<u8>> {
+        let sealed = seal::decode(text, max)?;
         self.current().keys.iter().rev().find_map(|key| key.sealing.open(context, &sealed))
     }
 }
 
-fn read(file: &Path) -> Result<Key, KeyError> {
+fn load_key(file: &Path) -> Result<Key, KeyError> {
     let io = |error| KeyError::File(file.to_owned(), error);
-    let described = std::fs::metadata(file).map_err(io)?;
-    if described.len() > MAX_BYTES {
+    let metadata = std::fs::metadata(file).map_err(io)?;
+    if metadata.len() > MAX_BYTES {
         return Err(KeyError::NotP256(file.to_owned()));
     }
     let pem = Zeroizing::new(std::fs::read(file).map_err(io)?);
@@ -265,17 +264,17 @@ fn read(file: &Path) -> Result<Key, KeyError> {
     public.common.public_key_use = Some(jsonwebtoken::jwk::PublicKeyUse::Signature);
     let sealing = SealingKey::derive(signing.as_bytes()).map_err(|_| KeyError::NotP256(file.to_owned()))?;
     let created = created_by_name(file).unwrap_or_else(|| {
-        let modified = described.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         Timestamp(modified.map_or(0, |since| since.as_secs()))
     });
     let key =
         Key { header: jws::header(&kid), kid, created, file: file.to_owned(), signing, verifying, public, sealing };
-    // A key of another curve passes everything so far. What this key signs must be what others can verify.
+    // A key of another curve gets this far. Its own signature shows that it is not P-256.
     let proof = key.sign(b"proof").map_err(not_p256)?;
     if key.verifies(b"proof", &proof) { Ok(key) } else { Err(KeyError::NotP256(file.to_owned())) }
 }
 
-/// A key file's name without its extension: the UTC time of creation.
+/// The file name of a key without its extension: when it was created, in UTC.
 const FILE_NAME: StaticFormatDescription =
     format_description!(version = 2, "[year][month][day]T[hour][minute][second]Z");
 
@@ -284,17 +283,17 @@ fn created_by_name(file: &Path) -> Option<Timestamp> {
     Timestamp::parse(file.file_stem()?.to_str()?, FILE_NAME)
 }
 
-/// The file name of a key made at `now`.
+/// The file name of a key that is created at `now`.
 pub fn file_name(now: Timestamp) -> String {
     format!("{}.pem", now.format(FILE_NAME))
 }
 
-/// A new P-256 private key, PKCS#8 in PEM.
+/// A new P-256 private key, as PKCS#8 in PEM.
 ///
 /// # Errors
-/// The cryptographic library could not make one.
+/// The cryptographic library failed.
 pub fn generate() -> Result<Zeroizing<String>, aws_lc_rs::error::Unspecified> {
-    #[allow(clippy::disallowed_methods)] // this library draws the key's bytes itself and asks for its own generator
+    #[allow(clippy::disallowed_methods)] // the library wants its own generator for keys
     let random = aws_lc_rs::rand::SystemRandom::new();
     let document = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(
         &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,

@@ -15,6 +15,7 @@ pub(crate) mod profiles;
 pub mod revocation;
 pub mod revocations;
 pub(crate) mod settings;
+mod sync_status;
 mod table;
 pub mod token;
 

@@ -1,5 +1,5 @@
-//! The last known profile of each subject at each application: for a login to which WeChat tells none, and for the next
-//! token of a session whose person has a new name. In memory, bounded.
+//! The last known profile of each subject at each application, in bounded memory. A login without a profile uses it, and so
+//! does the next token of a session whose profile has changed.
 
 use super::claims::Claims;
 use crate::app_name::AppName;
@@ -9,46 +9,46 @@ use crate::subject::Subject;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Profiles remembered at most; about 400 bytes each.
+/// The most profiles, of about 400 bytes each.
 const MAX_PROFILES: u64 = 20_000;
 
-/// A profile nobody has seen for this long is forgotten.
-const KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// How long a profile is kept.
+const PROFILE_TTL: Duration = Duration::from_secs(30 * 86_400);
 
-/// A profile, and when WeChat told it.
+/// A profile and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownProfile {
     /// Nickname and avatar.
     pub profile: Profile,
-    /// When WeChat said so.
+    /// When WeChat sent it.
     pub at: Timestamp,
 }
 
 /// Profiles by application and subject.
 pub struct Profiles {
-    kept: moka::sync::Cache<(AppName, Subject), Arc<Known>>,
+    profiles: moka::sync::Cache<(AppName, Subject), Arc<KnownProfile>>,
 }
 
 impl Default for Profiles {
     fn default() -> Self {
-        Self { kept: moka::sync::Cache::builder().max_capacity(MAX_PROFILES).time_to_live(KEPT).build() }
+        Self { profiles: moka::sync::Cache::builder().max_capacity(MAX_PROFILES).time_to_live(PROFILE_TTL).build() }
     }
 }
 
 impl Profiles {
-    /// The last known profile of `subject` at `app`, which it consented to there.
-    pub fn last_known(&self, app: &AppName, subject: &Subject) -> Option<Arc<Known>> {
-        self.kept.get(&(app.clone(), subject.clone()))
+    /// The last known profile of `subject` at `app`. The user agreed there that the application may read it.
+    pub fn last_known(&self, app: &AppName, subject: &Subject) -> Option<Arc<KnownProfile>> {
+        self.profiles.get(&(app.clone(), subject.clone()))
     }
 
-    /// Remembers what WeChat said, unless it said something later.
-    pub fn remember(&self, app: &AppName, subject: &Subject, known: Known) {
-        if self.last_known(app, subject).is_none_or(|kept| kept.at <= known.at) {
-            self.kept.insert((app.clone(), subject.clone()), Arc::new(known));
+    /// Stores a profile unless a later one is known.
+    pub fn remember(&self, app: &AppName, subject: &Subject, known: KnownProfile) {
+        if self.last_known(app, subject).is_none_or(|last| last.at <= known.at) {
+            self.profiles.insert((app.clone(), subject.clone()), Arc::new(known));
         }
     }
 
-    /// `claims` with the profile that is known by now, where that is later than the login.
+    /// `claims` with the last known profile, if it is later than the login.
     pub(super) fn apply(&self, claims: Claims) -> Claims {
         match self.last_known(&claims.aud, &claims.sub).filter(|known| known.at.0 >= claims.auth_time) {
             Some(known) => {

@@ -1,124 +1,103 @@
-//! Revocations: which sessions no longer count, whatever their tokens say.
+//! Revocations: the sessions that are no longer valid although their tokens are.
 //!
-//! By session id, by subject and by application ("nothing from before this moment"), never by a token's bytes. Held in
-//! memory, each no longer than a session can live. Where there is a journal, what it holds comes back at start.
+//! By session id, subject or application; never by the bytes of a token. They stay in memory until all sessions that they end
+//! have expired. A journal, if configured, restores them at start.
 //!
-//! Bounded without ever forgetting. One subject's many ended sessions become spans of login times, in one entry. A table
-//! full of other entries that still matter is replaced by one entry for everyone, which ends every session from before
-//! now. That is harsh, and lawful: it turns Allow into Deny, never the other way.
+//! Memory is bounded, and no revocation is lost. Many ended sessions of one subject are collapsed into one entry with spans of
+//! login times. If the table is full, one entry that ends all sessions replaces it: that may turn an allow into a deny, but
+//! never the reverse.
 
 use super::claims::Claims;
 use super::journal::{Journal, JournalError};
-pub use super::revocation::{Revocation, SubjectDigest, Target};
-use super::table::{Table, Taken};
-use crate::app_name::AppName;
+pub use super::revocation::{Revocation, RevocationSubject, SubjectDigest, Target};
+use super::sync_status::SyncStatus;
+use super::table::Table;
 use crate::clock::Timestamp;
-use crate::session_id::SessionId;
 use crate::subject::Subject;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Entries held at most. Each costs 260 bytes at most, whoever wrote it: 50 MiB for all.
+/// The most entries. Each takes at most 260 bytes: 50 MiB for all.
 pub const MAX_ENTRIES: usize = 200_000;
 
-/// The revocations in force.
+/// The revocations of this instance.
 pub struct Revocations {
-    held: RwLock<Table>,
-    /// Grows with each change; a session that was looked up at this version need not be again.
+    table: RwLock<Table>,
+    /// Grows with each change. A session that was not revoked at this version is not looked up again.
     version: AtomicU64,
     journal: Option<Mutex<Journal>>,
-    /// The longest any session can live.
-    horizon: Duration,
-    /// When this began, by both clocks: what is dropped is judged by the earlier of them, so that a wall clock that
-    /// runs ahead for a moment forgets nothing.
-    began: (Timestamp, Instant),
+    /// The longest lifetime of a session.
+    max_lifetime: Duration,
+    /// When this was created, by both clocks. A revocation expires by the earlier of them, so that a wall clock that is ahead
+    /// for a moment removes nothing.
+    created: (Timestamp, Instant),
     sync_status: SyncStatus,
 }
 
-/// Many ended sessions of a subject that have become one entry.
+/// The result of collapsing the ended sessions of a subject.
 #[derive(Debug)]
 pub struct Collapsed {
-    /// The entry.
+    /// The new entry.
     pub in_force: Revocation,
-    /// What it replaces.
+    /// The entries that it replaces.
     pub replaced: Vec<Revocation>,
-    /// What the disk said, if there is a journal.
+    /// The result of writing the journal, if there is one.
     pub on_disk: Option<Result<(), JournalError>>,
 }
 
-/// What of a session revocations go by.
-#[derive(Clone, Copy, Debug)]
-pub struct RevocationSubject<'a> {
-    /// The session's id.
-    pub sid: SessionId,
-    /// Its subject.
-    pub sub: &'a str,
-    /// Its application.
-    pub aud: &'a AppName,
-    /// When the person logged in.
-    pub auth_time: u64,
-}
-
-impl<'a> From<&'a Claims> for RevocationSubject<'a> {
-    fn from(claims: &'a Claims) -> Self {
-        Self { sid: claims.sid, sub: claims.sub.as_str(), aud: &claims.aud, auth_time: claims.auth_time }
-    }
-}
-
 impl Revocations {
-    /// Revocations in memory, with what `journal` brought back.
-    pub fn new(horizon: Duration, journal: Option<(Journal, Vec<Revocation>)>, now: Timestamp) -> Self {
-        let (journal, brought) = journal.map_or((None, Vec::new()), |(journal, brought)| (Some(journal), brought));
+    /// Revocations with those that `journal` restored.
+    pub fn new(max_lifetime: Duration, journal: Option<(Journal, Vec<Revocation>)>, now: Timestamp) -> Self {
+        let (journal, restored) = journal.map_or((None, Vec::new()), |(journal, restored)| (Some(journal), restored));
         let revocations = Self {
-            held: RwLock::default(),
+            table: RwLock::default(),
             version: AtomicU64::new(1),
             journal: journal.map(Mutex::new),
-            horizon,
-            began: (now, Instant::now()),
+            max_lifetime,
+            created: (now, Instant::now()),
             sync_status: SyncStatus::default(),
         };
-        for revocation in brought {
+        for revocation in restored {
             let _ = revocations.insert(revocation);
         }
         revocations
     }
 
-    /// How well this instance knows what others have revoked.
+    /// How recently this instance has read the revocations of the others.
     pub fn sync_status(&self) -> &SyncStatus {
         &self.sync_status
     }
 
-    /// Revokes as [`Self::revoke_until`] does, to be remembered as long as any session can live.
+    /// Revokes `target` until no session that it ends can be alive; see [`Self::revoke_until`].
     pub fn revoke(&self, target: Target, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
-        self.revoke_until(target, now + self.horizon, now)
+        self.revoke_until(target, now + self.max_lifetime, now)
     }
 
-    /// Ends the session of `claims`, to be remembered as long as it could live.
+    /// Revokes the session of `claims` until it would have expired.
     pub fn end(&self, claims: &Claims, now: Timestamp) -> (Revocation, Option<Result<(), JournalError>>) {
         let subject = SubjectDigest::of(claims.sub.as_str());
         self.record(Revocation::of_session(claims.sid, subject, claims.auth_time, now.0, claims.session_exp), now)
     }
 
-    /// Whether so many sessions of `subject` have ended that they should become one entry.
+    /// Whether so many sessions of `subject` have ended that they should be collapsed.
     pub fn wants_collapse(&self, subject: &Subject) -> bool {
-        self.held.read().wants_collapse(SubjectDigest::of(subject.as_str()))
+        self.table.read().wants_collapse(SubjectDigest::of(subject.as_str()))
     }
 
-    /// Makes the ended sessions of `subject`, but for the newest, one entry that ends whatever began at their login times
-    /// and between them. `live` are the login times of its sessions that live on: the entry has gaps there. Blocks for
-    /// the disk where there is a journal.
+    /// Collapses the ended sessions of `subject`, except the newest, into one entry that ends all sessions which started at
+    /// or between their login times. It has gaps at the login times of the `live` sessions. Blocks while it writes the
+    /// journal.
     pub fn collapse(&self, subject: &Subject, live: &[u64], now: Timestamp) -> Option<Collapsed> {
-        let collapsed = self.held.write().collapse(SubjectDigest::of(subject.as_str()), live);
+        let collapsed = self.table.write().collapse(SubjectDigest::of(subject.as_str()), live);
         let (in_force, replaced) = collapsed?;
         self.version.fetch_add(1, Ordering::Release);
         let on_disk = self.journal.as_ref().map(|journal| self.write(journal, &in_force, now));
         Some(Collapsed { in_force, replaced, on_disk })
     }
 
-    /// Revokes in memory at once, then in the journal, to be remembered until `until`: from then on nothing it concerns is
-    /// alive. Blocks for the disk where there is a journal. Gives what is in force now, and what the disk said if there
-    /// is one: where it could not be written, a restart forgets the revocation.
+    /// Revokes `target` until `until`, in memory and then in the journal. Blocks while it writes the journal. Returns the
+    /// revocation and the result of the journal, if there is one: after an error, a restart loses the revocation.
     pub fn revoke_until(
         &self,
         target: Target,
@@ -143,70 +122,71 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes what other instances have revoked. What is known already changes nothing.
+    /// Adds revocations of other instances.
     pub fn merge(&self, others: impl IntoIterator<Item = Revocation>) {
         for other in others {
-            let known = self.held.read().has(&other);
+            let known = self.table.read().includes(&other);
             if !known {
                 let _ = self.insert(other);
             }
         }
     }
 
-    /// Takes `listed`, which the shared list holds, and notes that in `round`. Says whether what is in force here is just
-    /// that; if not, it is more, and the list needs `listed` no longer.
-    pub(crate) fn take(&self, listed: Revocation, round: u32) -> bool {
-        if !self.held.read().has(&listed) {
+    /// Adds `listed`, which the shared list contained in `round`. Returns whether the entry here equals it; otherwise the
+    /// entry includes more, and the list does not need `listed` any more.
+    pub(crate) fn merge_listed(&self, listed: Revocation, round: u32) -> bool {
+        if !self.table.read().includes(&listed) {
             let _ = self.insert(listed.clone());
         }
-        self.held.write().note(&listed, round)
+        self.table.write().mark_listed(&listed, round)
     }
 
-    /// At most `count` of those that matter at `now` and were not noted in `round`. They are, from now on.
+    /// At most `count` revocations that have not expired at `now` and were not in the shared list in `round`. Marks them as
+    /// listed.
     pub(crate) fn take_unlisted(&self, round: u32, count: usize, now: Timestamp) -> Vec<Revocation> {
         let now = self.clamp_to_monotonic(now);
-        self.held.write().take_unlisted(round, count, now.0)
+        self.table.write().take_unlisted(round, count, now.0)
     }
 
-    /// Whether `session` is revoked. `seen` is the session's own note of when it was last looked up.
+    /// Whether `session` is revoked. `seen` stores the version at which it was last looked up.
     pub fn is_revoked<'a>(&self, session: impl Into<RevocationSubject<'a>>, seen: &AtomicU64) -> bool {
         let version = self.version.load(Ordering::Acquire);
         if seen.load(Ordering::Relaxed) == version {
             return false;
         }
-        let held = self.held.read();
-        if held.is_empty() {
-            // The usual case. To make names to look for would cost each new session more than the rest of its look-up.
+        let table = self.table.read();
+        if table.is_empty() {
+            // The usual case. Hashing the subject would cost more than the rest of the look-up.
             seen.store(version, Ordering::Relaxed);
             return false;
         }
-        let covered = held.covers(session.into());
+        let covered = table.covers(session.into());
         if !covered {
             seen.store(version, Ordering::Relaxed);
         }
         covered
     }
 
-    /// Drops what no living session can be concerned by, and writes what the disk would not take before.
+    /// Removes expired revocations, and compacts the journal if needed.
     pub fn sweep(&self, now: Timestamp) {
         self.compact_journal(now);
         let now = self.clamp_to_monotonic(now);
-        self.held.write().drop_dead(now.0);
+        self.table.write().remove_expired(now.0);
     }
 
-    /// How many are held.
+    /// The number of entries.
     pub fn len(&self) -> usize {
-        self.held.read().len()
+        self.table.read().len()
     }
 
-    /// Whether none is held.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// `now`, but no later than the monotonic clock allows.
     fn clamp_to_monotonic(&self, now: Timestamp) -> Timestamp {
-        let (wall, monotonic) = self.began;
+        let (wall, monotonic) = self.created;
         now.min(wall + monotonic.elapsed() + super::token::LEEWAY)
     }
 
@@ -216,98 +196,49 @@ impl Revocations {
         if journal.wants_compaction(self.len())
             && let Err(error) = journal.compact(&self.live(now))
         {
-            tracing::warn!(%error, "the journal could not be written anew");
+            tracing::warn!(%error, "cannot compact the journal");
         }
     }
 
-    /// Those that matter at `now`.
+    /// The revocations that have not expired at `now`.
     pub(crate) fn live(&self, now: Timestamp) -> Vec<Revocation> {
         let now = self.clamp_to_monotonic(now);
-        let held = self.held.read();
-        held.live(now.0).collect()
+        let table = self.table.read();
+        table.live(now.0).collect()
     }
 
-    /// How many matter at `now`.
+    /// The number of revocations that have not expired at `now`.
     pub(crate) fn count_live(&self, now: Timestamp) -> usize {
         let now = self.clamp_to_monotonic(now);
-        let held = self.held.read();
-        held.count_live(now.0)
+        let table = self.table.read();
+        table.count_live(now.0)
     }
 
-    /// Puts `revocation` in force, and gives what is in force now: itself, or one for everyone.
+    /// Adds `revocation`. Returns it, or the one that ends all sessions if the table is full.
     fn insert(&self, revocation: Revocation) -> Revocation {
-        let mut held = self.held.write();
+        let mut table = self.table.write();
         let mut in_force = revocation;
-        if held.len() >= MAX_ENTRIES && !held.knows(&in_force) {
-            held.drop_dead(self.clamp_to_monotonic(Timestamp(in_force.at)).0);
-            if held.len() >= MAX_ENTRIES {
-                tracing::error!(
-                    max = MAX_ENTRIES,
-                    "the table of revocations is full: every session from before now ends"
-                );
-                in_force = held.end_everyone(&in_force);
+        if table.len() >= MAX_ENTRIES && !table.has_entry_for(&in_force) {
+            table.remove_expired(self.clamp_to_monotonic(Timestamp(in_force.at)).0);
+            if table.len() >= MAX_ENTRIES {
+                tracing::error!(max = MAX_ENTRIES, "the table of revocations is full: revoked all sessions");
+                in_force = table.end_everyone(&in_force);
             }
         }
-        if held.put(&in_force) == Taken::Nothing {
+        if !table.insert(&in_force) {
             return in_force;
         }
-        drop(held);
+        drop(table);
         self.version.fetch_add(1, Ordering::Release);
         in_force
     }
-}
-
-/// How well this instance knows what others have revoked: since when it has known all of it, and how long that counts.
-#[derive(Debug)]
-pub struct SyncStatus {
-    began: Instant,
-    /// Milliseconds since the beginning, and one; 0 for never.
-    completed: AtomicU64,
-    /// How old it may be, in milliseconds; 0 where nobody else revokes anything.
-    most_age: AtomicU64,
-}
-
-impl Default for SyncStatus {
-    fn default() -> Self {
-        Self { began: Instant::now(), completed: AtomicU64::new(0), most_age: AtomicU64::new(0) }
-    }
-}
-
-impl SyncStatus {
-    /// From now on others revoke too, and what is known of it counts for `most_age`.
-    pub fn set_max_staleness(&self, most_age: Duration) {
-        self.most_age.store(milliseconds(most_age).max(1), Ordering::Release);
-    }
-
-    /// Everything that others have revoked until now is known.
-    pub fn mark_synced(&self) {
-        self.completed.store(milliseconds(self.began.elapsed()).saturating_add(1), Ordering::Release);
-    }
-
-    /// How old it is: since the start where it was never complete, and nothing where nobody else revokes.
-    pub fn age(&self) -> Duration {
-        if self.most_age.load(Ordering::Acquire) == 0 {
-            return Duration::ZERO;
-        }
-        let completed = Duration::from_millis(self.completed.load(Ordering::Acquire).saturating_sub(1));
-        self.began.elapsed().saturating_sub(completed)
-    }
-
-    /// Whether it is good enough to renew a token past its end: complete since the start, and young.
-    pub fn is_fresh(&self) -> bool {
-        let most_age = self.most_age.load(Ordering::Acquire);
-        most_age == 0 || (self.completed.load(Ordering::Acquire) > 0 && self.age() <= Duration::from_millis(most_age))
-    }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::session::tests::claims;
+    use crate::session_id::SessionId;
 
     fn covers(revocations: &Revocations, claims: &Claims) -> bool {
         revocations.is_revoked(claims, &AtomicU64::new(0))

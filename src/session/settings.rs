@@ -1,19 +1,19 @@
-//! How long an application's sessions live and for whom their tokens are.
+//! The session settings of an application.
 
 use crate::app_name::AppName;
 use std::time::Duration;
 
-/// One application's session settings.
+/// The session settings of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `iss`: the application's origin, so that a token holds at one host only.
+    /// The `iss` of its tokens: the origin, so that a token is valid at one host only.
     pub issuer: String,
-    /// `aud`: the application's name.
+    /// The `aud` of its tokens: the name of the application.
     pub audience: AppName,
-    /// `exp` − `iat`: the longest a copied token works where only its signature is checked.
+    /// The lifetime of a token (`exp` − `iat`). Where only the signature is checked, a copied token works for this long.
     pub token_lifetime: Duration,
-    /// `session_exp` − `auth_time`: after this a person logs in again.
+    /// The lifetime of a session (`session_exp` − `auth_time`).
     pub lifetime: Duration,
-    /// The longest a session may rest unused.
+    /// How long a session may stay unused.
     pub idle: Duration,
 }

@@ -1,22 +1,21 @@
-//! The revocations that an instance holds, by what they end. Each has a bounded size, whatever wrote it.
+//! The revocations of an instance by what they end. Each entry has a bounded size.
 
-use super::revocation::{Revocation, Span, SubjectDigest, Target, united};
-use super::revocations::RevocationSubject;
+use super::revocation::{Revocation, RevocationSubject, Span, SubjectDigest, Target, merge_spans};
 use crate::app_name::AppName;
 use crate::session_id::SessionId;
 use std::collections::HashMap;
 
-/// Ended sessions of one subject that are held one by one; more should become one entry.
+/// The most single sessions of one subject. More are collapsed into one entry.
 pub(super) const MAX_ENDED: usize = 32;
 
-/// More than this become one entry even if it is not known which other sessions of the subject live: several instances
-/// may each hold [`MAX_ENDED`] that the others have not heard of yet.
+/// More than this are collapsed even if the live sessions of the subject are not known: several instances may each have
+/// [`MAX_ENDED`] that the others do not know yet.
 const HARD_MAX_ENDED: usize = 128;
 
-/// The newest ended sessions stay single: another login of the same moment may not be known yet.
-const KEEP: usize = 8;
+/// How many of the newest sessions are not collapsed: another login at the same time may not be known yet.
+const KEEP_SINGLE: usize = 8;
 
-/// Since when, until when, and in which round the shared list was last seen to hold it.
+/// When a revocation was made, when it expires, and in which reconciliation the shared list last contained it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     at: u64,
@@ -29,22 +28,22 @@ impl Entry {
         Self { at, until, listed: 0 }
     }
 
-    /// Whether it says all that one with these times would.
-    fn has(&self, at: u64, until: u64) -> bool {
+    /// Whether it includes one with these times.
+    fn includes(&self, at: u64, until: u64) -> bool {
         self.at >= at && self.until >= until
     }
 
-    /// An older record never takes back what a newer one said.
-    fn join(&mut self, at: u64, until: u64) -> bool {
-        let more = !self.has(at, until);
-        if more {
+    /// Extends it to these times. Returns whether it changed.
+    fn extend(&mut self, at: u64, until: u64) -> bool {
+        let changed = !self.includes(at, until);
+        if changed {
             *self = Self::new(self.at.max(at), self.until.max(until));
         }
-        more
+        changed
     }
 
-    /// Notes `round` if it is exactly this.
-    fn note(&mut self, at: u64, until: u64, round: u32) -> bool {
+    /// Records that the shared list contained it in `round`, if it has exactly these times. Returns whether it has.
+    fn mark_listed(&mut self, at: u64, until: u64, round: u32) -> bool {
         let same = (self.at, self.until) == (at, until);
         if same {
             self.listed = round;
@@ -53,14 +52,14 @@ impl Entry {
     }
 }
 
-/// An ended session whose subject is known.
+/// A revoked session with a known subject.
 struct Ended {
     id: SessionId,
     issued: u64,
     entry: Entry,
 }
 
-/// Logins of a subject that ended together.
+/// Spans of login times of a subject whose sessions are revoked.
 struct Spans {
     spans: Box<[Span]>,
     until: u64,
@@ -77,14 +76,14 @@ impl Spans {
     }
 }
 
-/// What ended of one subject.
+/// The revocations of one subject.
 #[derive(Default)]
-struct OfSubject {
+struct SubjectEntry {
     together: Option<Box<Spans>>,
     single: Vec<Ended>,
 }
 
-impl OfSubject {
+impl SubjectEntry {
     fn covers(&self, login: u64) -> bool {
         self.together.as_ref().is_some_and(|spans| spans.cover(login))
     }
@@ -97,10 +96,10 @@ impl OfSubject {
         self.single.len() + usize::from(self.together.is_some())
     }
 
-    /// Adds spans, and drops the single sessions that they cover: those.
+    /// Adds spans and removes the single sessions that they cover. Returns those.
     fn add(&mut self, spans: Vec<Span>, until: u64) -> Vec<Ended> {
         let known = self.together.as_ref().map(|known| (known.spans.to_vec(), known.until)).unwrap_or_default();
-        let spans = united([known.0, spans].concat()).into_boxed_slice();
+        let spans = merge_spans([known.0, spans].concat()).into_boxed_slice();
         self.together = Some(Box::new(Spans { spans, until: until.max(known.1), listed: 0 }));
         let (covered, single) =
             std::mem::take(&mut self.single).into_iter().partition(|ended| self.covers(ended.issued));
@@ -110,33 +109,24 @@ impl OfSubject {
     }
 }
 
-/// What became of a revocation that was put into the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// More is revoked than before.
-    More,
-    /// All of it was revoked before.
-    Nothing,
-}
-
-/// The table.
+/// The revocations.
 #[derive(Default)]
 pub(super) struct Table {
     everyone: Option<Entry>,
     apps: HashMap<AppName, Entry>,
-    /// Sessions whose subject is not known.
+    /// Sessions with an unknown subject.
     sessions: HashMap<SessionId, Entry>,
-    subjects: HashMap<SubjectDigest, OfSubject>,
+    subjects: HashMap<SubjectDigest, SubjectEntry>,
     len: usize,
 }
 
 impl Table {
-    /// How many entries there are.
+    /// The number of entries.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether there are no entries.
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -153,10 +143,10 @@ impl Table {
                 .is_some_and(|subject| subject.covers(auth_time) || subject.single.iter().any(|ended| ended.id == sid))
     }
 
-    /// Whether all that `revocation` says is in force.
-    pub(super) fn has(&self, revocation: &Revocation) -> bool {
+    /// Whether the table includes all of `revocation`.
+    pub(super) fn includes(&self, revocation: &Revocation) -> bool {
         let Revocation { at, until, .. } = *revocation;
-        let has = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.has(at, until));
+        let has = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.includes(at, until));
         match (&revocation.target, revocation.of, revocation.issued) {
             (Target::Everyone(()), ..) => has(self.everyone.as_ref()),
             (Target::App(app), ..) => has(self.apps.get(app)),
@@ -168,14 +158,14 @@ impl Table {
             (Target::Subject(subject), ..) => {
                 let together = self.subjects.get(subject).and_then(|subject| subject.together.as_ref());
                 together.is_some_and(|known| {
-                    known.until >= until && revocation.whole_spans().iter().all(|span| known.contain(span))
+                    known.until >= until && revocation.effective_spans().iter().all(|span| known.contain(span))
                 })
             }
         }
     }
 
-    /// Whether `revocation` needs no entry of its own.
-    pub(super) fn knows(&self, revocation: &Revocation) -> bool {
+    /// Whether an entry for the target of `revocation` exists.
+    pub(super) fn has_entry_for(&self, revocation: &Revocation) -> bool {
         match (&revocation.target, revocation.of, revocation.issued) {
             (Target::Everyone(()), ..) => true,
             (Target::App(app), ..) => self.apps.contains_key(app),
@@ -190,33 +180,32 @@ impl Table {
         }
     }
 
-    /// Puts `revocation` in force.
-    pub(super) fn put(&mut self, revocation: &Revocation) -> Taken {
+    /// Adds `revocation`. Returns whether it revokes more than before.
+    pub(super) fn insert(&mut self, revocation: &Revocation) -> bool {
         let Revocation { at, until, .. } = *revocation;
-        let join = |entry: &mut Entry| if entry.join(at, until) { Taken::More } else { Taken::Nothing };
         let new = Entry::new(at, until);
         match (&revocation.target, revocation.of, revocation.issued) {
             (Target::Everyone(()), ..) => {
                 if let Some(entry) = &mut self.everyone {
-                    return join(entry);
+                    return entry.extend(at, until);
                 }
                 self.everyone = Some(new);
             }
             (Target::App(app), ..) => {
                 if let Some(entry) = self.apps.get_mut(app) {
-                    return join(entry);
+                    return entry.extend(at, until);
                 }
                 self.apps.insert(app.clone(), new);
             }
             (Target::Session(id), Some(of), Some(issued)) => {
                 let subject = self.subjects.entry(of).or_default();
                 if subject.covers(issued) {
-                    return Taken::Nothing;
+                    return false;
                 }
                 if let Some(known) = subject.find(*id) {
-                    return join(&mut known.entry);
+                    return known.entry.extend(at, until);
                 }
-                // Most subjects have one: no room for four.
+                // Most subjects have one, so do not reserve space for more.
                 subject.single.reserve_exact(1);
                 subject.single.push(Ended { id: *id, issued, entry: new });
                 let too_many = subject.single.len() > HARD_MAX_ENDED;
@@ -224,44 +213,44 @@ impl Table {
                 if too_many {
                     self.collapse(of, &[]);
                 }
-                return Taken::More;
+                return true;
             }
             (Target::Session(id), ..) => {
                 if let Some(entry) = self.sessions.get_mut(id) {
-                    return join(entry);
+                    return entry.extend(at, until);
                 }
                 self.sessions.insert(*id, new);
             }
             (Target::Subject(digest), ..) => {
-                if self.has(revocation) {
-                    return Taken::Nothing;
+                if self.includes(revocation) {
+                    return false;
                 }
                 let subject = self.subjects.entry(*digest).or_default();
                 let before = subject.len();
-                subject.add(revocation.whole_spans(), until);
+                subject.add(revocation.effective_spans(), until);
                 self.len = self.len + subject.len() - before;
-                return Taken::More;
+                return true;
             }
         }
         self.len += 1;
-        Taken::More
+        true
     }
 
-    /// Whether so many single sessions of the subject are held that they should become one entry.
+    /// Whether the subject has so many single sessions that they should be collapsed.
     pub(super) fn wants_collapse(&self, subject: SubjectDigest) -> bool {
         self.subjects.get(&subject).is_some_and(|subject| subject.single.len() > MAX_ENDED)
     }
 
-    /// Makes the single sessions of a subject, but for the newest, one entry with gaps at the logins in `live`. Gives that
-    /// entry and what it replaces.
+    /// Collapses the single sessions of a subject, except the newest, into one entry with gaps at the login times in `live`.
+    /// Returns that entry and those it replaces.
     pub(super) fn collapse(&mut self, digest: SubjectDigest, live: &[u64]) -> Option<(Revocation, Vec<Revocation>)> {
         let subject = self.subjects.get_mut(&digest)?;
         let lives = |from: u64, to: u64| live.iter().any(|login| from <= *login && *login <= to);
         let mut logins: Vec<(u64, u64)> =
             subject.single.iter().map(|ended| (ended.issued, ended.entry.until)).collect();
         logins.sort_unstable();
-        logins.truncate(logins.len().saturating_sub(KEEP));
-        // A session that lives cannot be told by its login from one that ended in the same second: that one stays single.
+        logins.truncate(logins.len().saturating_sub(KEEP_SINGLE));
+        // A session that started in the same second as a live one stays single: their login times are equal.
         logins.retain(|(login, _)| !lives(*login, *login));
         let until = logins.iter().map(|(_, until)| *until).max()?;
         let known = subject.together.as_ref().map(|known| known.spans.to_vec()).unwrap_or_default();
@@ -284,31 +273,31 @@ impl Table {
         Some((in_force, replaced.into_iter().map(of_session).collect()))
     }
 
-    /// Replaces everything by the end of everyone's sessions, from before the last moment that `last` or an entry names.
+    /// Replaces all entries with one that ends all sessions that started before the latest time of `last` and the entries.
     pub(super) fn end_everyone(&mut self, last: &Revocation) -> Revocation {
-        // Those that were revoked while a clock ran ahead are covered, too.
+        // The latest time, because a clock may have been ahead.
         let at = self.live(0).map(|entry| entry.at).fold(last.at, u64::max);
         let until = self.live(0).map(|entry| entry.until).fold(last.until, u64::max);
         *self = Self::default();
         Revocation::new(Target::Everyone(()), at, until)
     }
 
-    /// Notes that the shared list holds `listed`, if it is exactly what is in force.
-    pub(super) fn note(&mut self, listed: &Revocation, round: u32) -> bool {
+    /// Records that the shared list contained `listed` in `round`, if it equals the entry. Returns whether it does.
+    pub(super) fn mark_listed(&mut self, listed: &Revocation, round: u32) -> bool {
         let Revocation { at, until, .. } = *listed;
-        let note = |entry: Option<&mut Entry>| entry.is_some_and(|entry| entry.note(at, until, round));
+        let mark = |entry: Option<&mut Entry>| entry.is_some_and(|entry| entry.mark_listed(at, until, round));
         match (&listed.target, listed.of) {
-            (Target::Everyone(()), _) => note(self.everyone.as_mut()),
-            (Target::App(app), _) => note(self.apps.get_mut(app)),
+            (Target::Everyone(()), _) => mark(self.everyone.as_mut()),
+            (Target::App(app), _) => mark(self.apps.get_mut(app)),
             (Target::Session(id), Some(of)) => {
                 let single = self.subjects.get_mut(&of).and_then(|subject| subject.find(*id));
-                note(single.map(|ended| &mut ended.entry))
+                mark(single.map(|ended| &mut ended.entry))
             }
-            (Target::Session(id), None) => note(self.sessions.get_mut(id)),
+            (Target::Session(id), None) => mark(self.sessions.get_mut(id)),
             (Target::Subject(subject), _) => {
                 let together = self.subjects.get_mut(subject).and_then(|subject| subject.together.as_mut());
                 together.is_some_and(|known| {
-                    let same = known.until == until && *known.spans == *listed.whole_spans();
+                    let same = known.until == until && *known.spans == *listed.effective_spans();
                     if same {
                         known.listed = round;
                     }
@@ -318,7 +307,7 @@ impl Table {
         }
     }
 
-    /// At most `count` that live at `now` and were not noted in `round`; they are now.
+    /// At most `count` that have not expired at `now` and were not marked in `round`. Marks them.
     pub(super) fn take_unlisted(&mut self, round: u32, count: usize, now: u64) -> Vec<Revocation> {
         let unlisted: Vec<Revocation> = self
             .entries()
@@ -327,13 +316,13 @@ impl Table {
             .take(count)
             .collect();
         for revocation in &unlisted {
-            self.note(revocation, round);
+            self.mark_listed(revocation, round);
         }
         unlisted
     }
 
-    /// Drops what concerns no session that lives at `now`.
-    pub(super) fn drop_dead(&mut self, now: u64) {
+    /// Removes expired revocations.
+    pub(super) fn remove_expired(&mut self, now: u64) {
         self.everyone = self.everyone.filter(|entry| entry.until > now);
         self.apps.retain(|_, entry| entry.until > now);
         self.sessions.retain(|_, entry| entry.until > now);
@@ -348,17 +337,17 @@ impl Table {
         self.len = self.entries().count();
     }
 
-    /// Those that live at `now`.
+    /// The revocations that have not expired at `now`.
     pub(super) fn live(&self, now: u64) -> impl Iterator<Item = Revocation> {
         self.entries().map(|(revocation, _)| revocation).filter(move |revocation| revocation.until > now)
     }
 
-    /// How many live at `now`.
+    /// The number of revocations that have not expired at `now`.
     pub(super) fn count_live(&self, now: u64) -> usize {
         self.live(now).count()
     }
 
-    /// Each, and in which round it was last noted.
+    /// All revocations, and in which round the shared list last contained each.
     fn entries(&self) -> impl Iterator<Item = (Revocation, u32)> {
         let plain = |target, entry: &Entry| (Revocation::new(target, entry.at, entry.until), entry.listed);
         let everyone = self.everyone.iter().map(move |entry| plain(Target::Everyone(()), entry));

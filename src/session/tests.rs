@@ -519,7 +519,7 @@ fn a_directory_without_real_keys_is_refused_with_every_error() {
         write(d, "a.pem", &key);
         write(d, "b.pem", &key);
     });
-    assert!(matches!(same[..], [KeyError::Twice(_, _)]));
+    assert!(matches!(same[..], [KeyError::Duplicate(_, _)]));
     let example = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2\nOF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r\n1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G\n-----END PRIVATE KEY-----\n";
     assert!(matches!(error(&|d| write(d, "a.pem", example))[..], [KeyError::WellKnown(_)]));
 }

@@ -281,7 +281,7 @@ impl RevocationSync {
                 .arg(PAGE)
                 .arg(MAX_OF_ONE_MOMENT)
                 .arg(MARK_LIVES_MS)
-                .arg(revocation::MAX_TEXT);
+                .arg(revocation::MAX_JSON);
             let (now_ms, mark, count, more, fits, members): Page =
                 self.store.run_script("pull_revocations", &script).await?;
             for member in members {
@@ -309,7 +309,7 @@ impl RevocationSync {
         let over = listed.until.saturating_add(86_400) < now.min(redis_now).0;
         let Some(listed) = bounded(listed, now) else { return !over };
         match round {
-            Some(round) => self.sessions.revocations.take(listed, round),
+            Some(round) => self.sessions.revocations.merge_listed(listed, round),
             None => {
                 self.sessions.revocations.merge([listed]);
                 true
