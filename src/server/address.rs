@@ -1,4 +1,4 @@
-//! Where a listener listens.
+//! The address of a listener.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub enum Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpAddress(pub SocketAddr);
 
-/// Why a text is not an address.
+/// The text is not an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// `127.0.0.1`.
@@ -38,7 +38,7 @@ pub enum AddressError {
     /// `unix:/run/x.sock` for a [`TcpAddress`].
     #[error("is a Unix socket, where browsers and probes need a port")]
     Socket,
-    /// A relative socket path: it would depend on where the process was started.
+    /// A relative socket path: it would depend on the working directory.
     #[error("has a socket path that is not absolute")]
     NotAbsolute,
     /// Longer than the operating system's limit for sockets.
@@ -51,7 +51,7 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         match text.strip_prefix("unix:") {
-            // The limit is 107; the temporary name beside it needs a little.
+            // The system's limit is 107; the temporary name is longer.
             Some(path) if path.len() > 100 => Err(AddressError::TooLong),
             Some(path) if !path.starts_with('/') || path.ends_with('/') => Err(AddressError::NotAbsolute),
             Some(path) => Ok(Self::Unix(path.into())),

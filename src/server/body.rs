@@ -1,4 +1,4 @@
-//! An answer's body, which counts as held until its client has read it.
+//! The body of a response. It counts against the memory limit until the client has read it.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,27 +9,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A whole body, and the memory it is counted with.
+/// A whole body with its share of the memory limit.
 pub(super) struct Body {
     bytes: Full<Bytes>,
-    _held: Option<OwnedSemaphorePermit>,
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
-    /// Counts it with its request, or by itself; none if there is no memory left for it.
-    pub(super) fn new(bytes: Full<Bytes>, held: Option<OwnedSemaphorePermit>, memory: &Arc<Semaphore>) -> Option<Self> {
+    /// A body with the permit of its request, or with its own; `None` if the memory limit is reached.
+    pub(super) fn new(
+        bytes: Full<Bytes>,
+        request: Option<OwnedSemaphorePermit>,
+        limit: &Arc<Semaphore>,
+    ) -> Option<Self> {
         if bytes.is_end_stream() {
             return Some(Self::empty());
         }
-        // Its task and stream count as well.
+        // Includes the task and the stream.
         let kib = bytes.size_hint().lower() / 1_024 + 4;
-        let alone = || Arc::clone(memory).try_acquire_many_owned(u32::try_from(kib).ok()?).ok();
-        Some(Self { bytes, _held: Some(held.or_else(alone)?) })
+        let own = || Arc::clone(limit).try_acquire_many_owned(u32::try_from(kib).ok()?).ok();
+        Some(Self { bytes, _memory: Some(request.or_else(own)?) })
     }
 
-    /// Nothing.
+    /// An empty body.
     pub(super) fn empty() -> Self {
-        Self { bytes: Full::default(), _held: None }
+        Self { bytes: Full::default(), _memory: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end: stop being chosen, close keep-alives politely, finish what is under way, cut the rest.
+//! Drain: announce the end, close idle connections, finish requests in flight, cut the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,29 +6,29 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Envoy closes a connection that an answer announces as closing, and loses no request by it (docs/en/ext-authz.md,
-/// Connections); this is how long answers announce it at least before idle connections are closed.
-const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// The minimum time in which responses announce the end before idle connections are closed. Envoy closes a connection
+/// after such a response without losing a request (docs/en/ext-authz.md, Connections).
+const MIN_ANNOUNCEMENT: Duration = Duration::from_millis(500);
 
-/// The drain of one process, shared by its doors.
+/// The drain of the process, shared by its listeners.
 #[derive(Clone)]
 pub(crate) struct Drain {
     delay: Duration,
     deadline: Duration,
-    /// Answers close their connections from now on.
+    /// Whether responses close their connections.
     pub(super) announced: Arc<AtomicBool>,
-    /// Nothing new is taken; idle connections close.
+    /// Listeners stop accepting; idle connections close.
     pub(super) closing: CancellationToken,
-    /// Whatever is left is cut.
+    /// The remaining connections are cut.
     pub(super) cut: CancellationToken,
-    /// The connections of all doors.
+    /// The connections of all listeners.
     pub(super) connections: TaskTracker,
-    /// Work that outlives its connection: exchanges under way.
+    /// Work that outlives its connection, such as a call to WeChat.
     tasks: TaskTracker,
 }
 
 impl Drain {
-    /// A drain that goes on as before for `delay`, then gives requests and `tasks` until `deadline`.
+    /// A drain that keeps serving for `delay`, then waits for requests and `tasks` until `deadline`.
     pub(crate) fn new(delay: Duration, deadline: Duration, tasks: TaskTracker) -> Self {
         Self {
             delay,
@@ -41,10 +41,10 @@ impl Drain {
         }
     }
 
-    /// Drains to the end.
+    /// Runs the drain.
     pub(crate) async fn run(&self) {
         self.announced.store(true, Ordering::Relaxed);
-        tokio::time::sleep(self.delay.max(CLOSE_GRACE)).await;
+        tokio::time::sleep(self.delay.max(MIN_ANNOUNCEMENT)).await;
         self.closing.cancel();
         self.connections.close();
         self.tasks.close();
@@ -56,7 +56,7 @@ impl Drain {
             tracing::warn!(
                 connections = self.connections.len(),
                 tasks = self.tasks.len(),
-                "the deadline of the drain has passed: what is left is cut"
+                "drain deadline exceeded: cutting the remaining connections"
             );
         }
         self.cut.cancel();

@@ -1,24 +1,24 @@
-//! Where each message of a connection ends, and which heads two readers could divide differently.
+//! Finds where each message of a connection ends, and rejects heads that two servers could delimit differently.
 //!
 //! hyper accepts bare line feeds, drops a fragment of the target, and drops a `Content-Length` beside
-//! `Transfer-Encoding`. A proxy in front that reads them otherwise is open to request smuggling (RFC 9112 §11.2), so
-//! these heads are refused. Over HTTP/2, where frames say their length, only an unfinished header block is noticed.
+//! `Transfer-Encoding`. If a proxy in front reads them differently, request smuggling is possible (RFC 9112 §11.2), so
+//! these heads are rejected. Over HTTP/2, whose frames have a length, only an unfinished header block is detected.
 
 /// The first line of HTTP/2's preface (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
-/// The most digits of a `Content-Length`: those of the largest 64-bit number.
+/// Digits of a `Content-Length`: those of the largest 64-bit number.
 const MAX_DIGITS: usize = 20;
 
-/// What [`Framing::advance`] finds.
+/// The result of [`Framing::advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// A head that is not complete.
+    /// An incomplete head.
     Partial,
-    /// This many bytes belong to the current message. The rest is for later: the next message, or the payload of an
-    /// unfinished header block.
+    /// This many bytes belong to the current message. The rest is the next message, or the payload of an unfinished
+    /// header block.
     Message(usize),
-    /// A head that two readers could divide differently.
+    /// A head that two servers could delimit differently.
     Ambiguous,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Framing {
 
 enum State {
     Head(Head),
-    /// A body of a stated length, and what is left of it.
+    /// A body with a `Content-Length`, and its remaining bytes.
     Body(u64),
-    /// A chunked body. The connection closes after the answer, so what follows is never read as a head.
+    /// A chunked body. The connection closes after the response, so no further head is read.
     Chunked,
     Http2(Frames),
 }
@@ -48,13 +48,13 @@ impl Framing {
         matches!(&self.state, State::Http2(frames) if frames.unfinished)
     }
 
-    /// Whether the connection speaks HTTP/2.
+    /// Whether the connection uses HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.state, State::Http2(_))
     }
 
-    /// Reads on. After [`Found::Partial`], `bytes` must be the same bytes and more; after [`Found::Ambiguous`], nothing
-    /// more may be read.
+    /// Reads `bytes`. After [`Found::Partial`], the next call must pass the same bytes and more; after
+    /// [`Found::Ambiguous`], there must be no next call.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Found {
         let mut at = 0;
         if let State::Head(head) = &mut self.state {
@@ -88,13 +88,13 @@ impl Framing {
     }
 }
 
-/// Two readers could divide this message differently.
+/// Two servers could delimit this message differently.
 struct Ambiguous;
 
-/// A head of HTTP/1, as far as its lines are complete.
+/// The complete lines of an HTTP/1 head.
 #[derive(Default)]
 struct Head {
-    /// Where the first line starts that has not been read.
+    /// Where the first unread line starts.
     start: usize,
     has_request_line: bool,
     is_preface: bool,
@@ -107,7 +107,7 @@ enum Body {
 }
 
 impl Head {
-    /// Reads the complete lines of `bytes` that it has not read before; returns whether they end the head.
+    /// Reads the complete, unread lines of `bytes`. Returns whether they end the head.
     fn read(&mut self, bytes: &[u8]) -> Result<bool, Ambiguous> {
         let mut rest = bytes.get(self.start..).unwrap_or_default();
         while let Some((line, after)) = memchr::memchr(b'\n', rest).and_then(|end| rest.split_at_checked(end)) {
@@ -134,7 +134,7 @@ impl Head {
         if memchr::memchr(b'#', line).is_some() { Err(Ambiguous) } else { Ok(()) }
     }
 
-    /// Reads a field that may say how long the body is: one of the two fields, once.
+    /// Reads a header that may define the body's length. Only one such header is allowed.
     fn read_field(&mut self, line: &[u8]) -> Result<(), Ambiguous> {
         let body = if let Some(value) = value_of(line, b"content-length:") {
             number(value).map(Body::Length)
@@ -143,15 +143,15 @@ impl Head {
         } else {
             return Ok(());
         };
-        let former = self.body.replace(body.ok_or(Ambiguous)?);
-        if former.is_some() { Err(Ambiguous) } else { Ok(()) }
+        let previous = self.body.replace(body.ok_or(Ambiguous)?);
+        if previous.is_some() { Err(Ambiguous) } else { Ok(()) }
     }
 }
 
 /// The value of a header line that starts with `name`, colon included, in any letter case.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (start, value) = line.split_at_checked(name.len())?;
-    // Gateways write lower case, which is cheaper to compare.
+    // Gateways send lower case, which is cheaper to compare.
     (start == name || start.eq_ignore_ascii_case(name)).then(|| value.trim_ascii())
 }
 
@@ -170,18 +170,18 @@ struct Frames {
     have: usize,
     /// Bytes until the next frame's header.
     skip: usize,
-    /// A header block has begun and its last frame has not come whole.
+    /// Whether the last frame of a header block is incomplete.
     unfinished: bool,
     ends_block: bool,
 }
 
 impl Frames {
     fn new() -> Self {
-        // What follows the preface's head.
+        // The rest of the preface.
         Self { header: [0; 9], have: 0, skip: b"SM\r\n\r\n".len(), unfinished: false, ends_block: false }
     }
 
-    /// Reads on; returns where the payload of a frame begins that starts a block and does not end it.
+    /// Reads `bytes`. Returns where the payload starts of a frame that starts a header block and does not end it.
     fn advance(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
@@ -203,10 +203,10 @@ impl Frames {
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 // HEADERS and CONTINUATION; the flag is END_HEADERS.
                 if matches!(kind, 1 | 9) {
-                    let begun = self.unfinished;
+                    let was_unfinished = self.unfinished;
                     self.ends_block = flags & 4 != 0;
                     self.unfinished |= !self.ends_block;
-                    if self.unfinished && !begun {
+                    if self.unfinished && !was_unfinished {
                         return Some(at);
                     }
                 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_framing_and_is_none_passes() {
+    fn headers_that_resemble_framing_pass() {
         let cookies = "a=1; ".repeat(4_000);
         for head in [
             "GET /a?b=%23 HTTP/1.1\r\nhost: a\r\nreferer: https://a/#b\r\n\r\n",
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_header_block_is_noticed() {
+    fn an_unfinished_header_block_is_detected() {
         let frame = |kind: u8, flags: u8, payload: usize| {
             let mut frame = vec![0, 0, u8::try_from(payload).unwrap(), kind, flags, 0, 0, 0, 1];
             frame.resize(9 + payload, b'\n');

@@ -1,32 +1,33 @@
-//! Whether a connection is of use to its client: what was asked, and what is still being answered.
+//! Which requests of a connection are in flight.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts requests rather than reading a clock for each: who looks now and then sees whether anything happened between.
+/// Counts requests, so that no request has to read a clock: if the count has not changed between two timers, the
+/// connection was not used.
 #[derive(Default)]
 pub(super) struct InFlight {
-    asked: AtomicU64,
-    done: AtomicU64,
+    started: AtomicU64,
+    finished: AtomicU64,
 }
 
 impl InFlight {
-    /// A request begins.
+    /// Counts a request that starts.
     pub(super) fn start(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request is over: answered, or given up by its client.
+    /// Counts a request that ends: answered, or canceled by the client.
     pub(super) fn finish(&self) {
-        self.done.fetch_add(1, Ordering::Relaxed);
+        self.finished.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests so far.
-    pub(super) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    /// The number of requests since the connection was accepted.
+    pub(super) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        self.done.load(Ordering::Relaxed) == self.asked()
+        self.finished.load(Ordering::Relaxed) == self.started()
     }
 }

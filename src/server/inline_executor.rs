@@ -1,21 +1,21 @@
-//! Where HTTP/2 requests run: beside their connection while they need not wait.
+//! Runs HTTP/2 requests inside the poll of their connection while they do not wait.
 //!
-//! hyper hands each request to an executor. As tasks of a runtime with several threads they take turns with
-//! their connection: each answer is written by a system call of its own. Here all requests that one look at the
-//! connection found are asked once, and what they answer is written together. Only what has to wait becomes a task.
+//! hyper passes each request of an HTTP/2 connection to an executor. As tasks of a multi-threaded runtime, requests and
+//! connection run in turns, and each response is written by a system call of its own. Here, all requests of one poll run
+//! once, and their responses are written together. Only a request that has to wait becomes a task.
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// The executor. Who looks at a connection that has it does so by [`look`].
+/// The executor. Its connections must be polled by [`poll_connection`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InlineExecutor;
 
 thread_local! {
-    /// What the look under way on this thread has found.
-    static FOUND: RefCell<Vec<BoxFuture<'static, ()>>> = const { RefCell::new(Vec::new()) };
+    /// The requests that the current poll of a connection has started.
+    static STARTED: RefCell<Vec<BoxFuture<'static, ()>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<F> hyper::rt::Executor<F> for InlineExecutor
@@ -23,36 +23,37 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        FOUND.with_borrow_mut(|found| found.push(request.map(drop).boxed()));
+        STARTED.with_borrow_mut(|started| started.push(request.map(drop).boxed()));
     }
 }
 
-/// Whether the look under way has found requests. Until they are answered no more are read: their heads would pile up.
-pub(super) fn has_found() -> bool {
-    FOUND.with_borrow(|found| !found.is_empty())
+/// Whether the current poll has started requests. Until they have run, no more bytes are read: their headers would use
+/// memory without a limit.
+pub(super) fn has_started_requests() -> bool {
+    STARTED.with_borrow(|started| !started.is_empty())
 }
 
-/// Rounds of a look. Usually there are two: one that finds requests and one that writes their answers.
-const ROUNDS: usize = 4;
+/// Rounds of one poll. Two are usual: one starts requests, one writes their responses.
+const MAX_ROUNDS: usize = 4;
 
-/// Polls `connection`, and answers what it found. Other connections have their turn before one that keeps on asking.
+/// Polls `connection` and runs the requests that it starts. After [`MAX_ROUNDS`], other connections have their turn.
 pub(super) fn poll_connection<C: Future>(mut connection: Pin<&mut C>, context: &mut Context<'_>) -> Poll<C::Output> {
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         let polled = connection.as_mut().poll(context);
-        let mut found = FOUND.take();
-        if found.is_empty() {
+        let mut started = STARTED.take();
+        if started.is_empty() {
             return polled;
         }
-        for mut request in found.drain(..) {
-            // This waker is never woken: a task asks again, and says who is to be.
+        for mut request in started.drain(..) {
+            // A task polls a waiting request again, with its own waker.
             if request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                 tokio::spawn(request);
             }
         }
-        // Its room is used again.
-        FOUND.with_borrow_mut(|next| {
+        // Keeps the allocation.
+        STARTED.with_borrow_mut(|next| {
             if next.is_empty() {
-                *next = found
+                *next = started
             }
         });
         if polled.is_ready() {

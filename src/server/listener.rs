@@ -1,9 +1,11 @@
-//! A door: a listener with its budget.
+//! A listener with its limits.
 
 use super::address::Address;
-use super::connection::{self, ListenerContext, Response};
+use super::bind_error::BindError;
+use super::connection::{self, ListenerContext};
 use super::drain::Drain;
 use super::limits::ListenerLimits;
+use super::response::Response;
 use super::unix::{self, SocketFile};
 use http::Request;
 use hyper::body::Incoming;
@@ -16,155 +18,144 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::either::Either;
 
-/// A door could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
-    /// The operating system refused.
-    #[error("cannot listen on {0}: {1}")]
-    Refused(Address, io::Error),
-    /// Another process answers there.
-    #[error("cannot listen on {0}: another process does; end it, or configure another address")]
-    Taken(Address),
-    /// Something that is no socket lies there.
-    #[error("cannot listen on {0}: there is a file that is no socket")]
-    NotASocket(Address),
-}
-
-/// After a failed accept (too many open files) it pays to wait for some to close.
+/// The pause after a failed accept, which usually means too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// While all places are taken, so long passes between one connection that makes way and the next.
-const BETWEEN_EXCHANGES: Duration = Duration::from_millis(2);
+/// While all slots are taken, the pause before the next connection is asked to free one.
+const SLOT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// When the door closes, those who wait to be accepted are taken until none has come for this long.
+/// In a drain, connections in the system's queue are accepted until none arrives for this long.
 const BACKLOG_WAIT: Duration = Duration::from_millis(10);
 
-/// And no longer than this in all, however many come.
-const BACKLOG_DRAIN: Duration = Duration::from_millis(500);
+/// In a drain, the maximum time for accepting connections from the system's queue.
+const MAX_BACKLOG_DRAIN: Duration = Duration::from_millis(500);
 
-/// Bound, and not yet serving: connections wait.
+/// A bound listener that does not accept connections yet.
 pub(crate) struct Listener {
-    listener: Socket,
+    socket: Socket,
     local: Address,
-    budget: ListenerLimits,
+    limits: ListenerLimits,
 }
 
 enum Socket {
     Tcp(TcpListener),
-    /// The file goes when the listener does.
-    Unix(UnixListener, #[allow(dead_code)] SocketFile),
+    Unix {
+        listener: UnixListener,
+        /// Removes the file when the listener is dropped.
+        _file: SocketFile,
+    },
 }
 
 type Stream = Either<TcpStream, UnixStream>;
 
 impl Listener {
-    /// Listens at `address`.
-    pub(crate) async fn bind(address: &Address, budget: ListenerLimits) -> Result<Self, BindError> {
-        let refused = |error: io::Error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken(address.clone()),
+    /// Binds `address`.
+    pub(crate) async fn bind(address: &Address, limits: ListenerLimits) -> Result<Self, BindError> {
+        let bind_error = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddressInUse(address.clone()),
             _ => BindError::Refused(address.clone(), error),
         };
-        let (listener, local) = match address {
-            Address::Tcp(at) => {
-                let listener = TcpListener::bind(at).await.map_err(refused)?;
-                let local = Address::Tcp(listener.local_addr().map_err(refused)?);
+        let (socket, local) = match address {
+            Address::Tcp(tcp) => {
+                let listener = TcpListener::bind(tcp).await.map_err(bind_error)?;
+                let local = Address::Tcp(listener.local_addr().map_err(bind_error)?);
                 (Socket::Tcp(listener), local)
             }
             Address::Unix(path) => {
                 let (listener, file) = unix::listen(address, path).await?;
-                (Socket::Unix(listener, file), address.clone())
+                (Socket::Unix { listener, _file: file }, address.clone())
             }
         };
-        Ok(Self { listener, local, budget })
+        Ok(Self { socket, local, limits })
     }
 
-    /// Where it listens, the port that the system chose included.
+    /// The bound address, with the actual port if the configured one is 0.
     pub(crate) fn local_address(&self) -> &Address {
         &self.local
     }
 
-    /// Serves until the drain is over. `open` counts connections, `failed` is told of each that could not be accepted,
-    /// `panicked` answers for a handler that did.
+    /// Serves until the drain ends. `open` counts connections; `on_accept_error` is called for each failed accept;
+    /// `on_panic` makes the response if a handler panics.
     pub(crate) async fn serve<H, F>(
         self,
         handler: H,
         drain: Drain,
         open: Gauge,
-        failed: impl Fn(&io::Error) + Send,
-        panicked: impl Fn() -> Response + Send + Sync + 'static,
+        on_accept_error: impl Fn(&io::Error) + Send,
+        on_panic: impl Fn() -> Response + Send + Sync + 'static,
     ) where
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Response> + Unpin + Send + 'static,
     {
-        let budget = self.budget;
-        let places = Arc::new(Semaphore::new(budget.connections));
-        let shared = Arc::new(ListenerContext {
-            budget,
-            protocols: budget.protocols(),
+        let limits = self.limits;
+        let slots = Arc::new(Semaphore::new(limits.connections));
+        let context = Arc::new(ListenerContext {
+            limits,
+            protocols: limits.protocols(),
             handler,
             drain: drain.clone(),
-            panicked: Box::new(panicked),
-            memory: Arc::new(Semaphore::new(budget.held_kib)),
-            large_heads: Arc::new(Semaphore::new(budget.large_heads)),
-            crowded: Arc::default(),
+            on_panic: Box::new(on_panic),
+            memory: Arc::new(Semaphore::new(limits.waiting_kib)),
+            large_heads: Arc::new(Semaphore::new(limits.large_heads)),
+            slot_needed: Arc::default(),
         });
-        let welcome = |(stream, peer): (Stream, IpAddr), place: OwnedSemaphorePermit| {
-            let (shared, open) = (Arc::clone(&shared), ConnectionGuard::count(&open));
+        let spawn = |(stream, peer): (Stream, IpAddr), slot: OwnedSemaphorePermit| {
+            let (context, open) = (Arc::clone(&context), ConnectionGuard::new(&open));
             drain.connections.spawn(async move {
-                connection::serve(stream, peer, shared).await;
-                drop((open, place));
+                connection::serve(stream, peer, context).await;
+                drop((open, slot));
             });
         };
-        // Until the door is closed the drain has not finished, even if no connection is open.
+        // The drain has not finished while this listener accepts, even if no connection is open.
         let _serving = drain.connections.token();
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = self.socket.accept() => accepted,
                 () = drain.closing.cancelled() => break,
             };
             let accepted = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    failed(&error);
+                    on_accept_error(&error);
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
-            // Further ones wait in the system's queue until this one has a place.
-            let place = match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => place,
+            // Until this connection has a slot, further ones wait in the system's queue.
+            let slot = match Arc::clone(&slots).try_acquire_owned() {
+                Ok(slot) => slot,
                 Err(_) => {
-                    shared.crowded.notify_one();
-                    // Clients that are sent away and come back at once must not keep the processor busy.
-                    tokio::time::sleep(BETWEEN_EXCHANGES).await;
+                    context.slot_needed.notify_one();
+                    // Clients that reconnect immediately must not keep the processor busy.
+                    tokio::time::sleep(SLOT_INTERVAL).await;
                     tokio::select! {
-                        place = Arc::clone(&places).acquire_owned() => match place {
-                            Ok(place) => place,
+                        slot = Arc::clone(&slots).acquire_owned() => match slot {
+                            Ok(slot) => slot,
                             Err(_) => return,
                         },
                         () = drain.closing.cancelled() => break,
                     }
                 }
             };
-            welcome(accepted, place);
+            spawn(accepted, slot);
         }
-        // The system has promised these an answer: closing the listener would reset them.
-        let last_comers = async {
-            while let Ok(place) = Arc::clone(&places).try_acquire_owned()
-                && let Ok(Ok(accepted)) = tokio::time::timeout(BACKLOG_WAIT, self.listener.accept()).await
+        // The system has completed the handshake of the queued connections: closing the listener would reset them.
+        let accept_backlog = async {
+            while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
+                && let Ok(Ok(accepted)) = tokio::time::timeout(BACKLOG_WAIT, self.socket.accept()).await
             {
-                welcome(accepted, place);
+                spawn(accepted, slot);
             }
         };
-        let _ = tokio::time::timeout(BACKLOG_DRAIN, last_comers).await;
+        let _ = tokio::time::timeout(MAX_BACKLOG_DRAIN, accept_backlog).await;
     }
 }
 
-/// A connection in the gauge, however it ends.
+/// Counts a connection in the gauge until it is dropped.
 struct ConnectionGuard(Gauge);
 
 impl ConnectionGuard {
-    fn count(gauge: &Gauge) -> Self {
+    fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
@@ -181,11 +172,11 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // A small answer must not wait for the acknowledgement of the one before.
+                // Small responses must not wait for the acknowledgement of earlier ones.
                 let _ = stream.set_nodelay(true);
                 Ok((Either::Left(stream), peer.ip()))
             }
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Either::Right(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
             }

@@ -1,21 +1,21 @@
-//! A Unix socket: whose it is, whose place it takes, and when it goes.
+//! A Unix socket: its permissions, the file that it replaces, and its removal.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use tokio::net::UnixStream;
 
 #[tokio::test]
-async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
+async fn a_unix_socket_is_for_its_owner_and_removed_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("check.sock");
     let address = format!("unix:{}", path.display());
-    let door = open(&address, short(), Duration::from_secs(1)).await;
+    let server = open(&address, short(), Duration::from_secs(1)).await;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut stream = UnixStream::connect(&path).await.unwrap();
     assert!(exchange(&mut stream, CLOSE, Duration::from_secs(2)).await.ends_with("/a HTTP/1.1"));
     let taken = Listener::bind(&address.parse().unwrap(), short()).await.err().unwrap();
-    assert!(matches!(taken, BindError::Taken(_)), "{taken}");
-    door.drain.run().await;
+    assert!(matches!(taken, BindError::AddressInUse(_)), "{taken}");
+    server.drain.run().await;
     tokio::time::timeout(Duration::from_secs(1), async {
         while path.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -26,7 +26,7 @@ async fn a_unix_socket_is_for_its_owner_only_and_goes_with_the_door() {
 }
 
 #[tokio::test]
-async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
+async fn a_stale_socket_is_replaced_and_a_file_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("check.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -40,15 +40,15 @@ async fn the_socket_of_a_process_that_is_gone_is_replaced_and_a_file_is_not() {
 #[tokio::test]
 async fn making_a_socket_touches_no_other_file() {
     let directory = tempfile::tempdir().unwrap();
-    let mut kept = Vec::new();
+    let mut others = Vec::new();
     for name in ["check.new", "check.sock.new", "check"] {
         let path = directory.path().join(name);
         std::fs::write(&path, "precious").unwrap();
-        kept.push(path);
+        others.push(path);
     }
     let address: Address = format!("unix:{}", directory.path().join("check.sock").display()).parse().unwrap();
     drop(Listener::bind(&address, short()).await);
-    for path in kept {
+    for path in others {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious", "{}", path.display());
     }
 }
@@ -57,7 +57,7 @@ async fn making_a_socket_touches_no_other_file() {
 async fn a_busy_process_keeps_its_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("check.sock");
-    // A process that is there, and whose queue is full: to connect fails, though nobody is gone.
+    // The queue of a running process is full, so connecting fails.
     let socket = tokio::net::UnixSocket::new_stream().unwrap();
     socket.bind(&path).unwrap();
     let _busy = socket.listen(0).unwrap();
@@ -70,13 +70,13 @@ async fn a_busy_process_keeps_its_socket() {
     let address: Address = format!("unix:{}", path.display()).parse().unwrap();
     let before = std::fs::symlink_metadata(&path).unwrap();
     let error = Listener::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(error, BindError::Taken(_)), "{error}");
+    assert!(matches!(error, BindError::AddressInUse(_)), "{error}");
     let after = std::fs::symlink_metadata(&path).unwrap();
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
 }
 
 #[tokio::test]
-async fn a_place_that_is_not_there_is_named() {
+async fn a_missing_directory_is_reported_with_the_address() {
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/missing/check.sock", directory.path().display());
     let error = Listener::bind(&address.parse().unwrap(), short()).await.err().unwrap().to_string();
@@ -84,10 +84,10 @@ async fn a_place_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_the_next_step() {
+async fn a_port_in_use_is_reported_with_the_remedy() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address: Address = other.local_addr().unwrap().to_string().parse().unwrap();
     let error = Listener::bind(&address, short()).await.err().unwrap();
-    assert!(matches!(error, BindError::Taken(_)), "{error}");
+    assert!(matches!(error, BindError::AddressInUse(_)), "{error}");
     assert!(error.to_string().ends_with("another process does; end it, or configure another address"), "{error}");
 }

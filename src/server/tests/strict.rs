@@ -1,8 +1,8 @@
-//! What two readers could understand differently is refused, at each listener alike.
+//! Each listener refuses what two servers could understand differently.
 
 use super::*;
 
-/// Heads that are answered with 400 and the end of the connection.
+/// Heads that get a 400 and close the connection.
 fn ambiguous() -> Vec<String> {
     let get = |lines: &str| format!("GET /a HTTP/1.1\r\n{lines}\r\n\r\n");
     let post = |lines: &str| format!("POST /a HTTP/1.1\r\nhost: a\r\n{lines}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
@@ -54,31 +54,31 @@ fn ambiguous() -> Vec<String> {
     ]
 }
 
-fn budgets() -> [ListenerLimits; 3] {
+fn all_limits() -> [ListenerLimits; 3] {
     [ListenerLimits::check(), ListenerLimits::pages(), ListenerLimits::small()]
 }
 
-/// The statuses of what was answered.
+/// The statuses of the responses.
 fn statuses(answers: &str) -> Vec<&str> {
     answers.split("HTTP/1.").skip(1).filter_map(|answer| answer.get(2..5)).collect()
 }
 
 #[tokio::test]
-async fn an_ambiguous_head_is_answered_with_400_and_the_end() {
-    for budget in budgets() {
-        let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+async fn an_ambiguous_head_is_a_400_and_closes() {
+    for limits in all_limits() {
+        let server = open("127.0.0.1:0", limits, Duration::from_secs(2)).await;
         for head in ambiguous() {
             // Alone, and after a good request; whole, and byte by byte.
             for (before, expected) in [("", &["400"][..]), ("GET /b HTTP/1.1\r\nhost: a\r\n\r\n", &["200", "400"])] {
-                let mut stream = connect(&door).await;
+                let mut stream = connect(&server).await;
                 let sent = format!("{before}{head}");
                 let answers = exchange(&mut stream, sent.as_bytes(), Duration::from_secs(2)).await;
                 assert_eq!(statuses(&answers), expected, "{sent:?}: {answers}");
             }
-            let mut stream = connect(&door).await;
+            let mut stream = connect(&server).await;
             stream.set_nodelay(true).unwrap();
             for byte in head.as_bytes() {
-                // A refused one is closed before all is sent.
+                // The server may close before everything is sent.
                 if stream.write_all(&[*byte]).await.is_err() {
                     break;
                 }
@@ -92,8 +92,8 @@ async fn an_ambiguous_head_is_answered_with_400_and_the_end() {
 
 #[tokio::test]
 async fn unusual_heads_with_one_meaning_are_answered() {
-    for budget in budgets() {
-        let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+    for limits in all_limits() {
+        let server = open("127.0.0.1:0", limits, Duration::from_secs(2)).await;
         for (head, version) in [
             ("GET /a HTTP/1.0\r\n\r\n", "HTTP/1.0"),
             ("GET /a HTTP/1.0\r\nhost: 10.0.0.1\r\n\r\n", "HTTP/1.0"),
@@ -104,13 +104,13 @@ async fn unusual_heads_with_one_meaning_are_answered() {
                 "HTTP/1.1",
             ),
             ("POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\n\n\n#\n\n", "HTTP/1.1"),
-            // Not used again: whether the body ended is not looked at.
+            // The connection closes, so the end of the body does not matter.
             (
                 "POST /a HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\nhost: a\r\n\r\n",
                 "HTTP/1.1",
             ),
         ] {
-            let answers = exchange(&mut connect(&door).await, head.as_bytes(), Duration::from_secs(3)).await;
+            let answers = exchange(&mut connect(&server).await, head.as_bytes(), Duration::from_secs(3)).await;
             assert_eq!(statuses(&answers), ["200"], "{head:?}: {answers}");
             assert!(answers.ends_with(&format!("/a {version}")), "{head:?}: {answers}");
         }
@@ -119,8 +119,8 @@ async fn unusual_heads_with_one_meaning_are_answered() {
 
 #[tokio::test]
 async fn requests_sent_together_are_answered_in_order() {
-    for budget in budgets() {
-        let door = open("127.0.0.1:0", budget, Duration::from_secs(2)).await;
+    for limits in all_limits() {
+        let server = open("127.0.0.1:0", limits, Duration::from_secs(2)).await;
         let mut sent = String::new();
         let mut expected = Vec::new();
         for number in 0..300 {
@@ -129,7 +129,7 @@ async fn requests_sent_together_are_answered_in_order() {
             expected.push(format!("/{number} HTTP/1.1"));
         }
         sent += "GET /end HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-        let answers = exchange(&mut connect(&door).await, sent.as_bytes(), Duration::from_secs(5)).await;
+        let answers = exchange(&mut connect(&server).await, sent.as_bytes(), Duration::from_secs(5)).await;
         let mut found = answers.split("HTTP/1.1 200 OK").skip(1).map(|answer| answer.split("\r\n\r\n").nth(1).unwrap());
         for expected in expected {
             assert_eq!(found.next(), Some(expected.as_str()));
@@ -138,9 +138,9 @@ async fn requests_sent_together_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn over_http_2_a_host_beside_another_authority_is_refused() {
-    let door = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
-    let (mut sender, _connection) = http2(&door).await;
+async fn over_http_2_host_must_equal_the_authority() {
+    let server = open("127.0.0.1:0", short(), Duration::from_secs(2)).await;
+    let (mut sender, _connection) = http2(&server).await;
     for (hosts, status) in [(&[][..], 200), (&["a.example"], 200), (&["b.example"], 400), (&["a.example"; 2], 400)] {
         let mut request = request("GET", "/a");
         for host in hosts {
