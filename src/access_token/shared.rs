@@ -10,7 +10,7 @@ use crate::redis::{CallError, Guarded, Key, Keys, Lease, Redis};
 use crate::seal::Sealer;
 use crate::secret::Secret;
 use crate::wechat::AppId;
-use crate::wechat::stable_token::{MAX_LENGTH, is_token};
+use crate::wechat::endpoints::stable_token::{MAX_LENGTH, is_token};
 use std::sync::Arc;
 use std::time::Duration;
 

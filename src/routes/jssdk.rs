@@ -7,7 +7,7 @@ use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{PageRequest, Pages};
 use crate::origin::{MAX_RETURN_BYTES, Origin};
-use crate::wechat::jsapi_ticket::sign;
+use crate::wechat::endpoints::jsapi_ticket::sign;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};

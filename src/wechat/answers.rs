@@ -2,11 +2,12 @@
 
 use super::client::understand;
 use super::error::WechatError;
-use super::exchange::ExchangeResponse;
-use super::person::OpenId;
-use super::stable_token::TokenResponse;
-use super::userinfo::UserInfo;
-use super::{Endpoint, subscription, userinfo};
+use super::endpoints::exchange::ExchangeResponse;
+use super::ids::OpenId;
+use super::endpoints::stable_token::TokenResponse;
+use super::endpoints::userinfo::UserInfo;
+use super::Endpoint;
+use super::endpoints::{subscription, userinfo};
 use crate::secret::Secret;
 use std::time::Duration;
 

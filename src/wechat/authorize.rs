@@ -4,7 +4,7 @@
 //! blank page for any other order (docs/en/wechat.md, Authorize address). `#wechat_redirect` is required even on a
 //! redirect.
 
-use super::application::{AppId, Scope};
+use super::credentials::{AppId, Scope};
 use super::settings::{Settings, join_path};
 use crate::login_method::LoginMethod;
 use crate::percent::encode_component;

@@ -1,58 +1,36 @@
-//! The breakers of all applications: one for each AppID and endpoint, so that nobody's trouble stops another's logins.
+//! One circuit breaker for each AppID and endpoint, so that the failures of one application do not stop another's logins.
 
 use super::Endpoint;
-use super::application::AppId;
 use super::breaker::{Breaker, Settings, State};
+use super::credentials::AppId;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Breakers at most: seven for each of some hundred applications. Beyond, applications share one per endpoint.
-const MAX_BREAKERS: usize = 1_024;
-
 pub(crate) struct Breakers {
     settings: Settings,
-    most: usize,
-    own: Mutex<HashMap<(AppId, Endpoint), Arc<Breaker>>>,
-    shared: HashMap<Endpoint, Arc<Breaker>>,
+    /// Bounded by the configuration, which is the only source of AppIDs.
+    breakers: Mutex<HashMap<(AppId, Endpoint), Arc<Breaker>>>,
 }
 
 impl Breakers {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self::bounded(settings, MAX_BREAKERS)
+        Self { settings, breakers: Mutex::default() }
     }
 
-    fn bounded(settings: Settings, most: usize) -> Self {
-        let shared = Endpoint::ALL.map(|endpoint| (endpoint, Arc::new(Breaker::new(settings))));
-        Self { settings, most, own: Mutex::default(), shared: HashMap::from(shared) }
+    pub(crate) fn get(&self, appid: &AppId, endpoint: Endpoint) -> Arc<Breaker> {
+        let mut breakers = self.breakers.lock();
+        let breaker = breakers.entry((appid.clone(), endpoint)).or_insert_with(|| Arc::new(Breaker::new(self.settings)));
+        Arc::clone(breaker)
     }
 
-    /// The breaker of this application's calls to `endpoint`.
-    pub(crate) fn of(&self, appid: &AppId, endpoint: Endpoint, now: Instant) -> Arc<Breaker> {
-        let mut own = self.own.lock();
-        let key = (appid.clone(), endpoint);
-        if let Some(breaker) = own.get(&key) {
-            return Arc::clone(breaker);
-        }
-        if own.len() >= self.most {
-            // A closed breaker that nobody holds loses a count of failures when it goes, no more.
-            own.retain(|_, breaker| breaker.state(now) != State::Closed || Arc::strong_count(breaker) > 1);
-        }
-        if own.len() >= self.most
-            && let Some(shared) = self.shared.get(&endpoint)
-        {
-            return Arc::clone(shared);
-        }
-        Arc::clone(own.entry(key).or_insert_with(|| Arc::new(Breaker::new(self.settings))))
-    }
-
-    /// Every breaker that has been used, in the order of their AppIDs.
+    /// The state of each breaker that has been used, ordered by AppID.
     pub(crate) fn states(&self, now: Instant) -> Vec<(AppId, Endpoint, State)> {
-        let own = self.own.lock();
+        let breakers = self.breakers.lock();
         let mut states: Vec<_> =
-            own.iter().map(|((appid, endpoint), breaker)| (appid.clone(), *endpoint, breaker.state(now))).collect();
-        drop(own);
+            breakers.iter().map(|((appid, endpoint), breaker)| (appid.clone(), *endpoint, breaker.state(now))).collect();
+        drop(breakers);
         states.sort_by(|left, right| (left.0.as_str(), left.1.as_str()).cmp(&(right.0.as_str(), right.1.as_str())));
         states
     }
@@ -68,11 +46,11 @@ mod tests {
     }
 
     #[test]
-    fn applications_and_endpoints_break_apart() {
+    fn each_application_and_endpoint_has_its_own_breaker() {
         let (breakers, now) = (Breakers::new(Settings { failures: 1, open: Duration::from_secs(1) }), Instant::now());
-        breakers.of(&appid(1), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
-        let _ = breakers.of(&appid(1), Endpoint::Userinfo, now);
-        let _ = breakers.of(&appid(2), Endpoint::AccessToken, now);
+        breakers.get(&appid(1), Endpoint::AccessToken).acquire(now).unwrap().failed(now);
+        let _ = breakers.get(&appid(1), Endpoint::Userinfo);
+        let _ = breakers.get(&appid(2), Endpoint::AccessToken);
         assert_eq!(
             breakers.states(now),
             [
@@ -81,22 +59,6 @@ mod tests {
                 (appid(2), Endpoint::AccessToken, State::Closed),
             ]
         );
-    }
-
-    #[test]
-    fn their_number_is_bounded_and_open_ones_stay() {
-        let (breakers, now) =
-            (Breakers::bounded(Settings { failures: 1, open: Duration::from_secs(1) }, 2), Instant::now());
-        breakers.of(&appid(0), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
-        for number in 1..100 {
-            let _ = breakers.of(&appid(number), Endpoint::AccessToken, now);
-        }
-        let states = breakers.states(now);
-        assert_eq!(states.len(), 2);
-        assert_eq!(states[0], (appid(0), Endpoint::AccessToken, State::Open));
-        breakers.of(&appid(99), Endpoint::AccessToken, now).acquire(now).unwrap().failed(now);
-        let shared = breakers.of(&appid(100), Endpoint::AccessToken, now);
-        assert!(Arc::ptr_eq(&shared, &breakers.of(&appid(101), Endpoint::AccessToken, now)));
-        assert!(!Arc::ptr_eq(&shared, &breakers.of(&appid(101), Endpoint::Userinfo, now)));
+        assert!(breakers.get(&appid(1), Endpoint::AccessToken).would_refuse(now).is_some(), "the same breaker");
     }
 }

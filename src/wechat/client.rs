@@ -4,7 +4,7 @@
 //! the same again; all of it within the call's time. Nothing is followed, proxied or repeated by the HTTP client itself.
 
 use super::Endpoint;
-use super::application::AppId;
+use super::credentials::AppId;
 use super::breaker::{Permit, State};
 use super::breakers::Breakers;
 use super::decode::{Answer, Unreadable};
@@ -118,7 +118,7 @@ impl Client {
         let began = Instant::now();
         let deadline = began + call.time;
         let endpoint = call.endpoint;
-        let breaker = self.breakers.of(call.appid, endpoint, began.into_std());
+        let breaker = self.breakers.get(call.appid, endpoint);
         let open = |retry_after| self.breaker_error(WechatError::BreakerOpen { endpoint, retry_after });
         // Before the wait for room: those whom WeChat keeps hanging may have taken it all.
         breaker.would_refuse(began.into_std()).map_or(Ok(()), |retry_after| Err(open(retry_after)))?;

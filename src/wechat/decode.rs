@@ -37,7 +37,7 @@ impl Answer {
     /// WeChat's id of the request, out of `errmsg`. Nothing else of that text is kept: it repeats what we sent.
     pub(crate) fn rid(&self) -> Option<Rid> {
         let (_, after) = self.text("errmsg")?.split_once("rid: ")?;
-        let ends = after.as_bytes().get(26).is_none_or(|next| !super::person::is_word(*next));
+        let ends = after.as_bytes().get(26).is_none_or(|next| !super::ids::is_word(*next));
         Rid::parse(after.get(..26)?).filter(|_| ends)
     }
 

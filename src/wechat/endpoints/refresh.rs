@@ -1,18 +1,18 @@
 //! A fresh token for an old one: `sns/oauth2/refresh_token` (docs/en/wechat.md, Refresh). Needs no AppSecret; may be
 //! repeated.
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::error::WechatError;
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::error::WechatError;
 use super::exchange::ExchangeResponse;
-use super::{Endpoint, Settings};
+use crate::wechat::{Endpoint, Settings};
 use crate::secret::Secret;
 
 impl Client {
     /// Prolongs a token. WeChat promises neither unionid nor the snapshot flag here: keep those of the exchange.
     ///
     /// # Errors
-    /// [`WechatError`]; [`super::Class::RestartLogin`] where the person must log in again.
+    /// [`WechatError`]; [`crate::wechat::Class::RestartLogin`] where the person must log in again.
     pub async fn refresh(&self, app: &Credentials, refresh_token: &Secret) -> Result<ExchangeResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query =

@@ -1,11 +1,11 @@
 //! The application's own token: `cgi-bin/stable_token` (docs/en/wechat.md, Access token of the account). For
 //! [`super::central`] alone: a call past it wastes the quota of all instances.
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::decode::{Answer, Unreadable};
-use super::error::WechatError;
-use super::{Endpoint, Settings};
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::decode::{Answer, Unreadable};
+use crate::wechat::error::WechatError;
+use crate::wechat::{Endpoint, Settings};
 use crate::secret::Secret;
 use std::time::Duration;
 

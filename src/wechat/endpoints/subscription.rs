@@ -1,12 +1,12 @@
 //! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (docs/en/wechat.md, Access
 //! token of the account).
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::decode::{Answer, Unreadable};
-use super::error::WechatError;
-use super::person::OpenId;
-use super::{Endpoint, Settings};
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::decode::{Answer, Unreadable};
+use crate::wechat::error::WechatError;
+use crate::wechat::ids::OpenId;
+use crate::wechat::{Endpoint, Settings};
 use crate::secret::Secret;
 
 impl Client {

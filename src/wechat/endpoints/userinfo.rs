@@ -4,13 +4,13 @@
 //! Both are written by the person, or by whoever wants to be taken for another. They leave here without control
 //! characters, bounded, and with an address that is https; where they go into a page or header, that place escapes.
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::decode::{Answer, Unreadable};
-use super::error::WechatError;
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::decode::{Answer, Unreadable};
+use crate::wechat::error::WechatError;
 use super::exchange::ExchangeResponse;
-use super::person::{OpenId, UnionId};
-use super::{Endpoint, Settings};
+use crate::wechat::ids::{OpenId, UnionId};
+use crate::wechat::{Endpoint, Settings};
 use crate::profile::Profile;
 use url::Url;
 
@@ -53,7 +53,7 @@ impl Client {
 }
 
 /// Whom the answer is about, and what it says of them.
-pub(super) fn read(answer: &Answer) -> Result<(OpenId, UserInfo), Unreadable> {
+pub(crate) fn read(answer: &Answer) -> Result<(OpenId, UserInfo), Unreadable> {
     let openid = answer.required("openid", OpenId::parse)?;
     Ok((openid, UserInfo { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
 }

@@ -3,11 +3,11 @@
 //! The signature is SHA-1 in hex over `jsapi_ticket=…&noncestr=…&timestamp=…&url=…`, each value as it is, the address
 //! without its fragment. SHA-1 is WeChat's choice; the ticket is a secret, and nobody gains by a collision.
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::error::WechatError;
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::error::WechatError;
 use super::stable_token::TokenResponse;
-use super::{Endpoint, Settings};
+use crate::wechat::{Endpoint, Settings};
 use crate::clock::Timestamp;
 use crate::random;
 use crate::secret::Secret;

@@ -1,11 +1,11 @@
 //! Exchanges a code for the user's ids: `sns/oauth2/access_token` (docs/en/wechat.md, Exchange).
 
-use super::application::Credentials;
-use super::client::{ApiCall, Client};
-use super::decode::{Answer, Unreadable};
-use super::error::WechatError;
-use super::person::{OpenId, UnionId, is_word};
-use super::{Endpoint, Settings};
+use crate::wechat::credentials::Credentials;
+use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::decode::{Answer, Unreadable};
+use crate::wechat::error::WechatError;
+use crate::wechat::ids::{OpenId, UnionId, is_word};
+use crate::wechat::{Endpoint, Settings};
 use crate::secret::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
@@ -92,7 +92,7 @@ impl Client {
 
 impl ExchangeResponse {
     /// Reads a success of the exchange or of a refresh.
-    pub(super) fn read(answer: &Answer) -> Result<Self, Unreadable> {
+    pub(crate) fn read(answer: &Answer) -> Result<Self, Unreadable> {
         let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= MAX_TOKEN).ok_or(());
         let granted = answer.text("scope").unwrap_or_default().split(',').map(str::trim);
         let granted = granted.filter(|scope| (1..=MAX_SCOPE).contains(&scope.len()));
