@@ -1,36 +1,36 @@
-//! What WeChat's answers say, without a call: the door through which `fuzz/` comes to their reading.
+//! Decodes WeChat's answers without a call, for the fuzz targets.
 
-use super::client::understand;
-use super::error::WechatError;
+use super::Endpoint;
+use super::client::parse_body;
 use super::endpoints::exchange::ExchangeResponse;
-use super::ids::OpenId;
 use super::endpoints::stable_token::TokenResponse;
 use super::endpoints::userinfo::UserInfo;
-use super::Endpoint;
 use super::endpoints::{subscription, userinfo};
+use super::error::WechatError;
+use super::ids::OpenId;
 use crate::secret::Secret;
 use std::time::Duration;
 
-/// The answer to a code.
+/// Decodes the answer of the exchange.
 ///
 /// # Errors
-/// [`WechatError`], as for each of these.
+/// The body is an error of WeChat or not usable; the same for the other functions.
 pub fn exchanged(body: &[u8]) -> Result<ExchangeResponse, WechatError> {
-    understand(Endpoint::AccessToken, body, ExchangeResponse::read)
+    parse_body(Endpoint::AccessToken, body, ExchangeResponse::read)
 }
 
-/// The answer about a person: whom it is about, and what it says.
+/// Decodes the answer of `sns/userinfo`: the user's openid and profile.
 pub fn profiled(body: &[u8]) -> Result<(OpenId, UserInfo), WechatError> {
-    understand(Endpoint::Userinfo, body, userinfo::read)
+    parse_body(Endpoint::Userinfo, body, userinfo::read)
 }
 
-/// The application's own token and how long it lives.
+/// Decodes the answer of `cgi-bin/stable_token`: the token and its lifetime.
 pub fn token(body: &[u8]) -> Result<(Secret, Duration), WechatError> {
-    let given = understand(Endpoint::StableToken, body, |answer| TokenResponse::read(answer, "access_token"))?;
-    Ok((given.value, given.ttl))
+    let response = parse_body(Endpoint::StableToken, body, |answer| TokenResponse::read(answer, "access_token"))?;
+    Ok((response.value, response.ttl))
 }
 
-/// Whom the answer is about, and whether they follow.
+/// Decodes the answer of `cgi-bin/user/info`: the user's openid, and whether the user follows the account.
 pub fn subscription(body: &[u8]) -> Result<(OpenId, bool), WechatError> {
-    understand(Endpoint::Subscription, body, subscription::read)
+    parse_body(Endpoint::Subscription, body, subscription::read)
 }

@@ -1,6 +1,6 @@
-//! The addresses a browser is sent to.
+//! WeChat's authorize URLs.
 //!
-//! Written by hand in the documented order: WeChat's clients match the address by a pattern, and desktop WeChat shows a
+//! The parameters are in the documented order: WeChat's clients match the URL by a pattern, and desktop WeChat shows a
 //! blank page for any other order (docs/en/wechat.md, Authorize address). `#wechat_redirect` is required even on a
 //! redirect.
 
@@ -9,7 +9,7 @@ use super::settings::{Settings, join_path};
 use crate::login_method::LoginMethod;
 use crate::percent::encode_component;
 
-/// Where to send a browser to log in: the page in WeChat, or the one with the QR code. Absolute.
+/// The absolute URL of the login page: the one inside WeChat, or the one with the QR code.
 pub(crate) fn authorize_url(
     settings: &Settings,
     flow: LoginMethod,
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_in_wechat_has_these_bytes_in_this_order() {
+    fn the_authorize_url_has_these_bytes() {
         for scope in [Scope::Base, Scope::Userinfo] {
             let url = authorize_url(
                 &Settings::default(),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_with_the_qr_code_has_these_bytes_in_this_order() {
+    fn the_qrconnect_url_has_these_bytes() {
         let url = authorize_url(
             &Settings::default(),
             LoginMethod::Website,
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn another_host_and_a_path_before_the_page_are_kept() {
+    fn another_host_and_base_path_are_kept() {
         let open = Url::parse("http://127.0.0.1:9000/sim/").unwrap();
         let settings = Settings { open, ..Settings::default() };
         let url = authorize_url(
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_handed_in_can_add_a_parameter_or_end_the_query() {
+    fn no_input_adds_a_parameter_or_ends_the_query() {
         let url = authorize_url(
             &Settings::default(),
             LoginMethod::OfficialAccount,

@@ -1,24 +1,24 @@
-//! A circuit breaker: stops asking somebody who does not answer, and lets one call at a time find out whether they do.
+//! A circuit breaker. After repeated failures it refuses calls for a while, then admits one probe at a time.
 //!
 //! ```text
-//! closed ──(so many failures in a row)──▶ open ──(after a while)──▶ half-open: one probe
-//!    ▲                                     ▲                          │
-//!    └────────────(it went well)───────────┼──────────────────────────┤
-//!                                          └──────(it failed)─────────┘
+//! closed ──(consecutive failures)──▶ open ──(time passes)──▶ half-open: one probe
+//!    ▲                                ▲                          │
+//!    └──────────(success)─────────────┼──────────────────────────┤
+//!                                     └─────────(failure)────────┘
 //! ```
 //!
-//! A call that ends without a verdict, because it was dropped or says nothing of the other side, gives its turn back. A
-//! verdict that comes after the breaker has changed its mind counts for nothing.
+//! A call that ends without a result about the remote side, for example because it is dropped, returns its permit. A
+//! result that arrives after the state has changed is ignored.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// When to stop asking, and for how long.
+/// When the breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Failures in a row that open it, at least one.
+    /// Consecutive failures that open the breaker; at least one.
     pub failures: u32,
-    /// How long it stays open before a probe.
+    /// How long the breaker stays open before a probe.
     pub open: Duration,
 }
 
@@ -28,19 +28,19 @@ impl Default for Settings {
     }
 }
 
-/// What a breaker does with a call now.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Lets it through.
+    /// Calls pass.
     Closed,
-    /// Lets one through at a time.
+    /// One call passes at a time.
     HalfOpen,
-    /// Refuses it.
+    /// Calls are refused.
     Open,
 }
 
 impl State {
-    /// The word for it in metrics.
+    /// The name in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -50,13 +50,13 @@ impl State {
     }
 }
 
-/// What those wait who come while a probe is under way: its end is near but unknown.
-const WHILE_PROBING: Duration = Duration::from_secs(1);
+/// The retry delay for calls that are refused during a probe.
+const PROBE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Open at most for so long, whatever the settings say: later moments need not exist.
+/// The longest open time. It keeps `Instant` from overflowing.
 const MAX_OPEN: Duration = Duration::from_secs(86_400);
 
-/// One breaker.
+/// A circuit breaker.
 #[derive(Debug)]
 pub struct Breaker {
     settings: Settings,
@@ -66,8 +66,8 @@ pub struct Breaker {
 #[derive(Debug)]
 struct Inner {
     phase: Phase,
-    /// Counts the changes of phase, so that a late verdict is known as such.
-    turn: u64,
+    /// Counts the changes of phase, so that late results are recognized.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -77,25 +77,25 @@ enum Phase {
     HalfOpen { probing: bool },
 }
 
-/// Leave to make one call, to be returned with its verdict.
+/// The permission for one call. The caller reports its result.
 #[derive(Debug)]
-#[must_use = "a permit that is dropped gives no verdict"]
+#[must_use = "a dropped permit reports no result"]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
-    turn: u64,
+    generation: u64,
     decided: bool,
 }
 
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, inner: Mutex::new(Inner { phase: Phase::Closed { failed: 0 }, turn: 0 }) }
+        Self { settings, inner: Mutex::new(Inner { phase: Phase::Closed { failed: 0 }, generation: 0 }) }
     }
 
-    /// Leave to call at `now`.
+    /// Asks for permission to call at `now`.
     ///
     /// # Errors
-    /// While it is open, or while somebody else probes: how long to wait.
+    /// The time to wait, if the breaker is open or another call probes.
     pub fn acquire(&self, now: Instant) -> Result<Permit<'_>, Duration> {
         let mut inner = self.lock();
         self.refusal(&inner, now).map_or(Ok(()), Err)?;
@@ -104,10 +104,10 @@ impl Breaker {
             Phase::Open { .. } => inner.change(Phase::HalfOpen { probing: true }),
             Phase::HalfOpen { probing } => *probing = true,
         }
-        Ok(Permit { breaker: self, turn: inner.turn, decided: false })
+        Ok(Permit { breaker: self, generation: inner.generation, decided: false })
     }
 
-    /// Whether a call at `now` would be refused, and for how long; takes no turn.
+    /// The time to wait if a call at `now` would be refused. Takes no permit.
     pub fn would_refuse(&self, now: Instant) -> Option<Duration> {
         self.refusal(&self.lock(), now)
     }
@@ -115,12 +115,12 @@ impl Breaker {
     fn refusal(&self, inner: &Inner, now: Instant) -> Option<Duration> {
         match inner.phase {
             Phase::Open { until } if now < until => Some(until.saturating_duration_since(now)),
-            Phase::HalfOpen { probing: true } => Some(self.settings.open.min(WHILE_PROBING)),
+            Phase::HalfOpen { probing: true } => Some(self.settings.open.min(PROBE_RETRY_AFTER)),
             Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => None,
         }
     }
 
-    /// What it would do with a call at `now`.
+    /// The state at `now`.
     pub fn state(&self, now: Instant) -> State {
         match self.lock().phase {
             Phase::Closed { .. } => State::Closed,
@@ -129,7 +129,6 @@ impl Breaker {
         }
     }
 
-    /// A panic while it was locked cannot have left it half-changed: each change is one assignment.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }
@@ -138,16 +137,16 @@ impl Breaker {
 impl Inner {
     fn change(&mut self, phase: Phase) {
         self.phase = phase;
-        self.turn += 1;
+        self.generation += 1;
     }
 }
 
 impl Permit<'_> {
-    /// The call showed that the other side works.
+    /// Reports that the remote side works.
     pub fn succeeded(mut self) {
         self.decided = true;
         let mut inner = self.breaker.lock();
-        if inner.turn != self.turn {
+        if inner.generation != self.generation {
             return;
         }
         match &mut inner.phase {
@@ -157,12 +156,12 @@ impl Permit<'_> {
         }
     }
 
-    /// The call showed at `now` that it does not.
+    /// Reports that the remote side failed at `now`.
     pub fn failed(mut self, now: Instant) {
         self.decided = true;
         let Settings { failures, open } = self.breaker.settings;
         let mut inner = self.breaker.lock();
-        if inner.turn != self.turn {
+        if inner.generation != self.generation {
             return;
         }
         let opened = || Phase::Open { until: now + open.min(MAX_OPEN) };
@@ -180,7 +179,7 @@ impl Drop for Permit<'_> {
             return;
         }
         let mut inner = self.breaker.lock();
-        if inner.turn == self.turn
+        if inner.generation == self.generation
             && let Phase::HalfOpen { probing } = &mut inner.phase
         {
             *probing = false;
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_failures_in_a_row_open_it() {
+    fn consecutive_failures_open_the_breaker() {
         for (story, state) in [
             ("", State::Closed),
             ("ff", State::Closed),
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn while_open_it_refuses_and_says_for_how_long() {
+    fn an_open_breaker_refuses_with_the_time_to_wait() {
         let (breaker, now) = open(2);
         assert_eq!(breaker.acquire(now).unwrap_err(), OPEN);
         assert_eq!(breaker.would_refuse(now), Some(OPEN));
@@ -239,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn after_a_while_exactly_one_probe_passes() {
+    fn one_probe_passes_after_the_open_time() {
         let (breaker, now) = open(2);
         let later = now + OPEN;
         assert_eq!((breaker.state(later), breaker.would_refuse(later)), (State::HalfOpen, None));
         let probe = breaker.acquire(later).unwrap();
         for _ in 0..100 {
-            assert_eq!(breaker.acquire(later).unwrap_err(), WHILE_PROBING);
+            assert_eq!(breaker.acquire(later).unwrap_err(), PROBE_RETRY_AFTER);
         }
         probe.succeeded();
         assert_eq!(breaker.state(later), State::Closed);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_probe_opens_it_again_for_as_long() {
+    fn a_failed_probe_opens_the_breaker_again() {
         let (breaker, now) = open(5);
         let later = now + OPEN;
         breaker.acquire(later).unwrap().failed(later);
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_probe_gives_its_turn_back() {
+    fn a_dropped_probe_returns_its_permit() {
         let (breaker, now) = open(1);
         let later = now + OPEN;
         for _ in 0..3 {
@@ -275,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_from_before_the_change_counts_for_nothing() {
+    fn a_late_result_is_ignored() {
         let (breaker, now) = breaker(1);
         let (slow, slower, slowest) =
             (breaker.acquire(now).unwrap(), breaker.acquire(now).unwrap(), breaker.acquire(now).unwrap());
@@ -284,14 +283,14 @@ mod tests {
         assert_eq!(breaker.state(now), State::Open);
         let probe = breaker.acquire(now + OPEN).unwrap();
         drop(slower);
-        assert!(breaker.acquire(now + OPEN).is_err(), "the probe's turn is still taken");
+        assert!(breaker.acquire(now + OPEN).is_err(), "the probe's generation is still taken");
         probe.succeeded();
         slowest.failed(now + OPEN);
         assert_eq!(breaker.state(now + OPEN), State::Closed);
     }
 
     #[test]
-    fn odd_settings_do_no_harm() {
+    fn extreme_settings_are_harmless() {
         let (none, now) = breaker(0);
         none.acquire(now).unwrap().failed(now);
         assert_eq!(none.state(now), State::Open, "zero failures are read as one");

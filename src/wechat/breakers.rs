@@ -21,15 +21,18 @@ impl Breakers {
 
     pub(crate) fn get(&self, appid: &AppId, endpoint: Endpoint) -> Arc<Breaker> {
         let mut breakers = self.breakers.lock();
-        let breaker = breakers.entry((appid.clone(), endpoint)).or_insert_with(|| Arc::new(Breaker::new(self.settings)));
+        let breaker =
+            breakers.entry((appid.clone(), endpoint)).or_insert_with(|| Arc::new(Breaker::new(self.settings)));
         Arc::clone(breaker)
     }
 
     /// The state of each breaker that has been used, ordered by AppID.
     pub(crate) fn states(&self, now: Instant) -> Vec<(AppId, Endpoint, State)> {
         let breakers = self.breakers.lock();
-        let mut states: Vec<_> =
-            breakers.iter().map(|((appid, endpoint), breaker)| (appid.clone(), *endpoint, breaker.state(now))).collect();
+        let mut states: Vec<_> = breakers
+            .iter()
+            .map(|((appid, endpoint), breaker)| (appid.clone(), *endpoint, breaker.state(now)))
+            .collect();
         drop(breakers);
         states.sort_by(|left, right| (left.0.as_str(), left.1.as_str()).cmp(&(right.0.as_str(), right.1.as_str())));
         states

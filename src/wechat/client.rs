@@ -1,16 +1,16 @@
-//! The way to WeChat's server, and the one place that holds all bounds of it.
+//! Calls WeChat's API, within all limits.
 //!
-//! One call is: room among the calls at once, leave from the breaker, a request, a body of 64 KiB at most, and perhaps
-//! the same again; all of it within the call's time. Nothing is followed, proxied or repeated by the HTTP client itself.
+//! A call takes one of a limited number of permits, asks the breaker, sends a request, reads at most 64 KiB, and may retry;
+//! all within the timeout of the call. The HTTP client itself follows no redirect and repeats nothing.
 
 use super::Endpoint;
-use super::credentials::AppId;
 use super::breaker::{Permit, State};
 use super::breakers::Breakers;
+use super::credentials::AppId;
 use super::decode::{Answer, Unreadable};
 use super::error::WechatError;
 use super::retry::{Jitter, Retries, full_jitter};
-use super::settings::{AddressError, Proxy, Settings, check};
+use super::settings::{AddressError, Proxy, Settings, check_base_url};
 use super::transport;
 use crate::http_client;
 use crate::telemetry::traces::{self, Span, SpanValue};
@@ -20,42 +20,42 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::Url;
 
-/// WeChat's answers have a few hundred bytes.
+/// The longest body. WeChat's answers have a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// An idle connection is dropped before WeChat's side drops it: a request that meets its end counts as sent, and costs
-/// the person a second login.
-const IDLE: Duration = Duration::from_secs(15);
+/// Closes an idle connection before WeChat does. A request on a connection that WeChat closes counts as sent, and costs
+/// the user a second login.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Of a call's time, the part it may wait for room: a fifth.
-const WAIT_FOR_ROOM: u32 = 5;
+/// A call may wait this part of its timeout for a permit: a fifth.
+const PERMIT_WAIT: u32 = 5;
 
-/// Of a call's time, the part without which no retry is begun: a tenth. It would end as a time-out, which says less than
-/// the error in hand.
+/// A retry needs at least this part of the timeout: a tenth. A shorter one would time out, which says less than the
+/// previous error.
 const MIN_FOR_RETRY: u32 = 10;
 
-/// Told of each request's endpoint, outcome (`ok` or a [`WechatError::label`]) and duration; of calls refused here as well.
+/// Receives the endpoint, outcome (`ok` or a [`WechatError::label`]) and duration of each request and each refused call.
 type Observer = Box<dyn Fn(&'static str, &'static str, Duration) + Send + Sync>;
 
-/// Makes the calls. One for ever: it keeps connections and breakers.
+/// Calls WeChat's API. Holds the connections and the breakers.
 pub struct Client {
     http: reqwest::Client,
     settings: Settings,
     breakers: Breakers,
-    room: Semaphore,
+    permits: Semaphore,
     observer: Observer,
     jitter: Jitter,
 }
 
-/// Why no client can be made.
+/// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// One of WeChat's addresses cannot be one.
+    /// A base URL is not acceptable.
     #[error("wechat.{which} {error}")]
     Address {
         /// `open` or `api`.
         which: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         error: AddressError,
     },
     /// TLS cannot be set up.
@@ -63,38 +63,38 @@ pub enum BuildError {
     Http(#[source] reqwest::Error),
 }
 
-/// One call, before its answer.
+/// A call.
 pub(super) struct ApiCall<'a> {
     pub appid: &'a AppId,
     pub endpoint: Endpoint,
     pub query: &'a [(&'a str, &'a str)],
-    /// JSON to POST; none for a GET.
+    /// The JSON body of a POST; `None` for a GET.
     pub json: Option<String>,
-    /// For all of it, retries included.
-    pub time: Duration,
+    /// For the whole call, retries included.
+    pub timeout: Duration,
 }
 
 impl Client {
-    /// A client within `settings`; needs rustls's default provider to be installed.
+    /// A client with these settings. Needs rustls's default provider.
     ///
-    /// `observer` is told of each request to WeChat, retries among them: endpoint, outcome (`ok` or a [`WechatError::label`]) and
-    /// duration; and of each call that was refused here, with no duration. All words are of closed sets.
+    /// `observer` receives the endpoint, outcome (`ok` or a [`WechatError::label`]) and duration of each request, retries
+    /// included, and of each refused call, with a duration of zero. All labels are from closed sets.
     ///
     /// # Errors
-    /// An address that is neither https nor on this machine, or TLS that cannot be set up.
+    /// A base URL is neither https nor loopback, or TLS cannot be set up.
     pub fn new(
         settings: &Settings,
         observer: impl Fn(&'static str, &'static str, Duration) + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
         for (which, address) in [("open", &settings.open), ("api", &settings.api)] {
-            check(address).map_err(|error| BuildError::Address { which, error })?;
+            check_base_url(address).map_err(|error| BuildError::Address { which, error })?;
         }
         let http = http(settings).map_err(BuildError::Http)?;
         Ok(Self {
             http,
             settings: settings.clone(),
             breakers: Breakers::new(settings.breaker),
-            room: Semaphore::new(settings.max_calls.clamp(1, Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(settings.max_calls.clamp(1, Semaphore::MAX_PERMITS)),
             observer: Box::new(observer),
             jitter: full_jitter,
         })
@@ -109,51 +109,51 @@ impl Client {
         &self.settings
     }
 
-    /// Asks until there is an answer that `read` understands, a error that is not repeated, or no time.
-    pub(super) async fn ask<T>(
+    /// Sends requests until `read` accepts an answer, an error is not retryable, or the time is over.
+    pub(super) async fn call<T>(
         &self,
         call: ApiCall<'_>,
         read: impl Fn(&Answer) -> Result<T, Unreadable>,
     ) -> Result<T, WechatError> {
-        let began = Instant::now();
-        let deadline = began + call.time;
+        let start = Instant::now();
+        let deadline = start + call.timeout;
         let endpoint = call.endpoint;
         let breaker = self.breakers.get(call.appid, endpoint);
-        let open = |retry_after| self.breaker_error(WechatError::BreakerOpen { endpoint, retry_after });
-        // Before the wait for room: those whom WeChat keeps hanging may have taken it all.
-        breaker.would_refuse(began.into_std()).map_or(Ok(()), |retry_after| Err(open(retry_after)))?;
-        let _room = self.acquire(&call).await?;
+        let refused = |retry_after| self.refuse(WechatError::BreakerOpen { endpoint, retry_after });
+        // Before the wait for a permit: calls that hang may hold all permits.
+        breaker.would_refuse(start.into_std()).map_or(Ok(()), |retry_after| Err(refused(retry_after)))?;
+        let _permit = self.acquire(&call).await?;
         let mut retries = Retries::default();
         let mut last = None;
         loop {
             let now = Instant::now();
             let permit = match breaker.acquire(now.into_std()) {
                 Ok(permit) => permit,
-                // A retry that the breaker forbids ends with what it would have been for.
-                Err(retry_after) => return Err(last.unwrap_or_else(|| open(retry_after))),
+                // A refused retry returns the error of the previous request.
+                Err(retry_after) => return Err(last.unwrap_or_else(|| refused(retry_after))),
             };
             let span = traces::client_span("wechat", endpoint.as_str());
-            let asked = timeout_at(deadline, self.request(&call, &read)).await;
-            let outcome = asked.unwrap_or(Err(WechatError::TimedOut { endpoint }));
+            let response = timeout_at(deadline, self.request(&call, &read)).await;
+            let outcome = response.unwrap_or(Err(WechatError::TimedOut { endpoint }));
             self.annotate_span(&span, &call, last.is_some(), outcome.as_ref().err());
             drop(span);
             record_outcome(permit, &outcome);
             (self.observer)(endpoint.as_str(), label(&outcome), now.elapsed());
             let error = match outcome {
-                Ok(read) => return Ok(read),
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            match retries.after(&error, self.jitter) {
-                Some(pause) if pause + call.time / MIN_FOR_RETRY <= left => sleep(pause).await,
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match retries.delay_after(&error, self.jitter) {
+                Some(delay) if delay + call.timeout / MIN_FOR_RETRY <= remaining => sleep(delay).await,
                 _ => return Err(error),
             }
             last = Some(error);
         }
     }
 
-    /// What a span may say of a request: nothing of its address but the host, for the rest holds secrets.
-    fn annotate_span(&self, span: &Span, call: &ApiCall<'_>, again: bool, error: Option<&WechatError>) {
+    /// Sets the span's attributes. Of the URL, only host and port: the rest holds secrets.
+    fn annotate_span(&self, span: &Span, call: &ApiCall<'_>, is_retry: bool, error: Option<&WechatError>) {
         if !span.is_traced() {
             return;
         }
@@ -161,7 +161,7 @@ impl Client {
         span.set_attribute("server.address", SpanValue::configured(self.settings.api.host_str().unwrap_or_default()));
         span.set_attribute("server.port", self.settings.api.port_or_known_default().unwrap_or_default());
         span.set_attribute("wechat.endpoint", call.endpoint.as_str());
-        if again {
+        if is_retry {
             span.set_attribute("wechat.retry", true);
         }
         if let Some(error) = error {
@@ -170,13 +170,13 @@ impl Client {
     }
 
     async fn acquire(&self, call: &ApiCall<'_>) -> Result<SemaphorePermit<'_>, WechatError> {
-        match timeout(call.time / WAIT_FOR_ROOM, self.room.acquire()).await {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) | Err(_) => Err(self.breaker_error(WechatError::TooManyCalls { endpoint: call.endpoint })),
+        match timeout(call.timeout / PERMIT_WAIT, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(self.refuse(WechatError::TooManyCalls { endpoint: call.endpoint })),
         }
     }
 
-    fn breaker_error(&self, error: WechatError) -> WechatError {
+    fn refuse(&self, error: WechatError) -> WechatError {
         (self.observer)(error.endpoint().as_str(), error.label(), Duration::ZERO);
         error
     }
@@ -191,15 +191,15 @@ impl Client {
             None => self.http.get(self.url(call)),
             Some(json) => self.http.post(self.url(call)).header(CONTENT_TYPE, "application/json").body(json.clone()),
         };
-        let sent = request.send().await;
-        let response = sent.map_err(|error| transport::classify(endpoint, error))?;
+        let result = request.send().await;
+        let response = result.map_err(|error| transport::classify(endpoint, error))?;
         if !response.status().is_success() {
             return Err(WechatError::Status { endpoint, status: response.status().as_u16() });
         }
-        understand(endpoint, &bounded(endpoint, response).await?, read)
+        parse_body(endpoint, &read_body(endpoint, response).await?, read)
     }
 
-    /// Holds secret, code or token: for the request alone.
+    /// The URL of the request. It contains the secret, code or token, and must not be logged.
     fn url(&self, call: &ApiCall<'_>) -> Url {
         let mut url = self.settings.api.clone();
         let path = format!("{}{}", url.path().trim_end_matches('/'), call.endpoint.path());
@@ -211,8 +211,8 @@ impl Client {
     }
 }
 
-/// What the body of a 200 says.
-pub(super) fn understand<T>(
+/// Decodes the body of a successful response.
+pub(super) fn parse_body<T>(
     endpoint: Endpoint,
     body: &[u8],
     read: impl Fn(&Answer) -> Result<T, Unreadable>,
@@ -225,14 +225,14 @@ pub(super) fn understand<T>(
     }
 }
 
-/// The HTTP client by which WeChat is reached: proxy and trusted roots as `settings` say, never as the environment says.
+/// The HTTP client for WeChat. Proxy and trusted roots come from `settings`, never from the environment.
 ///
 /// # Errors
 /// TLS cannot be set up.
 pub(crate) fn http(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
     let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
     http_client::client_trusting(settings.roots.as_deref(), || {
-        let builder = configured(settings);
+        let builder = builder(settings);
         match &proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
             None => builder,
@@ -249,17 +249,17 @@ fn proxy(proxy: &Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
     })
 }
 
-fn configured(settings: &Settings) -> reqwest::ClientBuilder {
+fn builder(settings: &Settings) -> reqwest::ClientBuilder {
     http_client::builder()
         .https_only(settings.api.scheme() == "https")
-        // One request a connection at a time: one that hangs takes no other along, and a dropped call closes it.
+        // One request for each connection at a time: a request that hangs affects no other, and a dropped call closes it.
         .http1_only()
         .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.max_calls)
 }
 
-async fn bounded(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, WechatError> {
+async fn read_body(endpoint: Endpoint, mut response: reqwest::Response) -> Result<Vec<u8>, WechatError> {
     if response.content_length().is_some_and(|length| length > MAX_BODY as u64) {
         return Err(WechatError::TooLarge { endpoint });
     }
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_without_tls_makes_no_client() {
+    fn a_base_url_without_tls_is_refused() {
         let api = Url::parse("http://api.weixin.qq.com").unwrap();
         let built = Client::new(&Settings { api, ..Settings::default() }, |_, _, _| {});
         let said = built.err().unwrap().to_string();

@@ -1,10 +1,10 @@
-//! An application as it is registered at WeChat: AppID, AppSecret, and what it may ask a person for.
+//! AppID, AppSecret and scopes of an Official Account or website application.
 
 use crate::secret::Secret;
 use std::fmt;
 
-/// An AppID: `wx` and 16 lower-case hex digits (docs/en/wechat.md, Names). Public: it stands in addresses and
-/// tokens.
+/// An AppID: `wx` and 16 lower-case hex digits (docs/en/wechat.md, Names). Public: URLs and
+/// tokens contain it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AppId(Box<str>);
 
@@ -70,19 +70,19 @@ pub struct Credentials {
     pub secret: Secret,
 }
 
-/// What a user is asked for (docs/en/wechat.md, Scopes).
+/// What the user is asked to authorize (docs/en/wechat.md, Scopes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// `snsapi_base`: silent, who it is.
+    /// `snsapi_base`: the openid, without consent.
     Base,
-    /// `snsapi_userinfo`: with consent, nickname and avatar too.
+    /// `snsapi_userinfo`: nickname and avatar too, with consent.
     Userinfo,
     /// `snsapi_login`: the QR code on a website.
     Login,
 }
 
 impl Scope {
-    /// WeChat's word for it.
+    /// The `scope` parameter.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Base => "snsapi_base",

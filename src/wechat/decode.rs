@@ -1,32 +1,31 @@
-//! Reads WeChat's answers leniently (docs/en/wechat.md, API answers): whatever the header says, the body is UTF-8 JSON,
-//! more or less.
+//! Decodes WeChat's answers leniently (docs/en/wechat.md, API answers): the body is JSON, whatever its content type.
 //!
-//! A byte order mark, broken UTF-8, raw control characters, numbers as strings, nulls and unknown keys are forgiven. What
-//! decides about a person is not guessed: an `errcode` that is no number is no success.
+//! Accepts a byte order mark, invalid UTF-8, raw control characters, numbers as strings, nulls and unknown keys. Fields that
+//! decide about a login are strict: an `errcode` that is not a number is not a success.
 
 use super::error::Rid;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 
-/// A body that was an object.
+/// A decoded JSON object.
 pub(crate) struct Answer(Map<String, Value>);
 
-/// What is wrong with a body: `not JSON`, or a field's name.
+/// The reason why a body is not usable: `not JSON`, or the name of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable(pub &'static str);
 
 impl Answer {
-    /// Reads a body, its size already bounded.
+    /// Parses a body. The caller limits its size.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Unreadable> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = plain(String::from_utf8_lossy(body));
+        let text = without_control_characters(String::from_utf8_lossy(body));
         match serde_json::from_str(&text) {
             Ok(Value::Object(object)) => Ok(Self(object)),
             Ok(_) | Err(_) => Err(Unreadable("not JSON")),
         }
     }
 
-    /// WeChat's verdict; 0, or none at all, is success.
+    /// WeChat's error code. 0 or none is success.
     pub(crate) fn errcode(&self) -> Result<i64, Unreadable> {
         match self.0.get("errcode") {
             None | Some(Value::Null) => Ok(0),
@@ -34,24 +33,24 @@ impl Answer {
         }
     }
 
-    /// WeChat's id of the request, out of `errmsg`. Nothing else of that text is kept: it repeats what we sent.
+    /// WeChat's request id, from `errmsg`. The rest of that text is ignored: it repeats the request.
     pub(crate) fn rid(&self) -> Option<Rid> {
-        let (_, after) = self.text("errmsg")?.split_once("rid: ")?;
-        let ends = after.as_bytes().get(26).is_none_or(|next| !super::ids::is_word(*next));
-        Rid::parse(after.get(..26)?).filter(|_| ends)
+        let (_, rest) = self.text("errmsg")?.split_once("rid: ")?;
+        let ends = rest.as_bytes().get(26).is_none_or(|next| !super::ids::is_word(*next));
+        Rid::parse(rest.get(..26)?).filter(|_| ends)
     }
 
-    /// A text that is there and not empty.
+    /// A text that is not empty.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A whole number, or a text that is one.
+    /// An integer, or a text that holds one.
     pub(crate) fn integer(&self, key: &str) -> Option<i64> {
         integer(self.0.get(key)?)
     }
 
-    /// Whether a flag is up. Anything but nothing, null, 0, false and an empty text is: a flag we misread must not pass.
+    /// Whether a flag is set. Anything but absent, null, 0, false and an empty text counts as set: this fails closed.
     pub(crate) fn is_flagged(&self, key: &str) -> bool {
         match self.0.get(key) {
             None | Some(Value::Null | Value::Bool(false)) => false,
@@ -60,7 +59,7 @@ impl Answer {
         }
     }
 
-    /// A field that must be one of ours where it is there: nothing, null and empty are absence, anything else is read.
+    /// A field that may be absent, null or empty, and must be valid otherwise.
     pub(crate) fn optional<T, E>(
         &self,
         key: &'static str,
@@ -74,7 +73,7 @@ impl Answer {
         }
     }
 
-    /// A field without which there is no answer.
+    /// A field that must be present and valid.
     pub(crate) fn required<T, E>(
         &self,
         key: &'static str,
@@ -84,8 +83,8 @@ impl Answer {
     }
 }
 
-/// `text` with a space for each control character below U+0020: white space between tokens, harmless inside a nickname.
-fn plain(text: Cow<'_, str>) -> Cow<'_, str> {
+/// Replaces each control character below U+0020 by a space, which is harmless between JSON tokens and in a nickname.
+fn without_control_characters(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.bytes().any(|byte| byte < 0x20) { text.replace(|c: char| c < ' ', " ").into() } else { text }
 }
 
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_bytes_are_forgiven() {
+    fn lenient_inputs_are_accepted() {
         for (body, nickname) in [
             (&b"{\"nickname\":\"\xe5\xb0\x8f\xe6\x98\x8e\"}"[..], "小明"),
             (b"\xef\xbb\xbf{\"nickname\":\"bom\"}", "bom"),
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_no_answer() {
+    fn only_an_object_is_an_answer() {
         let deep = "[".repeat(60_000);
         for body in [
             "",
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_errcode_is_a_number_however_it_is_written_or_the_answer_is_none() {
+    fn an_errcode_is_a_number_or_a_text_of_one() {
         for (body, errcode) in [
             ("{}", Ok(0)),
             (r#"{"errcode":0,"errmsg":"ok"}"#, Ok(0)),
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rid_has_its_one_form_or_is_left_out() {
+    fn only_a_well_formed_rid_is_kept() {
         let rid = "6741a0c2-11aa22bb-33cc44dd";
         for (errmsg, found) in [
             ("invalid code, rid: 6741a0c2-11aa22bb-33cc44dd", Some(rid)),
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_is_misread_is_up() {
+    fn an_unclear_flag_counts_as_set() {
         for (value, up) in [
             ("null", false),
             ("0", false),
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_absent_right_or_wrong() {
+    fn a_field_is_absent_valid_or_invalid() {
         let read = |text: &str| if text == "o" { Ok(()) } else { Err(()) };
         for (body, found) in [
             ("{}", Ok(None)),

@@ -1,24 +1,23 @@
-//! WeChat's error codes and what each means for us: the table of docs/en/wechat.md, Error codes, in one place.
+//! WeChat's error codes and their classes: the table of docs/en/wechat.md, Error codes.
 //!
-//! WeChat answers HTTP 200 for every refusal; the number in the body decides. Its `errmsg` is text for people that
-//! changes, and is never looked at.
+//! WeChat's errors have HTTP status 200; the number in the body decides. The text in `errmsg` is not stable and is ignored.
 
 use super::Endpoint;
 
-/// What to do about a failure. Each errcode has exactly one for each endpoint.
+/// What to do about a failure. Each errcode has one class for each endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Nothing was spent: once more, at once.
+    /// Retry immediately: nothing was spent.
     RetryNow,
-    /// WeChat is busy, away, or asks us to come later.
+    /// Retry later: WeChat is busy or unreachable, or a quota is used up.
     BackOff,
-    /// This attempt is dead, a fresh login may go well.
+    /// This attempt has failed; a new login may succeed.
     RestartLogin,
-    /// The operator must set something right, here or in WeChat's console.
+    /// The operator must correct the configuration here or in WeChat's console.
     Configuration,
-    /// WeChat refuses this person, or our request is malformed: nothing helps now.
+    /// WeChat refuses this user, or the request is malformed. No retry helps.
     Fatal,
-    /// The application's own token is dead: a new one, once, and then the same again.
+    /// The account's access token is invalid: get a new one and repeat the call once.
     RenewToken,
 }
 
@@ -32,7 +31,7 @@ struct Row {
 
 macro_rules! table {
     ($($code:literal $meaning:literal => $exchange:ident $refresh:ident $userinfo:ident,)+) => {
-        /// Every code the table names on its own.
+        /// Every code with a row of its own.
         #[cfg(test)]
         pub(crate) const KNOWN: &[i64] = &[$($code,)+];
 
@@ -47,7 +46,7 @@ macro_rules! table {
                     refresh: Class::$refresh,
                     userinfo: Class::$userinfo,
                 }),)+
-                // The rest of the third-party platform's: the account is bound to a platform, or we are taken for one.
+                // Other codes of third-party platforms: the account is bound to one.
                 61003..=61030 => Some(Row {
                     label: "component",
                     exchange: Class::Configuration,
@@ -114,23 +113,23 @@ table! {
     89507 "administrator refused once, for an hour" => Configuration Configuration Configuration,
 }
 
-/// What `errcode` (not 0, which is success) means at `endpoint`. A code nobody has listed may pass: back off.
+/// The class of `errcode`, which is not 0, at `endpoint`. An unknown code may be temporary: back off.
 pub(crate) fn classify(endpoint: Endpoint, errcode: i64) -> Class {
     let Some(row) = row(errcode) else { return Class::BackOff };
     match endpoint {
         Endpoint::AccessToken => row.exchange,
         Endpoint::RefreshToken => row.refresh,
         Endpoint::Userinfo => row.userinfo,
-        // Asking for the application's own token: as an exchange, but a repetition spends nothing.
+        // Like the exchange, but a retry spends nothing.
         Endpoint::StableToken if errcode == -1 => Class::RetryNow,
         Endpoint::StableToken | Endpoint::ForcedToken => row.exchange,
-        // Using it: any of three codes says that it is invalid, others are as for a profile.
+        // Three codes mean that the access token is invalid; the others are like userinfo.
         Endpoint::JsapiTicket | Endpoint::Subscription if matches!(errcode, 40001 | 40014 | 42001) => Class::RenewToken,
         Endpoint::JsapiTicket | Endpoint::Subscription => row.userinfo,
     }
 }
 
-/// The metrics' label for `errcode`: the number where it is known, so that nobody can invent labels.
+/// The metrics' label: the number if it is known, so that the set of labels is closed.
 pub(crate) fn label(errcode: i64) -> &'static str {
     row(errcode).map_or("other", |row| row.label)
 }
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_explain_each_code() {
+    fn the_documentation_explains_each_code() {
         let class = |code: i64| match classify(EXCHANGE, code) {
             Class::RestartLogin => "`restart_login`",
             Class::Configuration => "`configuration`",
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_is_never_retried_at_once_because_of_a_code() {
+    fn no_errcode_retries_the_exchange_immediately() {
         for code in KNOWN.iter().copied().chain(61003..=61030) {
             assert_ne!(classify(EXCHANGE, code), Class::RetryNow, "{code}");
         }

@@ -1,96 +1,95 @@
-//! How a call to WeChat can fail.
+//! Errors of calls to WeChat.
 //!
-//! Closed words only: WeChat's requests carry secret, code and token in their URLs, and an HTTP client's error quotes the
-//! URL, so no foreign error is kept.
+//! No error of the HTTP client is kept: it quotes the URL, which contains the secret, code or token.
 
 use super::Endpoint;
 use super::errcode::{self, Class};
 use std::time::Duration;
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WechatError {
-    /// No connection, so nothing was sent.
-    #[error("WeChat could not be reached for {}: {why}", .endpoint.as_str())]
+    /// No connection; nothing was sent.
+    #[error("cannot connect to WeChat for {}: {why}", .endpoint.as_str())]
     Unsent {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// Where it ended: `name not resolved`, `refused`, `timed out`, `TLS failed`, `cut off`, `not connected`.
+        /// The reason: `name not resolved`, `refused`, `timed out`, `TLS failed`, `cut off`, `not connected`.
         why: &'static str,
     },
-    /// Something without a certificate that we trust answers in WeChat's place. Nothing was sent.
-    #[error("the certificate shown for {} is not trusted", .endpoint.as_str())]
+    /// The server's certificate is not trusted; nothing was sent.
+    #[error("the certificate of the server for {} is not trusted", .endpoint.as_str())]
     Certificate {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
-    /// The connection ended after bytes were sent: what was asked may have happened.
-    #[error("the connection for {} broke after it was asked", .endpoint.as_str())]
+    /// The connection ended after the request was sent, which may have had its effect.
+    #[error("the connection for {} broke after the request was sent", .endpoint.as_str())]
     Broken {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
-    /// The call's whole time passed: what was asked may have happened.
-    #[error("no answer to {} in time", .endpoint.as_str())]
+    /// The call timed out. It may have had its effect.
+    #[error("{} timed out", .endpoint.as_str())]
     TimedOut {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
-    /// An HTTP status other than 2xx; WeChat's own refusals are 200.
+    /// An HTTP status other than 2xx. WeChat's own errors have status 200.
     #[error("HTTP status {status} for {}", .endpoint.as_str())]
     Status {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
         /// The status.
         status: u16,
     },
-    /// A 2xx whose body says nothing that we can use.
+    /// A body that cannot be decoded.
     #[error("the answer to {} is not usable: {what}", .endpoint.as_str())]
     Unusable {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// What is wrong: `not JSON`, or the field's name.
+        /// The reason: `not JSON`, or the name of a field.
         what: &'static str,
     },
-    /// A body beyond 64 KiB.
+    /// A body of more than 64 KiB.
     #[error("the answer to {} is too large", .endpoint.as_str())]
     TooLarge {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
-    /// WeChat's own refusal.
+    /// An error code of WeChat.
     #[error("WeChat answers {code} to {}{}", .endpoint.as_str(), Suffix(*.rid))]
     Errcode {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// The number.
+        /// The error code.
         code: i64,
-        /// WeChat's id of the request, to ask Tencent with: three groups of eight hex digits.
+        /// WeChat's request id, for questions to Tencent.
         rid: Option<Rid>,
     },
-    /// Not asked: the calls before this one failed.
-    #[error("{} is not asked for another {retry_after:?}: it failed repeatedly", .endpoint.as_str())]
+    /// Not sent: previous calls failed.
+    #[error("{} failed repeatedly; the next call is in {retry_after:?}", .endpoint.as_str())]
     BreakerOpen {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// When it may be asked again.
+        /// When the next call is allowed.
         retry_after: Duration,
     },
-    /// The answer is about somebody else than was asked for.
-    #[error("the answer to {} is about another person", .endpoint.as_str())]
+    /// The answer is about another user.
+    #[error("the answer to {} is about another user", .endpoint.as_str())]
     Mismatch {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
-    /// Not asked: too many calls are under way.
-    #[error("too many calls to WeChat at once: {} is not asked", .endpoint.as_str())]
+    /// Not sent: too many concurrent calls.
+    #[error("too many concurrent calls to WeChat: {} was not sent", .endpoint.as_str())]
     TooManyCalls {
-        /// Which call.
+        /// The endpoint.
         endpoint: Endpoint,
     },
 }
 
-/// WeChat's id of a request: three groups of eight hex digits.
+/// WeChat's request id: three groups of eight hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rid([u32; 3]);
 
@@ -148,7 +147,7 @@ impl WechatError {
         }
     }
 
-    /// What to do about it now that the call has given up.
+    /// What to do, after the retries of the call.
     pub fn class(&self) -> Class {
         match self {
             Self::Unsent { .. } => Class::RetryNow,
@@ -157,11 +156,11 @@ impl WechatError {
             | Self::TimedOut { endpoint }
             | Self::Unusable { endpoint, .. }
             | Self::TooLarge { endpoint } => {
-                // The code may be spent, and only a new one tells.
+                // The code may be spent, so only a new login helps.
                 if endpoint.is_repeatable() { Class::BackOff } else { Class::RestartLogin }
             }
             Self::Status { status: 408 | 429 | 500.., .. } => Class::BackOff,
-            // A redirect or a 404 does not come from WeChat's API: the address is wrong, or a proxy stands in between.
+            // WeChat's API sends no redirect or 404: the base URL is wrong, or a proxy answers.
             Self::Status { .. } => Class::Configuration,
             Self::Errcode { endpoint, code, .. } => errcode::classify(*endpoint, *code),
             Self::BreakerOpen { .. } | Self::TooManyCalls { .. } => Class::BackOff,
@@ -169,7 +168,7 @@ impl WechatError {
         }
     }
 
-    /// The metrics' label: the errcode where there is one, a word otherwise. A closed set.
+    /// The metrics' label, from a closed set: the errcode or a word.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Unsent { .. } => "unsent",
@@ -188,8 +187,8 @@ impl WechatError {
         }
     }
 
-    /// Whether it shows that WeChat is not working. What users (40029) and operators cause does not; nor does what says
-    /// nothing of WeChat, for which there is no verdict.
+    /// Whether the breaker counts this as a failure of WeChat. Errors caused by users (40029) or operators do not count.
+    /// `None` if the error says nothing about WeChat.
     pub(crate) fn blames_wechat(&self) -> Option<bool> {
         match self {
             Self::Unsent { .. } | Self::Broken { .. } | Self::TimedOut { .. } => Some(true),
@@ -210,7 +209,7 @@ mod tests {
 
     /// The table of docs/en/wechat.md, Retries.
     #[test]
-    fn what_may_have_been_spent_restarts_the_login_and_the_rest_comes_later() {
+    fn a_code_that_may_be_spent_restarts_the_login() {
         let unusable = |endpoint| WechatError::Unusable { endpoint, what: "not JSON" };
         let status = |endpoint, status| WechatError::Status { endpoint, status };
         for (error, class) in [
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_breaker_counts_wechats_failures_and_never_users_or_operators() {
+    fn the_breaker_counts_failures_of_wechat_only() {
         let errcode = |code| WechatError::Errcode { endpoint: EXCHANGE, code, rid: None };
         let status = |status| WechatError::Status { endpoint: EXCHANGE, status };
         for (error, blame) in [
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_reads_well_with_and_without_its_id() {
+    fn an_error_reads_well_with_and_without_a_rid() {
         let error =
             |rid: Option<&str>| WechatError::Errcode { endpoint: EXCHANGE, code: 40029, rid: rid.and_then(Rid::parse) };
         assert_eq!(error(None).to_string(), "WeChat answers 40029 to access_token");

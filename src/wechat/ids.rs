@@ -1,11 +1,11 @@
-//! A person as WeChat numbers them. Personal data: `Debug` is blank.
+//! WeChat's ids of a user. They are personal data, so `Debug` does not print them.
 
 use std::fmt;
 
-/// Both kinds have 28 characters or so; more than this is something else.
+/// The longest id. WeChat's have about 28 characters.
 const MAX_LENGTH: usize = 64;
 
-/// Not an id of WeChat's.
+/// Not an openid or unionid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not 1 to 64 of the characters A-Z, a-z, 0-9, - and _")]
 pub struct IdError;
@@ -17,7 +17,7 @@ macro_rules! id {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// Reads the id as WeChat sent it.
+            /// Parses an id.
             ///
             /// # Errors
             /// Empty, longer than 64, or outside `[A-Za-z0-9_-]`.
@@ -41,12 +41,12 @@ macro_rules! id {
 }
 
 id! {
-    /// A person under one AppID. Says nothing under another.
+    /// The id of a user under one AppID.
     OpenId
 }
 
 id! {
-    /// A person under all applications of one Open Platform account.
+    /// The id of a user under all applications of one Open Platform account.
     UnionId
 }
 
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_short_and_plain_and_not_printed() {
+    fn an_id_is_bounded_and_not_printed() {
         let openid = OpenId::parse("oAbCd0123456789-_EFGHijklmno").unwrap();
         assert_eq!((openid.as_str(), format!("{openid:?}")), ("oAbCd0123456789-_EFGHijklmno", "***".into()));
         assert_eq!(format!("{:?}", UnionId::parse("oUnIo").unwrap()), "***");

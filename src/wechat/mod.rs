@@ -15,11 +15,11 @@
 
 #[doc(hidden)]
 pub mod answers;
-pub(crate) mod credentials;
 pub(crate) mod authorize;
 pub mod breaker;
 mod breakers;
 pub(crate) mod client;
+pub(crate) mod credentials;
 mod decode;
 pub(crate) mod endpoints;
 pub(crate) mod errcode;
@@ -29,18 +29,18 @@ mod retry;
 pub(crate) mod settings;
 mod transport;
 
-pub use credentials::{AppId, Credentials, Scope};
 pub(crate) use authorize::authorize_url;
 pub(crate) use client::BuildError;
 pub use client::Client;
 pub(crate) use client::http;
-pub(crate) use errcode::Class;
-pub(crate) use error::Rid;
-pub use error::WechatError;
-pub use endpoints::Endpoint;
+pub use credentials::{AppId, Credentials, Scope};
+pub(crate) use endpoints::Endpoint;
 pub(crate) use endpoints::exchange::Code;
 pub use endpoints::exchange::ExchangeResponse;
 pub use endpoints::userinfo::UserInfo;
+pub(crate) use errcode::Class;
+pub(crate) use error::Rid;
+pub use error::WechatError;
 pub use ids::OpenId;
 pub(crate) use ids::UnionId;
 pub use settings::Settings;

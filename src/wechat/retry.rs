@@ -1,78 +1,78 @@
-//! Whether to ask once more, and after how long (docs/en/wechat.md, Retries).
+//! Whether and when to retry a request (docs/en/wechat.md, Retries).
 //!
-//! The exchange is not repeatable once it is sent: the code may be spent, and asking again gives 40163 although the first
-//! try went well. It is sent again where nothing was sent, and once where WeChat itself says it could not serve it (`-1`,
-//! 429, 5xx): if that try answers 40163 or 40029 after all, a fresh login is started, the same as for any dead code.
+//! The exchange is not repeatable: the first request may have spent the code, and a second one then fails with 40163. It is
+//! retried only if nothing was sent, and once if WeChat says that it could not serve it (`-1`, 429, 5xx). If the retry fails
+//! with 40163 or 40029, a new login starts, as for every spent code.
 
 use super::errcode::Class;
 use super::error::WechatError;
 use std::time::Duration;
 
-/// Draws the pause before a try: from nothing up to the given bound.
+/// Draws a random delay up to the given limit.
 pub(crate) type Jitter = fn(Duration) -> Duration;
 
-/// Requests after the first, at most.
+/// The number of requests after the first.
 const MAX_RETRIES: u32 = 2;
 
 /// Doubled for each retry: up to 200 ms before the first, up to 400 ms before the second.
-const BASE: Duration = Duration::from_millis(100);
+const BASE_DELAY: Duration = Duration::from_millis(100);
 
-/// Full jitter: anything from nothing to `bound`, so that those who failed together do not come back together.
-pub(crate) fn full_jitter(bound: Duration) -> Duration {
-    bound.mul_f64(fastrand::f64())
+/// Full jitter, from zero to `limit`: calls that failed at the same time do not retry at the same time.
+pub(crate) fn full_jitter(limit: Duration) -> Duration {
+    limit.mul_f64(fastrand::f64())
 }
 
 /// The retries of one call.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
-    made: u32,
-    at_once: bool,
-    later: bool,
+    count: u32,
+    immediate: bool,
+    delayed: bool,
 }
 
-/// How a failed request may be repeated.
+/// How a failed request may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RetryKind {
-    /// Not in this call.
+    /// Not at all.
     Never,
-    /// At once; where that was done before, like `Later`.
-    AtOnce,
-    /// After a pause.
-    Later,
+    /// Immediately the first time, then like `Delayed`.
+    Immediate,
+    /// After a delay.
+    Delayed,
 }
 
 impl Retries {
-    /// The pause before asking once more after `error`; none to give up.
-    pub(crate) fn after(&mut self, error: &WechatError, jitter: Jitter) -> Option<Duration> {
-        if self.made >= MAX_RETRIES {
+    /// The delay before the next request; `None` to give up.
+    pub(crate) fn delay_after(&mut self, error: &WechatError, jitter: Jitter) -> Option<Duration> {
+        if self.count >= MAX_RETRIES {
             return None;
         }
         let repeatable = error.endpoint().is_repeatable();
-        let pause = match repeat(error) {
+        let delay = match retry_kind(error) {
             RetryKind::Never => return None,
-            RetryKind::AtOnce if !self.at_once => {
-                self.at_once = true;
+            RetryKind::Immediate if !self.immediate => {
+                self.immediate = true;
                 Duration::ZERO
             }
-            RetryKind::AtOnce if !repeatable => return None,
-            RetryKind::Later if self.later && !repeatable => return None,
-            RetryKind::AtOnce | RetryKind::Later => {
-                self.later = true;
-                jitter(BASE * 2u32.pow(self.made + 1))
+            RetryKind::Immediate if !repeatable => return None,
+            RetryKind::Delayed if self.delayed && !repeatable => return None,
+            RetryKind::Immediate | RetryKind::Delayed => {
+                self.delayed = true;
+                jitter(BASE_DELAY * 2u32.pow(self.count + 1))
             }
         };
-        self.made += 1;
-        Some(pause)
+        self.count += 1;
+        Some(delay)
     }
 }
 
-fn repeat(error: &WechatError) -> RetryKind {
+fn retry_kind(error: &WechatError) -> RetryKind {
     let repeatable = error.endpoint().is_repeatable();
     match error {
-        WechatError::Unsent { .. } => RetryKind::AtOnce,
-        // A minute's or a day's quota does not come back within a call.
+        WechatError::Unsent { .. } => RetryKind::Immediate,
+        // A quota of the minute or day does not recover within a call.
         WechatError::Errcode { code: 45009 | 45011, .. } => RetryKind::Never,
-        WechatError::Errcode { code: -1, .. } if !repeatable => RetryKind::Later,
+        WechatError::Errcode { code: -1, .. } if !repeatable => RetryKind::Delayed,
         WechatError::Errcode { .. }
         | WechatError::Broken { .. }
         | WechatError::Unusable { .. }
@@ -82,13 +82,13 @@ fn repeat(error: &WechatError) -> RetryKind {
             RetryKind::Never
         }
         WechatError::Errcode { .. } => match error.class() {
-            Class::RetryNow => RetryKind::AtOnce,
-            Class::BackOff => RetryKind::Later,
+            Class::RetryNow => RetryKind::Immediate,
+            Class::BackOff => RetryKind::Delayed,
             Class::RestartLogin | Class::Configuration | Class::Fatal | Class::RenewToken => RetryKind::Never,
         },
-        WechatError::Status { .. } if error.class() == Class::BackOff => RetryKind::Later,
-        WechatError::Broken { .. } | WechatError::Unusable { .. } => RetryKind::Later,
-        // The whole time is over; a body of that size or an answer about another person is no accident.
+        WechatError::Status { .. } if error.class() == Class::BackOff => RetryKind::Delayed,
+        WechatError::Broken { .. } | WechatError::Unusable { .. } => RetryKind::Delayed,
+        // No time is left, or a retry would have the same result.
         WechatError::TimedOut { .. } | WechatError::TooLarge { .. } | WechatError::Mismatch { .. } => RetryKind::Never,
         WechatError::Status { .. } | WechatError::Certificate { .. } => RetryKind::Never,
         WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. } => RetryKind::Never,
@@ -107,7 +107,11 @@ mod tests {
     /// The pauses in milliseconds at their longest, when a call fails with these one after the other.
     fn pauses(errors: &[WechatError]) -> Vec<u128> {
         let mut retries = Retries::default();
-        errors.iter().map_while(|error| retries.after(error, |bound| bound)).map(|pause| pause.as_millis()).collect()
+        errors
+            .iter()
+            .map_while(|error| retries.delay_after(error, |bound| bound))
+            .map(|pause| pause.as_millis())
+            .collect()
     }
 
     fn unsent(endpoint: Endpoint) -> WechatError {
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_is_repeated_only_where_that_is_safe() {
+    fn an_exchange_is_retried_only_if_safe() {
         let endpoint = EXCHANGE;
         for (errors, expected) in [
             (vec![unsent(endpoint); 3], vec![0]),
@@ -140,7 +144,7 @@ mod tests {
             (vec![WechatError::TooLarge { endpoint }], vec![]),
             (vec![WechatError::Certificate { endpoint }], vec![]),
             (vec![WechatError::TooManyCalls { endpoint }], vec![]),
-            (vec![WechatError::BreakerOpen { endpoint, retry_after: BASE }], vec![]),
+            (vec![WechatError::BreakerOpen { endpoint, retry_after: BASE_DELAY }], vec![]),
             (vec![status(endpoint, 302)], vec![]),
             (vec![status(endpoint, 404)], vec![]),
             (vec![errcode(endpoint, 40029)], vec![]),
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn other_calls_are_repeated_twice_with_growing_pauses() {
+    fn other_calls_are_retried_twice_with_growing_delays() {
         for endpoint in [USERINFO, REFRESH] {
             for (errors, expected) in [
                 (vec![unsent(endpoint); 3], vec![0, 400]),
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_is_anything_up_to_its_bound() {
+    fn jitter_stays_below_its_limit() {
         let bound = Duration::from_millis(200);
         let drawn: Vec<_> = (0..1_000).map(|_| full_jitter(bound)).collect();
         assert!(drawn.iter().all(|pause| *pause <= bound));

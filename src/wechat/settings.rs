@@ -1,4 +1,4 @@
-//! Where WeChat is and how long we wait for it.
+//! Settings of the calls to WeChat.
 
 use super::breaker;
 use crate::origin::is_loopback;
@@ -6,26 +6,26 @@ use crate::secret::Secret;
 use std::time::Duration;
 use url::Url;
 
-/// WeChat's hosts (docs/en/wechat.md, Hosts) and our bounds on calls to them (docs/en/wechat.md, Time limits).
+/// WeChat's hosts (docs/en/wechat.md, Hosts) and the limits of calls (docs/en/wechat.md, Time limits).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where browsers are sent: `https://open.weixin.qq.com`.
+    /// The base URL for browsers: `https://open.weixin.qq.com`.
     pub open: Url,
-    /// Where we ask: `https://api.weixin.qq.com`, or its stand-in `api2`.
+    /// The base URL of the API: `https://api.weixin.qq.com`, or its fallback `api2`.
     pub api: Url,
-    /// For TCP and TLS together.
+    /// For TCP and TLS.
     pub connect_timeout: Duration,
-    /// For a whole exchange or refresh, retries included. WeChat's browser asks for the callback again after 5–7 s.
+    /// For an exchange or refresh, retries included. WeChat's browser repeats the callback after 5–7 s.
     pub exchange_timeout: Duration,
-    /// For a whole profile call, retries included: the login goes on without it.
+    /// For a profile call, retries included. The login continues without a profile.
     pub userinfo_timeout: Duration,
-    /// When to stop asking.
+    /// The circuit breaker.
     pub breaker: breaker::Settings,
-    /// Calls under way at once, at least one.
+    /// Concurrent calls; at least one.
     pub max_calls: usize,
-    /// The proxy that calls go through.
+    /// The outgoing proxy.
     pub proxy: Option<Proxy>,
-    /// Roots to trust instead of the system's, as PEM.
+    /// Trusted roots as PEM, instead of the system's.
     pub roots: Option<Vec<u8>>,
 }
 
@@ -51,16 +51,16 @@ impl PartialEq for Proxy {
 
 impl Eq for Proxy {}
 
-/// Why a text is not a proxy's URL.
+/// Why a text is not the URL of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProxyError {
-    /// Another scheme, or no URL.
+    /// Not a URL, or another scheme.
     #[error("is not a URL that starts with http:// or https://")]
     Scheme,
-    /// A user or a password.
+    /// Contains a user or a password.
     #[error("holds a user or a password, which belong in proxy_credentials_file")]
     Credentials,
-    /// A path, query or fragment.
+    /// Contains a path, query or fragment.
     #[error("holds more than scheme, host and port")]
     Rest,
 }
@@ -94,14 +94,14 @@ impl std::fmt::Display for ProxyUrl {
 }
 
 impl Settings {
-    /// The longest a login can keep WeChat busy: the exchange, the profile, and a moment of our own.
+    /// The longest duration of a login: the exchange, the subscription, the profile, and a second of our own.
     pub fn longest_login(&self, asks_subscription: bool) -> Duration {
-        let subscription = if asks_subscription { self.subscription_patience() } else { Duration::ZERO };
+        let subscription = if asks_subscription { self.subscription_timeout() } else { Duration::ZERO };
         self.exchange_timeout + subscription + self.userinfo_timeout + Duration::from_secs(1)
     }
 
-    /// How long a login waits to hear whether the person follows the account: for the account's own token, and the call.
-    pub fn subscription_patience(&self) -> Duration {
+    /// How long a login waits for the account's access token and the subscription.
+    pub fn subscription_timeout(&self) -> Duration {
         self.exchange_timeout
     }
 }
@@ -109,8 +109,8 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            open: known("https://open.weixin.qq.com/"),
-            api: known("https://api.weixin.qq.com/"),
+            open: constant("https://open.weixin.qq.com/"),
+            api: constant("https://api.weixin.qq.com/"),
             connect_timeout: Duration::from_secs(2),
             exchange_timeout: Duration::from_secs(5),
             userinfo_timeout: Duration::from_secs(2),
@@ -122,24 +122,24 @@ impl Default for Settings {
     }
 }
 
-#[allow(clippy::expect_used)] // the two constants above, held by a test
-fn known(url: &str) -> Url {
+#[allow(clippy::expect_used)] // the two constants above, which a test reads
+fn constant(url: &str) -> Url {
     Url::parse(url).expect("a constant URL")
 }
 
-/// Why an address of WeChat's is refused.
+/// Why a base URL is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Secrets would travel in the clear.
+    /// Secrets would be sent in plain text.
     #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
     NotHttps,
-    /// User, query or fragment.
+    /// Contains a user, query or fragment.
     #[error("must be scheme, host, port and path only")]
-    MoreThanBase,
+    NotBase,
 }
 
-/// Whether `address` may be a base of WeChat's: https, or this machine (a simulator), and nothing after the path.
-pub(crate) fn check(address: &Url) -> Result<(), AddressError> {
+/// Accepts https, and http to a loopback address (a simulator), with nothing after the path.
+pub(crate) fn check_base_url(address: &Url) -> Result<(), AddressError> {
     let here = address.host().is_some_and(|host| is_loopback(&host));
     match address.scheme() {
         "https" => {}
@@ -148,7 +148,7 @@ pub(crate) fn check(address: &Url) -> Result<(), AddressError> {
     }
     let bare = address.query().is_none() && address.fragment().is_none();
     if !bare || !address.username().is_empty() || address.password().is_some() {
-        return Err(AddressError::MoreThanBase);
+        return Err(AddressError::NotBase);
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(join_path(&settings.open, "/a"), "https://open.weixin.qq.com/a");
         assert_eq!(join_path(&settings.api, "/a"), "https://api.weixin.qq.com/a");
-        assert_eq!((check(&settings.open), check(&settings.api)), (Ok(()), Ok(())));
+        assert_eq!((check_base_url(&settings.open), check_base_url(&settings.api)), (Ok(()), Ok(())));
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_https_or_on_this_machine_and_bare() {
+    fn a_base_url_is_https_or_loopback() {
         for (address, verdict) in [
             ("https://api2.weixin.qq.com", Ok(())),
             ("https://proxy.example.com:8443/wechat/", Ok(())),
@@ -200,11 +200,11 @@ mod tests {
             ("http://api.weixin.qq.com", Err(AddressError::NotHttps)),
             ("http://10.0.0.1", Err(AddressError::NotHttps)),
             ("ftp://127.0.0.1", Err(AddressError::NotHttps)),
-            ("https://me@api.weixin.qq.com", Err(AddressError::MoreThanBase)),
-            ("https://api.weixin.qq.com/?a", Err(AddressError::MoreThanBase)),
-            ("https://api.weixin.qq.com/#a", Err(AddressError::MoreThanBase)),
+            ("https://me@api.weixin.qq.com", Err(AddressError::NotBase)),
+            ("https://api.weixin.qq.com/?a", Err(AddressError::NotBase)),
+            ("https://api.weixin.qq.com/#a", Err(AddressError::NotBase)),
         ] {
-            assert_eq!(check(&Url::parse(address).unwrap()), verdict, "{address}");
+            assert_eq!(check_base_url(&Url::parse(address).unwrap()), verdict, "{address}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! From the HTTP client's error to a [`WechatError`]: had anything been sent, and whose error is it.
+//! Converts errors of the HTTP client: was the request sent, and is the certificate trusted?
 //!
-//! The error itself is dropped here. It quotes the URL, and with it secret, code or token.
+//! The original error is dropped: it quotes the URL, which contains the secret, code or token.
 
 use super::Endpoint;
 use super::error::WechatError;
 use std::error::Error;
 use std::io;
 
-/// What a failed request to `endpoint` comes to.
+/// Converts the error of a request to `endpoint`.
 pub(crate) fn classify(endpoint: Endpoint, error: reqwest::Error) -> WechatError {
     let error = error.without_url();
     if error.is_connect() || error.is_builder() {
@@ -19,7 +19,7 @@ pub(crate) fn classify(endpoint: Endpoint, error: reqwest::Error) -> WechatError
     }
 }
 
-fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, nameless: bool) -> WechatError {
+fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, dns_failed: bool) -> WechatError {
     let causes = causes(error);
     let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls {
@@ -28,8 +28,8 @@ fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, na
     let kind = causes.iter().rev().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     let why = match kind {
         _ if timed_out => "timed out",
-        // The resolver of the HTTP client has no type of its own for it, only these words.
-        _ if nameless || causes.iter().any(|cause| cause.to_string() == "dns error") => "name not resolved",
+        // The resolver's error has no public type, only this text.
+        _ if dns_failed || causes.iter().any(|cause| cause.to_string() == "dns error") => "name not resolved",
         _ if tls.is_some() => "TLS failed",
         Some(io::ErrorKind::ConnectionRefused) => "refused",
         Some(io::ErrorKind::TimedOut) => "timed out",
@@ -39,15 +39,14 @@ fn unsent(endpoint: Endpoint, error: &(dyn Error + 'static), timed_out: bool, na
     WechatError::Unsent { endpoint, why }
 }
 
-/// An error and all that caused it. An `io::Error` passes over what it wraps when asked for its cause, so it is asked for
-/// that as well.
+/// An error and its causes. `io::Error::source` skips the wrapped error, so `get_ref` is asked first.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
-    /// No chain of causes is as long.
-    const MAX_CONNECTIONS: usize = 32;
+    /// Longer than any real chain.
+    const MAX_CAUSES: usize = 32;
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
-        if causes.len() == MAX_CONNECTIONS {
+        if causes.len() == MAX_CAUSES {
             break;
         }
         causes.push(cause);
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ended_a_connection_attempt_is_told_apart() {
+    fn connection_errors_are_distinguished() {
         let endpoint = Endpoint::AccessToken;
         let distrust = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let because = |why| WechatError::Unsent { endpoint, why };

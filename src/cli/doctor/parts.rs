@@ -144,7 +144,7 @@ async fn check_application(client: &Client, application: &Credentials, about: St
 /// Whether WeChat gives out the account's own token, without which there is no JS-SDK and no look at followers.
 async fn trusted(client: &Client, application: &Credentials, about: String) -> Finding {
     let appid = application.appid.as_str();
-    match client.is_trusted(application).await {
+    match client.check_token_access(application).await {
         Ok(()) => Finding::ok(about, format!("WeChat gives {appid}'s token to this machine")),
         Err(error) if error.label() == "40164" => Finding::fail(
             about,

@@ -1,27 +1,27 @@
 //! Exchanges a code for the user's ids: `sns/oauth2/access_token` (docs/en/wechat.md, Exchange).
 
-use crate::wechat::credentials::Credentials;
+use crate::secret::Secret;
 use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::credentials::Credentials;
 use crate::wechat::decode::{Answer, Unreadable};
 use crate::wechat::error::WechatError;
 use crate::wechat::ids::{OpenId, UnionId, is_word};
 use crate::wechat::{Endpoint, Settings};
-use crate::secret::Secret;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::time::Duration;
 
-/// WeCom documents 512 bytes for a code; WeChat's have some 32.
+/// The longest code. WeCom documents 512 bytes; WeChat's have about 32.
 const MAX_CODE: usize = 512;
 
-/// Scopes read from an answer at most, and how long each may be.
+/// How many scopes are read from an answer, and how long each may be.
 const MAX_SCOPES: usize = 16;
 const MAX_SCOPE: usize = 64;
 
-/// Plan for 512 bytes, says the documentation; a token travels in a URL.
+/// The longest token. The documentation says 512 bytes; requests carry it in the URL.
 const MAX_TOKEN: usize = 4_096;
 
-/// What WeChat sent along with the browser: good once, for five minutes, for whoever holds the AppSecret.
+/// The authorization code from the callback. Valid once, for five minutes, together with the AppSecret.
 #[derive(Clone)]
 pub struct Code(SecretString);
 
@@ -31,7 +31,7 @@ pub struct Code(SecretString);
 pub struct CodeError;
 
 impl Code {
-    /// Reads a code as the browser brought it.
+    /// Parses the `code` parameter of a callback.
     ///
     /// # Errors
     /// Empty, longer than 512, or outside `[A-Za-z0-9_-]`.
@@ -40,7 +40,7 @@ impl Code {
         if fits { Ok(Self(text.to_owned().into())) } else { Err(CodeError) }
     }
 
-    /// The code itself, for the call that spends it.
+    /// The code, for the exchange.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -52,27 +52,27 @@ impl fmt::Debug for Code {
     }
 }
 
-/// What a code was good for.
+/// The answer of the exchange.
 #[derive(Clone, Debug)]
 pub struct ExchangeResponse {
-    /// The person, under this AppID.
+    /// The user's id under this AppID.
     pub openid: OpenId,
-    /// The person, under all applications of the Open Platform account (docs/en/wechat.md, Unionid, says when there is one).
+    /// The user's id under the Open Platform account, if there is one (docs/en/wechat.md, Unionid).
     pub unionid: Option<UnionId>,
-    /// The scopes granted, which may be fewer or more than were asked for.
+    /// The granted scopes, which may differ from the requested ones.
     pub granted: Vec<String>,
-    /// A virtual account of a snapshot page (快照页): nobody, and must not be logged in.
+    /// Whether this is the virtual account of a snapshot page (快照页), which must not log in.
     pub snapshot: bool,
-    /// For the profile.
+    /// The user's token, for the profile.
     pub access_token: Secret,
-    /// A bearer credential for 30 days that needs no AppSecret.
+    /// Valid for 30 days, without the AppSecret.
     pub refresh_token: Option<Secret>,
-    /// How long the access token lives; zero where WeChat did not say.
+    /// The lifetime of the access token; zero if unknown.
     pub expires_in: Duration,
 }
 
 impl Client {
-    /// Spends `code`. It may be spent even where this fails; [`WechatError::class`] says what to do.
+    /// Exchanges `code`. The code may be spent even if this fails; [`WechatError::class`] says what to do.
     pub async fn exchange(&self, app: &Credentials, code: &Code) -> Result<ExchangeResponse, WechatError> {
         let Settings { exchange_timeout, .. } = self.settings();
         let query = [
@@ -82,8 +82,8 @@ impl Client {
             ("grant_type", "authorization_code"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::AccessToken);
-        self.ask(
-            ApiCall { appid, endpoint, query: &query, json: None, time: *exchange_timeout },
+        self.call(
+            ApiCall { appid, endpoint, query: &query, json: None, timeout: *exchange_timeout },
             ExchangeResponse::read,
         )
         .await
@@ -91,21 +91,21 @@ impl Client {
 }
 
 impl ExchangeResponse {
-    /// Reads a success of the exchange or of a refresh.
+    /// Decodes the answer of an exchange or refresh.
     pub(crate) fn read(answer: &Answer) -> Result<Self, Unreadable> {
         let token = |text: &str| Secret::parse(text, 1).ok().filter(|_| text.len() <= MAX_TOKEN).ok_or(());
         let granted = answer.text("scope").unwrap_or_default().split(',').map(str::trim);
         let granted = granted.filter(|scope| (1..=MAX_SCOPE).contains(&scope.len()));
-        let lives = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
+        let lifetime = answer.integer("expires_in").and_then(|seconds| u64::try_from(seconds).ok());
         Ok(Self {
             openid: answer.required("openid", OpenId::parse)?,
-            // One that is there and cannot be read is not the same as none: the subject may rest on it.
+            // An invalid unionid is an error, not an absent one: the subject may be built from it.
             unionid: answer.optional("unionid", UnionId::parse)?,
             granted: granted.take(MAX_SCOPES).map(str::to_owned).collect(),
             snapshot: answer.is_flagged("is_snapshotuser"),
             access_token: answer.required("access_token", token)?,
             refresh_token: answer.optional("refresh_token", token).unwrap_or_default(),
-            expires_in: Duration::from_secs(lives.unwrap_or_default()),
+            expires_in: Duration::from_secs(lifetime.unwrap_or_default()),
         })
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_is_bounded_plain_and_not_printed() {
+    fn a_code_is_bounded_and_not_printed() {
         let code = Code::parse("071AbcDefGhiJklMno2pQrStUv1AbcDe").unwrap();
         assert_eq!((code.expose(), format!("{code:?}")), ("071AbcDefGhiJklMno2pQrStUv1AbcDe", "***".into()));
         assert!(Code::parse(&"a".repeat(512)).is_ok());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_answer_is_read_whole() {
+    fn the_documented_answer_is_decoded() {
         let exchanged = read(
             r#"{"access_token":"37_Abc123-def_GHI","expires_in":7200,"refresh_token":"37_Xyz987-uvw_RST",
                 "openid":"oAbCd0123456789-_EFGHijklmno","scope":"snsapi_base,snsapi_userinfo,",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_may_be_missing_or_odd() {
+    fn optional_fields_may_be_absent_or_invalid() {
         for more in [
             "",
             r#","errcode":0,"errmsg":"ok""#,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_person_or_a_token_it_is_no_success() {
+    fn openid_and_token_are_required() {
         for (body, what) in [
             ("{}", "openid"),
             (r#"{"access_token":"t"}"#, "openid"),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_visitor_is_known_as_one() {
+    fn a_snapshot_user_is_recognized() {
         for value in ["1", "\"1\"", "true"] {
             let body = format!(r#"{{"openid":"o","access_token":"t","is_snapshotuser":{value}}}"#);
             assert!(read(&body).unwrap().snapshot);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_personal_or_secret_is_printed() {
+    fn debug_prints_no_id_or_secret() {
         let exchanged =
             read(r#"{"openid":"oCanary","unionid":"uCanary","access_token":"tCanary","refresh_token":"rCanary"}"#);
         let printed = format!("{:?}", exchanged.unwrap());

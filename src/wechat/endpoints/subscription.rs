@@ -1,15 +1,16 @@
-//! Whether a person follows the Official Account: `cgi-bin/user/info`, its `subscribe` (docs/en/wechat.md, Access
-//! token of the account).
+//! Whether a user follows the Official Account: `subscribe` of `cgi-bin/user/info` (docs/en/wechat.md, Access token of
+//! the account).
 
-use crate::wechat::credentials::Credentials;
+use crate::secret::Secret;
 use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::credentials::Credentials;
 use crate::wechat::decode::{Answer, Unreadable};
 use crate::wechat::error::WechatError;
 use crate::wechat::ids::OpenId;
 use crate::wechat::{Endpoint, Settings};
-use crate::secret::Secret;
 
 impl Client {
+    /// Whether the user follows the account.
     pub(crate) async fn subscription(
         &self,
         app: &Credentials,
@@ -19,14 +20,13 @@ impl Client {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [("access_token", token.expose()), ("openid", openid.as_str()), ("lang", "zh_CN")];
         let (appid, endpoint) = (&app.appid, Endpoint::Subscription);
-        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
-        let (about, follows) = self.ask(call, read).await?;
+        let call = ApiCall { appid, endpoint, query: &query, json: None, timeout: *userinfo_timeout };
+        let (about, follows) = self.call(call, read).await?;
         if about == *openid { Ok(follows) } else { Err(WechatError::Mismatch { endpoint }) }
     }
 }
 
-/// Whom the answer is about, and whether they follow. An answer that does not say is none: a flag that is missing must
-/// not count as either.
+/// The user's openid, and whether the user follows the account. Without the flag, the answer is invalid.
 pub(crate) fn read(answer: &Answer) -> Result<(OpenId, bool), Unreadable> {
     let follows = match answer.integer("subscribe") {
         Some(0) => false,
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_plain_answer_says_who_follows() {
+    fn an_answer_without_a_valid_flag_is_invalid() {
         let read = |body: &str| read(&Answer::read(body.as_bytes()).unwrap()).map(|(_, follows)| follows);
         for (body, follows) in [
             (r#"{"subscribe":1,"openid":"oAbCd","subscribe_time":1}"#, Ok(true)),

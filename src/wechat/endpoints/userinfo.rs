@@ -1,39 +1,38 @@
-//! Nickname and avatar: `sns/userinfo` (docs/en/wechat.md, Profile). Not needed for the identity; a login continues
-//! without it.
+//! Fetches nickname and avatar: `sns/userinfo` (docs/en/wechat.md, Profile). A login continues without them.
 //!
-//! Both are written by the person, or by whoever wants to be taken for another. They leave here without control
-//! characters, bounded, and with an address that is https; where they go into a page or header, that place escapes.
+//! Both are user input. They are cleaned here: no control characters, bounded, and an https URL. The pages and headers that
+//! contain them escape them.
 
-use crate::wechat::credentials::Credentials;
+use super::exchange::ExchangeResponse;
+use crate::profile::Profile;
 use crate::wechat::client::{ApiCall, Client};
+use crate::wechat::credentials::Credentials;
 use crate::wechat::decode::{Answer, Unreadable};
 use crate::wechat::error::WechatError;
-use super::exchange::ExchangeResponse;
 use crate::wechat::ids::{OpenId, UnionId};
 use crate::wechat::{Endpoint, Settings};
-use crate::profile::Profile;
 use url::Url;
 
-/// Characters of a nickname that are kept; WeChat allows about half.
+/// The longest nickname, in characters. WeChat allows about half.
 const MAX_NICKNAME: usize = 64;
 
-/// An avatar's address beyond this is left out: cut, it would lead elsewhere.
+/// The longest URL of an avatar. A longer one is dropped, because a truncated URL is wrong.
 const MAX_AVATAR: usize = 512;
 
-/// What WeChat says of a person.
+/// The answer of `sns/userinfo`.
 #[derive(Clone, Debug)]
 pub struct UserInfo {
-    /// Nickname and avatar, cleaned; empty where there is none.
+    /// Nickname and avatar, cleaned; empty if absent.
     pub profile: Profile,
-    /// The unionid, equal to the exchange's where that had one.
+    /// The unionid. If the exchange had one, this is the same.
     pub unionid: Option<UnionId>,
 }
 
 impl Client {
-    /// Asks for the profile of whoever `exchanged` is about.
+    /// Fetches the profile of the user of `exchanged`.
     ///
     /// # Errors
-    /// [`WechatError`]; [`WechatError::Mismatch`] where the answer is about somebody else.
+    /// [`WechatError`]; [`WechatError::Mismatch`] if the answer is about another user.
     pub async fn userinfo(&self, app: &Credentials, exchanged: &ExchangeResponse) -> Result<UserInfo, WechatError> {
         let Settings { userinfo_timeout, .. } = self.settings();
         let query = [
@@ -42,17 +41,17 @@ impl Client {
             ("lang", "zh_CN"),
         ];
         let (appid, endpoint) = (&app.appid, Endpoint::Userinfo);
-        let call = ApiCall { appid, endpoint, query: &query, json: None, time: *userinfo_timeout };
-        let (openid, profiled) = self.ask(call, read).await?;
-        let other = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
-        if openid != exchanged.openid || profiled.unionid.as_ref().is_some_and(other) {
+        let call = ApiCall { appid, endpoint, query: &query, json: None, timeout: *userinfo_timeout };
+        let (openid, userinfo) = self.call(call, read).await?;
+        let differs = |unionid: &UnionId| exchanged.unionid.as_ref().is_some_and(|known| known != unionid);
+        if openid != exchanged.openid || userinfo.unionid.as_ref().is_some_and(differs) {
             return Err(WechatError::Mismatch { endpoint });
         }
-        Ok(profiled)
+        Ok(userinfo)
     }
 }
 
-/// Whom the answer is about, and what it says of them.
+/// The user's openid and profile.
 pub(crate) fn read(answer: &Answer) -> Result<(OpenId, UserInfo), Unreadable> {
     let openid = answer.required("openid", OpenId::parse)?;
     Ok((openid, UserInfo { unionid: answer.optional("unionid", UnionId::parse)?, profile: profile(answer) }))
@@ -65,16 +64,16 @@ fn profile(answer: &Answer) -> Profile {
     }
 }
 
-/// A nickname without what no name needs: control characters, line ends, and marks that turn the writing direction and
-/// so the text around it.
+/// Removes control characters, line ends, and marks that change the writing direction.
 fn nickname(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let ends = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    let kept: String = text.chars().filter(|c| !turns(*c) && !ends(*c)).collect();
+    let is_direction_mark =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_control = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let kept: String = text.chars().filter(|c| !is_direction_mark(*c) && !is_control(*c)).collect();
     kept.trim().chars().take(MAX_NICKNAME).collect()
 }
 
-/// The address of an avatar as https; none for anything that is not a plain web address.
+/// The avatar's URL as https; `None` if it is not a plain web address.
 fn avatar(text: &str) -> Option<String> {
     let mut url = Url::parse(text).ok()?;
     if url.scheme() == "http" {
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nickname_is_text_and_nothing_else() {
+    fn a_nickname_is_cleaned() {
         for (written, kept) in [
             ("小明😀", "小明😀"),
             ("👨\u{200d}👩\u{200d}👧", "👨\u{200d}👩\u{200d}👧"),
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_avatar_is_an_https_address_or_none() {
+    fn an_avatar_is_an_https_url_or_dropped() {
         for (written, kept) in [
             ("https://thirdwx.qlogo.cn/mmopen/vi_32/AbCdEf/132", "https://thirdwx.qlogo.cn/mmopen/vi_32/AbCdEf/132"),
             ("http://wx.qlogo.cn/mmopen/0", "https://wx.qlogo.cn/mmopen/0"),

@@ -8,7 +8,7 @@ use crate::wechat::{Class, Endpoint, Rid, WechatError};
 const RID: &str = "6741a0c2-11aa22bb-33cc44dd";
 
 #[tokio::test]
-async fn an_exchange_asks_once_with_these_parameters() {
+async fn an_exchange_sends_these_parameters_once() {
     let (stub, client, heard) = stage([says(TOKEN)]).await;
     let exchanged = client.exchange(&app(), &code()).await.unwrap();
     assert_eq!(exchanged.openid.as_str(), "oAbCd");
@@ -21,7 +21,7 @@ async fn an_exchange_asks_once_with_these_parameters() {
 }
 
 #[tokio::test]
-async fn a_profile_is_asked_for_with_these_parameters() {
+async fn a_profile_call_sends_these_parameters() {
     let (stub, client, _) = stage([says(PERSON)]).await;
     let profiled = client.userinfo(&app(), &exchanged()).await.unwrap();
     assert_eq!(profiled.profile.nickname, "小明");
@@ -45,7 +45,7 @@ async fn a_refresh_sends_no_secret() {
 }
 
 #[tokio::test]
-async fn the_applications_own_token_is_asked_for_by_post_with_the_secret_in_the_body() {
+async fn a_stable_token_call_posts_the_secret_in_the_body() {
     let (stub, client, heard) = stage([says(r#"{"access_token":"37_Own","expires_in":7200}"#)]).await;
     for endpoint in [Endpoint::StableToken, Endpoint::ForcedToken] {
         let given = client.stable_token(&app(), endpoint).await.unwrap();
@@ -64,7 +64,7 @@ async fn the_applications_own_token_is_asked_for_by_post_with_the_secret_in_the_
 }
 
 #[tokio::test]
-async fn a_ticket_and_a_subscription_are_asked_for_with_these_parameters() {
+async fn ticket_and_subscription_calls_send_these_parameters() {
     let token = Secret::parse("37_Own", 1).unwrap();
     let (stub, client, _) = stage([says(r#"{"errcode":0,"errmsg":"ok","ticket":"Ticket-1","expires_in":7200}"#)]).await;
     assert_eq!(client.jsapi_ticket(&app(), &token).await.unwrap().value.expose(), "Ticket-1");
@@ -78,7 +78,7 @@ async fn a_ticket_and_a_subscription_are_asked_for_with_these_parameters() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_again_where_that_spends_nothing_and_a_dead_one_is_told_at_once() {
+async fn a_token_call_is_retried_and_a_dead_token_is_reported() {
     let token = Secret::parse("37_Own", 1).unwrap();
     for (endpoint, act, asked) in [
         (Endpoint::StableToken, refusal(-1), 3),
@@ -100,7 +100,7 @@ async fn a_token_is_asked_for_again_where_that_spends_nothing_and_a_dead_one_is_
 }
 
 #[tokio::test]
-async fn a_path_before_wechats_is_kept() {
+async fn a_base_path_is_kept() {
     let stub = Stub::start([says(TOKEN)]).await;
     let (client, _) = client(&settings(&stub.url.join("relay/").unwrap()));
     client.exchange(&app(), &code()).await.unwrap();
@@ -121,7 +121,7 @@ async fn whatever_the_header_says_the_body_is_utf_8_json() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_an_exchange_is_final_at_once() {
+async fn an_exchange_is_not_retried_after_an_errcode() {
     for (errcode, class) in [
         (40029, Class::RestartLogin),
         (40163, Class::RestartLogin),
@@ -139,7 +139,7 @@ async fn a_refusal_of_an_exchange_is_final_at_once() {
 }
 
 #[tokio::test]
-async fn a_busy_wechat_is_asked_for_an_exchange_once_more_and_no_more() {
+async fn an_exchange_is_retried_once_if_wechat_is_busy() {
     let (stub, client, heard) = stage([refusal(-1), says(TOKEN)]).await;
     client.exchange(&app(), &code()).await.unwrap();
     assert_eq!(stub.calls(), 2);
@@ -151,7 +151,7 @@ async fn a_busy_wechat_is_asked_for_an_exchange_once_more_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_code_spent_by_the_first_try_restarts_the_login() {
+async fn a_code_spent_by_the_first_request_restarts_the_login() {
     for first in [refusal(-1), status(502), status(429)] {
         let (stub, client, _) = stage([first, refusal(40163)]).await;
         let error = client.exchange(&app(), &code()).await.unwrap_err();
@@ -160,7 +160,7 @@ async fn a_code_spent_by_the_first_try_restarts_the_login() {
 }
 
 #[tokio::test]
-async fn a_busy_wechat_is_asked_for_a_profile_three_times() {
+async fn a_profile_call_is_retried_twice_if_wechat_is_busy() {
     let (stub, client, _) = stage([refusal(-1), refusal(-1), says(PERSON)]).await;
     client.userinfo(&app(), &exchanged()).await.unwrap();
     assert_eq!(stub.calls(), 3);
@@ -171,7 +171,7 @@ async fn a_busy_wechat_is_asked_for_a_profile_three_times() {
 }
 
 #[tokio::test]
-async fn a_profile_of_somebody_else_is_not_taken() {
+async fn a_profile_of_another_user_is_refused() {
     let other_openid = PERSON.replace("oAbCd", "oOther");
     let other_unionid = PERSON.replace("oUnIo", "oOther");
     for body in [other_openid, other_unionid] {
@@ -183,7 +183,7 @@ async fn a_profile_of_somebody_else_is_not_taken() {
 }
 
 #[tokio::test]
-async fn an_open_breaker_answers_without_asking_and_for_this_application_alone() {
+async fn an_open_breaker_refuses_calls_of_its_application_only() {
     let stub = Stub::start([status(500)]).await;
     let breaker = breaker::Settings { failures: 2, open: Duration::from_secs(60) };
     let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
@@ -201,7 +201,7 @@ async fn an_open_breaker_answers_without_asking_and_for_this_application_alone()
 }
 
 #[tokio::test]
-async fn a_retry_that_the_breaker_forbids_ends_with_the_first_error() {
+async fn a_retry_refused_by_the_breaker_returns_the_first_error() {
     let stub = Stub::start([status(500)]).await;
     let breaker = breaker::Settings { failures: 1, open: Duration::from_secs(60) };
     let (client, heard) = client(&Settings { breaker, ..settings(&stub.url) });
@@ -238,7 +238,7 @@ async fn a_dropped_probe_does_not_wedge_the_breaker() {
 }
 
 #[tokio::test]
-async fn more_calls_than_allowed_are_refused_soon() {
+async fn excess_concurrent_calls_are_refused_soon() {
     let stub = Stub::start([Act::Hang]).await;
     let (client, heard) =
         client(&Settings { max_calls: 1, exchange_timeout: Duration::from_millis(500), ..settings(&stub.url) });

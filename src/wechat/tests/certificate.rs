@@ -29,7 +29,7 @@ fn impostor() -> Arc<ServerConfig> {
 }
 
 #[tokio::test]
-async fn an_unknown_certificate_is_the_operators_to_see_and_gets_no_secret() {
+async fn an_untrusted_certificate_gets_no_secret() {
     install_provider();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let api = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();

@@ -18,7 +18,7 @@ async fn both(acts: &[Act]) -> [(&'static str, Class, usize); 2] {
 }
 
 #[tokio::test]
-async fn where_nothing_listens_nothing_was_sent() {
+async fn a_refused_connection_sends_nothing() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let api = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
@@ -41,7 +41,7 @@ async fn a_name_that_does_not_resolve_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_tls_handshake_sends_nothing_and_is_tried_once_more() {
+async fn a_failed_tls_handshake_sends_nothing_and_is_retried() {
     let stub = Stub::start([Act::Slam]).await;
     let mut api = stub.url.clone();
     api.set_scheme("https").unwrap();
@@ -51,7 +51,7 @@ async fn a_failed_tls_handshake_sends_nothing_and_is_tried_once_more() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_ended_meanwhile_costs_nothing() {
+async fn a_closed_idle_connection_is_replaced() {
     let kept = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{TOKEN}", TOKEN.len());
     let (stub, client, heard) = stage([Act::Say(kept.into_bytes())]).await;
     for _ in 0..3 {
@@ -62,7 +62,7 @@ async fn a_kept_connection_that_ended_meanwhile_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_breaks_after_the_request_is_not_asked_again_for_an_exchange() {
+async fn an_exchange_is_not_retried_after_it_was_sent() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n";
     let half = format!("{head}{}", &TOKEN[..50]).into_bytes();
     let repeated = [("broken", Class::RestartLogin, 1), ("broken", Class::BackOff, 3)];
@@ -80,7 +80,7 @@ async fn what_breaks_after_the_request_is_not_asked_again_for_an_exchange() {
 }
 
 #[tokio::test]
-async fn a_body_without_use_is_not_asked_for_again_by_an_exchange() {
+async fn an_exchange_is_not_retried_after_an_unusable_body() {
     let unusable = [("unusable", Class::RestartLogin, 1), ("unusable", Class::BackOff, 3)];
     let cut = &TOKEN[..50];
     for act in [
@@ -102,7 +102,7 @@ async fn a_body_without_use_is_not_asked_for_again_by_an_exchange() {
 }
 
 #[tokio::test]
-async fn a_server_error_is_asked_once_more_for_an_exchange() {
+async fn an_exchange_is_retried_once_after_a_server_error() {
     for code in [500, 502, 503, 504] {
         let expected = [("status_5xx", Class::BackOff, 2), ("status_5xx", Class::BackOff, 3)];
         assert_eq!(both(&[status(code)]).await, expected, "{code}");
@@ -141,7 +141,7 @@ async fn a_body_at_the_limit_is_read() {
 }
 
 #[tokio::test]
-async fn whoever_hangs_or_drips_costs_the_calls_time_and_no_more() {
+async fn a_call_ends_in_time_if_wechat_hangs_or_drips() {
     for act in [
         Act::Hang,
         Act::Drip(b"HTTP/1.1 200 OK\r\nX-Slow:".to_vec()),
@@ -164,7 +164,7 @@ async fn whoever_hangs_or_drips_costs_the_calls_time_and_no_more() {
 }
 
 #[tokio::test]
-async fn the_retries_share_the_calls_time() {
+async fn retries_share_the_timeout_of_the_call() {
     let stub = Stub::start([status(503), Act::Hang]).await;
     let (client, _) = client(&Settings { exchange_timeout: Duration::from_millis(300), ..settings(&stub.url) });
     let before = Instant::now();
