@@ -101,7 +101,7 @@ impl ProcessState {
 
     /// Maintains the connection to Redis, the revocations and the registry, for ever.
     pub(super) async fn sync_with_redis(self: Arc<Self>) {
-        tokio::join!(self.store.run(), self.sharing.keep_in_step(), self.registry.run());
+        tokio::join!(self.store.run(), self.sharing.run(), self.registry.run());
     }
 
     /// Serves `listener` until `drain` ends. A handler that panics is answered with `internal_error`.

@@ -60,7 +60,7 @@ fn start(file: &Path) -> Result<(), ServeError> {
         let shutdown = shutdown_signal()?;
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&process).sync_with_redis());
-        process.sharing.first_look(INITIAL_SYNC_TIMEOUT).await;
+        process.sharing.first_fetch(INITIAL_SYNC_TIMEOUT).await;
         let listeners = Listeners::bind(&settings).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), apps = settings.apps.len(),

@@ -496,7 +496,7 @@ fn a_revocation_reaches_all_though_its_client_hangs_up() {
         let Instance { sharing, .. } = world.instances.remove(0);
         let sharing = Arc::new(sharing);
         let keeping = Arc::clone(&sharing);
-        tokio::spawn(async move { keeping.keep_in_step().await });
+        tokio::spawn(async move { keeping.run().await });
         // The first looks at the whole list are over.
         tokio::time::sleep(Duration::from_secs(2)).await;
         // As a browser's request is dropped when it hangs up. On a loaded machine another thread may end it before.
