@@ -2,6 +2,7 @@
 //!
 //! Code that depends on the time takes a [`Timestamp`]; only the outermost callers call [`now`].
 
+use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 use time::format_description::StaticFormatDescription;
@@ -13,7 +14,7 @@ pub const RFC_3339: StaticFormatDescription =
     format_description!(version = 2, "[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
 /// A time in whole seconds since 1970-01-01 UTC, like a JWT's NumericDate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -80,7 +80,7 @@ fn session(text: &str) {
     static OPEN: LazyLock<Registry> = LazyLock::new(|| {
         Registry::new(Redis::none(), Arc::new(Unsealed), registry::Settings::default(), OutboxMetrics::default())
     });
-    if let Some(record) = OPEN.session(&SUBJECT.parse().unwrap(), SESSION, text) {
+    if let Some(record) = OPEN.parse_session(&SUBJECT.parse().unwrap(), SESSION, text) {
         assert_eq!((record.subject.as_str(), record.session.to_string().as_str()), (SUBJECT, SESSION));
         assert!(text.starts_with(|c: char| c.is_ascii_digit() || c == '+'));
     }

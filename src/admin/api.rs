@@ -145,7 +145,7 @@ impl Admin {
         self.registry.emit(match request {
             RevocationRequest::Session(session) => Event { session: Some(session), ..event },
             RevocationRequest::Subject(subject) => {
-                self.apps.load().iter().for_each(|app| self.registry.forget_tokens(app, &subject));
+                self.apps.load().iter().for_each(|app| self.registry.delete_tokens(app, &subject));
                 Event { subject: Some(subject), ..event }
             }
             RevocationRequest::App(app) => Event { app: Some(app), ..event },

@@ -73,7 +73,7 @@ async fn sweep(state: &AppState, process: &Arc<ProcessState>) {
         process.sessions.revocations.sweep(now);
         process.sessions.sweep(now);
         let recent = process.sessions.take_recent(MAX_RECENT_SESSIONS);
-        process.registry.seen(recent.iter().map(session_record));
+        process.registry.sessions_used(recent.iter().map(session_record));
         recent
     });
     let Ok(recent) = sweep.await else { return };

@@ -393,7 +393,7 @@ impl Login {
 
     fn revoke_session(&self, session: &SessionToEnd, reason: &'static str, now: Timestamp) {
         let claims = session.claims();
-        self.registry.ended(&claims.sub, claims.sid);
+        self.registry.session_ended(&claims.sub, claims.sid);
         self.registry.emit(Event {
             app: Some(claims.aud.clone()),
             flow: Some(claims.flow),

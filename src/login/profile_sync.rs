@@ -99,7 +99,7 @@ impl Login {
     /// Forgets the tokens of a person who leaves.
     pub(super) fn forget_tokens(&self, app: &AppName, subject: &Subject) {
         self.memory.tokens.kept.invalidate(&(app.clone(), subject.clone()));
-        self.registry.forget_tokens(app, subject);
+        self.registry.delete_tokens(app, subject);
     }
 
     /// Looks after the old profiles among those of sessions in use, one after the other.
@@ -224,7 +224,7 @@ impl Login {
         };
         let unionid = told.unionid.as_ref().or(known).map(|unionid| unionid.as_str().to_owned()).unwrap_or_default();
         self.sessions.profiles.remember(app, subject, KnownProfile { profile: told.profile.clone(), at });
-        self.registry.profile(app, subject, &ProfileRecord { profile: told.profile.clone(), unionid, at });
+        self.registry.store_profile(app, subject, &ProfileRecord { profile: told.profile.clone(), unionid, at });
         before.is_some_and(|before| before != told.profile)
     }
 
@@ -246,7 +246,7 @@ impl Login {
     }
 
     fn keep_tokens(&self, app: &AppName, subject: &Subject, tokens: TokensRecord) {
-        self.registry.tokens(app, subject, &tokens);
+        self.registry.store_tokens(app, subject, &tokens);
         self.memory.tokens.kept.insert((app.clone(), subject.clone()), Arc::new(tokens));
     }
 }

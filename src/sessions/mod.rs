@@ -1,4 +1,4 @@
-//! Who is logged in, across instances: the registry, the events, and revocations in step with Redis.
+//! What instances share about sessions: the registry, the events and the revocations.
 
 pub(crate) mod events;
 pub(crate) mod outbox;

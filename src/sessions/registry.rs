@@ -1,10 +1,9 @@
-//! Who is logged in, for the operator to look at: sessions, profiles, and WeChat's own tokens where that is wanted.
+//! The registry: sessions, profiles and, if configured, the tokens of WeChat, for the operator.
 //!
-//! Nothing here makes a session or lets anybody pass: no check reads it, and where it is empty everybody stays logged in.
-//! This instance remembers in memory what it has seen since its start, bounded; with Redis all instances write to one
-//! list, by way of the [outbox](super::outbox), and read from it. What is personal or secret lies there sealed with its
-//! place as context, under keys that are not in Redis; ids that are not are digests or our own. Records carry a version:
-//! what cannot be read is passed over and counted, and every key has an end.
+//! No check reads the registry: if it is lost, all users stay logged in. An instance remembers the sessions that it has seen,
+//! in bounded memory. With Redis, all instances write to it through the [outbox](super::outbox) and read from it. Personal
+//! data and secrets in Redis are sealed, with the key of the record as context; other values are digests and our own ids.
+//! Records have a version and an expiry. A record that cannot be read is ignored and counted.
 
 use super::events::{self, Event};
 use super::outbox::{Change, Outbox};
@@ -22,65 +21,65 @@ use crate::session::revocations::RevocationSubject;
 use crate::session_id::SessionId;
 use crate::subject::Subject;
 use crate::telemetry::OutboxMetrics;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The version of every record.
+/// The version of all records.
 const VERSION: u32 = 1;
 
-/// Sessions that this instance remembers at most; about 400 bytes each.
+/// The most sessions that this instance remembers, of about 400 bytes each.
 const MAX_REMEMBERED: u64 = 20_000;
 
-/// Sessions of one subject that are listed at most: the newest, twice as many as Redis keeps.
+/// The most sessions of one subject in a list: twice as many as Redis keeps.
 const MAX_LISTED: usize = 128;
 
-/// The longest any session lives.
-const REMEMBERED: Duration = Duration::from_secs(90 * 86_400);
+/// How long this instance remembers a session: the longest lifetime.
+const SESSION_TTL: Duration = Duration::from_secs(90 * 86_400);
 
-/// Profiles and WeChat's tokens are kept so long after they were last written: so long a refresh token lives.
-const PROFILES_LIVE: Duration = Duration::from_secs(30 * 86_400);
+/// How long profiles and tokens of WeChat are kept: the lifetime of a refresh token.
+const RECORD_TTL: Duration = Duration::from_secs(30 * 86_400);
 
-/// No sealed record of ours is longer.
+/// The length of the longest sealed record.
 const MAX_SEALED: usize = 16_384;
 
-/// The pause after Redis did not take something: from the one to the other.
+/// The shortest and the longest pause after a failed write.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How long to wait for a few things to come together.
+/// How long to collect changes for a batch.
 const BATCH_DELAY: Duration = Duration::from_millis(10);
 
-/// A session's text in Redis is far shorter.
-const MAX_SESSION_TEXT: usize = 2_048;
+/// The length of the longest value of a session in Redis.
+const MAX_SESSION_VALUE: usize = 2_048;
 
-/// What is kept, and how.
+/// The settings of registry and events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether WeChat's own tokens are kept in Redis, sealed.
+    /// Whether the tokens of WeChat are stored in Redis, sealed.
     pub keep_wechat_tokens: bool,
     /// The stream of events.
     pub events: events::Settings,
 }
 
-/// One session, as it is listed.
+/// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// Its id.
+    /// The session id.
     pub session: SessionId,
-    /// Whose it is.
+    /// The subject.
     pub subject: Subject,
-    /// The application's name.
+    /// The name of the application.
     pub app: AppName,
-    /// Which way of logging in.
+    /// The login method.
     pub flow: LoginMethod,
-    /// When the person logged in.
+    /// When the user logged in.
     pub created: Timestamp,
     /// When it ends.
     pub ends: Timestamp,
-    /// When it was last seen, to a few minutes.
+    /// When it was last used, to a few minutes.
     pub seen: Timestamp,
-    /// The family of browsers it began in, a word of ours; none where another instance knows.
+    /// The kind of browser at the login; none if this instance does not know it.
     pub browser: Option<String>,
 }
 
@@ -90,82 +89,82 @@ impl<'a> From<&'a SessionRecord> for RevocationSubject<'a> {
     }
 }
 
-/// What WeChat said of a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A profile and its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileRecord {
     /// Nickname and avatar.
+    #[serde(flatten)]
     pub profile: Profile,
-    /// The unionid; empty where unknown.
+    /// The unionid; empty if unknown.
     pub unionid: String,
-    /// When WeChat said so.
+    /// When WeChat sent it.
     pub at: Timestamp,
 }
 
-/// WeChat's own tokens of a person.
-#[derive(Clone, Debug)]
+/// The tokens with which WeChat returns the profile of a user.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokensRecord {
-    /// The AppID they are good for.
+    /// The AppID for which they are valid.
     pub appid: String,
-    /// The person, under that AppID.
+    /// The openid of the user.
     pub openid: String,
-    /// The person's unionid; empty where unknown.
+    /// The unionid of the user; empty if unknown.
     pub unionid: String,
-    /// Asks for the profile.
+    /// The access token of the user.
+    #[serde(serialize_with = "serialize_secret", deserialize_with = "deserialize_secret")]
     pub access: Secret,
-    /// Until when.
+    /// When the access token expires.
     pub access_until: Timestamp,
-    /// Gets another access token.
+    /// The refresh token.
+    #[serde(serialize_with = "serialize_secret", deserialize_with = "deserialize_secret")]
     pub refresh: Secret,
 }
 
-/// What is listed of a subject.
+/// The sessions and profiles of a subject.
 #[derive(Clone, Debug)]
 pub struct SubjectSessions {
     /// The sessions, newest first.
     pub sessions: Vec<SessionRecord>,
     /// Profiles by application.
     pub profiles: BTreeMap<AppName, ProfileRecord>,
-    /// Why other instances' sessions are not among them, if they are not.
+    /// Why the list lacks the sessions of other instances, if it does.
     pub alone: Option<CallError>,
 }
 
+/// The sealed part of a session in Redis.
 #[derive(Serialize, Deserialize)]
-struct SessionText {
-    v: u32,
+struct SealedSession {
     app: AppName,
     flow: LoginMethod,
-    created: u64,
+    created: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     browser: Option<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ProfileText {
-    v: u32,
-    nickname: String,
-    avatar: String,
-    unionid: String,
-    at: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct TokensText {
-    v: u32,
-    appid: String,
-    openid: String,
-    unionid: String,
-    access: String,
-    access_until: u64,
-    refresh: String,
-}
-
-/// A record's version, before the rest of it is looked at.
+/// The version of a record.
 #[derive(Deserialize)]
-struct Versioned {
+struct Version {
     v: u32,
 }
 
-/// The registry of this instance, and by Redis of all.
+/// A record with its version.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    v: u32,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+/// Serializes a secret of a record that will be sealed.
+fn serialize_secret<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}
+
+fn deserialize_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    Secret::parse(&String::deserialize(deserializer)?, 1).map_err(serde::de::Error::custom)
+}
+
+/// The registry.
 pub struct Registry {
     store: Redis,
     sealer: Arc<dyn Sealer>,
@@ -177,39 +176,39 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry in `store`, sealed by `sealer`.
+    /// A registry in `store`. `sealer` seals its records.
     pub fn new(store: Redis, sealer: Arc<dyn Sealer>, settings: Settings, meter: OutboxMetrics) -> Self {
         let remembered = moka::sync::Cache::builder()
             .max_capacity(MAX_REMEMBERED)
             .eviction_policy(moka::policy::EvictionPolicy::lru())
-            .time_to_live(REMEMBERED)
+            .time_to_live(SESSION_TTL)
             .build();
         let outbox = Outbox::new(store.clone(), settings.events.max, meter.clone());
         Self { store, sealer, settings, outbox, meter, remembered, instance: random::incident_id() }
     }
 
-    /// By what name events tell this instance from others.
+    /// The name of this instance in events.
     pub fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// A session began.
+    /// Records a new session.
     pub fn session_started(&self, record: SessionRecord) {
-        self.list_again(&record);
+        self.enqueue_session(&record);
         self.remembered.insert(record.session, Arc::new(record));
     }
 
-    /// A session is over.
-    pub fn ended(&self, subject: &Subject, session: SessionId) {
+    /// Records the end of a session.
+    pub fn session_ended(&self, subject: &Subject, session: SessionId) {
         self.remembered.invalidate(&session);
         self.outbox.change(digest_of(subject.as_str()), Change::Ended { sid: session });
     }
 
-    /// Sessions were used. While Redis is away this is remembered here alone: another use will be told in time.
-    pub fn seen(&self, records: impl IntoIterator<Item = SessionRecord>) {
+    /// Records the use of sessions. Without a connection to Redis only this instance knows it; the next use is written.
+    pub fn sessions_used(&self, records: impl IntoIterator<Item = SessionRecord>) {
         for record in records {
             if self.store.is_up() {
-                let change = Change::Seen { sid: record.session, at: record.seen.0 };
+                let change = Change::Used { sid: record.session, at: record.seen.0 };
                 self.outbox.change(digest_of(record.subject.as_str()), change);
             }
             let browser = self.remembered.get(&record.session).and_then(|known| known.browser.clone());
@@ -217,78 +216,46 @@ impl Registry {
         }
     }
 
-    /// Whether this instance has seen `session` since its start, not how it ended.
+    /// Whether this instance knows `session` as not ended.
     pub fn has_seen(&self, session: SessionId) -> bool {
         self.remembered.contains_key(&session)
     }
 
-    /// WeChat said this of `subject` at `app`.
-    pub fn profile(&self, app: &AppName, subject: &Subject, record: &ProfileRecord) {
-        let text = ProfileText {
-            v: VERSION,
-            nickname: record.profile.nickname.clone(),
-            avatar: record.profile.avatar.clone(),
-            unionid: record.unionid.clone(),
-            at: record.at.0,
-        };
-        self.put(subject, &format!("profile:{app}"), &text);
+    /// Stores the profile of `subject` at `app`.
+    pub fn store_profile(&self, app: &AppName, subject: &Subject, record: &ProfileRecord) {
+        self.put(subject, &format!("profile:{app}"), record);
     }
 
-    /// WeChat's own tokens of `subject` at `app`, if they are to be kept.
-    pub fn tokens(&self, app: &AppName, subject: &Subject, record: &TokensRecord) {
-        if !self.settings.keep_wechat_tokens {
-            return;
+    /// Stores the tokens of WeChat of `subject` at `app`, if that is configured.
+    pub fn store_tokens(&self, app: &AppName, subject: &Subject, record: &TokensRecord) {
+        if self.settings.keep_wechat_tokens {
+            self.put(subject, &format!("wechat:{app}"), record);
         }
-        let text = TokensText {
-            v: VERSION,
-            appid: record.appid.clone(),
-            openid: record.openid.clone(),
-            unionid: record.unionid.clone(),
-            access: record.access.expose().to_owned(),
-            access_until: record.access_until.0,
-            refresh: record.refresh.expose().to_owned(),
-        };
-        self.put(subject, &format!("wechat:{app}"), &text);
     }
 
-    /// Forgets WeChat's own tokens of `subject` at `app`: they would outlive the session they came with.
-    pub fn forget_tokens(&self, app: &AppName, subject: &Subject) {
+    /// Deletes the tokens of WeChat of `subject` at `app`.
+    pub fn delete_tokens(&self, app: &AppName, subject: &Subject) {
         if self.settings.keep_wechat_tokens {
             let digest = digest_of(subject.as_str());
             let name = self.store.keys().of_subject(&digest, &format!("wechat:{app}"));
-            self.outbox.change(digest, Change::Drop { name });
+            self.outbox.change(digest, Change::Delete { name });
         }
     }
 
     /// The stored profile of `subject` at `app`, if there is one.
     pub async fn stored_profile(&self, app: &AppName, subject: &Subject) -> Result<Option<ProfileRecord>, CallError> {
-        let text: Option<ProfileText> = self.take(subject, &format!("profile:{app}")).await?;
-        Ok(text.map(|text| ProfileRecord {
-            profile: Profile { nickname: text.nickname, avatar: text.avatar },
-            unionid: text.unionid,
-            at: Timestamp(text.at),
-        }))
+        self.get(subject, &format!("profile:{app}")).await
     }
 
-    /// WeChat's stored tokens of `subject` at `app`, if they are kept and there are any.
+    /// The stored tokens of WeChat of `subject` at `app`, if there are any.
     pub async fn stored_tokens(&self, app: &AppName, subject: &Subject) -> Result<Option<TokensRecord>, CallError> {
         if !self.settings.keep_wechat_tokens {
             return Ok(None);
         }
-        let text: Option<TokensText> = self.take(subject, &format!("wechat:{app}")).await?;
-        Ok(text.and_then(|text| {
-            Some(TokensRecord {
-                appid: text.appid,
-                openid: text.openid,
-                unionid: text.unionid,
-                access: Secret::parse(&text.access, 1).ok()?,
-                access_until: Timestamp(text.access_until),
-                refresh: Secret::parse(&text.refresh, 1).ok()?,
-            })
-        }))
+        self.get(subject, &format!("wechat:{app}")).await
     }
 
-    /// Tells whoever follows the stream.
+    /// Appends an event to the stream.
     pub fn emit(&self, event: Event) {
         let kind = event.kind.as_str();
         self.outbox.append(kind, event.fields(&self.instance, self.settings.events.subject));
@@ -299,8 +266,7 @@ impl Registry {
         self.outbox.measure_lag().await;
     }
 
-    /// The sessions of `subject` that are known at `now`, newest first, and why those of other instances are not among
-    /// them, if they are not.
+    /// The live sessions of `subject` at `now`, newest first, and why the list lacks those of other instances, if it does.
     pub async fn sessions(&self, subject: &Subject, now: Timestamp) -> (Vec<SessionRecord>, Option<CallError>) {
         let mut sessions: HashMap<SessionId, SessionRecord> = self
             .remembered
@@ -324,7 +290,7 @@ impl Registry {
         (sessions, alone)
     }
 
-    /// What is known of `subject` at `now`, of every instance while Redis is well.
+    /// The live sessions and the profiles of `subject` at `now`.
     pub async fn list(&self, subject: &Subject, now: Timestamp) -> SubjectSessions {
         let (sessions, alone) = self.sessions(subject, now).await;
         let mut profiles = BTreeMap::new();
@@ -339,7 +305,7 @@ impl Registry {
         SubjectSessions { sessions, profiles, alone }
     }
 
-    /// Writes to Redis what waits for it, for ever. Returns at once where there is no Redis.
+    /// Writes the outbox to Redis, forever. Returns at once without Redis.
     pub async fn run(&self) {
         if !self.store.is_configured() {
             return;
@@ -349,12 +315,12 @@ impl Registry {
             self.outbox.wait_for_work().await;
             if !self.store.is_up() {
                 epoch = self.store.connected_since(epoch).await;
-                // All instances meet a new master at once; they need not all come at once.
+                // All instances connect to a new master at the same time; spread their writes.
                 tokio::time::sleep(PAUSES.0 * 4 * fastrand::u32(1..=4)).await;
                 continue;
             }
             tokio::time::sleep(BATCH_DELAY).await;
-            if self.round().await {
+            if self.write_batch().await {
                 pause = PAUSES.0;
             } else {
                 tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
@@ -363,101 +329,100 @@ impl Registry {
         }
     }
 
-    /// Writes what still waits, and gives up what cannot be written within `time`.
-    pub async fn flush(&self, time: Duration) {
-        let writing = async { while !self.outbox.is_empty() && self.store.is_up() && self.round().await {} };
-        let _ = tokio::time::timeout(time, writing).await;
+    /// Writes the outbox within `timeout`, and drops the rest.
+    pub async fn flush(&self, timeout: Duration) {
+        let writing = async { while !self.outbox.is_empty() && self.store.is_up() && self.write_batch().await {} };
+        let _ = tokio::time::timeout(timeout, writing).await;
         let lost = self.outbox.len();
         if lost > 0 {
-            tracing::warn!(lost, "redis could not be told everything before the end");
+            tracing::warn!(lost, "dropped what was not written to redis before the end");
             self.outbox.abandon();
         }
     }
 
-    async fn round(&self) -> bool {
-        let round = self.outbox.write_batch().await;
-        for record in round.unknown.iter().filter_map(|sid| self.remembered.get(&sid.parse::<SessionId>().ok()?)) {
-            // Redis was emptied, or never heard of it.
-            self.list_again(&record);
+    async fn write_batch(&self) -> bool {
+        let batch = self.outbox.write_batch().await;
+        for record in batch.unknown.iter().filter_map(|sid| self.remembered.get(&sid.parse::<SessionId>().ok()?)) {
+            // Redis lacks the session, because it was emptied or because the first write failed.
+            self.enqueue_session(&record);
         }
-        round.went_well
+        batch.succeeded
     }
 
-    fn list_again(&self, record: &SessionRecord) {
-        let text = SessionText {
-            v: VERSION,
+    fn enqueue_session(&self, record: &SessionRecord) {
+        let sealed = SealedSession {
             app: record.app.clone(),
             flow: record.flow,
-            created: record.created.0,
+            created: record.created,
             browser: record.browser.clone(),
         };
         let digest = digest_of(record.subject.as_str());
-        if let Some(sealed) = self.sealed(&self.place(&digest, record.session), &text) {
+        if let Some(sealed) = self.seal(&self.context(&digest, record.session), &sealed) {
             let (sid, ends, seen) = (record.session, record.ends.0, record.seen.0);
-            self.outbox.change(digest, Change::Began { sid, ends, seen, sealed });
+            self.outbox.change(digest, Change::Started { sid, ends, seen, sealed });
         }
     }
 
     async fn stored_sessions(&self, subject: &Subject) -> Result<Vec<SessionRecord>, CallError> {
         let digest = digest_of(subject.as_str());
         let mut script = LIST_SESSIONS.prepare_invoke();
-        script.key(self.store.keys().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_TEXT);
+        script.key(self.store.keys().of_subject(&digest, "sessions")).arg(MAX_LISTED).arg(MAX_SESSION_VALUE);
         let fields: HashMap<String, String> = self.store.run_script("list_sessions", &script).await?;
-        let records = fields.into_iter().map(|(sid, value)| self.session(subject, &sid, &value));
-        Ok(records.filter_map(|record| self.readable(record)).collect())
+        let records = fields.into_iter().map(|(sid, value)| self.parse_session(subject, &sid, &value));
+        Ok(records.filter_map(|record| self.count_unreadable(record)).collect())
     }
 
-    /// Reads the session `sid` of `subject` as it lies in Redis: its end, when it was last seen, and the rest, sealed.
-    pub fn session(&self, subject: &Subject, sid: &str, value: &str) -> Option<SessionRecord> {
+    /// Parses the session `sid` of `subject` from its value in Redis: its end, its last use, and the rest, sealed.
+    pub fn parse_session(&self, subject: &Subject, sid: &str, value: &str) -> Option<SessionRecord> {
         let session = sid.parse().ok()?;
         let mut parts = value.splitn(3, ' ');
         let mut number = || parts.next()?.parse().ok().map(Timestamp);
         let (ends, seen) = (number()?, number()?);
-        let text: SessionText = self.open(&self.place(&digest_of(subject.as_str()), session), parts.next()?)?;
-        let (app, flow, created, browser) = (text.app, text.flow, Timestamp(text.created), text.browser);
+        let SealedSession { app, flow, created, browser } =
+            self.open(&self.context(&digest_of(subject.as_str()), session), parts.next()?)?;
         Some(SessionRecord { session, subject: subject.clone(), app, flow, created, ends, seen, browser })
     }
 
-    fn put(&self, subject: &Subject, what: &str, text: &impl Serialize) {
+    fn put(&self, subject: &Subject, what: &str, record: &impl Serialize) {
         if !self.store.is_configured() {
             return;
         }
         let digest = digest_of(subject.as_str());
         let name = self.store.keys().of_subject(&digest, what);
-        if let Some(sealed) = self.sealed(name.as_str(), text) {
-            self.outbox.change(digest, Change::Put { name, sealed, lives: PROFILES_LIVE });
+        if let Some(sealed) = self.seal(name.as_str(), record) {
+            self.outbox.change(digest, Change::Put { name, sealed, ttl: RECORD_TTL });
         }
     }
 
-    async fn take<T: for<'de> Deserialize<'de>>(&self, subject: &Subject, what: &str) -> Result<Option<T>, CallError> {
+    async fn get<T: for<'de> Deserialize<'de>>(&self, subject: &Subject, what: &str) -> Result<Option<T>, CallError> {
         let name = self.store.keys().of_subject(&digest_of(subject.as_str()), what);
         let sealed = self.store.get("read_record", &name, MAX_SEALED).await?;
-        Ok(sealed.and_then(|sealed| self.readable(self.open(name.as_str(), &sealed))))
+        Ok(sealed.and_then(|sealed| self.count_unreadable(self.open(name.as_str(), &sealed))))
     }
 
-    /// Where a session stands: no other place opens what is sealed for it.
-    fn place(&self, digest: &str, session: SessionId) -> String {
+    /// The context with which a session is sealed.
+    fn context(&self, digest: &str, session: SessionId) -> String {
         format!("{}/{session}", self.store.keys().of_subject(digest, "sessions").as_str())
     }
 
-    fn sealed(&self, place: &str, text: &impl Serialize) -> Option<String> {
+    fn seal(&self, context: &str, record: &impl Serialize) -> Option<String> {
         if !self.store.is_configured() {
             return None;
         }
-        self.sealer.seal(place, &serde_json::to_vec(text).ok()?)
+        self.sealer.seal(context, &serde_json::to_vec(&Versioned { v: VERSION, record }).ok()?)
     }
 
-    fn open<T: for<'de> Deserialize<'de>>(&self, place: &str, sealed: &str) -> Option<T> {
-        let plain = self.sealer.open(place, sealed, MAX_SEALED)?;
-        let Versioned { v } = serde_json::from_slice(&plain).ok()?;
+    fn open<T: for<'de> Deserialize<'de>>(&self, context: &str, sealed: &str) -> Option<T> {
+        let plain = self.sealer.open(context, sealed, MAX_SEALED)?;
+        let Version { v } = serde_json::from_slice(&plain).ok()?;
         if v == VERSION { serde_json::from_slice(&plain).ok() } else { None }
     }
 
-    fn readable<T>(&self, read: Option<T>) -> Option<T> {
-        if read.is_none() {
+    fn count_unreadable<T>(&self, record: Option<T>) -> Option<T> {
+        if record.is_none() {
             self.meter.unreadable();
         }
-        read
+        record
     }
 }
 

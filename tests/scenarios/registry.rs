@@ -928,7 +928,7 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
             avatar: "https://thirdwx.qlogo.cn/mmopen/vi_32/Q0j4TwGTfTJ0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ/132".into(),
         };
         let told = ProfileRecord { profile, unionid: "oUnIo0123456789-_PQRSTuvwxyz".into(), at: now };
-        registry.profile(&"shop".parse().unwrap(), &record(person, 0).subject, &told);
+        registry.store_profile(&"shop".parse().unwrap(), &record(person, 0).subject, &told);
     }
     let before = memory().await;
     until("the profiles", async || (keys().await >= SESSIONS + 5_000).then_some(())).await;

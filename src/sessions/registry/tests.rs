@@ -1,4 +1,4 @@
-//! What can be said of the registry without a Redis.
+//! The registry without Redis.
 
 use super::*;
 
@@ -36,13 +36,13 @@ fn record(session: &str, subject: &Subject, created: u64) -> SessionRecord {
 }
 
 #[tokio::test]
-async fn without_redis_an_instance_lists_what_it_has_seen_itself() {
+async fn without_redis_an_instance_lists_the_sessions_it_knows() {
     let (registry, one, two) = (alone(), subject("1"), subject("2"));
     registry.session_started(record("a", &one, 100));
     registry.session_started(record("b", &one, 200));
     registry.session_started(record("c", &two, 200));
     let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", &one, 100) };
-    registry.seen([seen, SessionRecord { browser: None, ..record("d", &one, 50) }]);
+    registry.sessions_used([seen, SessionRecord { browser: None, ..record("d", &one, 50) }]);
     let listed = registry.list(&one, Timestamp(300)).await;
     assert_eq!(listed.alone, Some(CallError::NotConfigured));
     let told: Vec<_> = listed.sessions.iter().map(|one| (one.session, one.seen.0, one.browser.as_deref())).collect();
@@ -56,15 +56,15 @@ async fn without_redis_an_instance_lists_what_it_has_seen_itself() {
     );
     assert!(registry.has_seen(SessionId::named("a")) && !registry.has_seen(SessionId::named("x")));
 
-    registry.ended(&one, SessionId::named("b"));
+    registry.session_ended(&one, SessionId::named("b"));
     let later = registry.list(&one, Timestamp(1_060)).await;
     assert_eq!(later.sessions.len(), 1, "one was ended, one is over: {later:?}");
 }
 
 #[test]
-fn a_record_of_another_version_is_passed_over_and_unknown_fields_are_not_minded() {
+fn records_of_another_version_and_unknown_fields_are_ignored() {
     let registry = alone();
-    let open = |text: &str| registry.open::<SessionText>("place", text).map(|text| text.app);
+    let open = |text: &str| registry.open::<SealedSession>("place", text).map(|text| text.app);
     let good = r#"{"v":1,"app":"shop","flow":"website","created":7,"mood":"good"}"#;
     assert_eq!(open(good), "shop".parse().ok());
     for text in [
