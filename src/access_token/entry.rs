@@ -1,4 +1,4 @@
-//! What one instance holds of one value.
+//! The in-memory state of one token.
 
 use super::AccessTokenError;
 use super::quota::Quota;
@@ -7,19 +7,19 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A value and its times.
+/// A token or ticket with its times.
 #[derive(Clone, Debug)]
 pub(super) struct CachedToken {
     pub value: Secret,
     pub expires_at: Instant,
-    /// From when on a new one is sought.
+    /// When to start a refresh.
     pub refresh_at: Instant,
 }
 
-/// How a search ends.
+/// The result of a refresh.
 pub(super) type Outcome = Result<CachedToken, AccessTokenError>;
 
-/// One application's value of one kind.
+/// The token of one AppID and kind.
 #[derive(Default)]
 pub(super) struct Entry(Mutex<State>);
 
@@ -31,27 +31,27 @@ impl Entry {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub held: Option<CachedToken>,
-    /// The one search under way, which all wait for.
-    pub flight: Option<watch::Receiver<Option<Outcome>>>,
-    /// Until when nobody is asked, and why.
-    pub rest: Option<(Instant, String)>,
-    pub tally: Quota,
+    pub token: Option<CachedToken>,
+    /// The running refresh, which all callers share.
+    pub refresh: Option<watch::Receiver<Option<Outcome>>>,
+    /// The end of the back-off, and its reason.
+    pub backoff: Option<(Instant, String)>,
+    pub quota: Quota,
 }
 
 impl State {
-    /// The value, where it lives and is not `dead`.
-    pub(super) fn alive(&self, dead: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
-        self.held.as_ref().filter(|held| held.expires_at > now && !is(&held.value, dead))
+    /// The token, if it has not expired and is not `rejected`.
+    pub(super) fn usable(&self, rejected: Option<&Secret>, now: Instant) -> Option<&CachedToken> {
+        self.token.as_ref().filter(|token| token.expires_at > now && !is_rejected(&token.value, rejected))
     }
 
-    pub(super) fn resting(&self, now: Instant) -> Option<AccessTokenError> {
-        let (until, why) = self.rest.as_ref().filter(|(until, _)| *until > now)?;
-        Some(AccessTokenError::Resting { why: why.clone(), retry_after: *until - now })
+    pub(super) fn backoff(&self, now: Instant) -> Option<AccessTokenError> {
+        let (until, reason) = self.backoff.as_ref().filter(|(until, _)| *until > now)?;
+        Some(AccessTokenError::BackingOff { reason: reason.clone(), retry_after: *until - now })
     }
 }
 
-/// Whether `value` is the one that WeChat would not take.
-pub(super) fn is(value: &Secret, dead: Option<&Secret>) -> bool {
-    dead.is_some_and(|dead| dead.matches(value.expose()))
+/// Whether `value` is the one that WeChat rejected.
+pub(super) fn is_rejected(value: &Secret, rejected: Option<&Secret>) -> bool {
+    rejected.is_some_and(|rejected| rejected.matches(value.expose()))
 }

@@ -1,30 +1,30 @@
-//! Why there is no central value.
+//! Errors of the account's tokens.
 
 use super::quota;
 use crate::wechat::errcode::Class;
 use crate::wechat::error::WechatError;
 use std::time::Duration;
 
-/// Why there is no value.
+/// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessTokenError {
-    /// WeChat was asked and gave none.
+    /// The call to WeChat failed.
     #[error(transparent)]
     Wechat(#[from] WechatError),
-    /// WeChat was asked a moment ago, perhaps by another instance, and gave none.
-    #[error("WeChat gave none ({why}) and is not asked for another {retry_after:?}")]
-    Resting {
-        /// The label of that error.
-        why: String,
-        /// When it may be asked again.
+    /// A recent call failed, perhaps at another instance.
+    #[error("backing off after {reason}; the next call to WeChat is in {retry_after:?}")]
+    BackingOff {
+        /// The label of the error.
+        reason: String,
+        /// When the next call is allowed.
         retry_after: Duration,
     },
-    /// Our own bound on calls a day.
-    #[error("the calls of the day are used up")]
-    Spent,
-    /// Another instance asks, and is not done in time.
-    #[error("the value was not there in time")]
-    Waited,
+    /// Our own daily limit of calls is used up.
+    #[error("the daily limit of calls is used up")]
+    QuotaExhausted,
+    /// The refresh, here or at another instance, did not finish in time.
+    #[error("the refresh did not finish in time")]
+    TimedOut,
 }
 
 impl AccessTokenError {
@@ -32,28 +32,28 @@ impl AccessTokenError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Wechat(error) => error.label(),
-            Self::Resting { .. } => "resting",
-            Self::Spent => "spent",
-            Self::Waited => "waited",
+            Self::BackingOff { .. } => "backing_off",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::TimedOut => "refresh_timed_out",
         }
     }
 
-    /// The metric's `class` label, in the words of failed logins: whether it is for the operator to mend.
+    /// The metric's `class` label, as for failed logins: whether the operator must act.
     pub fn metrics_class(&self) -> &'static str {
         match self {
             Self::Wechat(error) if error.class() == Class::Configuration => "configuration",
-            Self::Wechat(_) | Self::Resting { .. } | Self::Spent | Self::Waited => "unreachable",
+            Self::Wechat(_) | Self::BackingOff { .. } | Self::QuotaExhausted | Self::TimedOut => "unreachable",
         }
     }
 
-    /// When asking again may do better.
+    /// When a retry may succeed.
     pub fn retry_after(&self) -> Duration {
         match self {
-            Self::Resting { retry_after, .. } => *retry_after,
+            Self::BackingOff { retry_after, .. } => *retry_after,
             Self::Wechat(WechatError::BreakerOpen { retry_after, .. }) => *retry_after,
-            Self::Wechat(error) => quota::first_backoff(error),
-            Self::Spent => quota::QUOTA_BACKOFF,
-            Self::Waited => Duration::from_secs(2),
+            Self::Wechat(error) => quota::backoff_range(error).0,
+            Self::QuotaExhausted => quota::QUOTA_BACKOFF,
+            Self::TimedOut => Duration::from_secs(2),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! The application's own token and what hangs on it: one for all instances, asked for by one of them.
+//! The account's access token and JS-SDK ticket. All instances share them, and one instance refreshes them.
 //!
 //! ```text
-//! memory ─▶ Redis ─▶ lease ─▶ look again ─▶ WeChat ─▶ Redis, fenced ─▶ release
-//!                      └─ taken: wait for the value, or go on with the old one
+//! memory ─▶ Redis ─▶ lease ─▶ Redis again ─▶ WeChat ─▶ Redis, with fencing token ─▶ release
+//!                      └─ taken: wait for the token, or use the old one
 //! ```
 //!
-//! Promises: the old value is served while it lives, and a new one is sought before its end; one flight per instance and
-//! one owner among all; after a failure nobody asks for a while that grows; calls are counted by the day, and stop before
-//! WeChat's quota does. While Redis is away an instance does the same alone: WeChat gives all of them the same token.
-//! Refuses to trust Redis: a value that does not open is none, and lives no longer than WeChat ever gives one.
+//! Promises: the old token is served until it expires, and refreshed before that. Each instance runs one refresh at a time,
+//! and one instance holds the lease. After a failure all instances back off, longer each time. Calls are counted by the day
+//! and stop before WeChat's quota is used up. If Redis is unavailable, each instance refreshes alone: WeChat gives all of
+//! them the same token. Redis is not trusted: a token that does not unseal is ignored, and no token is used for longer than
+//! WeChat's longest lifetime.
 
 mod entry;
 mod error;
@@ -27,7 +28,7 @@ use crate::wechat::client::Client;
 use crate::wechat::credentials::Credentials;
 use crate::wechat::errcode::Class;
 use crate::wechat::ids::OpenId;
-use entry::{Entry, Outcome, State, is};
+use entry::{Entry, Outcome, State, is_rejected};
 use parking_lot::Mutex;
 use refresh::Refresh;
 use shared::{Shared, TokenKeys};
@@ -39,17 +40,17 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-/// Which of an application's values.
+/// A kind of token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TokenKind {
-    /// The token itself.
+    /// The access token.
     AccessToken,
-    /// What JS-SDK pages are signed with.
+    /// The ticket that signs JS-SDK pages.
     JsapiTicket,
 }
 
 impl TokenKind {
-    /// The word for it in logs, metrics and Redis.
+    /// The name in logs, metrics and Redis.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::AccessToken => "access_token",
@@ -58,86 +59,89 @@ impl TokenKind {
     }
 }
 
-/// How long things take.
+/// Times of the refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long before its end a value is replaced. WeChat replaces a token five minutes before, and both live meanwhile:
-    /// asking earlier brings the old one again.
-    pub ahead: Duration,
-    /// How soon after one call for a value near its end the next one is made, by whichever instance.
-    pub seek_again: Duration,
-    /// How long an owner that died keeps the others waiting.
+    /// How long before its expiry a token is refreshed. WeChat issues the next token five minutes before; an earlier call
+    /// returns the old one.
+    pub refresh_before: Duration,
+    /// The shortest time between two refreshes, over all instances.
+    pub min_interval: Duration,
+    /// How long fresh instances wait for one that crashed during a refresh.
     pub lease: Duration,
-    /// How long a request waits for a value.
+    /// How long a caller waits for a token.
     pub timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            ahead: Duration::from_secs(270),
-            seek_again: Duration::from_secs(20),
+            refresh_before: Duration::from_secs(270),
+            min_interval: Duration::from_secs(20),
             lease: Duration::from_secs(3),
             timeout: Duration::from_secs(8),
         }
     }
 }
 
-/// The central values of all applications. One for each client.
+/// The tokens of all applications.
 pub struct AccessTokens {
     client: Arc<Client>,
     shared: Shared,
-    meter: AccessTokenMetrics,
+    metrics: AccessTokenMetrics,
     tasks: TaskTracker,
     settings: Settings,
-    /// One for each application and kind: as many as the configuration names.
-    slots: Mutex<HashMap<(AppId, TokenKind), Arc<Entry>>>,
+    /// Bounded by the configuration, which is the only source of AppIDs.
+    entries: Mutex<HashMap<(AppId, TokenKind), Arc<Entry>>>,
 }
 
 impl AccessTokens {
-    /// Asks by `client`, shares by `store` what `sealer` sealed. Flights are `tasks`, which a shutdown waits for.
+    /// Refreshes by `client`, and shares tokens by `store`, sealed by `sealer`. The drain waits for `tasks`, the refreshes.
     pub fn new(
         client: Arc<Client>,
         store: Redis,
         sealer: Arc<dyn Sealer>,
-        meter: AccessTokenMetrics,
+        metrics: AccessTokenMetrics,
         tasks: TaskTracker,
         settings: Settings,
     ) -> Arc<Self> {
-        let shared = Shared::new(store, sealer, settings.seek_again);
-        Arc::new(Self { client, shared, meter, tasks, settings, slots: Mutex::default() })
+        let shared = Shared::new(store, sealer, settings.min_interval);
+        Arc::new(Self { client, shared, metrics, tasks, settings, entries: Mutex::default() })
     }
 
-    /// The ticket, or why there is none, where this instance knows it without asking anybody; starts to seek the next one
-    /// when its end is near.
+    /// The ticket, or the reason why there is none, if it is in memory. Starts a refresh if the ticket expires soon.
     pub fn cached_ticket(self: &Arc<Self>, app: &Credentials) -> Option<Result<Secret, AccessTokenError>> {
-        let slot = self.slot(app, TokenKind::JsapiTicket);
-        let ticket = self.cached(app, TokenKind::JsapiTicket, &slot);
-        ticket.map(Ok).or_else(|| slot.lock().resting(Instant::now()).map(Err))
+        let entry = self.entry(app, TokenKind::JsapiTicket);
+        let ticket = self.cached(app, TokenKind::JsapiTicket, &entry);
+        ticket.map(Ok).or_else(|| entry.lock().backoff(Instant::now()).map(Err))
     }
 
-    /// The ticket that JS-SDK pages are signed with.
+    /// The JS-SDK ticket.
     pub async fn ticket(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
         self.value(app, TokenKind::JsapiTicket, None).await
     }
 
-    /// The token.
+    /// The access token.
     pub async fn token(self: &Arc<Self>, app: &Credentials) -> Result<Secret, AccessTokenError> {
         self.value(app, TokenKind::AccessToken, None).await
     }
 
-    /// A token other than `dead`, which WeChat would not take.
-    pub async fn token_after(self: &Arc<Self>, app: &Credentials, dead: &Secret) -> Result<Secret, AccessTokenError> {
-        self.value(app, TokenKind::AccessToken, Some(dead)).await
+    /// An access token fresh than `rejected`, which WeChat rejected.
+    pub async fn token_after(
+        self: &Arc<Self>,
+        app: &Credentials,
+        rejected: &Secret,
+    ) -> Result<Secret, AccessTokenError> {
+        self.value(app, TokenKind::AccessToken, Some(rejected)).await
     }
 
-    /// Whether the person follows the Official Account.
+    /// Whether the user follows the Official Account.
     pub async fn is_subscribed(self: &Arc<Self>, app: &Credentials, openid: &OpenId) -> Result<bool, AccessTokenError> {
         let token = self.token(app).await?;
         match self.client.subscription(app, &token, openid).await {
             Err(error) if error.class() == Class::RenewToken => {
-                let other = self.token_after(app, &token).await?;
-                Ok(self.client.subscription(app, &other, openid).await?)
+                let fresh = self.token_after(app, &token).await?;
+                Ok(self.client.subscription(app, &fresh, openid).await?)
             }
             outcome => Ok(outcome?),
         }
@@ -147,26 +151,26 @@ impl AccessTokens {
         self: &Arc<Self>,
         app: &Credentials,
         kind: TokenKind,
-        dead: Option<&Secret>,
+        rejected: Option<&Secret>,
     ) -> Result<Secret, AccessTokenError> {
-        let slot = self.slot(app, kind);
-        if dead.is_none()
-            && let Some(value) = self.cached(app, kind, &slot)
+        let entry = self.entry(app, kind);
+        if rejected.is_none()
+            && let Some(value) = self.cached(app, kind, &entry)
         {
             return Ok(value);
         }
-        let sought = timeout(self.settings.timeout, self.wait_for_refresh(app, kind, &slot, dead));
-        sought.await.unwrap_or(Err(AccessTokenError::Waited))
+        let refresh = timeout(self.settings.timeout, self.wait_for_refresh(app, kind, &entry, rejected));
+        refresh.await.unwrap_or(Err(AccessTokenError::TimedOut))
     }
 
-    /// The value from memory. Near its end a flight is started, and nobody waits for it.
-    fn cached(self: &Arc<Self>, app: &Credentials, kind: TokenKind, slot: &Arc<Entry>) -> Option<Secret> {
+    /// The token from memory. Starts a refresh if it expires soon, without waiting.
+    fn cached(self: &Arc<Self>, app: &Credentials, kind: TokenKind, entry: &Arc<Entry>) -> Option<Secret> {
         let now = Instant::now();
-        let mut state = slot.lock();
-        let held = state.alive(None, now)?;
-        let (value, seek) = (held.value.clone(), held.refresh_at);
-        if seek <= now && state.flight.is_none() && state.resting(now).is_none() {
-            drop(self.start_refresh(app, kind, slot, &mut state, None));
+        let mut state = entry.lock();
+        let token = state.usable(None, now)?;
+        let (value, refresh_at) = (token.value.clone(), token.refresh_at);
+        if refresh_at <= now && state.refresh.is_none() && state.backoff(now).is_none() {
+            drop(self.start_refresh(app, kind, entry, &mut state, None));
         }
         Some(value)
     }
@@ -175,66 +179,66 @@ impl AccessTokens {
         self: &Arc<Self>,
         app: &Credentials,
         kind: TokenKind,
-        slot: &Arc<Entry>,
-        dead: Option<&Secret>,
+        entry: &Arc<Entry>,
+        rejected: Option<&Secret>,
     ) -> Result<Secret, AccessTokenError> {
-        // A flight that was under way when the token died may bring the dead one; the next one does not.
+        // A refresh that started before the rejection may return the rejected token; the next one does not.
         for _ in 0..2 {
-            let mut flight = {
+            let mut refresh = {
                 let now = Instant::now();
-                let mut state = slot.lock();
-                if let Some(held) = state.alive(dead, now) {
-                    return Ok(held.value.clone());
+                let mut state = entry.lock();
+                if let Some(token) = state.usable(rejected, now) {
+                    return Ok(token.value.clone());
                 }
-                match &state.flight {
-                    // One whose task died says nothing any more.
-                    Some(flight) if flight.has_changed().is_ok() => flight.clone(),
-                    _ => match state.resting(now) {
-                        Some(resting) => return Err(resting),
-                        None => self.start_refresh(app, kind, slot, &mut state, dead),
+                match &state.refresh {
+                    // `has_changed` fails if the task of the refresh has panicked.
+                    Some(refresh) if refresh.has_changed().is_ok() => refresh.clone(),
+                    _ => match state.backoff(now) {
+                        Some(error) => return Err(error),
+                        None => self.start_refresh(app, kind, entry, &mut state, rejected),
                     },
                 }
             };
-            let outcome = flight.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-            let held = outcome.unwrap_or(Err(AccessTokenError::Waited))?;
-            if !is(&held.value, dead) {
-                return Ok(held.value);
+            let outcome = refresh.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+            let token = outcome.unwrap_or(Err(AccessTokenError::TimedOut))?;
+            if !is_rejected(&token.value, rejected) {
+                return Ok(token.value);
             }
         }
-        Err(AccessTokenError::Waited)
+        Err(AccessTokenError::TimedOut)
     }
 
-    /// Starts the one flight there is. It goes on when nobody waits for it any more.
+    /// Starts a refresh, which goes on even if no caller waits for it.
     fn start_refresh(
         self: &Arc<Self>,
         app: &Credentials,
         kind: TokenKind,
-        slot: &Arc<Entry>,
+        entry: &Arc<Entry>,
         state: &mut State,
-        dead: Option<&Secret>,
+        rejected: Option<&Secret>,
     ) -> watch::Receiver<Option<Outcome>> {
-        let (tell, told) = watch::channel(None);
-        state.flight = Some(told.clone());
-        let flight = Refresh {
-            central: Arc::clone(self),
+        let (sender, receiver) = watch::channel(None);
+        state.refresh = Some(receiver.clone());
+        let refresh = Refresh {
+            tokens: Arc::clone(self),
             app: app.clone(),
             kind,
-            keys: TokenKeys::new(self.shared.names(), &app.appid, kind),
-            slot: Arc::clone(slot),
-            dead: dead.cloned(),
+            keys: TokenKeys::new(self.shared.key_names(), &app.appid, kind),
+            entry: Arc::clone(entry),
+            rejected: rejected.cloned(),
         };
-        let flying = async move {
-            let outcome = flight.run().await;
-            flight.finish(&outcome);
-            tell.send_replace(Some(outcome));
+        let task = async move {
+            let outcome = refresh.run().await;
+            refresh.finish(&outcome);
+            sender.send_replace(Some(outcome));
         };
-        // It belongs to the request that was first to want it.
-        drop(self.tasks.spawn(traces::with_context(flying.in_current_span())));
-        told
+        // Logged and traced as part of the request that started it.
+        drop(self.tasks.spawn(traces::with_context(task.in_current_span())));
+        receiver
     }
 
-    fn slot(&self, app: &Credentials, kind: TokenKind) -> Arc<Entry> {
-        let mut slots = self.slots.lock();
-        Arc::clone(slots.entry((app.appid.clone(), kind)).or_default())
+    fn entry(&self, app: &Credentials, kind: TokenKind) -> Arc<Entry> {
+        let mut entries = self.entries.lock();
+        Arc::clone(entries.entry((app.appid.clone(), kind)).or_default())
     }
 }

@@ -1,9 +1,9 @@
-//! One search for a value: Redis, the lease, WeChat, and how it ended.
+//! The refresh of one token: from Redis, or under a lease from WeChat.
 
-use super::entry::{CachedToken, Entry, Outcome, is};
+use super::entry::{CachedToken, Entry, Outcome, is_rejected};
 use super::quota::{self, CallKind};
 use super::shared::{self, SharedState, TokenKeys};
-use super::{AccessTokenError, AccessTokens, TokenKind};
+use super::{AccessTokenError, AccessTokens, Settings, TokenKind};
 use crate::clock;
 use crate::redis::Lease;
 use crate::secret::Secret;
@@ -16,132 +16,133 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// No value lives longer, whatever Redis says.
-pub(super) const MAX_LIFE: Duration = Duration::from_secs(7_200);
+/// The longest lifetime, whatever Redis says.
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(7_200);
 
-/// How long an instance that has just started waits for its first connection to Redis, so as not to ask WeChat for what
-/// the others have. Once there was one, nobody waits for it.
-const FIRST_CONNECTION: Duration = Duration::from_secs(1);
+/// How long a new instance waits for its first connection to Redis, so that it does not ask WeChat for a token that the
+/// others have.
+const FIRST_CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at what another instance is about to write, at first and at most.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
+/// The first and the longest delay between two reads of Redis, while another instance refreshes.
+const POLL_DELAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
 
-/// One search for a value.
+/// A refresh.
 pub(super) struct Refresh {
-    pub central: Arc<AccessTokens>,
+    pub tokens: Arc<AccessTokens>,
     pub app: Credentials,
     pub kind: TokenKind,
     pub keys: TokenKeys,
-    pub slot: Arc<Entry>,
-    /// The value that WeChat would not take, where that is why.
-    pub dead: Option<Secret>,
+    pub entry: Arc<Entry>,
+    /// The token that WeChat rejected, if that is the reason for this refresh.
+    pub rejected: Option<Secret>,
 }
 
 impl Refresh {
     pub(super) async fn run(&self) -> Outcome {
-        let AccessTokens { shared, settings, .. } = &*self.central;
+        let AccessTokens { shared, settings, .. } = &*self.tokens;
         let deadline = Instant::now() + settings.timeout * 2;
         if shared.store().is_configured() {
-            let _ = timeout(FIRST_CONNECTION, shared.store().connected_since(0)).await;
+            let _ = timeout(FIRST_CONNECTION_TIMEOUT, shared.store().connected_since(0)).await;
         }
-        let mut pause = LOOKS.0;
+        let mut pause = POLL_DELAY.0;
         loop {
-            let Ok(seen) = shared.load(&self.keys).await else { return self.ask_alone().await };
-            if let Some(good) = self.good(&seen) {
-                return Ok(good);
+            let Ok(state) = shared.load(&self.keys).await else { return self.request_alone().await };
+            if let Some(token) = self.fresh(&state) {
+                return Ok(token);
             }
-            let old = self.living(&seen);
-            if let Some(rests) = self.shared_backoff(&seen) {
-                return old.ok_or(rests);
+            let old = self.usable(&state);
+            if let Some(backoff) = self.shared_backoff(&state) {
+                return old.ok_or(backoff);
             }
             match shared.store().take_lease(&self.keys.guarded, settings.lease).await {
-                Err(_) => return self.ask_alone().await,
-                Ok(Some(lease)) => return self.ask_as_owner(&lease).await,
-                // Another is at it: the old one does meanwhile.
-                Ok(None) if old.is_some() => return old.ok_or(AccessTokenError::Waited),
-                Ok(None) if Instant::now() >= deadline => return Err(AccessTokenError::Waited),
+                Err(_) => return self.request_alone().await,
+                Ok(Some(lease)) => return self.request_with_lease(&lease).await,
+                // Another instance refreshes: use the old token meanwhile.
+                Ok(None) if old.is_some() => return old.ok_or(AccessTokenError::TimedOut),
+                Ok(None) if Instant::now() >= deadline => return Err(AccessTokenError::TimedOut),
                 Ok(None) => {
                     sleep(pause / 2 + pause.mul_f64(fastrand::f64() / 2.0)).await;
-                    pause = (pause * 2).min(LOOKS.1);
+                    pause = (pause * 2).min(POLL_DELAY.1);
                 }
             }
         }
     }
 
-    /// What another instance wrote, if it lives and is not the dead one.
-    fn living(&self, seen: &SharedState) -> Option<CachedToken> {
-        let (value, lives) = seen.value.as_ref()?;
-        (!is(value, self.dead.as_ref())).then(|| self.fresh_value(value.clone(), *lives))
+    /// The token in Redis, if it is not the rejected one.
+    fn usable(&self, state: &SharedState) -> Option<CachedToken> {
+        let (value, ttl) = state.value.as_ref()?;
+        (!is_rejected(value, self.rejected.as_ref())).then(|| self.cached_token(value.clone(), *ttl))
     }
 
-    /// The same, unless it is so near its end that a new one is due.
-    fn good(&self, seen: &SharedState) -> Option<CachedToken> {
-        let (_, lives) = seen.value.as_ref()?;
-        let good = self.living(seen).filter(|_| *lives > self.central.settings.ahead)?;
-        self.central.meter.got(self.kind.as_str(), "redis");
-        Some(good)
+    /// The same, unless it is due for a refresh.
+    fn fresh(&self, state: &SharedState) -> Option<CachedToken> {
+        let (_, ttl) = state.value.as_ref()?;
+        let token = self.usable(state).filter(|_| *ttl > self.tokens.settings.refresh_before)?;
+        self.tokens.metrics.got(self.kind.as_str(), "redis");
+        Some(token)
     }
 
-    /// Why WeChat is not to be asked now, as the instances together know it. That it was asked a moment ago is no reason
-    /// where there is no value, or a dead one.
-    fn shared_backoff(&self, seen: &SharedState) -> Option<AccessTokenError> {
-        let (why, retry_after) = seen.rest.clone()?;
-        let asked = why == shared::ASKED && self.living(seen).is_none();
-        (!asked).then_some(AccessTokenError::Resting { why, retry_after })
+    /// The shared back-off, if any. A recent successful call does not count if there is no usable token.
+    fn shared_backoff(&self, state: &SharedState) -> Option<AccessTokenError> {
+        let (reason, retry_after) = state.backoff.clone()?;
+        let ignored = reason == shared::ASKED && self.usable(state).is_none();
+        (!ignored).then_some(AccessTokenError::BackingOff { reason, retry_after })
     }
 
-    fn fresh_value(&self, value: Secret, lives: Duration) -> CachedToken {
+    fn cached_token(&self, value: Secret, ttl: Duration) -> CachedToken {
+        let Settings { refresh_before, min_interval, .. } = self.tokens.settings;
         let now = Instant::now();
-        let lives = lives.min(MAX_LIFE);
-        // Drawn by chance, so that not all instances look at once; never earlier than `ahead`.
-        let ahead = self.central.settings.ahead.mul_f64(1.0 - fastrand::f64() / 10.0);
-        let seek = lives.saturating_sub(ahead).max(self.central.settings.seek_again.min(lives / 4));
-        CachedToken { value, expires_at: now + lives, refresh_at: now + seek }
+        let ttl = ttl.min(MAX_LIFETIME);
+        // Random, so that the instances do not refresh at the same time; never earlier than `refresh_before`.
+        let refresh_before = refresh_before.mul_f64(1.0 - fastrand::f64() / 10.0);
+        let refresh_in = ttl.saturating_sub(refresh_before).max(min_interval.min(ttl / 4));
+        CachedToken { value, expires_at: now + ttl, refresh_at: now + refresh_in }
     }
 
-    async fn ask_as_owner(&self, lease: &Lease) -> Outcome {
-        let AccessTokens { shared, settings, .. } = &*self.central;
-        // Somebody may have written between the look and the lease.
-        if let Ok(seen) = shared.load(&self.keys).await {
-            let found = match self.shared_backoff(&seen) {
-                Some(rests) => Some(self.living(&seen).ok_or(rests)),
-                None => self.good(&seen).map(Ok),
+    /// Requests a token as the holder of the lease, and writes it to Redis.
+    async fn request_with_lease(&self, lease: &Lease) -> Outcome {
+        let AccessTokens { shared, settings, .. } = &*self.tokens;
+        // Another instance may have written a token before this one took the lease.
+        if let Ok(state) = shared.load(&self.keys).await {
+            let found = match self.shared_backoff(&state) {
+                Some(backoff) => Some(self.usable(&state).ok_or(backoff)),
+                None => self.fresh(&state).map(Ok),
             };
             if let Some(found) = found {
                 let _ = shared.store().release(&self.keys.guarded, lease).await;
                 return found;
             }
         }
-        let beat = async {
+        let prolong_lease = async {
             loop {
                 sleep(settings.lease / 3).await;
-                // A lease that is lost changes nothing here: the fence decides whose value is kept.
+                // A failure is harmless: the fencing token decides whose value Redis keeps.
                 let _ = shared.store().prolong(&self.keys.guarded, lease, settings.lease).await;
             }
         };
-        let began = Instant::now();
-        let asked = tokio::select! {
-            asked = self.ask() => asked,
-            () = beat => Err(AccessTokenError::Waited),
+        let start = Instant::now();
+        let response = tokio::select! {
+            response = self.request() => response,
+            () = prolong_lease => Err(AccessTokenError::TimedOut),
         };
-        let outcome = match asked {
-            Ok(given) => {
-                let lives = given.ttl.min(MAX_LIFE).saturating_sub(began.elapsed());
-                let written = shared.put(&self.keys, lease, &given.value, lives).await;
+        let outcome = match response {
+            Ok(response) => {
+                let ttl = response.ttl.min(MAX_LIFETIME).saturating_sub(start.elapsed());
+                let written = shared.put(&self.keys, lease, &response.value, ttl).await;
                 let newer = match written {
-                    // Another owner came after this one: what it wrote is newer.
-                    Ok(false) => shared.load(&self.keys).await.ok().and_then(|seen| self.living(&seen)),
+                    // A later holder of the lease has written a newer token.
+                    Ok(false) => shared.load(&self.keys).await.ok().and_then(|state| self.usable(&state)),
                     Ok(true) | Err(_) => None,
                 };
-                Ok(newer.unwrap_or_else(|| self.fresh_value(given.value, lives)))
+                Ok(newer.unwrap_or_else(|| self.cached_token(response.value, ttl)))
             }
             Err(error) => {
                 if let AccessTokenError::Wechat(wechat) = &error
                     && concerns_wechat(wechat)
                 {
-                    let (first, most) = quota::backoff_range(wechat);
-                    if let Ok(pause) = shared.failed(&self.keys, wechat.label(), first, most).await {
-                        self.slot.lock().rest = Some((Instant::now() + pause, wechat.label().to_owned()));
+                    let range = quota::backoff_range(wechat);
+                    if let Ok(backoff) = shared.record_failure(&self.keys, wechat.label(), range).await {
+                        self.entry.lock().backoff = Some((Instant::now() + backoff, wechat.label().to_owned()));
                     }
                 }
                 Err(error)
@@ -151,99 +152,98 @@ impl Refresh {
         outcome
     }
 
-    /// Without Redis: the same call, with what this instance knows by itself.
-    async fn ask_alone(&self) -> Outcome {
-        let given = self.ask().await?;
-        Ok(self.fresh_value(given.value, given.ttl))
+    /// Requests a token without Redis.
+    async fn request_alone(&self) -> Outcome {
+        let response = self.request().await?;
+        Ok(self.cached_token(response.value, response.ttl))
     }
 
-    async fn ask(&self) -> Result<TokenResponse, AccessTokenError> {
-        let AccessTokens { client, meter, .. } = &*self.central;
-        let given = match self.kind {
+    async fn request(&self) -> Result<TokenResponse, AccessTokenError> {
+        let AccessTokens { client, metrics, .. } = &*self.tokens;
+        let response = match self.kind {
             TokenKind::AccessToken => {
                 self.consume_quota(CallKind::Usual).await?;
-                let given = client.stable_token(&self.app, Endpoint::StableToken).await?;
-                // Where another system had the token replaced, asking is enough. Forcing is for a token that WeChat
-                // gives out and does not take.
-                if is(&given.value, self.dead.as_ref()) {
+                let current = client.stable_token(&self.app, Endpoint::StableToken).await?;
+                // Force a new token only if WeChat still returns the one that it rejects.
+                if is_rejected(&current.value, self.rejected.as_ref()) {
                     self.consume_quota(CallKind::Forced).await?;
                     client.stable_token(&self.app, Endpoint::ForcedToken).await?
                 } else {
-                    given
+                    current
                 }
             }
             TokenKind::JsapiTicket => {
-                let token = self.central.token(&self.app).await?;
+                let token = self.tokens.token(&self.app).await?;
                 self.consume_quota(CallKind::Usual).await?;
                 match client.jsapi_ticket(&self.app, &token).await {
                     Err(error) if error.class() == Class::RenewToken => {
-                        let other = self.central.token_after(&self.app, &token).await?;
+                        let fresh = self.tokens.token_after(&self.app, &token).await?;
                         self.consume_quota(CallKind::Usual).await?;
-                        client.jsapi_ticket(&self.app, &other).await?
+                        client.jsapi_ticket(&self.app, &fresh).await?
                     }
                     outcome => outcome?,
                 }
             }
         };
-        meter.got(self.kind.as_str(), "wechat");
-        Ok(given)
+        metrics.got(self.kind.as_str(), "wechat");
+        Ok(response)
     }
 
-    /// Counts a call, in Redis or, while it is away, here.
+    /// Counts a call in Redis, or in memory while Redis is unavailable.
     async fn consume_quota(&self, call: CallKind) -> Result<(), AccessTokenError> {
         let now = clock::now();
-        let counted = match self.central.shared.consume_quota(&self.keys, call, now).await {
-            Ok(counted) => counted,
-            Err(_) => self.slot.lock().tally.consume(call, now),
+        let count = match self.tokens.shared.consume_quota(&self.keys, call, now).await {
+            Ok(count) => count,
+            Err(_) => self.entry.lock().quota.consume(call, now),
         };
-        match counted {
+        match count {
             Some(today) => {
-                self.central.meter.spent(self.app.appid.as_str(), self.kind.as_str(), call.as_str(), today);
+                self.tokens.metrics.spent(self.app.appid.as_str(), self.kind.as_str(), call.as_str(), today);
                 Ok(())
             }
-            None => Err(AccessTokenError::Spent),
+            None => Err(AccessTokenError::QuotaExhausted),
         }
     }
 
-    /// Remembers how it ended, and says so once.
+    /// Stores the outcome, and logs a failure.
     pub(super) fn finish(&self, outcome: &Outcome) {
         let now = Instant::now();
         let (appid, kind) = (self.app.appid.as_str(), self.kind.as_str());
-        let mut state = self.slot.lock();
-        state.flight = None;
+        let mut state = self.entry.lock();
+        state.refresh = None;
         match outcome {
-            Ok(held) => {
-                state.held = Some(held.clone());
-                state.rest = None;
-                state.tally.reset_failures();
+            Ok(token) => {
+                state.token = Some(token.clone());
+                state.backoff = None;
+                state.quota.reset_failures();
             }
             Err(error) => {
-                self.central.meter.failed(kind, error.metrics_class(), error.label());
-                let pause = match error {
-                    AccessTokenError::Wechat(wechat) => state.tally.failed(wechat),
+                self.tokens.metrics.failed(kind, error.metrics_class(), error.label());
+                let backoff = match error {
+                    AccessTokenError::Wechat(wechat) => state.quota.failed(wechat),
                     other => other.retry_after(),
                 };
-                // Longer where the instances together have failed more often.
-                let known = state.rest.take().filter(|(until, _)| *until > now + pause);
-                state.rest = Some(known.unwrap_or_else(|| (now + pause, error.label().to_owned())));
-                let old = state.alive(self.dead.as_ref(), now).is_some();
+                // Keep the shared back-off if it is longer.
+                let shared = state.backoff.take().filter(|(until, _)| *until > now + backoff);
+                state.backoff = Some(shared.unwrap_or_else(|| (now + backoff, error.label().to_owned())));
+                let old = state.usable(self.rejected.as_ref(), now).is_some();
                 drop(state);
                 match error {
-                    AccessTokenError::Resting { .. } => {}
-                    // The token's own search has said it.
+                    AccessTokenError::BackingOff { .. } => {}
+                    // The refresh of the access token has logged it.
                     AccessTokenError::Wechat(wechat)
                         if self.kind == TokenKind::JsapiTicket && wechat.endpoint() != Endpoint::JsapiTicket => {}
                     AccessTokenError::Wechat(wechat) if wechat.class() == Class::Configuration => {
-                        tracing::error!(appid, token = kind, cached = old, %error, "WeChat gives no central token: this needs the operator");
+                        tracing::error!(appid, token = kind, cached = old, %error, "cannot refresh the token: the operator must act");
                     }
-                    _ => tracing::warn!(appid, token = kind, cached = old, %error, "WeChat gives no central token"),
+                    _ => tracing::warn!(appid, token = kind, cached = old, %error, "cannot refresh the token"),
                 }
             }
         }
     }
 }
 
-/// Whether the error says something of WeChat, and not of this instance alone.
+/// Whether the error concerns all instances, and not this one alone.
 fn concerns_wechat(error: &WechatError) -> bool {
     !matches!(error, WechatError::BreakerOpen { .. } | WechatError::TooManyCalls { .. })
 }

@@ -1,9 +1,8 @@
-//! What the instances share of a central value, in Redis: the value sealed, whose turn it is, how many calls the day has
-//! seen, and that WeChat failed a moment ago.
+//! What the instances share in Redis for one token: the sealed value, the lease, today's count of calls, and the back-off.
 
 use super::TokenKind;
 use super::quota::{self, CallKind};
-use super::refresh::MAX_LIFE;
+use super::refresh::MAX_LIFETIME;
 use crate::clock::Timestamp;
 use crate::redis::scripts::{RECORD_FAILURE, SPEND_QUOTA};
 use crate::redis::{CallError, Guarded, Key, Keys, Lease, Redis};
@@ -14,16 +13,16 @@ use crate::wechat::endpoints::stable_token::{MAX_LENGTH, is_token};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The word in place of a error's: WeChat was asked a moment ago, and what it gave is what there is.
+/// The back-off's reason after a success: WeChat was asked recently, and another call returns the same token.
 pub(super) const ASKED: &str = "asked";
 
-/// The longest sealed text: base64 of a token and the seal around it.
+/// The longest sealed text: base64 of a token and the seal.
 const MAX_SEALED: usize = MAX_LENGTH * 4 / 3 + 100;
 
-/// A day's count is kept until the day is over everywhere.
-const DAY: Duration = Duration::from_secs(2 * 86_400);
+/// The lifetime of a day's count, until the day is over everywhere.
+const COUNT_TTL: Duration = Duration::from_secs(2 * 86_400);
 
-/// The keys of one application's value.
+/// The keys of one token.
 pub(super) struct TokenKeys {
     pub guarded: Guarded,
     rest: Key,
@@ -48,27 +47,27 @@ impl TokenKeys {
     }
 }
 
-/// What stands in Redis.
+/// The content of Redis.
 pub(super) struct SharedState {
-    /// The value and how long it lives.
+    /// The token and its remaining lifetime.
     pub value: Option<(Secret, Duration)>,
-    /// Why WeChat is not to be asked, and for how long.
-    pub rest: Option<(String, Duration)>,
+    /// The reason of the back-off, and its remaining time.
+    pub backoff: Option<(String, Duration)>,
 }
 
 pub(super) struct Shared {
     store: Redis,
     sealer: Arc<dyn Sealer>,
-    /// How long it is told that WeChat was asked.
-    asked: Duration,
+    /// The shortest time between two refreshes.
+    min_interval: Duration,
 }
 
 impl Shared {
-    pub(super) fn new(store: Redis, sealer: Arc<dyn Sealer>, asked: Duration) -> Self {
-        Self { store, sealer, asked }
+    pub(super) fn new(store: Redis, sealer: Arc<dyn Sealer>, min_interval: Duration) -> Self {
+        Self { store, sealer, min_interval }
     }
 
-    pub(super) fn names(&self) -> &Keys {
+    pub(super) fn key_names(&self) -> &Keys {
         self.store.keys()
     }
 
@@ -76,69 +75,72 @@ impl Shared {
         &self.store
     }
 
-    /// What is there. A value that does not open, or has no end, is none.
+    /// Reads Redis. A value that does not unseal or has no expiry is ignored.
     pub(super) async fn load(&self, keys: &TokenKeys) -> Result<SharedState, CallError> {
         let value = match self.store.guarded(&keys.guarded).await {
-            // A value of another type under our key: as none, and the next one written replaces it.
+            // A value of another type under our key is ignored, and overwritten later.
             Err(CallError::Refused) => None,
             other => other?,
         };
-        let value = value.and_then(|(sealed, lives)| Some((self.open(keys, &sealed)?, lives.min(MAX_LIFE))));
-        let mut both = redis::pipe();
-        both.cmd("GET").arg(&keys.rest).cmd("PTTL").arg(&keys.rest);
-        let (why, left): (Option<String>, i64) = self.store.pipe("token_backoff", &both).await?;
-        let left = u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis);
-        let known = |why: &String| {
-            why.len() <= 20 && why.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        let value = value.and_then(|(sealed, ttl)| Some((self.open(keys, &sealed)?, ttl.min(MAX_LIFETIME))));
+        let mut pipe = redis::pipe();
+        pipe.cmd("GET").arg(&keys.rest).cmd("PTTL").arg(&keys.rest);
+        let (reason, ttl): (Option<String>, i64) = self.store.pipe("token_backoff", &pipe).await?;
+        let ttl = u64::try_from(ttl).ok().filter(|ttl| *ttl > 0).map(Duration::from_millis);
+        let is_label = |reason: &String| {
+            reason.len() <= 20 && reason.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         };
-        Ok(SharedState { value, rest: why.filter(known).zip(left.map(|left| left.min(quota::QUOTA_BACKOFF))) })
+        Ok(SharedState { value, backoff: reason.filter(is_label).zip(ttl.map(|ttl| ttl.min(quota::QUOTA_BACKOFF))) })
     }
 
-    /// Writes the value, unless another owner came after this one; whether it was written.
+    /// Writes the token, unless a later holder of the lease has written one. Returns whether it was written.
     pub(super) async fn put(
         &self,
         keys: &TokenKeys,
         lease: &Lease,
         value: &Secret,
-        lives: Duration,
+        ttl: Duration,
     ) -> Result<bool, CallError> {
         let Some(sealed) = self.sealer.seal(context(keys), value.expose().as_bytes()) else {
             return Err(CallError::Refused);
         };
-        let written = self.store.put_fenced(&keys.guarded, lease, &sealed, lives).await?;
+        let written = self.store.put_fenced(&keys.guarded, lease, &sealed, ttl).await?;
         if written {
-            let mut both = redis::pipe();
-            both.cmd("SET").arg(&keys.rest).arg(ASKED).arg("PX").arg(millis(self.asked)).ignore();
-            both.cmd("DEL").arg(&keys.failures).ignore();
-            let _ = self.store.pipe::<()>("token_asked", &both).await;
+            let mut pipe = redis::pipe();
+            pipe.cmd("SET").arg(&keys.rest).arg(ASKED).arg("PX").arg(millis(self.min_interval)).ignore();
+            pipe.cmd("DEL").arg(&keys.failures).ignore();
+            let _ = self.store.pipe::<()>("token_asked", &pipe).await;
         }
         Ok(written)
     }
 
-    /// Tells all that WeChat failed: the pause, which grows with each failure in a row.
-    pub(super) async fn failed(
+    /// Records a failure for all instances. Returns the back-off, which grows with each consecutive failure.
+    pub(super) async fn record_failure(
         &self,
         keys: &TokenKeys,
-        why: &str,
-        first: Duration,
-        most: Duration,
+        reason: &str,
+        (first, max): (Duration, Duration),
     ) -> Result<Duration, CallError> {
         let mut call = RECORD_FAILURE.key(&keys.failures);
-        call.key(&keys.rest).arg(why).arg(millis(first)).arg(millis(most)).arg(millis(quota::IN_A_ROW));
-        // Whatever answers there: an instance must not rest for ever by its word.
-        self.store.run_script::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(most))
+        call.key(&keys.rest).arg(reason).arg(millis(first)).arg(millis(max)).arg(millis(quota::FAILURE_WINDOW));
+        // Redis is not trusted, so its answer is limited.
+        self.store.run_script::<u64>("token_failed", &call).await.map(|pause| Duration::from_millis(pause).min(max))
     }
 
-    /// Counts a call: how many there were today with it; none where it must not be made.
+    /// Counts a call and returns today's count; `None` if the call is not allowed.
     pub(super) async fn consume_quota(
         &self,
         keys: &TokenKeys,
         call: CallKind,
         now: Timestamp,
     ) -> Result<Option<u64>, CallError> {
-        let (most, apart) = call.bounds();
+        let (max, interval) = call.limits();
         let mut spend = SPEND_QUOTA.key(keys.count(call, now));
-        spend.key(&keys.apart).arg(most).arg(millis(DAY)).arg(apart.as_millis().min(u128::from(u32::MAX)).to_string());
+        spend
+            .key(&keys.apart)
+            .arg(max)
+            .arg(millis(COUNT_TTL))
+            .arg(interval.as_millis().min(u128::from(u32::MAX)).to_string());
         let count: u64 = self.store.run_script("token_quota", &spend).await?;
         Ok(Some(count).filter(|count| *count > 0))
     }
@@ -150,7 +152,7 @@ impl Shared {
     }
 }
 
-/// The key itself, which holds the schema's version: a value copied under another key does not open.
+/// The seal's context is the key: a value copied to another key does not unseal.
 fn context(keys: &TokenKeys) -> &str {
     keys.guarded.value.as_str()
 }

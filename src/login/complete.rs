@@ -252,7 +252,7 @@ impl Login {
         let asked =
             traces::span("check subscription").instrument(self.central.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_timeout(), asked).await;
-        match answer.unwrap_or(Err(AccessTokenError::Waited)) {
+        match answer.unwrap_or(Err(AccessTokenError::TimedOut)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(LoginError::NotSubscribed),
             Err(error) => {

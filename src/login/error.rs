@@ -107,7 +107,7 @@ impl From<&AccessTokenError> for LoginError {
     fn from(error: &AccessTokenError) -> Self {
         match error {
             AccessTokenError::Wechat(error) => Self::from(error),
-            AccessTokenError::Resting { .. } | AccessTokenError::Spent | AccessTokenError::Waited => {
+            AccessTokenError::BackingOff { .. } | AccessTokenError::QuotaExhausted | AccessTokenError::TimedOut => {
                 Self::Unreachable(Cause::of(error.label()))
             }
         }

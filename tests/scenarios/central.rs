@@ -334,7 +334,10 @@ async fn a_rejected_token_is_replaced_by_one_forced_call() {
     simulator.kill_central_token(OA);
     for _ in 0..5 {
         for refused in after(&instances, &third).await {
-            assert!(matches!(refused, Err(AccessTokenError::Spent | AccessTokenError::Resting { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(AccessTokenError::QuotaExhausted | AccessTokenError::BackingOff { .. })),
+                "{refused:?}"
+            );
         }
     }
     assert_eq!(forced(&simulator), 1);
@@ -374,8 +377,11 @@ async fn what_fails_for_one_is_not_tried_by_all() {
 async fn the_old_value_is_served_until_the_new_one_is_there() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     // Always near its end, so that every read seeks a new one.
-    let settings =
-        Settings { ahead: Duration::from_secs(9_000), seek_again: Duration::from_millis(100), ..Settings::default() };
+    let settings = Settings {
+        refresh_before: Duration::from_secs(9_000),
+        min_interval: Duration::from_millis(100),
+        ..Settings::default()
+    };
     let instances = instances(4, &simulator, &redis, settings).await;
     let old = one_value(tokens(&instances).await);
     simulator.inject(Fault::at(Endpoint::StableToken, Effect::Status(502)).times(Times::FOREVER));
@@ -437,7 +443,7 @@ async fn the_days_calls_have_a_bound_that_all_instances_share() {
     let store = connected(redis.port).await;
     redis.ask::<u64>(&["DEL", keys(&store).value.as_str()]).await;
     let fresh = instance(&simulator, store, Settings::default());
-    assert_eq!(fresh.token(&app()).await.unwrap_err(), AccessTokenError::Spent);
+    assert_eq!(fresh.token(&app()).await.unwrap_err(), AccessTokenError::QuotaExhausted);
     assert_eq!(calls(&simulator, TOKEN), 1);
 }
 

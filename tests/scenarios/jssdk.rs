@@ -231,9 +231,9 @@ async fn an_absent_wechat_leaves_the_cached_ticket_or_a_retry_after() {
             .await,
         1.0
     );
-    let line = stack.until_logged("WeChat gives no central token: this needs the operator", offset).await;
+    let line = stack.until_logged("cannot refresh the token: the operator must act", offset).await;
     assert!(line["error"].as_str().unwrap().contains("40164"), "{line}");
-    assert_eq!(stack.logged()[offset..].matches("WeChat gives no central token").count(), 1, "said once");
+    assert_eq!(stack.logged()[offset..].matches("cannot refresh the token").count(), 1, "said once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
