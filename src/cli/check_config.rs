@@ -1,6 +1,6 @@
-//! `check-config FILE`: says everything that is wrong with a configuration, or shows what it amounts to.
+//! `check-config FILE`: reports every error of a configuration, or prints the effective configuration.
 //!
-//! It starts nothing, connects to nobody and prints no secret.
+//! It starts nothing, makes no network calls and prints no secret.
 
 pub(crate) use crate::config::CONFIGURATION_ERROR;
 use crate::config::{self, Diagnostics, schema, settings};
@@ -10,25 +10,25 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Exit code where the answer could not be printed: `EX_IOERR` of sysexits.h.
+/// The exit code if the output cannot be written: `EX_IOERR` of sysexits.h.
 pub(crate) const OUTPUT_ERROR: u8 = 74;
 
-/// Why the check did not end well, by whose error it is.
+/// Why the check failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckError {
-    /// The configuration's.
+    /// The configuration is invalid.
     #[error(transparent)]
     Configuration(#[from] Diagnostics),
-    /// The keys'.
+    /// A key is invalid.
     #[error("{0}")]
     Keys(String),
-    /// The output's: a closed pipe, a full disk.
+    /// The output cannot be written.
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Checks the file with the process's environment and prints the effective configuration to standard output, its
-/// errors to standard error. With `print_schema` the JSON schema is printed instead, and the file is not looked at.
+/// Checks the file with the process's environment. Prints the effective configuration to standard output or the errors to
+/// standard error. With `print_schema` it prints the JSON schema instead and reads no file.
 pub(crate) fn run(path: &Path, print_schema: bool) -> ExitCode {
     let mut out = io::stdout().lock();
     let outcome = if print_schema { write_schema(&mut out) } else { check(path, std::env::vars_os(), &mut out) };
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_names_is_looked_at_too() {
+    fn the_files_that_it_names_are_read_too() {
         for (from, to, says) in [
             ("./oa.secret", "./none.secret", "official_account.secret_file: found no such file"),
             ("directory: keys", "directory: none", "keys.directory"),

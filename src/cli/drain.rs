@@ -1,7 +1,8 @@
-//! `drain`: has the Envoy beside this one end politely, as a pod's preStop hook.
+//! `drain`: drains the local Envoy. For a pod's preStop hook.
 //!
-//! Envoy ends ten milliseconds after SIGTERM and cuts what is under way. Told before, it says `connection: close` in each
-//! answer, counts as not ready, and lets requests finish. GET is refused there, so no `httpGet` hook can tell it.
+//! On SIGTERM, Envoy exits within milliseconds and aborts open requests. A drain before that makes it not ready, adds
+//! `connection: close` to each response, and lets requests finish. Envoy's admin port requires POST, which an `httpGet`
+//! hook cannot send.
 
 use super::http::{HttpError, request};
 use crate::server::Address;
@@ -9,10 +10,10 @@ use http::{Request, StatusCode};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Envoy's admin port is beside us.
+/// The longest call. Envoy's admin port is local.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Not ready first, so that nobody new is sent here; then the listeners.
+/// First not ready, so that no new connections arrive; then the listeners.
 const STEPS: [&str; 2] = ["/healthcheck/fail", "/drain_listeners?graceful"];
 
 /// Why Envoy does not drain.
@@ -20,19 +21,19 @@ const STEPS: [&str; 2] = ["/healthcheck/fail", "/drain_listeners?graceful"];
 enum DrainError {
     #[error("{0}. Is this Envoy's admin port?")]
     Call(#[from] HttpError),
-    #[error("Envoy at {0} answers {1} to POST {2}: its admin.allow_paths must have the path")]
+    #[error("Envoy at {0} answers {1} to POST {2}: add the path to admin.allow_paths")]
     Refused(Address, StatusCode, &'static str),
 }
 
-/// Tells the Envoy whose admin port is at `envoy` to drain, and waits. It waits in any case: while this hook runs the
-/// instance serves, and who is still sent here finds it.
+/// Drains the Envoy whose admin port is at `envoy`, then waits. It also waits after an error: while the hook runs, the pod
+/// serves requests that still arrive.
 pub(crate) fn run(envoy: &Address, wait: Duration) -> ExitCode {
-    let told = STEPS.iter().try_for_each(|step| send(envoy, step));
-    if let Err(error) = &told {
+    let result = STEPS.iter().try_for_each(|step| send(envoy, step));
+    if let Err(error) = &result {
         eprintln!("{error}");
     }
     std::thread::sleep(wait);
-    if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn send(envoy: &Address, step: &'static str) -> Result<(), DrainError> {

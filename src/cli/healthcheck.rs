@@ -1,7 +1,6 @@
-//! `healthcheck`: whether the instance beside this lives, for probes in an image without a shell.
+//! `healthcheck`: reports whether the local instance is alive, for probes in an image without a shell.
 //!
-//! It reads no configuration: one that was changed to something wrong is refused by the instance, which goes on, and must
-//! not be ended for it.
+//! It reads no configuration file: an instance rejects an invalid change and keeps running, so the probe must not fail.
 
 use super::http::{HttpError, request};
 use crate::config::raw::Listen;
@@ -10,27 +9,27 @@ use http::{Request, StatusCode};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The variable that moves the ops door, as `serve` reads it.
+/// The variable that sets the ops listener's address for `serve`.
 const OPS_VARIABLE: &str = "WECHAT_AUTHZ__LISTEN__OPS";
 
-/// Below the second that a probe waits unless told otherwise.
+/// Less than the default time limit of a probe, one second.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// Why it does not count as well.
+/// Why the instance counts as unhealthy.
 #[derive(Debug, thiserror::Error)]
-enum HealthError {
-    #[error("{OPS_VARIABLE}: `{0}` is no address of a door")]
-    NoAddress(String),
+enum HealthcheckError {
+    #[error("{OPS_VARIABLE}: `{0}` is not the address of a listener")]
+    InvalidAddress(String),
     #[error(transparent)]
     Call(#[from] HttpError),
-    #[error("{0} answers {1}")]
-    Unwell(Address, StatusCode),
+    #[error("{0} responds with {1}")]
+    Unhealthy(Address, StatusCode),
 }
 
-/// Asks the ops door at `door`, or where the environment or the default has it: whether the instance lives, or with
-/// `ready` whether it takes requests.
-pub(crate) fn run(door: Option<Address>, ready: bool) -> ExitCode {
-    match probe(door, std::env::var(OPS_VARIABLE).ok(), ready) {
+/// Calls the ops listener at `address`, or at the address from the environment or the default. Asks whether the instance is
+/// alive, or with `ready` whether it accepts requests.
+pub(crate) fn run(address: Option<Address>, ready: bool) -> ExitCode {
+    match probe(address, std::env::var(OPS_VARIABLE).ok(), ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -39,17 +38,17 @@ pub(crate) fn run(door: Option<Address>, ready: bool) -> ExitCode {
     }
 }
 
-fn probe(door: Option<Address>, moved: Option<String>, ready: bool) -> Result<(), HealthError> {
-    let door = match door {
-        Some(door) => door,
+fn probe(address: Option<Address>, variable: Option<String>, ready: bool) -> Result<(), HealthcheckError> {
+    let address = match address {
+        Some(address) => address,
         None => {
-            let text = moved.unwrap_or_else(|| Listen::default().ops);
-            text.parse().map_err(|_| HealthError::NoAddress(text))?
+            let text = variable.unwrap_or_else(|| Listen::default().ops);
+            text.parse().map_err(|_| HealthcheckError::InvalidAddress(text))?
         }
     };
     let path = if ready { "/readyz" } else { "/healthz" };
-    match request(&door, Request::get(path), "", TIMEOUT)? {
+    match request(&address, Request::get(path), "", TIMEOUT)? {
         (StatusCode::OK, _) => Ok(()),
-        (status, _) => Err(HealthError::Unwell(door, status)),
+        (status, _) => Err(HealthcheckError::Unhealthy(address, status)),
     }
 }

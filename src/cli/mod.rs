@@ -1,4 +1,4 @@
-//! The commands. Each takes its arguments and ends in an exit code.
+//! The commands. Each takes its arguments and returns an exit code.
 
 pub(crate) mod admin_client;
 pub(crate) mod check_config;
@@ -22,7 +22,7 @@ use url::Url;
 #[derive(Debug, Parser)]
 #[command(name = "wechat-authz", version, long_about = ABOUT, after_long_help = EXIT_CODES, max_term_width = 110)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -60,12 +60,12 @@ Signals:
 
 Exit codes:
    0  success
-   1  failed while running: a listener did not open or did not answer
+   1  the command failed: for example, a listener cannot be opened or does not answer
    2  the command line is wrong
   74  the output could not be printed
   78  the configuration, a secret or a key is wrong; every error is named";
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Answer the gateway's checks and serve the login pages.
@@ -174,7 +174,7 @@ pub enum Command {
     },
 }
 
-/// About sessions.
+/// The commands about sessions.
 #[derive(Debug, Subcommand)]
 pub enum Sessions {
     /// List the sessions of a user; with Redis those of every instance.
@@ -194,7 +194,7 @@ pub enum Sessions {
     },
 }
 
-/// Runs a command to its end.
+/// Runs a command.
 pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve { config } => crate::app::run(&config),
@@ -215,7 +215,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 
@@ -236,7 +236,7 @@ mod tests {
         // A line that starts with a blank is set by hand and must fit; a paragraph is one line, which clap wraps.
         for (line, next) in [ABOUT, EXIT_CODES].iter().flat_map(|text| text.lines().zip(text.lines().skip(1))) {
             assert!(
-                if line.starts_with(' ') { line.len() <= 80 } else { line.len() < 60 || !starts_low(next) },
+                if line.starts_with(' ') { line.len() <= 80 } else { line.len() < 60 || !continues(next) },
                 "{line}"
             );
         }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     /// Whether a line goes on with the sentence of the line before.
-    fn starts_low(line: &str) -> bool {
+    fn continues(line: &str) -> bool {
         line.starts_with(|first: char| first.is_lowercase() || first == '-')
     }
 }

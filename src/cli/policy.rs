@@ -23,24 +23,24 @@ const MIN_SIGN_AFTER: Duration = Duration::from_secs(120);
 pub(crate) struct Rules {
     /// Names this content, without the paths that an operator adds; `doctor` compares it with the live gateway.
     pub digest: String,
-    /// Where the pages are.
+    /// The prefix of the pages.
     pub prefix: String,
-    /// The files by which WeChat sees whose domain it is.
+    /// The names of WeChat's domain verification files.
     pub domain_proofs: Vec<String>,
     /// The applications.
     pub apps: Vec<App>,
 }
 
-/// One application.
+/// An application.
 #[derive(Debug, Serialize)]
 pub(crate) struct App {
-    /// Its name, the audience of its tokens.
+    /// The name, which is the audience of the tokens.
     pub name: AppName,
-    /// Its origin, the issuer of its tokens.
+    /// The origin, which is the issuer of the tokens.
     pub origin: String,
-    /// Its host as requests name it.
+    /// The host in requests.
     pub host: String,
-    /// What Envoy asks about and what it passes; the first step that matches decides.
+    /// What Envoy checks and what it passes. The first step that matches decides.
     pub steps: Vec<Step>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct App {
 pub(crate) enum RulesError {
     /// Every request would be checked.
     #[error(
-        "the policy restricts or opens every path of every application, so Envoy has to ask about every request: use envoy/strict.yaml"
+        "the policy restricts or opens every path of every application, so Envoy must check every request: use envoy/strict.yaml"
     )]
     NothingPasses,
     /// A new key signs before Envoy knows it.
@@ -63,7 +63,7 @@ pub(crate) enum RulesError {
 }
 
 impl Rules {
-    /// The rules of this configuration, with these further paths to ask about.
+    /// The rules of this configuration. The paths in `ask` are always checked.
     pub(crate) fn new(settings: &Settings, ask: &[String]) -> Result<Self, RulesError> {
         if settings.keys.sign_after < MIN_SIGN_AFTER {
             return Err(RulesError::SignsTooSoon);
@@ -73,18 +73,18 @@ impl Rules {
             path.map_err(|error| RulesError::Path(text.clone(), error.to_string()))
         };
         let ask = ask.iter().map(path).collect::<Result<Vec<_>, _>>()?;
-        let mut rules = Self::unnamed(settings, &[]);
+        let mut rules = Self::without_digest(settings, &[]);
         let bytes = serde_json::to_vec(&rules).unwrap_or_default();
         let digest = digest::digest(&digest::SHA256, &bytes);
         rules.digest = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         if !ask.is_empty() {
-            rules.apps = Self::unnamed(settings, &ask).apps;
+            rules.apps = Self::without_digest(settings, &ask).apps;
         }
         let passes = |app: &App| app.steps.iter().any(|step| step.verdict == Verdict::Pass);
         if rules.apps.iter().any(passes) { Ok(rules) } else { Err(RulesError::NothingPasses) }
     }
 
-    fn unnamed(settings: &Settings, ask: &[PathMatch]) -> Self {
+    fn without_digest(settings: &Settings, ask: &[PathMatch]) -> Self {
         let app = |app: &std::sync::Arc<crate::login::settings::App>| App {
             name: app.name.clone(),
             origin: app.origin.as_str().to_owned(),

@@ -1,6 +1,6 @@
-//! `revoke`: ends sessions, everywhere.
+//! `revoke`: ends sessions at all instances.
 
-use super::admin_client::{AskError, ask};
+use super::admin_client::{AdminError, call};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
@@ -13,32 +13,32 @@ use std::process::ExitCode;
 #[group(required = true, multiple = false)]
 pub struct Target {
     /// One session, by its id (x-wechat-session).
-    // Every 64th id begins with a hyphen: base64url has it among its letters.
+    // An id may begin with a hyphen, which is a character of base64url.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
-    /// Every session of a user (x-wechat-subject) that began before now.
+    /// All present sessions of a user (x-wechat-subject).
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
-    /// Every session of an application that began before now.
+    /// All present sessions of an application.
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
 }
 
-/// Revokes at the instance of the configuration `file` and says what came of it.
+/// Revokes at the instance of the configuration `file` and prints the result.
 pub(crate) fn run(file: &Path, target: &Target, as_json: bool) -> ExitCode {
     match revoke(file, target, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.told(),
+        Err(error) => error.report(),
     }
 }
 
-fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> Result<(), AskError> {
+fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> Result<(), AdminError> {
     let body = match target {
         Target { session: Some(session), .. } => json!({ "session": session }),
         Target { subject: Some(subject), .. } => json!({ "subject": subject }),
         Target { app, .. } => json!({ "app": app }),
     };
-    let answer = ask(file, Method::POST, "/sessions/revoke", &body.to_string())?;
+    let answer = call(file, Method::POST, "/sessions/revoke", &body.to_string())?;
     if as_json {
         writeln!(out, "{answer}")?;
     } else {
@@ -47,28 +47,28 @@ fn revoke(file: &Path, target: &Target, as_json: bool, out: &mut impl Write) -> 
     Ok(out.flush()?)
 }
 
-/// What a person is told of the door's answer.
+/// Describes the response of the admin listener.
 fn describe(answer: &Value) -> Vec<&'static str> {
-    let says = |name: &str| answer.get(name).and_then(Value::as_bool);
+    let flag = |name: &str| answer.get(name).and_then(Value::as_bool);
     let what = match answer.get("revoked").and_then(Value::as_str) {
         Some("session") => "the session is revoked",
-        Some("subject") => "every session of this person from before now is revoked",
-        _ => "every session of this application from before now is revoked",
+        Some("subject") => "all sessions of this user are revoked",
+        _ => "all sessions of this application are revoked",
     };
     let mut lines = vec![what];
-    match says("known") {
+    match flag("known") {
         Some(true) => {}
-        Some(false) => lines.push("note: no session of theirs is known; look whether the name is right"),
-        None => lines.push("note: this instance has not seen it; look whether the id is right"),
+        Some(false) => lines.push("note: this user has no known session; check the subject"),
+        None => lines.push("note: this instance does not know the session; check the id"),
     }
-    if says("shared") == Some(false) {
+    if flag("shared") == Some(false) {
         lines.push(match answer.get("reason").and_then(Value::as_str) {
-            Some("not_configured") => "note: at this instance alone: no Redis is configured",
-            _ => "note: at this instance alone until Redis answers; then the others hear of it",
+            Some("not_configured") => "note: at this instance only: no Redis is configured",
+            _ => "note: at this instance only, until Redis is available again",
         });
     }
-    if says("kept") == Some(false) {
-        lines.push("warning: in memory only; a restart of the instance forgets it");
+    if flag("kept") == Some(false) {
+        lines.push("warning: in memory only; a restart of the instance forgets the revocation");
     }
     lines
 }
@@ -94,7 +94,7 @@ mod tests {
         let told = |known: Value, kept, shared| {
             describe(&json!({ "revoked": "subject", "known": known, "kept": kept, "shared": shared }))
         };
-        assert_eq!(told(json!(true), true, true), ["every session of this person from before now is revoked"]);
+        assert_eq!(told(json!(true), true, true), ["all sessions of this user are revoked"]);
         assert!(told(json!(false), true, true).iter().any(|line| line.contains("the name is right")));
         assert!(told(json!(null), true, true).iter().any(|line| line.contains("has not seen it")));
         assert!(told(json!(true), true, false).iter().any(|line| line.contains("this instance alone")));

@@ -1,6 +1,6 @@
-//! `sessions list`: who is logged in.
+//! `sessions list`: lists the sessions of a user.
 
-use super::admin_client::{AskError, ask, printable};
+use super::admin_client::{AdminError, call, printable};
 use crate::clock::Timestamp;
 use http::Method;
 use serde_json::Value;
@@ -9,17 +9,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use time::macros::format_description;
 
-/// Lists the sessions of `subject` that the instance of the configuration `file` knows of.
+/// Lists the sessions of `subject` that the instance of the configuration `file` knows.
 pub(crate) fn run(file: &Path, subject: &str, as_json: bool) -> ExitCode {
     match list(file, subject, as_json, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.told(),
+        Err(error) => error.report(),
     }
 }
 
-fn list(file: &Path, subject: &str, as_json: bool, out: &mut impl Write) -> Result<(), AskError> {
+fn list(file: &Path, subject: &str, as_json: bool, out: &mut impl Write) -> Result<(), AdminError> {
     let subject: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
-    let answer = ask(file, Method::GET, &format!("/sessions?subject={subject}"), "")?;
+    let answer = call(file, Method::GET, &format!("/sessions?subject={subject}"), "")?;
     if as_json {
         writeln!(out, "{answer}")?;
     } else {
@@ -30,7 +30,7 @@ fn list(file: &Path, subject: &str, as_json: bool, out: &mut impl Write) -> Resu
 
 const HEAD: [&str; 7] = ["SESSION", "APP", "FLOW", "BROWSER", "LOGGED IN", "LAST SEEN", "ENDS"];
 
-/// The door's answer as lines.
+/// The response of the admin listener as lines of text.
 fn table(answer: &Value) -> Vec<String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map_or("-".into(), printable);
     let time = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).map_or("-".into(), moment);
@@ -57,8 +57,8 @@ fn table(answer: &Value) -> Vec<String> {
     };
     for (app, profile) in answer.get("profiles").and_then(Value::as_object).into_iter().flatten() {
         let (nickname, unionid) = (text(profile, "nickname"), text(profile, "unionid"));
-        let (app, told) = (printable(app), time(profile, "at"));
-        lines.push(format!("{app}: nickname {nickname}, unionid {unionid}, as of {told}"));
+        let (app, at) = (printable(app), time(profile, "at"));
+        lines.push(format!("{app}: nickname {nickname}, unionid {unionid}, as of {at}"));
     }
     lines.push(format!("(as known to {})", text(answer, "from")));
     lines

@@ -140,15 +140,15 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
     const PREFIX: &str = "              - match: { path_separated_prefix: /_wechat }\n";
     for (from, to, about, words) in [
         // Everybody is let through.
-        (CHECK, OPEN, "gateway: pages", "a stranger gets 200"),
+        (CHECK, OPEN, "gateway: pages", "an unknown browser gets 200"),
         // The application has a login of its own, and the check is not before it.
-        (CHECK, OWN_LOGIN, "gateway: pages", "/login, which is no login of ours"),
+        (CHECK, OWN_LOGIN, "gateway: pages", "/login, which is not our login"),
         // The right way by another status.
         (
             "            mappers:\n",
             OTHER_STATUS,
             "gateway: pages",
-            "a stranger gets 307 Temporary Redirect instead of 302",
+            "an unknown browser gets 307 Temporary Redirect instead of 302",
         ),
         // Nobody reaches the pages.
         (
@@ -163,7 +163,7 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
             "                request_headers_to_add: &client_address\n",
             "                response_headers_to_remove: [ set-cookie ]\n                request_headers_to_add: &client_address\n",
             "gateway: login",
-            "the flow's cookie is lost",
+            "the attempt's cookie is lost",
         ),
         (
             "                request_headers_to_add: &client_address\n",

@@ -1,5 +1,5 @@
-//! `doctor`: whether everything that a login needs is there and, given the public address, what the live gateway loses on
-//! the way. Each finding names its cure. It changes nothing and logs nobody in.
+//! `doctor`: checks everything that a login needs and, given a URL, what the live gateway loses. Each finding names its
+//! remedy. It changes nothing and logs nobody in.
 
 mod gateway;
 mod parts;
@@ -16,18 +16,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 use url::Url;
 
-/// The longest one question takes.
+/// The longest call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How well it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// As it should be.
+    /// Good.
     Ok,
-    /// It works, and should not stay so.
+    /// It works, but should be changed.
     Warn,
-    /// Logins or checks fail by it.
+    /// Logins or checks fail.
     Fail,
 }
 
@@ -36,11 +36,11 @@ pub(crate) enum Verdict {
 pub(crate) struct Finding {
     /// What was looked at, in few words.
     pub about: String,
-    /// How well it is.
+    /// The severity.
     pub verdict: Verdict,
-    /// What was found.
+    /// The observation.
     pub found: String,
-    /// What helps; empty where nothing has to.
+    /// The remedy; empty if none is needed.
     pub cure: String,
 }
 
@@ -58,8 +58,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything that the configuration `file` names, and at the live `url` if there is one. Exit code 1 where
-/// something fails.
+/// Checks everything that the configuration `file` names, and the live gateway at `url`. Exit code 1 if a finding fails.
 pub(crate) fn run(file: &Path, url: Option<&Url>, as_json: bool) -> ExitCode {
     let settings = match config::load(file, std::env::vars_os()).and_then(settings::resolve) {
         Ok(settings) => settings,

@@ -1,23 +1,22 @@
-//! What stands behind an instance: its keys, WeChat, the clock, Redis.
+//! Checks what an instance depends on: keys, WeChat, the clock, Redis.
 
 use super::{Finding, TIMEOUT};
 use crate::clock::{self, Timestamp};
 use crate::config::settings::Settings;
 use crate::redis::Redis;
 use crate::session::keys::KeySet;
+use crate::session::token;
 use crate::telemetry::RedisMetrics;
 use crate::wechat::{self, Class, Client, Code, Credentials};
 use std::time::UNIX_EPOCH;
 use tokio::time::timeout;
 
-/// Clocks this far apart still understand each other's tokens: the leeway of a token's times.
-const LEEWAY: u64 = 30;
-
-/// Looks at all of them.
+/// Checks all of them.
 pub(super) async fn inspect(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![configuration(settings)];
-    findings
-        .extend(settings.warnings.iter().map(|warning| Finding::warn("configuration", warning.clone(), "as it says")));
+    findings.extend(
+        settings.warnings.iter().map(|warning| Finding::warn("configuration", warning.clone(), "follow the warning")),
+    );
     findings.push(keys(settings));
     findings.extend(wechat(settings).await);
     findings.extend(applications(settings).await);
@@ -38,16 +37,16 @@ fn keys(settings: &Settings) -> Finding {
                 let count = keys.keys().len();
                 Finding::ok("keys", format!("{count} {}, {} signs", if count == 1 { "key" } else { "keys" }, key.kid()))
             }
-            None => Finding::fail("keys", "no key signs now", "make one: wechat-authz keygen DIR"),
+            None => Finding::fail("keys", "no key signs now", "create one: wechat-authz keygen DIR"),
         },
         Err(errors) => {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Finding::fail("keys", all.join("; "), "make one: wechat-authz keygen DIR")
+            Finding::fail("keys", all.join("; "), "create one: wechat-authz keygen DIR")
         }
     }
 }
 
-/// Whether WeChat is there, and its clock beside ours.
+/// Whether WeChat answers, and whether its clock agrees with ours.
 async fn wechat(settings: &Settings) -> Vec<Finding> {
     let (about, api) = ("WeChat", settings.wechat.api.clone());
     let host = api.host_str().unwrap_or_default().to_owned();
@@ -61,17 +60,19 @@ async fn wechat(settings: &Settings) -> Vec<Finding> {
             let theirs = date.and_then(|date| httpdate::parse_http_date(date).ok());
             let theirs = theirs.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let reached = Finding::ok(about, format!("{host} answers"));
-            std::iter::once(reached).chain(theirs.map(|time| clocks("WeChat's", Timestamp(time.as_secs())))).collect()
+            std::iter::once(reached)
+                .chain(theirs.map(|time| compare_clocks("WeChat's", Timestamp(time.as_secs()))))
+                .collect()
         }
         Err(error) => vec![Finding::fail(
             about,
             format!("{host} does not answer: {}", innermost(&error)),
-            "let this machine reach it: DNS, port 443 outwards, and no proxy that breaks TLS open",
+            "allow this machine to reach it: DNS, outgoing port 443, and no proxy that intercepts TLS",
         )],
     }
 }
 
-/// The last cause of an error, which says most.
+/// The root cause of an error, which is the most specific.
 pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(cause) = error.source() {
@@ -80,23 +81,23 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn clocks(whose: &str, theirs: Timestamp) -> Finding {
+fn compare_clocks(whose: &str, theirs: Timestamp) -> Finding {
+    const LEEWAY: u64 = token::LEEWAY.as_secs();
     let ours = clock::now();
-    let apart = ours.0.abs_diff(theirs.0);
-    let way = if ours.0 > theirs.0 { "ahead of" } else { "behind" };
-    if apart <= LEEWAY {
+    let seconds = ours.0.abs_diff(theirs.0);
+    let direction = if ours.0 > theirs.0 { "ahead of" } else { "behind" };
+    if seconds <= LEEWAY {
         Finding::ok("clock", format!("within {LEEWAY} s of {whose}"))
     } else {
         Finding::fail(
             "clock",
-            format!("{apart} s {way} {whose}"),
-            "run NTP: instances refuse each other's tokens beyond 30 s",
+            format!("{seconds} s {direction} {whose}"),
+            "run NTP: instances reject each other's tokens if the clocks differ by more than 30 s",
         )
     }
 }
 
-/// Whether WeChat knows each application: a code that never was one is refused as such only where AppID and AppSecret are
-/// right.
+/// Whether AppID and AppSecret of each application are right: only then does WeChat report an invalid code as such.
 async fn applications(settings: &Settings) -> Vec<Finding> {
     let client = match Client::new(&settings.wechat, |_, _, _| ()) {
         Ok(client) => client,
@@ -110,7 +111,8 @@ async fn applications(settings: &Settings) -> Vec<Finding> {
             findings.push(check_application(&client, application, format!("{} {kind}", app.name)).await);
         }
         if let Some(account) = app.official_account.as_ref().filter(|own| own.jssdk || own.require_subscription) {
-            findings.push(trusted(&client, &account.application, format!("{} access_token", app.name)).await);
+            findings
+                .push(check_access_token(&client, &account.application, format!("{} access_token", app.name)).await);
         }
     }
     findings
@@ -118,11 +120,11 @@ async fn applications(settings: &Settings) -> Vec<Finding> {
 
 async fn check_application(client: &Client, application: &Credentials, about: String) -> Finding {
     let appid = application.appid.as_str();
-    let Ok(code) = Code::parse("doctor") else { return Finding::fail(about, "no code", "report this") };
+    let Ok(code) = Code::parse("doctor") else { return Finding::fail(about, "no code", "report this as a bug") };
     match client.exchange(application, &code).await {
         Err(error) => match error.class() {
             Class::RestartLogin if error.label() == "40029" => {
-                Finding::ok(about, format!("WeChat knows AppID {appid} and its AppSecret"))
+                Finding::ok(about, format!("WeChat accepts AppID {appid} and its AppSecret"))
             }
             Class::Configuration => Finding::fail(
                 about,
@@ -132,20 +134,20 @@ async fn check_application(client: &Client, application: &Credentials, about: St
             _ => Finding::warn(
                 about,
                 format!("{appid}: {error}"),
-                "try again later: WeChat did not say whether it knows it",
+                "try again later: WeChat did not say whether they are right",
             ),
         },
         Ok(_) => {
-            Finding::warn(about, format!("{appid}: what answers takes any code"), "see that wechat.api is WeChat's")
+            Finding::warn(about, format!("{appid}: an invalid code was accepted"), "check that wechat.api is WeChat's")
         }
     }
 }
 
-/// Whether WeChat gives out the account's own token, without which there is no JS-SDK and no look at followers.
-async fn trusted(client: &Client, application: &Credentials, about: String) -> Finding {
+/// Whether WeChat gives this machine the account's access token, which jssdk and require_subscription need.
+async fn check_access_token(client: &Client, application: &Credentials, about: String) -> Finding {
     let appid = application.appid.as_str();
     match client.check_token_access(application).await {
-        Ok(()) => Finding::ok(about, format!("WeChat gives {appid}'s token to this machine")),
+        Ok(()) => Finding::ok(about, format!("WeChat gives this machine the access token of {appid}")),
         Err(error) if error.label() == "40164" => Finding::fail(
             about,
             format!("{appid}: {error}"),
@@ -163,21 +165,21 @@ async fn trusted(client: &Client, application: &Credentials, about: String) -> F
 
 async fn redis(settings: &Settings) -> Vec<Finding> {
     let Some(redis) = &settings.redis else {
-        return vec![Finding::ok("Redis", "not configured: this instance stands alone")];
+        return vec![Finding::ok("Redis", "not configured: instances share nothing")];
     };
     let store = Redis::new(redis.store.clone(), RedisMetrics::default());
-    let keeper = store.clone();
-    let keeping = tokio::spawn(async move { keeper.run().await });
-    let tried = timeout(TIMEOUT, store.first_attempt()).await;
+    let connection = store.clone();
+    let connection = tokio::spawn(async move { connection.run().await });
+    let attempt = timeout(TIMEOUT, store.first_attempt()).await;
     let mut command = redis::cmd("TIME");
     command.arg(&[] as &[&str]);
-    let told = store.ask::<(u64, u64)>("doctor", &command).await;
-    keeping.abort();
-    match told {
-        Ok((seconds, _)) => vec![Finding::ok("Redis", "answers"), clocks("Redis's", Timestamp(seconds))],
-        Err(away) => {
-            let found = if tried.is_err() { "no connection in time".to_owned() } else { away.to_string() };
-            let cure = "see that it runs and lets this machine in: address, TLS, user, password_file; the log of `serve` says more";
+    let time = store.ask::<(u64, u64)>("doctor", &command).await;
+    connection.abort();
+    match time {
+        Ok((seconds, _)) => vec![Finding::ok("Redis", "answers"), compare_clocks("Redis's", Timestamp(seconds))],
+        Err(error) => {
+            let found = if attempt.is_err() { "no connection in time".to_owned() } else { error.to_string() };
+            let cure = "check that it runs and accepts this machine: address, TLS, user, password_file; see the log of `serve`";
             vec![Finding::fail("Redis", found, cure)]
         }
     }

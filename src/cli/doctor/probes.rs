@@ -24,13 +24,13 @@ use url::Url;
 const DATA: &str = "application/json";
 
 /// The answer to a probe.
-struct Answered {
+struct ProbeAnswer {
     status: StatusCode,
     report: Option<Report>,
 }
 
-impl Answered {
-    /// Whether `side` answered.
+impl ProbeAnswer {
+    /// Whether `side` answer.
     fn is_by(&self, side: &str) -> bool {
         self.report.as_ref().is_some_and(|report| report.received_by == side)
     }
@@ -47,7 +47,7 @@ impl LiveGateway<'_> {
         let Ok(keys) = KeySet::load(&self.settings.keys).map(KeyRing::new) else { return Vec::new() };
         let page = format!("{}/{}", self.settings.prefix, probe::PAGE);
         let mut findings = vec![self.check(url.path(), &keys).await];
-        let checked = self.probe(Wish::Report, &page, &keys).await.is_ok_and(|answered| answered.is_by("check"));
+        let checked = self.probe(Wish::Report, &page, &keys).await.is_ok_and(|answer| answer.is_by("check"));
         let checked = checked && !self.settings.pages_in_band;
         if checked {
             findings.push(self.application(&page, &keys).await);
@@ -60,8 +60,8 @@ impl LiveGateway<'_> {
         findings
     }
 
-    async fn probe(&self, wish: Wish, path: &str, keys: &KeyRing) -> Result<Answered, String> {
-        let query = probe::query(wish, keys, clock::now()).ok_or("no key signs")?;
+    async fn probe(&self, wish: Wish, path: &str, keys: &KeyRing) -> Result<ProbeAnswer, String> {
+        let query = probe::query(wish, keys, clock::now()).ok_or("no key can sign now")?;
         let cookies = format!("wechat_probe=1; {}=probe", cookie::SESSION);
         let headers = [
             ("accept", DATA),
@@ -70,19 +70,19 @@ impl LiveGateway<'_> {
             ("x-wechat-subject", "forged"),
         ];
         let answer = self.ask(Method::GET, &self.app.origin.absolute(&format!("{path}?{query}")), &headers).await?;
-        Ok(Answered { status: answer.status, report: serde_json::from_slice(&answer.body).ok() })
+        Ok(ProbeAnswer { status: answer.status, report: serde_json::from_slice(&answer.body).ok() })
     }
 
     async fn check(&self, path: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: check";
-        let answered = match self.probe(Wish::Report, path, keys).await {
-            Ok(answered) => answered,
-            Err(why) => return Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
+        let answer = match self.probe(Wish::Report, path, keys).await {
+            Ok(answer) => answer,
+            Err(error) => return Finding::fail(about, format!("no answer: {error}"), "see the gateway's log"),
         };
-        let Some(report) = answered.report.as_ref().filter(|_| answered.is_by("check")) else {
+        let Some(report) = answer.report.as_ref().filter(|_| answer.is_by("check")) else {
             let cure = "let the gateway call the check for this path and pass on the body of a denial; the instance needs \
                         the same keys.directory and the same version";
-            let found = format!("a probe gets {} without a report of the check", answered.status);
+            let found = format!("a probe gets {} without a report of the check", answer.status);
             return Finding::warn(about, found, cure);
         };
         let source = &self.settings.client_address;
@@ -104,18 +104,18 @@ impl LiveGateway<'_> {
 
     async fn application(&self, page: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: identity";
-        let answered = match self.probe(Wish::Allow, page, keys).await {
-            Ok(answered) => answered,
-            Err(why) => return Finding::fail(about, format!("no answer: {why}"), "see the gateway's log"),
+        let answer = match self.probe(Wish::Allow, page, keys).await {
+            Ok(answer) => answer,
+            Err(error) => return Finding::fail(about, format!("no answer: {error}"), "see the gateway's log"),
         };
-        let Some(report) = answered.report.as_ref().filter(|_| answered.is_by("application")) else {
+        let Some(report) = answer.report.as_ref().filter(|_| answer.is_by("application")) else {
             let cure = format!("route {page} to listen.pages, and pass requests that the check allows");
-            return Finding::fail(about, format!("a request that the check allows gets {}", answered.status), cure);
+            return Finding::fail(about, format!("a request that the check allows gets {}", answer.status), cure);
         };
-        let wanted = probe::identity();
+        let expected = probe::identity();
         let lost: Vec<&str> = IDENTITY
             .iter()
-            .zip(wanted.values())
+            .zip(expected.values())
             .filter(|(name, value)| {
                 let mut found = report.identity.iter().filter(|(other, _)| other == name.as_str());
                 let first = found.next().map(|(_, value)| value.as_bytes());
@@ -148,13 +148,13 @@ impl LiveGateway<'_> {
     async fn failure(&self, path: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: failure";
         match self.probe(Wish::Fail, path, keys).await {
-            Err(why) => Finding::warn(about, format!("no answer: {why}"), "see the gateway's log"),
-            Ok(answered) if answered.is_closed() && answered.report.is_none() => {
-                Finding::ok(about, format!("a request gets {} while the check fails", answered.status))
+            Err(error) => Finding::warn(about, format!("no answer: {error}"), "see the gateway's log"),
+            Ok(answer) if answer.is_closed() && answer.report.is_none() => {
+                Finding::ok(about, format!("a request gets {} while the check fails", answer.status))
             }
-            Ok(answered) => {
+            Ok(answer) => {
                 let cure = "deny requests while the check fails: Envoy's failure_mode_allow: false";
-                let found = format!("a request passes while the check fails (status {})", answered.status);
+                let found = format!("a request passes while the check fails (status {})", answer.status);
                 Finding::fail(about, found, cure)
             }
         }
@@ -166,7 +166,7 @@ impl LiveGateway<'_> {
         let cure = "generate it again: envoy/render --fast --config FILE, and have Envoy load it";
         let answer = self.ask(Method::GET, &self.is_our_page("jwks.json"), &[]).await.ok()?;
         let live = answer.headers.get("x-wechat-authz-policy").and_then(|digest| digest.to_str().ok());
-        let Some(live) = live else { return self.unasked(url).await };
+        let Some(live) = live else { return self.rejected_token(url).await };
         Some(match Rules::new(self.settings, &[]) {
             Ok(rules) if rules.digest == live => Finding::ok(about, "fast.yaml is of this configuration"),
             Ok(_) => Finding::fail(about, "fast.yaml is of another configuration: its rules differ", cure),
@@ -175,13 +175,13 @@ impl LiveGateway<'_> {
     }
 
     /// Whether the gateway passes a token that the check rejects: one with a valid signature that outlives its session.
-    async fn unasked(&self, url: &Url) -> Option<Finding> {
+    async fn rejected_token(&self, url: &Url) -> Option<Finding> {
         let about = "gateway: rules";
-        let token = nobody(self.app, &self.settings.keys)?;
+        let token = token_without_user(self.app, &self.settings.keys)?;
         let cookie = format!("{}={token}", cookie::SESSION);
         let plain = self.app.origin.absolute(url.path());
         Some(match self.ask(Method::GET, &plain, &[("accept", DATA), ("cookie", &cookie)]).await {
-            Err(why) => Finding::warn(about, format!("no answer: {why}"), "see the gateway's log"),
+            Err(error) => Finding::warn(about, format!("no answer: {error}"), "see the gateway's log"),
             Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
                 Finding::ok(about, "the gateway asks the check about every token")
             }
@@ -197,7 +197,7 @@ impl LiveGateway<'_> {
 }
 
 /// A token with a valid signature that no check accepts. It expires after a minute.
-fn nobody(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
+fn token_without_user(app: &App, keys: &crate::session::keys::KeySettings) -> Option<String> {
     let keys = KeySet::load(keys).ok()?;
     let now = clock::now();
     let end = (now + Duration::from_secs(60)).0;
