@@ -17,6 +17,7 @@
 //! | [`sessions`] | what instances share: who is logged in, events, revocations |
 //! | [`redis`] | the connection to Redis, and what a call returns without one |
 //! | [`html`] | the pages in Chinese and English |
+//! | [`response`] | HTTP responses: JSON, pages, redirects |
 //! | [`admin`] | health, readiness, metrics; sessions and revocation for operators |
 //! | [`telemetry`] | logs, metrics and traces |
 //! | [`config`] | the configuration file → settings |
@@ -56,6 +57,7 @@ mod profile;
 mod random;
 mod rate_limit;
 mod redis;
+mod response;
 mod routes;
 mod seal;
 mod secret;

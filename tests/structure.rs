@@ -16,7 +16,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
     (5, &["routes"]),
     (4, &["ext_authz", "login"]),
     (3, &["sessions", "access_token"]),
-    (2, &["session", "wechat", "policy", "rate_limit"]),
+    (2, &["session", "wechat", "policy", "rate_limit", "response"]),
     (1, &["redis", "telemetry", "html", "client_address", "client_kind"]),
     (
         0,

@@ -22,7 +22,7 @@ pub fn holds(data: &[u8]) {
         && hex(&states[0])
         && codes.len() <= 1
         && codes.iter().all(|code| code.len() <= 512 && word(code));
-    match Callback::read(query) {
+    match Callback::parse(query) {
         Ok(callback) => {
             assert!(good, "{query:?}");
             assert_eq!(callback.state, states[0]);

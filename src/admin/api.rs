@@ -3,8 +3,8 @@
 use super::{Answer, text_response};
 use crate::app_name::AppName;
 use crate::clock::{self, Timestamp};
-use crate::ext_authz::answer::envelope;
 use crate::redis::CallError;
+use crate::response::envelope;
 use crate::secret::Secret;
 use crate::session::Sessions;
 use crate::session::revocations::Target;

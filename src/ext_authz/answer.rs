@@ -2,14 +2,11 @@
 
 use crate::client_kind::ClientKind;
 use crate::decision::{Decision, Identity, Reason};
-use crate::html::{self, Language, Page};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use crate::html::{Language, Page};
+pub use crate::response::Response as Answer;
+use crate::response::{envelope, jittered};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::Full;
-use std::time::Duration;
-
-/// An answer with its whole body.
-pub type Answer = Response<Full<Bytes>>;
 
 const SUBJECT: HeaderName = HeaderName::from_static("x-wechat-subject");
 const OPENID: HeaderName = HeaderName::from_static("x-wechat-openid");
@@ -101,14 +98,8 @@ pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Opt
     }
 }
 
-/// Seconds to wait, spread a little, so that those who wait do not all come back at once.
-pub fn jittered(retry_after: Duration) -> HeaderValue {
-    let least = retry_after.as_secs().clamp(1, 3_600);
-    HeaderValue::from(least + fastrand::u64(0..=least / 4 + 1))
-}
-
 fn redirect(location: &str) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Answer::new(Full::default());
     *answer.status_mut() = StatusCode::FOUND;
     // Locations are a configured origin and percent-encoded text.
     let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
@@ -117,25 +108,11 @@ fn redirect(location: &str) -> Answer {
     answer
 }
 
-/// A page for a person, with the page's own status.
-pub fn page(page: &Page, language: Language) -> Answer {
-    let rendered = html::render(page, language);
-    let mut answer = Response::new(Full::new(rendered.body));
-    *answer.status_mut() = rendered.status;
-    *answer.headers_mut() = rendered.headers;
-    answer
-}
-
-/// The same with a status that the gateway passes on: a page's own may be one that it throws away.
+/// A page with another status than its own, which the gateway may discard.
 fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
-    let mut answer = self::page(page, language);
+    let mut answer = crate::response::page(page, language);
     *answer.status_mut() = status;
     answer
-}
-
-/// The JSON body of every answer to a program: the status again, a sentence, and the data or null.
-pub fn envelope(status: StatusCode, message: &str, data: serde_json::Value) -> serde_json::Value {
-    serde_json::json!({ "code": status.as_u16(), "message": message, "data": data })
 }
 
 /// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
@@ -151,7 +128,7 @@ fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: 
         let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
         ("application/json", envelope(status, message, data).to_string())
     };
-    let mut answer = Response::new(Full::from(body));
+    let mut answer = Answer::new(Full::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -3,11 +3,11 @@
 //! Never a 200, by which the request would go on to the application; no other 2xx, which is nobody's page; no 5xx, of which
 //! Envoy keeps neither headers nor body (docs/en/ext-authz.md, Answers). Redirects and refusals pass as they are.
 
-use super::answer::{self, Answer};
+use super::answer::Answer;
 use crate::decision::Reason;
-use crate::html::{self, Language, Page};
+use crate::html::{Language, Page};
+use crate::response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::Full;
 use std::time::Duration;
 
 /// How long to wait where there was no place, or a page took too long.
@@ -37,24 +37,14 @@ pub(crate) fn rewrite(mut answer: Answer) -> Answer {
 
 /// What a script is told that asks for what only a 200 could say.
 pub(crate) fn unavailable_in_band() -> Answer {
-    let body = serde_json::json!({
-        "code": 403,
-        "message": "this is answered at the pages' door only, to which no route of this gateway leads",
-        "data": { "reason": Reason::PageInBand.as_str() },
-    });
-    let mut answer = Answer::new(Full::from(body.to_string()));
-    *answer.status_mut() = StatusCode::FORBIDDEN;
-    html::security_headers(answer.headers_mut());
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
+    let message = "this page is available at the pages listener only, and this gateway has no route to it";
+    response::json(StatusCode::FORBIDDEN, message, serde_json::json!({ "reason": Reason::PageInBand.as_str() }))
 }
 
 /// What a browser is told whose page found no place, or no end: its button loads the same address again.
 pub(crate) fn busy(headers: &HeaderMap) -> Answer {
     let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
-    let mut answer = answer::page(&page, Language::negotiate(headers));
-    answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(RETRY_AFTER));
-    answer
+    response::retry_after(response::page(&page, Language::negotiate(headers)), RETRY_AFTER)
 }
 
 fn is_page(answer: &Answer) -> bool {
@@ -65,7 +55,7 @@ fn is_page(answer: &Answer) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt as _;
+    use http_body_util::{BodyExt as _, Full};
 
     fn answered(status: u16, lines: &[(&'static str, &'static str)]) -> Answer {
         let mut answer = http::Response::builder().status(status);

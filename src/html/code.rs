@@ -11,14 +11,14 @@ const MARGIN: usize = 4;
 
 /// The drawing: a square of `side` units, and the dark modules in it.
 #[derive(Clone, Debug)]
-pub struct Code {
+pub(crate) struct Code {
     pub side: usize,
     pub path: String,
 }
 
 impl Code {
     /// Draws `address`; none where it is too long.
-    pub fn draw(address: &str) -> Option<Self> {
+    pub(crate) fn draw(address: &str) -> Option<Self> {
         if address.len() > MAX_BYTES {
             return None;
         }

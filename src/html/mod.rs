@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Every page there is. URLs are absolute paths or absolute http(s) addresses.
 #[derive(Clone, Copy, Debug)]
-pub enum Page<'a> {
+pub(crate) enum Page<'a> {
     /// Before the consent scope: WeChat opens a snapshot page unless the user pressed a button (docs/en/wechat.md,
     /// Snapshot pages).
     AskFirst { app: &'a str, continue_url: &'a str },

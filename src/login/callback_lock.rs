@@ -6,13 +6,12 @@
 //! to two instances at once may need a second, silent login.
 
 use super::attempt::{self, SetAside};
-use super::error::{Cause, LoginError};
+use super::error::LoginError;
 use super::outcomes::{CodeAction, LoginOutcome, Progress};
 use crate::random;
 use crate::redis::scripts::{SETTLE_CALLBACK, TAKE_CALLBACK};
 use crate::redis::{CallError, Redis};
 use crate::seal::Sealer;
-use crate::session_id::SessionId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +92,7 @@ impl CallbackLock {
         let names = self.store.keys();
         let name = names.flow(state);
         let sealed = progress.and_then(|progress| {
-            let plain = serde_json::to_vec(&Record::from(progress)).ok()?;
+            let plain = serde_json::to_vec(&Record { v: VERSION, progress }).ok()?;
             self.sealer.seal(name.as_str(), &plain)
         });
         let stands = progress.is_some_and(|progress| progress.entered().is_some());
@@ -143,8 +142,8 @@ impl CallbackLock {
     /// What does not open is not ours: as good as nothing.
     pub fn open(&self, name: &str, sealed: &str) -> Option<Progress<LoginError>> {
         let plain = self.sealer.open(name, sealed, MAX_RECORD)?;
-        let record: Record = serde_json::from_slice(&plain).ok()?;
-        (record.v == VERSION).then(|| record.into())
+        let record: Record<Progress<LoginError>> = serde_json::from_slice(&plain).ok()?;
+        (record.v == VERSION).then(|| record.progress.bounded())
     }
 }
 
@@ -155,97 +154,19 @@ fn milliseconds(duration: Duration) -> u64 {
 /// The record's version.
 const VERSION: u32 = 1;
 
-/// Progress as it lies in Redis, sealed.
+/// Progress as Redis holds it, sealed.
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct Record<P> {
     v: u32,
-    entered: Option<EnteredRecord>,
-    tried: Vec<([u8; 32], FaultRecord)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct EnteredRecord {
-    token: String,
-    sid: SessionId,
-    lifetime: u64,
-    location: String,
-}
-
-/// A error without its label: it was counted where it happened.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum FaultRecord {
-    CodeSpent,
-    Unreachable,
-    Configuration,
-    Refused,
-    Snapshot,
-    NotSubscribed,
-    NoUnionid,
-    FlowGone,
-    Ours,
-}
-
-impl From<LoginError> for FaultRecord {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::CodeSpent(_) => Self::CodeSpent,
-            LoginError::Unreachable(_) => Self::Unreachable,
-            LoginError::Configuration(_) => Self::Configuration,
-            LoginError::Refused(_) => Self::Refused,
-            LoginError::Snapshot => Self::Snapshot,
-            LoginError::NotSubscribed => Self::NotSubscribed,
-            LoginError::NoUnionid => Self::NoUnionid,
-            LoginError::FlowGone => Self::FlowGone,
-            LoginError::Ours => Self::Ours,
-        }
-    }
-}
-
-impl From<FaultRecord> for LoginError {
-    fn from(error: FaultRecord) -> Self {
-        let cause = Cause::of("elsewhere");
-        match error {
-            FaultRecord::CodeSpent => Self::CodeSpent(cause),
-            FaultRecord::Unreachable => Self::Unreachable(cause),
-            FaultRecord::Configuration => Self::Configuration(cause),
-            FaultRecord::Refused => Self::Refused(cause),
-            FaultRecord::Snapshot => Self::Snapshot,
-            FaultRecord::NotSubscribed => Self::NotSubscribed,
-            FaultRecord::NoUnionid => Self::NoUnionid,
-            FaultRecord::FlowGone => Self::FlowGone,
-            FaultRecord::Ours => Self::Ours,
-        }
-    }
-}
-
-impl From<&Progress<LoginError>> for Record {
-    fn from(progress: &Progress<LoginError>) -> Self {
-        let entered = progress.entered().map(|entered| EnteredRecord {
-            token: entered.token.clone(),
-            sid: entered.sid,
-            lifetime: entered.lifetime.as_secs(),
-            location: entered.location.clone(),
-        });
-        Self { v: VERSION, entered, tried: progress.tried().map(|(hash, error)| (hash, error.into())).collect() }
-    }
-}
-
-impl From<Record> for Progress<LoginError> {
-    fn from(record: Record) -> Self {
-        let entered = record.entered.map(|entered| LoginOutcome {
-            token: entered.token,
-            sid: entered.sid,
-            lifetime: Duration::from_secs(entered.lifetime),
-            location: entered.location,
-        });
-        Self::of(entered, record.tried.into_iter().map(|(hash, error)| (hash, error.into())))
-    }
+    #[serde(flatten)]
+    progress: P,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::error::Cause;
+    use crate::session_id::SessionId;
 
     #[test]
     fn every_way_to_fail_comes_back_as_it_went_but_for_its_label() {
@@ -258,14 +179,14 @@ mod tests {
             LoginError::Snapshot,
             LoginError::NotSubscribed,
             LoginError::NoUnionid,
-            LoginError::FlowGone,
-            LoginError::Ours,
+            LoginError::MethodRemoved,
+            LoginError::Internal,
         ] {
             let mut progress = Progress::default();
             progress.record("a code", &Err(error));
-            let text = serde_json::to_string(&Record::from(&progress)).unwrap();
+            let text = serde_json::to_string(&Record { v: VERSION, progress: &progress }).unwrap();
             assert!(!text.contains("a code"), "{text}");
-            let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
+            let back = serde_json::from_str::<Record<Progress<LoginError>>>(&text).unwrap().progress;
             let CodeAction::Failed(back) = back.next("a code") else { panic!("{text}") };
             assert_eq!((back.class(), back.to_string()), (error.class(), error.to_string()));
             assert!(matches!(back.label(), "elsewhere") || back.label() == error.label());
@@ -282,12 +203,8 @@ mod tests {
         };
         let mut progress = Progress::<LoginError>::default();
         progress.record("a code", &Ok(entered.clone()));
-        let text = serde_json::to_string(&Record::from(&progress)).unwrap();
-        let back: Progress<LoginError> = serde_json::from_str::<Record>(&text).unwrap().into();
-        let back = back.entered().unwrap();
-        assert_eq!(
-            (&back.token, &back.sid, back.lifetime, &back.location),
-            (&entered.token, &entered.sid, entered.lifetime, &entered.location)
-        );
+        let text = serde_json::to_string(&Record { v: VERSION, progress: &progress }).unwrap();
+        let back = serde_json::from_str::<Record<Progress<LoginError>>>(&text).unwrap().progress;
+        assert_eq!(back.entered(), Some(&entered));
     }
 }

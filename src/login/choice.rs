@@ -1,53 +1,55 @@
-//! Which flow suits this browser (docs/en/wechat.md, Browsers). The User-Agent routes and never grants: a browser that
-//! lies about it ends at WeChat's "please open in WeChat".
+//! Chooses the login method by the User-Agent (docs/en/wechat.md, Browsers). The User-Agent grants nothing: a browser with a
+//! false one is stopped by WeChat's "please open in WeChat".
 
 use super::settings::App;
 use crate::login_method::LoginMethod;
 use http::HeaderMap;
 use std::borrow::Cow;
 
-/// What a User-Agent says it is.
+/// The kind of browser, by its User-Agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Browser {
-    /// WeCom (企业微信); says `MicroMessenger` too, so it is looked for first.
+    /// WeCom (企业微信). Its User-Agent contains `MicroMessenger` too.
     WeCom,
-    /// A web-view inside a mini program.
+    /// A web-view in a mini program.
     MiniProgram,
     /// WeChat's own browser, on a phone or a desktop.
     WeChat,
-    /// Everything else.
+    /// Any other browser.
     Ordinary,
 }
 
-/// What to do with it.
+/// The login method, or what the user must do first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// Log in by this flow.
-    Flow(LoginMethod),
-    /// It must be opened in WeChat.
+    /// Use this login method.
+    Method(LoginMethod),
+    /// The user must open the page in WeChat.
     NeedsWechat {
-        /// Whether the person may choose the login by QR code instead.
+        /// Whether the user may choose the login by QR code instead.
         or_code: bool,
     },
-    /// It must be opened in an ordinary browser.
+    /// The user must open the page in an ordinary browser.
     NeedsBrowser,
-    /// It must be opened where a phone can scan the screen.
+    /// The user must open the page on a screen that a phone can scan.
     NeedsComputer,
 }
 
-/// Whether the screen is a phone's own. A tablet's can be scanned by a phone.
+/// Whether the browser runs on a phone. A phone can scan the screen of a tablet.
 fn is_phone(user_agent: &str) -> bool {
     let user_agent = user_agent.to_ascii_lowercase();
-    let says = |word| user_agent.contains(word);
-    says("iphone") || says("ipod") || (says("mobile") && (says("android") || says("harmony") || says("phone")))
+    let contains = |word| user_agent.contains(word);
+    contains("iphone")
+        || contains("ipod")
+        || (contains("mobile") && (contains("android") || contains("harmony") || contains("phone")))
 }
 
 impl Browser {
-    /// Reads a User-Agent, whatever its case.
+    /// Parses a User-Agent. Case is ignored.
     pub(crate) fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
-        let says = |word| user_agent.contains(word);
-        match (says("wxwork/"), says("micromessenger"), says("miniprogram")) {
+        let contains = |word| user_agent.contains(word);
+        match (contains("wxwork/"), contains("micromessenger"), contains("miniprogram")) {
             (true, _, _) => Self::WeCom,
             (_, true, true) => Self::MiniProgram,
             (_, true, false) => Self::WeChat,
@@ -56,7 +58,7 @@ impl Browser {
     }
 }
 
-/// A browser as the list of sessions names it: enough to know one's own phone again, and no more.
+/// The browser in the list of sessions: enough for a user to recognize a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     /// WeCom (企业微信).
@@ -71,43 +73,44 @@ pub(crate) enum Family {
     Edge,
     /// Firefox.
     Firefox,
-    /// Chrome, and what calls itself that.
+    /// Chrome and browsers based on it.
     Chrome,
     /// Safari.
     Safari,
-    /// Anything else.
+    /// Any other browser.
     Other,
 }
 
 impl Family {
-    /// Reads a User-Agent, whatever its case. Who claims to be several is the one that the others imitate least.
+    /// Parses a User-Agent. Case is ignored. Browsers copy each other's names: the name that fewest others copy wins.
     pub(crate) fn of(user_agent: &str) -> Self {
         let user_agent = user_agent.to_ascii_lowercase();
-        let says = |word| user_agent.contains(word);
-        if says("wxwork/") {
+        let contains = |word| user_agent.contains(word);
+        if contains("wxwork/") {
             Self::WeCom
-        } else if says("micromessenger") {
-            if says("windowswechat") || says("macwechat") || says("linux x86_64") || says("windows nt") {
+        } else if contains("micromessenger") {
+            if contains("windowswechat") || contains("macwechat") || contains("linux x86_64") || contains("windows nt")
+            {
                 Self::WechatDesktop
-            } else if says("iphone") || says("ipad") {
+            } else if contains("iphone") || contains("ipad") {
                 Self::WechatIos
             } else {
                 Self::WechatAndroid
             }
-        } else if says("edg/") || says("edga/") || says("edgios/") {
+        } else if contains("edg/") || contains("edga/") || contains("edgios/") {
             Self::Edge
-        } else if says("firefox/") || says("fxios/") {
+        } else if contains("firefox/") || contains("fxios/") {
             Self::Firefox
-        } else if says("chrome/") || says("crios/") {
+        } else if contains("chrome/") || contains("crios/") {
             Self::Chrome
-        } else if says("safari/") {
+        } else if contains("safari/") {
             Self::Safari
         } else {
             Self::Other
         }
     }
 
-    /// The word for it.
+    /// The name in snake_case.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::WeCom => "wecom",
@@ -123,25 +126,25 @@ impl Family {
     }
 }
 
-/// What a browser says it is; empty where it says nothing. Some WeChat builds write a phone's name in raw UTF-8 or GBK.
+/// The User-Agent, or an empty string. Some WeChat builds write a phone's name in raw UTF-8 or GBK.
 pub(crate) fn user_agent(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(http::header::USER_AGENT).map(http::HeaderValue::as_bytes);
     String::from_utf8_lossy(value.unwrap_or_default())
 }
 
-/// The flow for this browser among those that `app` has. `by_code`: a person chose the QR code.
+/// Chooses a login method of `app` for this browser. `by_code`: the user chose the QR code.
 pub(crate) fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
-    let inside = app.official_account.is_some();
-    let outside = app.website.is_some();
+    let has_account = app.official_account.is_some();
+    let has_website = app.website.is_some();
     match Browser::of(user_agent) {
-        Browser::WeChat | Browser::MiniProgram if inside => Choice::Flow(LoginMethod::OfficialAccount),
-        // A phone cannot scan the code on its own screen.
+        Browser::WeChat | Browser::MiniProgram if has_account => Choice::Method(LoginMethod::OfficialAccount),
+        // In WeChat, the browser is on the phone that would have to scan the code.
         Browser::WeChat | Browser::MiniProgram => Choice::NeedsBrowser,
-        // WeCom has no Official Account of ours; on a desktop its window can show a code to scan.
-        Browser::WeCom | Browser::Ordinary if outside && (by_code || !is_phone(user_agent)) => {
-            Choice::Flow(LoginMethod::Website)
+        // WeCom does not support Official Accounts. On a desktop it can show the QR code.
+        Browser::WeCom | Browser::Ordinary if has_website && (by_code || !is_phone(user_agent)) => {
+            Choice::Method(LoginMethod::Website)
         }
-        Browser::WeCom | Browser::Ordinary if inside => Choice::NeedsWechat { or_code: outside },
+        Browser::WeCom | Browser::Ordinary if has_account => Choice::NeedsWechat { or_code: has_website },
         Browser::WeCom | Browser::Ordinary => Choice::NeedsComputer,
     }
 }
@@ -183,7 +186,7 @@ mod tests {
     fn a_phone_is_not_sent_to_a_code_on_its_own_screen() {
         const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
              Version/18.0 Mobile/15E148 Safari/604.1";
-        let code = Choice::Flow(LoginMethod::Website);
+        let code = Choice::Method(LoginMethod::Website);
         let both = app();
         let website = App { official_account: None, ..app() };
         let account = App { website: None, ..app() };

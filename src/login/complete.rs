@@ -69,15 +69,16 @@ impl Login {
         let matched = match matched {
             Ok(matched) => matched,
             Err(error) => {
-                let Some(live) = live else { return CallbackOutcome::Unknown(error) };
+                let Some(live) = live else { return CallbackOutcome::NoAttempt(error) };
                 let location = self.location_of_finished_login(&callback.state, live.claims().sid).await;
-                return location
-                    .map_or(CallbackOutcome::AlreadyLoggedIn(error), |location| CallbackOutcome::Back { location });
+                return location.map_or(CallbackOutcome::AlreadyLoggedIn(error), |location| {
+                    CallbackOutcome::AlreadyCompleted { location }
+                });
             }
         };
         let return_to = match matched.return_to() {
             Some(return_to) => return_to.to_owned(),
-            None => self.set_aside_for(matched.state()).await.unwrap_or_else(|| self.lost(app)),
+            None => self.set_aside_for(matched.state()).await.unwrap_or_else(|| self.return_to_dropped_url(app)),
         };
         let matched = matched.returning_to(return_to.clone());
         let attempts = RecentOutcomes::read(app, headers, &self.sessions.keys, now);
@@ -108,17 +109,20 @@ impl Login {
             spent
         };
         let spending = self.tasks.spawn(traces::with_context(spend.in_current_span()));
-        match spending.await.unwrap_or(Err(LoginError::Ours)) {
+        match spending.await.unwrap_or(Err(LoginError::Internal)) {
             Ok(entered) => {
                 let entered = LoginOutcome { location: return_to, ..entered };
-                CallbackOutcome::Entered { entered, cookies: ends(attempts.succeeded(now)) }
+                CallbackOutcome::LoggedIn { login: entered, cookies: ends(attempts.succeeded(now)) }
             }
             Err(LoginError::CodeSpent(_)) => {
                 self.restart(app, &matched, headers, attempts.failed(now), client, now).await
             }
-            Err(error) => {
-                CallbackOutcome::Failed { error, flow: matched.flow(), return_to, cookies: ends(attempts.failed(now)) }
-            }
+            Err(error) => CallbackOutcome::Failed {
+                error,
+                method: matched.flow(),
+                return_to,
+                cookies: ends(attempts.failed(now)),
+            },
         }
     }
 
@@ -196,10 +200,10 @@ impl Login {
         code: &Code,
         browser: Family,
     ) -> Result<LoginOutcome, LoginError> {
-        let application = app.application(flow.flow()).ok_or(LoginError::FlowGone)?;
+        let application = app.application(flow.flow()).ok_or(LoginError::MethodRemoved)?;
         let exchange = traces::span("exchange code").instrument(self.client.exchange(application, code));
         let exchanged = exchange.await.map_err(|error| {
-            tracing::warn!(app = app.name.as_str(), method = flow.flow().as_str(), %error, "the code was not exchanged");
+            tracing::warn!(app = app.name.as_str(), method = flow.flow().as_str(), %error, "code exchange failed");
             LoginError::from(&error)
         })?;
         if exchanged.snapshot {
@@ -218,7 +222,7 @@ impl Login {
             // It might have come with the profile.
             (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginError::NoUnionid)),
         };
-        let subject = subject.map_err(|_| LoginError::Ours)?;
+        let subject = subject.map_err(|_| LoginError::Internal)?;
         let profile = match told {
             Some(told) => {
                 self.remember(app, flow.flow(), &subject, &exchanged, &told).await;
@@ -286,7 +290,7 @@ impl Login {
         let who = telemetry::redact(grant.subject.as_str());
         let issued = {
             let _step = traces::span("issue session");
-            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Ours)?
+            self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Internal)?
         };
         self.metrics.session_issued(&app.name);
         tracing::info!(
@@ -317,7 +321,7 @@ impl Login {
             location: flow
                 .return_to()
                 .filter(|address| address.len() <= MAX_REMEMBERED)
-                .map_or_else(|| self.lost(app), str::to_owned),
+                .map_or_else(|| self.return_to_dropped_url(app), str::to_owned),
         })
     }
 
@@ -415,7 +419,7 @@ impl Login {
         now: Timestamp,
     ) -> CallbackOutcome {
         let remembered = attempts.cookie(app, &self.sessions.keys, now);
-        let return_to = matched.return_to().map_or_else(|| self.lost(app), str::to_owned);
+        let return_to = matched.return_to().map_or_else(|| self.return_to_dropped_url(app), str::to_owned);
         let forget = attempt::forget(matched.state());
         if matched.restarts() >= MAX_RESTARTS || attempts.are_too_many() {
             return CallbackOutcome::TooManyAttempts {
@@ -435,8 +439,8 @@ impl Login {
                 CallbackOutcome::Restart { location, cookies }
             }
             None => CallbackOutcome::Failed {
-                error: LoginError::FlowGone,
-                flow: matched.flow(),
+                error: LoginError::MethodRemoved,
+                method: matched.flow(),
                 return_to,
                 cookies: vec![forget],
             },

@@ -1,58 +1,65 @@
-//! How a login can fail, by whose error it is. What a person sees for each is decided in one place, in the pages.
+//! Why a login fails, by who can fix it. `routes::login` selects the page for each error.
 
 use crate::access_token::AccessTokenError;
 use crate::wechat::{self, Class, Rid};
+use serde::{Deserialize, Serialize};
 
-/// What WeChat, or the way to it, said.
+/// The error of the call to WeChat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// The metric's label.
+    /// The `errcode` label of the metric.
     pub label: &'static str,
-    /// WeChat's id of the request, if its answer held one.
+    /// WeChat's id of the request, if its response contains one.
     pub rid: Option<Rid>,
 }
 
 impl Cause {
-    /// A cause without an id.
+    /// A cause without a request id.
     pub const fn of(label: &'static str) -> Self {
         Self { label, rid: None }
     }
+
+    /// The cause of an error at another instance, which has counted and logged it.
+    const fn elsewhere() -> Self {
+        Self::of("elsewhere")
+    }
 }
 
-/// Why a login did not end well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a login failed. Redis stores no cause: the instance that met the error has counted and logged it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LoginError {
-    /// The code was no good, or may have been spent: a fresh login may go better.
-    #[error("the code is of no use any more")]
-    CodeSpent(Cause),
-    /// WeChat is away, slow, or asks us to come later.
-    #[error("WeChat is not reachable or is busy")]
-    Unreachable(Cause),
-    /// AppID, AppSecret, domain or right: the operator's.
-    #[error("the application is not set up rightly at WeChat or here")]
-    Configuration(Cause),
-    /// WeChat refuses this person, or the request; nothing helps now.
-    #[error("WeChat refuses this login for good")]
-    Refused(Cause),
-    /// A snapshot page's virtual account (快照页).
-    #[error("a snapshot visitor is nobody")]
+    /// The code is invalid or has been used. A new login may succeed.
+    #[error("the code is invalid or has been used")]
+    CodeSpent(#[serde(skip, default = "Cause::elsewhere")] Cause),
+    /// WeChat is unreachable, slow, or busy.
+    #[error("WeChat is unreachable or busy")]
+    Unreachable(#[serde(skip, default = "Cause::elsewhere")] Cause),
+    /// The operator must correct the AppID, the AppSecret, a domain or a permission.
+    #[error("the configuration of the application is wrong, here or at WeChat")]
+    Configuration(#[serde(skip, default = "Cause::elsewhere")] Cause),
+    /// WeChat refuses this user or this request.
+    #[error("WeChat refuses this login")]
+    Refused(#[serde(skip, default = "Cause::elsewhere")] Cause),
+    /// The virtual account of a snapshot page (快照页).
+    #[error("a snapshot page has a virtual account only")]
     Snapshot,
-    /// The application asks for followers of its Official Account (公众号), and this person is none.
-    #[error("the person does not follow the Official Account")]
+    /// The application requires followers of its Official Account (公众号), and this user is not one.
+    #[error("the user does not follow the Official Account")]
     NotSubscribed,
-    /// The subject is the unionid and WeChat sent none.
-    #[error("no unionid came, and the subject rule asks for one")]
+    /// The subject is the unionid, and WeChat sent none.
+    #[error("WeChat sent no unionid, which the subject rule requires")]
     NoUnionid,
-    /// The application no longer has the flow that was started: the configuration changed meanwhile.
-    #[error("the flow is no longer configured")]
-    FlowGone,
-    /// We could not sign or seal.
-    #[error("no token could be made")]
-    Ours,
+    /// A reload removed the login method during the login.
+    #[error("the login method is no longer configured")]
+    MethodRemoved,
+    /// Signing or sealing failed.
+    #[error("signing or sealing failed")]
+    Internal,
 }
 
 impl LoginError {
-    /// The metric's `errcode` label: WeChat's code where there is one, a word otherwise.
+    /// The `errcode` label of the metric: WeChat's error code, or a word.
     pub fn label(self) -> &'static str {
         match self {
             Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
@@ -61,31 +68,31 @@ impl LoginError {
             Self::Snapshot => "snapshot",
             Self::NotSubscribed => "not_subscribed",
             Self::NoUnionid => "no_unionid",
-            Self::FlowGone => "flow_gone",
-            Self::Ours => "ours",
+            Self::MethodRemoved => "method_removed",
+            Self::Internal => "internal",
         }
     }
 
-    /// WeChat's id of the request, to ask Tencent with.
+    /// WeChat's id of the request, which Tencent's support asks for.
     pub fn rid(self) -> Option<Rid> {
         match self {
             Self::CodeSpent(cause) | Self::Unreachable(cause) | Self::Configuration(cause) | Self::Refused(cause) => {
                 cause.rid
             }
-            Self::Snapshot | Self::NotSubscribed | Self::NoUnionid | Self::FlowGone | Self::Ours => None,
+            Self::Snapshot | Self::NotSubscribed | Self::NoUnionid | Self::MethodRemoved | Self::Internal => None,
         }
     }
 
-    /// The metric's `class` label.
+    /// The `class` label of the metric.
     pub fn class(self) -> &'static str {
         match self {
             Self::CodeSpent(_) => "restart_login",
             Self::Unreachable(_) => "unreachable",
-            Self::Configuration(_) | Self::NoUnionid | Self::FlowGone => "configuration",
+            Self::Configuration(_) | Self::NoUnionid | Self::MethodRemoved => "configuration",
             Self::Refused(_) => "refused",
             Self::Snapshot => "snapshot",
             Self::NotSubscribed => "not_subscribed",
-            Self::Ours => "ours",
+            Self::Internal => "internal",
         }
     }
 }
@@ -95,7 +102,7 @@ impl From<&wechat::WechatError> for LoginError {
         let cause = Cause { label: error.label(), rid: error.rid() };
         match error.class() {
             Class::RestartLogin => Self::CodeSpent(cause),
-            // The last of them is said of no login call; of the application's own token when a new one is refused too.
+            // `RenewToken` occurs only in the subscription query, if WeChat refuses a new access token too.
             Class::RetryNow | Class::BackOff | Class::RenewToken => Self::Unreachable(cause),
             Class::Configuration => Self::Configuration(cause),
             Class::Fatal => Self::Refused(cause),

@@ -1,14 +1,13 @@
-//! The login: from "who are you?" to a session.
+//! A login, from the redirect to WeChat to the session.
 //!
 //! ```text
-//! /login ─▶ begin ─▶ sealed flow cookie + redirect to WeChat
-//! /callback ─▶ flow::open (cookie and state agree, before the code is spent) ─▶ one exchange per state
-//!           ─▶ wechat::exchange ─▶ snapshot? refuse ─▶ profile (may degrade) ─▶ subject ─▶ session ─▶ back
+//! /login    ─▶ attempt::begin: sealed attempt cookie, redirect to WeChat
+//! /callback ─▶ attempt::open: the cookie matches the state ─▶ one exchange of the code per state
+//!           ─▶ wechat::exchange ─▶ no snapshot page ─▶ profile (optional) ─▶ subject ─▶ session ─▶ return address
 //! ```
 //!
-//! The only part that waits for WeChat. Promises: no code is spent for a callback whose state and cookie disagree; a
-//! callback that comes twice gives one session; an exchange under way goes on when the browser hangs up. Refuses to know
-//! HTTP answers and pages.
+//! Only this module waits for WeChat. No code is exchanged unless the state matches a cookie of the browser. Repeated
+//! callbacks of one attempt share one session. An exchange continues if the browser disconnects.
 
 pub mod attempt;
 pub mod callback;
@@ -49,14 +48,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
-/// What outlives a change of the configuration.
+/// State that a reload of the configuration keeps.
 #[derive(Default)]
 pub(crate) struct LoginMemory {
-    /// How the last flows ended.
+    /// The outcomes of recent attempts.
     pub outcomes: CallbackRegistry<LoginError>,
-    /// What profiles are asked for again with.
+    /// Tokens for later calls for profiles.
     pub tokens: Tokens,
-    /// Return addresses that cookies have no room for.
+    /// Return addresses that do not fit into cookies.
     pub addresses: Addresses,
 }
 
@@ -64,265 +63,272 @@ pub(crate) struct LoginMemory {
 pub(crate) struct Login {
     /// Applications by authority.
     pub apps: HashMap<String, Arc<App>>,
-    /// Where the pages are, such as `/_wechat`.
+    /// The prefix of the pages, such as `/_wechat`.
     pub prefix: String,
-    /// WeChat's hosts and bounds.
+    /// WeChat's hosts and time-outs.
     pub wechat: wechat::Settings,
-    /// The way to WeChat's server.
+    /// The client for WeChat's API.
     pub client: Arc<wechat::Client>,
-    /// The applications' own tokens.
+    /// The access tokens of the Official Accounts.
     pub central: Arc<crate::access_token::AccessTokens>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
-    /// Their ends, here and everywhere.
+    /// Publishes revocations to all instances.
     pub sharing: Arc<RevocationSync>,
-    /// How the last flows ended, as all instances know it.
+    /// Shares outcomes with other instances.
     pub shared: CallbackLock,
-    /// Who is logged in, and what happened.
+    /// The list of sessions and the event stream.
     pub registry: Arc<Registry>,
-    /// How old a profile may be before it is asked for again.
+    /// The age at which a profile is fetched again.
     pub profile_max_age: Duration,
-    /// What outlives a change of the configuration.
+    /// State that a reload of the configuration keeps.
     pub memory: Arc<LoginMemory>,
-    /// Exchanges under way, which a shutdown waits for.
+    /// Running exchanges. A shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Budgets for logins that are started and not finished.
+    /// Limits for logins that are started and not finished.
     pub limits: Arc<Limits>,
-    /// Where it is counted.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// A request for a login.
+/// A request to start a login.
 pub(crate) struct LoginRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
-    /// The browser's headers: its cookies and User-Agent.
+    /// The request headers: cookies and User-Agent.
     pub headers: &'a HeaderMap,
-    /// Where to come back to, as it was given.
+    /// The return address of the request, not yet validated.
     pub return_to: Option<&'a str>,
-    /// Whether there was a place to come back to that is too long for an address.
-    pub lost: bool,
-    /// Whether a person pressed a button for it.
-    pub pressed: bool,
-    /// Whether the person chose the QR code.
+    /// Whether the check dropped the return address because it is too long for a URL.
+    pub return_to_dropped: bool,
+    /// Whether the user pressed a button for it.
+    pub confirmed: bool,
+    /// Whether the user chose the QR code.
     pub by_code: bool,
     /// Whether the browser has a live session.
     pub logged_in: bool,
-    /// The client's address.
+    /// The client address.
     pub client: IpAddr,
 }
 
-/// What a request for a login leads to.
+/// The result of a request to start a login.
 #[derive(Debug)]
 pub(crate) enum LoginStart {
-    /// To WeChat, with these cookies.
+    /// Redirect to WeChat.
     Redirect {
-        /// Absolute, ends in `#wechat_redirect`.
+        /// WeChat's URL, which ends in `#wechat_redirect`.
         location: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
-    /// Back: the browser is logged in.
-    Back {
-        /// Absolute.
+    /// The browser is logged in: redirect back.
+    AlreadyLoggedIn {
+        /// The absolute return address.
         location: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
-    /// The place to come back to is too long to be kept.
-    Lost,
-    /// A page with a button first.
+    /// The return address is too long.
+    ReturnToTooLong,
+    /// Show a page with a button first.
     AskFirst,
-    /// It must be opened in WeChat.
+    /// The user must open the page in WeChat.
     NeedsWechat {
-        /// Whether the person may choose the login by QR code instead.
+        /// Whether the user may choose the login by QR code instead.
         or_code: bool,
     },
-    /// It must be opened in an ordinary browser.
+    /// The user must open the page in an ordinary browser.
     NeedsBrowser,
-    /// It must be opened where a phone can scan the screen.
+    /// The user must open the page on a screen that a phone can scan.
     NeedsComputer,
-    /// Too many ended in the last minute.
+    /// Too many logins of this browser ended in the last minute.
     TooManyAttempts,
-    /// Too many of this address, or of all, are under way.
+    /// A rate limit is exceeded.
     Limited(LimitExceeded),
-    /// Nothing could be sealed.
-    WechatError(LoginError),
+    /// The attempt could not be sealed.
+    Failed(LoginError),
 }
 
 impl LoginStart {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Redirect { .. } => "redirect",
-            Self::Back { .. } => "back",
-            Self::Lost => "lost",
+            Self::AlreadyLoggedIn { .. } => "back",
+            Self::ReturnToTooLong => "lost",
             Self::AskFirst => "ask_first",
             Self::NeedsWechat { .. } => "needs_wechat",
             Self::NeedsBrowser => "needs_browser",
             Self::NeedsComputer => "needs_computer",
             Self::TooManyAttempts => "too_many_attempts",
             Self::Limited(_) => "limited",
-            Self::WechatError(_) => "error",
+            Self::Failed(_) => "error",
         }
     }
 }
 
-/// A callback, read.
+/// A callback.
 pub(crate) struct CallbackRequest<'a> {
     /// The application.
     pub app: &'a Arc<App>,
-    /// The browser's headers.
+    /// The request headers.
     pub headers: &'a HeaderMap,
-    /// The query, read.
+    /// The parsed query.
     pub callback: callback::Callback,
-    /// The session the browser already has.
+    /// The live session of the browser.
     pub live: Option<LiveSession>,
-    /// The session tokens that it shows, whatever they are worth: a login replaces what is behind them.
+    /// The session tokens of the request, valid or not. A login ends their sessions.
     pub tokens: Vec<&'a str>,
-    /// The client's address.
+    /// The client address.
     pub client: IpAddr,
 }
 
-/// What a callback leads to.
+/// The result of a callback.
 #[derive(Debug)]
 pub(crate) enum CallbackOutcome {
-    /// Logged in.
-    Entered {
-        /// The session and where to go.
-        entered: LoginOutcome,
-        /// To set besides the session's.
+    /// The user is logged in.
+    LoggedIn {
+        /// The session and the return address.
+        login: LoginOutcome,
+        /// Cookies to set besides the session cookie.
         cookies: Vec<HeaderValue>,
     },
-    /// Logged in before, by this very flow: back there.
-    Back {
-        /// Absolute.
+    /// This attempt has created the browser's session: redirect to the return address.
+    AlreadyCompleted {
+        /// The absolute return address.
         location: String,
     },
-    /// Logged in before; the flow is over or was never here.
+    /// The browser is logged in, but not by an attempt with this state.
     AlreadyLoggedIn(AttemptError),
-    /// No flow of this browser: nothing was spent, nothing was called.
-    Unknown(AttemptError),
-    /// A restart beyond what the client's address may have.
+    /// The browser has no attempt with this state. WeChat was not called.
+    NoAttempt(AttemptError),
+    /// A restart would exceed a rate limit.
     Limited(LimitExceeded),
-    /// The person said no at WeChat.
+    /// The user refused at WeChat.
     Denied {
-        /// Where they were going.
+        /// The return address.
         return_to: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
-    /// To WeChat once more.
+    /// Redirect to WeChat again.
     Restart {
-        /// Absolute.
+        /// WeChat's URL.
         location: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
-    /// Failed too often: no more redirects.
+    /// Too many logins failed: redirect no more.
     TooManyAttempts {
-        /// Where the person was going.
+        /// The return address.
         return_to: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
-    /// Failed.
+    /// The login failed.
     Failed {
-        /// How.
+        /// The error.
         error: LoginError,
         /// The login method.
-        flow: LoginMethod,
-        /// Where the person was going.
+        method: LoginMethod,
+        /// The return address.
         return_to: String,
-        /// To set.
+        /// Cookies to set.
         cookies: Vec<HeaderValue>,
     },
 }
 
 impl Login {
-    /// The application that lives at `authority` (canonical).
+    /// The application at `authority`, in canonical form.
     pub(crate) fn app(&self, authority: &str) -> Option<&Arc<App>> {
         self.apps.get(authority)
     }
 
-    /// Starts a login at `now`. Only a redirect to WeChat costs the client's address a token, and may wait for one.
-    pub(crate) async fn begin(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
-        let step = traces::span("start login");
-        step.set_attribute("wechat_authz.app", SpanValue::configured(start.app.name.as_str()));
-        let started = step.scope(self.started(start, now)).await;
-        step.set_attribute("wechat_authz.outcome", started.as_str());
-        started
+    /// Starts a login. Only a redirect to WeChat counts against the rate limit; it may wait for a permit.
+    pub(crate) async fn start(&self, request: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
+        let span = traces::span("start login");
+        span.set_attribute("wechat_authz.app", SpanValue::configured(request.app.name.as_str()));
+        let result = span.scope(self.start_in_span(request, now)).await;
+        span.set_attribute("wechat_authz.outcome", result.as_str());
+        result
     }
 
-    async fn started(&self, start: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
-        let attempts = RecentOutcomes::read(start.app, start.headers, &self.sessions.keys, now);
-        let lost = start.lost || start.return_to.is_some_and(return_to::is_too_long);
-        if lost && !start.pressed {
-            return LoginStart::Lost;
+    async fn start_in_span(&self, request: &LoginRequest<'_>, now: Timestamp) -> LoginStart {
+        let LoginRequest { app, headers, return_to, confirmed, .. } = *request;
+        let recent = RecentOutcomes::read(app, headers, &self.sessions.keys, now);
+        let too_long = request.return_to_dropped || return_to.is_some_and(return_to::is_too_long);
+        if too_long && !confirmed {
+            return LoginStart::ReturnToTooLong;
         }
-        if start.logged_in && !start.pressed {
-            // A session that this listener knows and the check does not would be sent round for ever.
-            if attempts.are_too_many() {
+        if request.logged_in && !confirmed {
+            // If the check rejects a session that this listener accepts, the browser is redirected in a loop.
+            if recent.are_too_many() {
                 return LoginStart::TooManyAttempts;
             }
-            let location = return_to::accept_as_it_is(start.return_to, start.app, &self.prefix);
-            let cookies = attempts.succeeded(now).cookie(start.app, &self.sessions.keys, now);
-            return LoginStart::Back { location, cookies: cookies.into_iter().collect() };
+            let location = return_to::accept_as_it_is(return_to, app, &self.prefix);
+            let cookies = recent.succeeded(now).cookie(app, &self.sessions.keys, now);
+            return LoginStart::AlreadyLoggedIn { location, cookies: cookies.into_iter().collect() };
         }
-        let user_agent = choice::user_agent(start.headers);
-        let flow = match choice::choose(start.app, &user_agent, start.by_code) {
-            Choice::Flow(flow) => flow,
+        let method = match choice::choose(app, &choice::user_agent(headers), request.by_code) {
+            Choice::Method(method) => method,
             Choice::NeedsWechat { or_code } => return LoginStart::NeedsWechat { or_code },
             Choice::NeedsBrowser => return LoginStart::NeedsBrowser,
             Choice::NeedsComputer => return LoginStart::NeedsComputer,
         };
-        if attempts.are_too_many() && !start.pressed {
+        if recent.are_too_many() && !confirmed {
             return LoginStart::TooManyAttempts;
         }
-        let asks_first = start.app.official_account.as_ref().is_some_and(|account| account.ask_first);
-        if flow == LoginMethod::OfficialAccount && asks_first && !start.pressed {
+        let ask_first = app.official_account.as_ref().is_some_and(|account| account.ask_first);
+        if method == LoginMethod::OfficialAccount && ask_first && !confirmed {
             return LoginStart::AskFirst;
         }
-        if let Err(exceeded) = self.limits.start_login(start.client).await {
+        if let Err(exceeded) = self.limits.start_login(request.client).await {
             return LoginStart::Limited(exceeded);
         }
-        let return_to = return_to::accept(start.return_to, start.app, &self.prefix);
-        match self.redirect(start.app, flow, return_to, 0, start.headers, now).await {
+        let return_to = return_to::accept(return_to, app, &self.prefix);
+        match self.redirect(app, method, return_to, 0, headers, now).await {
             Some((location, mut cookies)) => {
-                if start.pressed && attempts != RecentOutcomes::default() {
-                    cookies.extend(RecentOutcomes::forgiven().cookie(start.app, &self.sessions.keys, now));
+                // A user who pressed a button is not in a loop.
+                if confirmed && recent != RecentOutcomes::default() {
+                    cookies.extend(RecentOutcomes::default().cookie(app, &self.sessions.keys, now));
                 }
                 LoginStart::Redirect { location, cookies }
             }
-            None => LoginStart::WechatError(LoginError::Ours),
+            None => LoginStart::Failed(LoginError::Internal),
         }
     }
 
-    /// The page that says that the place to come back to was not kept.
-    fn lost(&self, app: &App) -> String {
+    /// The page that explains that the return address was dropped.
+    fn return_to_dropped_url(&self, app: &App) -> String {
         app.origin.absolute(&format!("{}/login?{LOST}", self.prefix))
     }
 
-    /// A new flow and WeChat's address for it.
+    /// Starts an attempt and returns WeChat's URL and the cookies to set.
     async fn redirect(
         &self,
         app: &App,
-        flow: LoginMethod,
+        method: LoginMethod,
         return_to: String,
         restarts: u8,
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Option<(String, Vec<HeaderValue>)> {
-        let application = app.application(flow)?;
-        let begun = attempt::begin(app, flow, return_to, restarts, headers, &self.sessions.keys, now)?;
-        for entry in &begun.set_aside {
+        let application = app.application(method)?;
+        let attempt = attempt::begin(app, method, return_to, restarts, headers, &self.sessions.keys, now)?;
+        for entry in &attempt.set_aside {
             self.memory.addresses.keep(entry, Instant::now());
             self.shared.set_aside(entry).await;
         }
         let callback = app.origin.absolute(&format!("{}/callback", self.prefix));
-        let location =
-            wechat::authorize_url(&self.wechat, flow, &application.appid, app.scope(flow), &callback, &begun.state);
-        self.metrics.login_started(&app.name, flow);
-        Some((location, begun.cookies))
+        let location = wechat::authorize_url(
+            &self.wechat,
+            method,
+            &application.appid,
+            app.scope(method),
+            &callback,
+            &attempt.state,
+        );
+        self.metrics.login_started(&app.name, method);
+        Some((location, attempt.cookies))
     }
 }
 

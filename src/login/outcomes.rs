@@ -8,6 +8,7 @@
 use crate::session_id::SessionId;
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const MAX_ENTRIES: usize = 20_000;
 const MAX_CODES: usize = 3;
 
 /// A login that ended well.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginOutcome {
     /// The session's first token.
     pub token: String,
@@ -35,7 +36,7 @@ pub struct LoginOutcome {
 }
 
 /// What happened to one flow so far. `F` is how a login can fail.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Progress<F> {
     outcome: Option<LoginOutcome>,
     tried: Vec<([u8; 32], F)>,
@@ -80,14 +81,15 @@ impl<F: Clone> Progress<F> {
         }
     }
 
-    /// Progress as another instance made it; of more codes than are ever tried, the first count.
-    pub fn of(outcome: Option<LoginOutcome>, tried: impl Iterator<Item = ([u8; 32], F)>) -> Self {
-        Self { outcome, tried: tried.take(MAX_CODES).collect() }
+    /// How many codes were tried without success.
+    pub fn failures(&self) -> usize {
+        self.tried.len()
     }
 
-    /// The codes tried in vain, by their hashes.
-    pub fn tried(&self) -> impl Iterator<Item = ([u8; 32], F)> {
-        self.tried.iter().cloned()
+    /// Drops what no instance of ours writes: more codes than are ever tried.
+    pub fn bounded(mut self) -> Self {
+        self.tried.truncate(MAX_CODES);
+        self
     }
 
     /// The end, if it was a good one.

@@ -1,4 +1,4 @@
-//! One application as the login knows it.
+//! The login settings of one application.
 
 use crate::app_name::AppName;
 use crate::login_method::LoginMethod;
@@ -6,75 +6,75 @@ use crate::origin::Origin;
 use crate::session;
 use crate::wechat::{Credentials, Scope};
 
-/// An application people log in to.
+/// An application.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// Its name: the tokens' audience, the metrics' label.
+    /// The name: audience of the tokens, label of the metrics.
     pub name: AppName,
-    /// What the pages call it.
+    /// The name on the pages.
     pub title: String,
-    /// Where it lives.
+    /// The origin.
     pub origin: Origin,
-    /// Its sessions.
+    /// Session settings.
     pub session: session::Settings,
-    /// What makes two logins the same person.
+    /// How the subject is derived.
     pub subject: SubjectRule,
-    /// Its Official Account, for browsers inside WeChat.
+    /// The Official Account, for browsers inside WeChat.
     pub official_account: Option<OfficialAccount>,
-    /// Its website application, for all other browsers.
+    /// The website application, for all other browsers.
     pub website: Option<Credentials>,
-    /// Other origins a login may return to.
+    /// Other origins that return addresses may have.
     pub return_to: Vec<Origin>,
-    /// Whether its paths may hold encoded slashes.
+    /// Whether paths may contain encoded slashes.
     pub allow_encoded_slashes: bool,
 }
 
-/// An Official Account and how it asks.
+/// The settings of an Official Account.
 #[derive(Clone, Debug)]
 pub struct OfficialAccount {
     /// AppID and AppSecret.
     pub application: Credentials,
-    /// Silent, or with consent and profile.
+    /// The scope: silent, or with consent and profile.
     pub scope: Scope,
-    /// Whether a page with a button comes before the consent: without a person's gesture WeChat may open a snapshot
-    /// page instead (docs/en/wechat.md, Snapshot pages).
+    /// Whether a page with a button is shown first. Without a user gesture WeChat may open a snapshot page
+    /// (docs/en/wechat.md, Snapshot pages).
     pub ask_first: bool,
-    /// Whether pages get JS-SDK configurations.
+    /// Whether `jssdk` signs configurations.
     pub jssdk: bool,
-    /// Whether only who follows it may log in with it.
+    /// Whether only followers may log in.
     pub require_subscription: bool,
-    /// What people know it by.
+    /// The name on the pages.
     pub name: Option<String>,
-    /// The https address of the image of its QR code.
+    /// The https URL of its QR code's image.
     pub follow_qr: Option<String>,
 }
 
-/// What makes two logins the same person. There is no fall-back from one to the other: it would split accounts.
+/// How the subject is derived. There is no fallback between the rules: it would give one user two subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectRule {
-    /// The openid under the AppID of the login.
+    /// From the AppID and the openid.
     Openid,
-    /// The unionid; a login without one fails.
+    /// From the unionid. A login without one fails.
     Unionid,
 }
 
 impl App {
-    /// The application registered at WeChat for `flow`.
-    pub fn application(&self, flow: LoginMethod) -> Option<&Credentials> {
-        match flow {
+    /// The credentials for a login method.
+    pub fn application(&self, method: LoginMethod) -> Option<&Credentials> {
+        match method {
             LoginMethod::OfficialAccount => self.official_account.as_ref().map(|account| &account.application),
             LoginMethod::Website => self.website.as_ref(),
         }
     }
 
-    /// Whether only who follows the Official Account may log in with it.
+    /// Whether only followers of the Official Account may log in with it.
     pub fn requires_subscription(&self) -> bool {
         self.official_account.as_ref().is_some_and(|account| account.require_subscription)
     }
 
-    /// The scope asked for in `flow`.
-    pub fn scope(&self, flow: LoginMethod) -> Scope {
-        match (flow, &self.official_account) {
+    /// The scope that a login method requests.
+    pub fn scope(&self, method: LoginMethod) -> Scope {
+        match (method, &self.official_account) {
             (LoginMethod::OfficialAccount, Some(account)) => account.scope,
             (LoginMethod::OfficialAccount, None) => Scope::Base,
             (LoginMethod::Website, _) => Scope::Login,

@@ -1,48 +1,50 @@
-//! `jssdk?url=…`: a signed configuration of WeChat's JS-SDK, for a page of this very application.
+//! `jssdk`: signs a configuration of WeChat's JS-SDK for a page of the application.
 //!
-//! Whoever holds a signature for an address may use WeChat's functions on that page in the account's name, so none is
-//! given for an address that is not the application's own. Needs no session: public pages share and scan too.
+//! With a signature for a URL, the page at that URL may call WeChat's functions in the name of the Official Account. So
+//! only URLs of the application itself are signed. No session is required: public pages use the JS-SDK too.
 
-use super::answer::{self, Answer};
 use super::rejection::Rejection;
 use super::{PageRequest, Pages};
-use crate::origin::{MAX_RETURN_BYTES, Origin};
+use crate::origin::Origin;
+use crate::response::{self, Response};
 use crate::wechat::endpoints::jsapi_ticket::sign;
-use http::{StatusCode, header};
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde_json::json;
 use url::{Url, form_urlencoded};
+
+/// The longest URL that is signed.
+const MAX_URL_BYTES: usize = 8_192;
 
 impl Pages {
     /// `GET jssdk?url=…`.
-    pub(super) async fn jssdk(&self, visit: &PageRequest<'_>) -> Answer {
-        let account = visit.app.official_account.as_ref().filter(|account| account.jssdk);
-        let Some(account) = account else {
-            return refused(StatusCode::NOT_FOUND, "official_account.jssdk is off for this application");
+    pub(super) async fn jssdk(&self, request: &PageRequest<'_>) -> Response {
+        let Some(account) = request.app.official_account.as_ref().filter(|account| account.jssdk) else {
+            return response::json_error(StatusCode::NOT_FOUND, "official_account.jssdk is off for this application");
         };
-        if visit.is_cross_site() {
-            self.record_rejection(visit, Rejection::CrossSite);
-            return refused(StatusCode::FORBIDDEN, "only pages of this application may ask");
+        if request.is_cross_site() {
+            self.record_rejection(request, Rejection::CrossSite);
+            return response::json_error(StatusCode::FORBIDDEN, "only pages of this application may ask");
         }
-        let Some(url) = own_page(visit.query(), &visit.app.origin) else {
-            self.record_rejection(visit, Rejection::UrlForeign);
+        let Some(url) = own_page(request.query(), &request.app.origin) else {
+            self.record_rejection(request, Rejection::UrlForeign);
             let message = "url must be the page's own address, as location.href gives it";
-            return refused(StatusCode::BAD_REQUEST, message);
+            return response::json_error(StatusCode::BAD_REQUEST, message);
         };
         let ticket = match self.login.central.cached_ticket(&account.application) {
-            Some(known) => known,
-            // Only who might have WeChat asked is counted: pages that ask often must not use up the budget of logins, nor
-            // while there is no ticket to be had.
+            Some(ticket) => ticket,
+            // Only requests that may lead to a call to WeChat use the limit: pages that ask often must not exhaust the
+            // limit of logins.
             None => {
-                if let Err(exceeded) = self.limits.login(visit.client) {
-                    self.record_limit(visit, exceeded.budget);
-                    return answer::too_many(exceeded.retry_after);
+                if let Err(exceeded) = self.limits.login(request.client) {
+                    self.record_limit(request, exceeded.budget);
+                    return response::rate_limited(exceeded.retry_after);
                 }
                 self.login.central.ticket(&account.application).await
             }
         };
         match ticket {
             Ok(ticket) => {
-                let signed = sign(&ticket, &url, visit.now);
+                let signed = sign(&ticket, &url, request.now);
                 let configuration = json!({
                     "appId": account.application.appid.as_str(),
                     "timestamp": signed.timestamp,
@@ -50,38 +52,33 @@ impl Pages {
                     "signature": signed.signature,
                     "url": url,
                 });
-                answer::json(StatusCode::OK, &answer::envelope(StatusCode::OK, "signed", configuration))
+                response::json(StatusCode::OK, "signed", configuration)
             }
-            // Logged where WeChat was asked.
+            // `access_token` has logged the error.
             Err(error) => {
-                let mut answer =
-                    refused(StatusCode::SERVICE_UNAVAILABLE, "WeChat gives no ticket now, try again later");
-                answer.headers_mut().insert(header::RETRY_AFTER, answer::jittered(error.retry_after()));
-                answer
+                let message = "WeChat gives no ticket now, try again later";
+                let response = response::json_error(StatusCode::SERVICE_UNAVAILABLE, message);
+                response::retry_after(response, error.retry_after())
             }
         }
     }
 }
 
-fn refused(status: StatusCode, message: &str) -> Answer {
-    answer::json(status, &answer::envelope(status, message, Value::Null))
-}
-
-/// The one `url` of `query` without its fragment, if it is an address at `origin` in the very form in which a browser
-/// tells it: WeChat compares it letter by letter, and what another parser reads otherwise has no such form.
+/// The single `url` parameter of `query`, without its fragment, if it is a URL of `origin` exactly as a browser serializes
+/// it. WeChat compares it byte by byte; a URL that parsers read differently is never serialized like that.
 pub fn own_page(query: &str, origin: &Origin) -> Option<String> {
     let mut urls = form_urlencoded::parse(query.as_bytes()).take(100).filter(|(name, _)| name == "url");
     let (Some((_, url)), None) = (urls.next(), urls.next()) else { return None };
     let url = url.split('#').next()?;
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
-    if url.len() > MAX_RETURN_BYTES || !url.bytes().all(plain) {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    if url.len() > MAX_URL_BYTES || !url.bytes().all(is_plain) {
         return None;
     }
     let rest = url.strip_prefix(origin.as_str())?;
     let parsed = Url::parse(url).ok()?;
-    let same = parsed.origin().ascii_serialization() == origin.as_str();
-    let bare = parsed.username().is_empty() && parsed.password().is_none();
-    (rest.starts_with('/') && same && bare).then(|| url.to_owned())
+    let same_origin = parsed.origin().ascii_serialization() == origin.as_str();
+    let no_user = parsed.username().is_empty() && parsed.password().is_none();
+    (rest.starts_with('/') && same_origin && no_user).then(|| url.to_owned())
 }
 
 #[cfg(test)]

@@ -1,18 +1,22 @@
-//! What the browser sees under the prefix, and the domain proofs at the site's root.
+//! The pages under the prefix, one file per route, and the domain proofs at the root of each host.
 //!
-//! Routes on method and exact path. Takes no request body. Every answer says `no-store` unless it is meant for
-//! machines; every state change refuses to come from another site.
+//! Requests are routed by method and exact path, and have no body. Responses are `no-store` unless they are public. A
+//! request of another site changes no state.
 
-mod answer;
-mod enter;
+mod callback;
+mod domain_proof;
 pub mod jssdk;
-mod leave;
+mod jwks;
+mod login;
+mod logout;
 pub(crate) mod rejection;
-mod who;
+mod renew;
+mod session;
+
+pub(crate) use domain_proof::DomainProof;
 
 use crate::client_address::ClientAddress;
-use crate::client_kind;
-use crate::client_kind::ClientKind;
+use crate::client_kind::{self, ClientKind};
 use crate::clock::Timestamp;
 use crate::cookie;
 use crate::ext_authz::request::Credential;
@@ -22,11 +26,11 @@ use crate::login::Login;
 use crate::login::settings::App;
 use crate::origin::authority;
 use crate::rate_limit::Limits;
+use crate::response::{self, Response};
 use crate::session::{LiveSession, SessionError, Sessions};
 use crate::telemetry::{Metrics, RequestIds, Traces, traces};
-use answer::Answer;
 use http::request::Parts;
-use http::{HeaderName, Method};
+use http::{HeaderName, Method, StatusCode};
 use rejection::Rejection;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -34,13 +38,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument as _;
 
-/// The pages there are, by name.
+/// The names of the pages.
 const PAGES: [&str; 7] = ["login", "callback", "logout", "renew", "session", "jwks.json", "jssdk"];
 
-/// The pages at which a GET changes something: a browser has to open them, for its user.
-const CHANGE_STATE: [&str; 4] = ["login", "callback", "logout", "renew"];
+/// The pages at which a GET changes state. A browser must navigate to them.
+const STATE_CHANGING: [&str; 4] = ["login", "callback", "logout", "renew"];
 
-/// How browsers mark what they fetch before the user opens it: the standard's header, and those of older browsers.
+/// The headers that mark a prefetch or prerender: the standard one, and those of older browsers.
 const SPECULATIVE: [HeaderName; 4] = [
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
@@ -53,94 +57,23 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The pages of all applications of this instance.
 pub(crate) struct Pages {
-    /// The login they lead through.
+    /// Starts and completes logins.
     pub login: Arc<Login>,
-    /// Budgets.
+    /// Rate limits.
     pub limits: Arc<Limits>,
-    /// Where the client's address comes from.
+    /// The source of the client address.
     pub client_address: ClientAddress,
-    /// Proof files by authority.
+    /// Domain proofs by authority.
     pub domain_proofs: HashMap<String, Vec<DomainProof>>,
-    /// Where it is counted.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Where it is traced.
+    /// Traces.
     pub traces: Traces,
 }
 
-/// A file by which WeChat sees that a domain is the operator's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DomainProof {
-    name: String,
-    content: String,
-}
-
-/// Why a text is no domain proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DomainProofError {
-    /// A name that does not hold its content, alone.
-    #[error(
-        "is neither MP_verify_….txt nor WW_verify_….txt with 16 letters or digits; write other files as NAME.txt=CONTENT"
-    )]
-    NoContent,
-    /// Not a file's name.
-    #[error("has a name that is not letters, digits, _ and -, and then .txt")]
-    Name,
-    /// Not what WeChat's files hold.
-    #[error("has a content that is not 1 to 256 letters, digits and ._-=")]
-    Content,
-}
-
-impl DomainProof {
-    /// A proof by its name, if that holds its content, such as `MP_verify_AbCdEfGh12345678.txt` (an Official Account) and
-    /// `WW_verify_….txt` (WeCom); else `NAME.txt=CONTENT` (mini programs and others).
-    pub fn parse(text: &str) -> Result<Self, DomainProofError> {
-        let is_word = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-        let (name, content) = match text.split_once('=') {
-            Some(parts) => parts,
-            None => {
-                let word = text.strip_suffix(".txt").unwrap_or_default();
-                let word = word.strip_prefix("MP_verify_").or_else(|| word.strip_prefix("WW_verify_"));
-                let word = word.filter(|word| word.len() == 16 && is_word(word, ""));
-                (text, word.ok_or(DomainProofError::NoContent)?)
-            }
-        };
-        let stem = name.strip_suffix(".txt").unwrap_or_default();
-        if !(1..=64).contains(&stem.len()) || !is_word(stem, "_-") {
-            return Err(DomainProofError::Name);
-        }
-        if !(1..=256).contains(&content.len()) || !is_word(content, "._-=") {
-            return Err(DomainProofError::Content);
-        }
-        Ok(Self { name: name.to_owned(), content: content.to_owned() })
-    }
-
-    /// The file's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl std::str::FromStr for DomainProof {
-    type Err = DomainProofError;
-
-    fn from_str(text: &str) -> Result<Self, DomainProofError> {
-        Self::parse(text)
-    }
-}
-
-impl std::fmt::Display for DomainProof {
-    /// The shortest text that reads as this proof.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match Self::parse(&self.name) {
-            Ok(proof) if proof == *self => f.write_str(&self.name),
-            _ => write!(f, "{}={}", self.name, self.content),
-        }
-    }
-}
-
-/// One request to the pages, with what every page needs of it.
+/// A request to a page of an application.
 struct PageRequest<'a> {
-    request: &'a Parts,
+    parts: &'a Parts,
     app: &'a Arc<App>,
     client: IpAddr,
     language: Language,
@@ -148,121 +81,134 @@ struct PageRequest<'a> {
 }
 
 impl Pages {
-    /// Answers one request at `now`. Every line that is logged meanwhile carries the request's ids.
-    pub(crate) async fn answer(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
-        let page = self.page(request.uri.path());
-        let span = self.traces.request(&request.headers, || format!("page {page}").into());
-        let ids = RequestIds::of(&request.headers);
+    /// Answers a request. Each log line of the request carries its request id and trace id.
+    pub(crate) async fn answer(&self, parts: &Parts, peer: IpAddr, now: Timestamp) -> Response {
+        let page = self.page_name(parts.uri.path());
+        let span = self.traces.request(&parts.headers, || format!("page {page}").into());
+        let ids = RequestIds::of(&parts.headers);
         let (request_id, trace_id) = (ids.request_id, ids.trace_id(&span));
-        // At the level of errors, so that no level leaves the ids out.
-        let logged = tracing::error_span!("request", request_id, trace_id = &*trace_id);
-        let routed = traces::for_request(trace_id.into_owned(), self.route(request, peer, now));
-        let answer = span.scope(routed).instrument(logged).await;
-        span.set_response(&request.method, answer.status());
+        // Level `error` keeps this span, and so the ids, at every log level.
+        let log_span = tracing::error_span!("request", request_id, trace_id = &*trace_id);
+        let routed = traces::for_request(trace_id.into_owned(), self.route(parts, peer, now));
+        let response = span.scope(routed).instrument(log_span).await;
+        span.set_response(&parts.method, response.status());
         span.set_attribute("wechat_authz.page", page);
-        answer
+        response
     }
 
-    /// The word for the page at `path`.
-    fn page(&self, path: &str) -> &'static str {
+    /// The name of the page at `path`, for metrics and logs.
+    fn page_name(&self, path: &str) -> &'static str {
         let name = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
         PAGES.iter().find(|page| name == Some(page)).copied().unwrap_or("other")
     }
 
-    /// Whether the page at `path` answers scripts alone: there is nothing on it to look at and nowhere to go from it.
+    /// Whether only scripts use the page at `path`: a browser that opens it has nothing to show.
     pub(crate) fn is_for_scripts(&self, path: &str) -> bool {
-        matches!(self.page(path), "session" | "jwks.json" | "jssdk")
+        matches!(self.page_name(path), "session" | "jwks.json" | "jssdk")
     }
 
-    async fn route(&self, request: &Parts, peer: IpAddr, now: Timestamp) -> Answer {
-        let language = Language::negotiate(&request.headers);
-        let host = authority(ext_authz::envoy::host(request));
-        let client = self.client_address.address(&request.headers, peer);
+    async fn route(&self, parts: &Parts, peer: IpAddr, now: Timestamp) -> Response {
+        let language = Language::negotiate(&parts.headers);
+        let host = authority(ext_authz::envoy::host(parts));
+        let client = self.client_address.address(&parts.headers, peer);
         let Some(app) = self.login.app(&host) else {
-            self.record_rejection_at(None, request, client, Rejection::UnknownHost, now);
-            return answer::page(&Page::UnknownHost, language);
+            self.record_rejection_at(None, parts, client, Rejection::UnknownHost, now);
+            return response::page(&Page::UnknownHost, language);
         };
-        let visit = PageRequest { request, app, client, language, now };
-        let path = request.uri.path();
+        let request = PageRequest { parts, app, client, language, now };
+        let path = parts.uri.path();
         let Some(name) = path.strip_prefix(self.login.prefix.as_str()).and_then(|rest| rest.strip_prefix('/')) else {
-            return self.proof(&visit, &host, path);
+            return self.domain_proof(&request, &host, path);
         };
-        let get = request.method == Method::GET;
-        let look = get || request.method == Method::HEAD;
-        let post = request.method == Method::POST;
-        let head = request.method == Method::HEAD;
-        if get && CHANGE_STATE.contains(&name) {
-            if visit.is_speculative() {
-                return answer::not_in_advance();
+        let get = parts.method == Method::GET;
+        let head = parts.method == Method::HEAD;
+        let post = parts.method == Method::POST;
+        if get && STATE_CHANGING.contains(&name) {
+            if request.is_speculative() {
+                // Nothing changes. The browser sends the request again when the user opens the page.
+                return response::empty(StatusCode::SERVICE_UNAVAILABLE);
             }
-            // Only a program sends a bearer token, and only on purpose.
-            let bearer = matches!(ext_authz::envoy::credential(&request.headers), Credential::Bearer(_));
-            if !(visit.is_navigation() || name == "renew" && bearer) {
-                return answer::forbidden("open this address as a page");
+            // A browser never sends a bearer token on its own.
+            let bearer = matches!(ext_authz::envoy::credential(&parts.headers), Credential::Bearer(_));
+            if !(request.is_navigation() || name == "renew" && bearer) {
+                return response::json_error(StatusCode::FORBIDDEN, "open this address as a page");
             }
         }
-        // A HEAD changes nothing: it spends no code, ends no session and renews none.
+        // HEAD changes no state.
         match name {
-            "login" if look => self.login(&visit).await,
-            "callback" | "logout" | "renew" if head => answer::empty(),
-            "callback" if get => self.callback(&visit).await,
-            "logout" if get || post => self.logout(&visit).await,
-            "renew" if get || post => self.renew(&visit),
-            "session" if look => self.session_info(&visit),
-            "jwks.json" if look => self.keys(),
-            "jssdk" if look => self.jssdk(&visit).await,
-            probe::PAGE if look => self.probe(&visit),
-            "login" | "session" | "jwks.json" | "jssdk" => answer::method_not_allowed("GET, HEAD"),
-            "callback" => answer::method_not_allowed("GET, HEAD"),
-            "logout" | "renew" => answer::method_not_allowed("GET, HEAD, POST"),
-            _ => answer::page(&Page::NotFound { home_url: "/" }, language),
+            "login" if get || head => self.login(&request).await,
+            "callback" | "logout" | "renew" if head => response::empty(StatusCode::OK),
+            "callback" if get => self.callback(&request).await,
+            "logout" if get || post => self.logout(&request).await,
+            "renew" if get || post => self.renew(&request),
+            "session" if get || head => self.session_info(&request),
+            "jwks.json" if get || head => self.jwks(),
+            "jssdk" if get || head => self.jssdk(&request).await,
+            probe::PAGE if get || head => self.probe(&request),
+            "login" | "callback" | "session" | "jwks.json" | "jssdk" => response::method_not_allowed("GET, HEAD"),
+            "logout" | "renew" => response::method_not_allowed("GET, HEAD, POST"),
+            _ => request.page(&Page::NotFound { home_url: "/" }),
         }
     }
 
-    /// The domain proof at `path`, never a file from a disk.
-    fn proof(&self, visit: &PageRequest, host: &str, path: &str) -> Answer {
-        let proofs = self.domain_proofs.get(host).map(Vec::as_slice).unwrap_or_default();
-        let wanted = path.strip_prefix('/').and_then(|name| proofs.iter().find(|proof| proof.name == name));
-        match wanted {
-            Some(proof) if matches!(visit.request.method, Method::GET | Method::HEAD) => answer::text(&proof.content),
-            Some(_) => answer::method_not_allowed("GET, HEAD"),
-            None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
-        }
-    }
-
-    /// What reached this page, for a probe of `doctor`; for everybody else there is no such page.
-    fn probe(&self, visit: &PageRequest) -> Answer {
-        match probe::wish(visit.request.uri.query(), &self.sessions().keys, visit.now) {
+    /// Tells a probe of `doctor` which headers reached this listener. For all other clients the page does not exist.
+    fn probe(&self, request: &PageRequest) -> Response {
+        match probe::wish(request.parts.uri.query(), &self.sessions().keys, request.now) {
             Some(_) => {
-                let address = self.client_address.named_address(&visit.request.headers, visit.client);
-                let report = probe::report("application", visit.request, address.is_some());
-                probe::answer(&report, http::StatusCode::OK)
+                let address = self.client_address.named_address(&request.parts.headers, request.client);
+                let report = probe::report("application", request.parts, address.is_some());
+                probe::answer(&report, StatusCode::OK)
             }
-            None => answer::page(&Page::NotFound { home_url: "/" }, visit.language),
+            None => request.page(&Page::NotFound { home_url: "/" }),
         }
-    }
-
-    /// The public keys. Short-lived in caches: a new key is published long before it signs.
-    fn keys(&self) -> Answer {
-        let jwks = self.sessions().keys.current().jwks();
-        answer::public_json(&jwks, "public, max-age=300")
     }
 
     fn sessions(&self) -> &Sessions {
         &self.login.sessions
     }
 
-    /// The token of the request's cookie or bearer.
-    fn token<'a>(visit: &PageRequest<'a>) -> Option<&'a str> {
-        match ext_authz::envoy::credential(&visit.request.headers) {
+    /// The live session of the request's token, if there is one.
+    ///
+    /// # Errors
+    /// The time to wait, if this client address has sent too many new tokens. Whether there is a session is then unknown.
+    fn session(&self, request: &PageRequest) -> Result<Option<LiveSession>, Duration> {
+        let Some(token) = request.token() else { return Ok(None) };
+        let admit = || {
+            self.limits.new_token(request.client).map_err(|exceeded| {
+                self.record_limit(request, exceeded.budget);
+                exceeded.retry_after
+            })
+        };
+        match self.sessions().verify(token, &request.app.session, request.now, admit) {
+            Ok(live) => Ok(Some(live)),
+            Err(SessionError::Busy(retry_after)) => Err(retry_after),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The absolute URL of the page `name`, with `return_to`.
+    fn url(&self, request: &PageRequest, name: &str, return_to: Option<&str>) -> String {
+        request.app.origin.page(&format!("{}/{name}", self.login.prefix), return_to)
+    }
+}
+
+impl<'a> PageRequest<'a> {
+    /// `page` in the language of the request.
+    fn page(&self, page: &Page) -> Response {
+        response::page(page, self.language)
+    }
+
+    /// The session token in the request's cookie or `Authorization` header.
+    fn token(&self) -> Option<&'a str> {
+        match ext_authz::envoy::credential(&self.parts.headers) {
             Credential::Cookie(token) | Credential::Bearer(token) => Some(token),
             Credential::Absent | Credential::Conflict => None,
         }
     }
 
-    /// Every session token that the request shows: more than one where a program sends several.
-    fn tokens<'a>(visit: &PageRequest<'a>) -> Vec<&'a str> {
-        let headers = &visit.request.headers;
+    /// All session tokens in the request. Some programs send more than one.
+    fn tokens(&self) -> Vec<&'a str> {
+        let headers = &self.parts.headers;
         match ext_authz::envoy::credential(headers) {
             Credential::Cookie(token) | Credential::Bearer(token) => vec![token],
             Credential::Absent => Vec::new(),
@@ -273,34 +219,8 @@ impl Pages {
         }
     }
 
-    /// The live session of the request's cookie or bearer token, if it has one.
-    ///
-    /// # Errors
-    /// How long to wait, where this address has shown too many unseen tokens: whether there is a session is not known.
-    fn session(&self, visit: &PageRequest) -> Result<Option<LiveSession>, Duration> {
-        let Some(token) = Self::token(visit) else { return Ok(None) };
-        let admit = || {
-            self.limits.new_token(visit.client).map_err(|exceeded| {
-                self.record_limit(visit, exceeded.budget);
-                exceeded.retry_after
-            })
-        };
-        match self.sessions().verify(token, &visit.app.session, visit.now, admit) {
-            Ok(live) => Ok(Some(live)),
-            Err(SessionError::Busy(retry_after)) => Err(retry_after),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// The address of one of our pages at this application, and the way back from it.
-    fn url(&self, visit: &PageRequest, name: &str, return_to: Option<&str>) -> String {
-        visit.app.origin.page(&format!("{}/{name}", self.login.prefix), return_to)
-    }
-}
-
-impl PageRequest<'_> {
     fn query(&self) -> &str {
-        self.request.uri.query().unwrap_or_default()
+        self.parts.uri.query().unwrap_or_default()
     }
 
     /// The first value of a query parameter.
@@ -310,38 +230,35 @@ impl PageRequest<'_> {
     }
 
     fn header(&self, name: HeaderName) -> &str {
-        self.request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Whether each line of this header is `expected`; also where there is none.
-    fn says_nothing_but(&self, name: HeaderName, expected: &str) -> bool {
-        self.request.headers.get_all(name).iter().all(|value| value == expected)
+    /// Whether every line of this header equals `expected`. True if the header is absent.
+    fn is_absent_or(&self, name: HeaderName, expected: &str) -> bool {
+        self.parts.headers.get_all(name).iter().all(|value| value == expected)
     }
 
-    /// Whether the browser fetches this before its user opens it.
+    /// Whether this is a prefetch or prerender.
     fn is_speculative(&self) -> bool {
-        SPECULATIVE.iter().any(|name| self.request.headers.contains_key(name))
+        SPECULATIVE.iter().any(|name| self.parts.headers.contains_key(name))
     }
 
-    /// Whether the browser opens this address in a window or frame, rather than for an image, a script or a `fetch`. An
-    /// old browser does not say.
+    /// Whether this is a navigation, not a subresource or a `fetch`. Old browsers do not send `Sec-Fetch-Mode`.
     fn is_navigation(&self) -> bool {
-        self.says_nothing_but(cookie::SEC_FETCH_MODE, "navigate")
+        self.is_absent_or(cookie::SEC_FETCH_MODE, "navigate")
     }
 
-    /// Whether the user opens this in a window of its own. An old browser tells an image from it by `Accept` alone.
+    /// Whether this is a navigation of a top-level window. An old browser distinguishes it from an image by `Accept` only.
     fn is_document(&self) -> bool {
-        let accept = self.request.headers.get(http::header::ACCEPT);
-        let headers = &self.request.headers;
-        let says_mode = headers.contains_key(cookie::SEC_FETCH_MODE);
+        let headers = &self.parts.headers;
         self.is_navigation()
-            && self.says_nothing_but(SEC_FETCH_DEST, "document")
-            && (says_mode
-                || accept.is_none()
-                || client_kind::classify(&self.request.method, headers) == ClientKind::Page)
+            && self.is_absent_or(SEC_FETCH_DEST, "document")
+            && (headers.contains_key(cookie::SEC_FETCH_MODE)
+                || !headers.contains_key(http::header::ACCEPT)
+                || client_kind::classify(&self.parts.method, headers) == ClientKind::Page)
     }
 
-    /// Whether a page of another site, even of a sibling sub-domain, had the browser send this.
+    /// Whether another site, including a sibling subdomain, caused this request.
     fn is_cross_site(&self) -> bool {
         match self.header(SEC_FETCH_SITE) {
             "same-origin" | "none" => false,
@@ -353,12 +270,12 @@ impl PageRequest<'_> {
         }
     }
 
-    /// Whether the person came from a page of this very application. A link in a chat or a QR code did not, though the
-    /// browser then says `none`, as it does for a typed address.
+    /// Whether a page of this application caused this request. For a link in a chat, a QR code or a typed address browsers
+    /// send `none`.
     fn is_same_origin(&self) -> bool {
         match self.header(SEC_FETCH_SITE) {
             "same-origin" => true,
-            // A browser too old to say: the page before says it, or nothing does.
+            // Old browsers send `Referer` only.
             "" => {
                 let referrer = url::Url::parse(self.header(http::header::REFERER)).ok();
                 referrer.is_some_and(|url| url.origin().ascii_serialization() == self.app.origin.as_str())
@@ -368,12 +285,9 @@ impl PageRequest<'_> {
     }
 }
 
-/// The answer of a handler that panicked.
-pub(crate) fn internal_error() -> Answer {
-    let mut answer = Answer::default();
-    *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-    crate::html::security_headers(answer.headers_mut());
-    answer
+/// The response if a handler panicked.
+pub(crate) fn internal_error() -> Response {
+    response::empty(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 #[cfg(test)]

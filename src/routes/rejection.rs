@@ -1,7 +1,7 @@
-//! Rejected requests: each leaves a metric and, within a bound, an audit line.
+//! Rejected requests. Each is counted and, up to a rate, written to the audit log.
 //!
-//! A line names the reason, the page, the application and the client's address, and the host where no application has it;
-//! never the code, the `state` or the query that the client sent.
+//! An audit line contains the reason, the page, the application and the client address, and the host if it is unknown. It
+//! never contains the code, the `state` or the query.
 
 use super::{PageRequest, Pages};
 use crate::app_name::AppName;
@@ -21,7 +21,7 @@ macro_rules! rejections {
         pub(crate) enum Rejection { $($(#[doc = $doc])+ $name,)+ }
 
         impl Rejection {
-            /// Every reason.
+            /// All reasons.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)+];
 
             #[cfg(test)]
@@ -66,9 +66,9 @@ impl From<CallbackError> for Rejection {
     fn from(error: CallbackError) -> Self {
         match error {
             CallbackError::TooLong => Self::QueryTooLong,
-            CallbackError::Doubled => Self::ParameterTwice,
-            CallbackError::NoState => Self::StateMalformed,
-            CallbackError::NotACode => Self::CodeMalformed,
+            CallbackError::Duplicate => Self::ParameterTwice,
+            CallbackError::MalformedState => Self::StateMalformed,
+            CallbackError::MalformedCode => Self::CodeMalformed,
         }
     }
 }
@@ -85,39 +85,40 @@ impl From<AttemptError> for Rejection {
 }
 
 impl Pages {
-    /// Records that `visit` was rejected.
-    pub(super) fn record_rejection(&self, visit: &PageRequest, rejection: impl Into<Rejection>) {
-        self.record_rejection_at(Some(&visit.app.name), visit.request, visit.client, rejection.into(), visit.now);
+    /// Records that `request` was rejected.
+    pub(super) fn record_rejection(&self, request: &PageRequest, rejection: impl Into<Rejection>) {
+        self.record_rejection_at(Some(&request.app.name), request.parts, request.client, rejection.into(), request.now);
     }
 
-    /// Records a rejected request to `app`; none for a host of no application.
+    /// Records a rejected request. `app` is `None` if the host is unknown.
     pub(super) fn record_rejection_at(
         &self,
         app: Option<&AppName>,
-        request: &Parts,
+        parts: &Parts,
         client: IpAddr,
         rejection: Rejection,
         now: Timestamp,
     ) {
-        let (page, reason) = (self.page(request.uri.path()), rejection.as_str());
+        let (page, reason) = (self.page_name(parts.uri.path()), rejection.as_str());
         self.metrics.page_rejected(app, reason);
         let app = app.map_or("", AppName::as_str);
         if let Some(suppressed) = self.metrics.reject_lines.admit(now) {
             let client = client.to_string();
-            let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(request)));
+            let host = (rejection == Rejection::UnknownHost).then(|| bounded(envoy::host(parts)));
             tracing::info!(
-                target: "audit", event = "reject", reason, page, app, host, client, suppressed, "a page rejected a request"
+                target: "audit", event = "reject", reason, page, app, host, client, suppressed, "request rejected"
             );
         }
     }
 
-    /// Records that a limit stopped `visit`.
-    pub(super) fn record_limit(&self, visit: &PageRequest, budget: LimitKind) {
-        let (app, page, budget) = (visit.app.name.as_str(), self.page(visit.request.uri.path()), budget.as_str());
+    /// Records that `request` exceeded a rate limit.
+    pub(super) fn record_limit(&self, request: &PageRequest, budget: LimitKind) {
+        let (app, page, budget) =
+            (request.app.name.as_str(), self.page_name(request.parts.uri.path()), budget.as_str());
         self.metrics.limited(budget);
-        if let Some(suppressed) = self.metrics.limit_lines.admit(visit.now) {
-            let client = visit.client.to_string();
-            tracing::info!(target: "audit", event = "limit", limit = budget, page, app, client, suppressed, "too many requests");
+        if let Some(suppressed) = self.metrics.limit_lines.admit(request.now) {
+            let client = request.client.to_string();
+            tracing::info!(target: "audit", event = "limit", limit = budget, page, app, client, suppressed, "rate limit exceeded");
         }
     }
 }

@@ -220,7 +220,7 @@ async fn each_log_line_of_a_request_has_its_trace_id() {
     let mut other = Browser::wechat();
     other.headers = vec![traceparent("01")];
     other.follow(&stack.url("/")).await;
-    stack.until_log_holds("a login failed").await;
+    stack.until_log_holds("login failed").await;
     let failed = |spans: &[Span]| spans.iter().any(|span| span.name == "page callback" && span.trace == OUTSIDE);
     let spans = collector.until(failed).await;
     let traces = |name: &str| -> Vec<&str> {
@@ -230,7 +230,7 @@ async fn each_log_line_of_a_request_has_its_trace_id() {
     let logged_in = lines(&stack, "logged in");
     let id = logged_in[0]["span"]["trace_id"].as_str().unwrap();
     assert!(id != OUTSIDE && callbacks.contains(&id), "{id} {callbacks:?}");
-    for message in ["the code was not exchanged", "a login failed: this needs the operator"] {
+    for message in ["code exchange failed", "login failed, operator action required"] {
         assert_eq!(lines(&stack, message)[0]["span"]["trace_id"], OUTSIDE, "{message}");
     }
     for line in lines(&stack, "a check asks for a login") {
