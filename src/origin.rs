@@ -67,6 +67,12 @@ impl Origin {
         self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
 
+    /// The origin as a URL.
+    #[allow(clippy::expect_used)] // `parse` makes it from a URL
+    pub(crate) fn to_url(&self) -> Url {
+        Url::parse(&self.text).expect("an origin is a URL")
+    }
+
     /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it, which stands last.
     /// Instead of a way back that is too long [`LOST`] says that there was one.
     pub fn page(&self, path: &str, return_to: Option<&str>) -> String {

@@ -11,6 +11,8 @@ use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use parking_lot::{Mutex, MutexGuard};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -19,12 +21,15 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// A sustained rate and how much may come at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A sustained rate and a burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Sustained, per minute.
+    /// How many a minute in the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_minute: NonZeroU32,
-    /// At once.
+    /// How many at once after a pause.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: NonZeroU32,
 }
 

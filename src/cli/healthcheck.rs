@@ -3,7 +3,7 @@
 //! It reads no configuration file: an instance rejects an invalid change and keeps running, so the probe must not fail.
 
 use super::http::{HttpError, request};
-use crate::config::raw::Listen;
+use crate::config::file::Listen;
 use crate::server::Address;
 use http::{Request, StatusCode};
 use std::process::ExitCode;
@@ -39,12 +39,10 @@ pub(crate) fn run(address: Option<Address>, ready: bool) -> ExitCode {
 }
 
 fn probe(address: Option<Address>, variable: Option<String>, ready: bool) -> Result<(), HealthcheckError> {
-    let address = match address {
-        Some(address) => address,
-        None => {
-            let text = variable.unwrap_or_else(|| Listen::default().ops);
-            text.parse().map_err(|_| HealthcheckError::InvalidAddress(text))?
-        }
+    let address = match (address, variable) {
+        (Some(address), _) => address,
+        (None, Some(text)) => text.parse().map_err(|_| HealthcheckError::InvalidAddress(text))?,
+        (None, None) => Listen::default().ops.into(),
     };
     let path = if ready { "/readyz" } else { "/healthz" };
     match request(&address, Request::get(path), "", TIMEOUT)? {

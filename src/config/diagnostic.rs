@@ -1,25 +1,25 @@
-//! Diagnostics of the configuration: what is wrong, where, and what would be right.
+//! Diagnostics of the configuration: what is wrong, where, and what to write instead.
 //!
-//! A error names its key and its line and never quotes the line: a secret pasted into the wrong place must not travel
-//! on into a terminal, a CI log or a screenshot. A value is quoted only where it cannot be one (see [`shown`]).
+//! An error names its setting and its line and never quotes the line: a secret in the wrong place must not reach a
+//! terminal, a CI log or a screenshot. A value is quoted only if it cannot be a secret (see [`shown`]).
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Most errors that are printed; somebody with more has opened the wrong file.
+/// The errors that are printed at most. A file with more is probably the wrong one.
 const MAX_PRINTED: usize = 100;
-/// Longest value that is quoted.
+/// The longest value that is quoted.
 const MAX_QUOTED: usize = 64;
-/// So many characters without a break are a key or a token rather than a word: an AppSecret has 32.
+/// A run of this many characters without a break may be a key or a token: an AppSecret has 32.
 const SECRET_LIKE: usize = 20;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// The configuration as a whole, where no line can be named.
+    /// The whole file, without a line.
     File(Arc<str>),
-    /// A line and column of the configuration, counted from 1.
+    /// A line and column of the file, counted from 1.
     Line {
         /// The file as the user named it.
         file: Arc<str>,
@@ -30,7 +30,7 @@ pub enum Place {
     },
     /// An environment variable, by its name.
     Variable(Arc<str>),
-    /// A file that holds a secret, once it could be opened.
+    /// A file that holds a secret, if it could be opened.
     SecretFile(PathBuf),
 }
 
@@ -45,29 +45,34 @@ impl fmt::Display for Place {
     }
 }
 
-/// One error. `found` and `wanted` are phrases that read well with a semicolon between them: "found `5x`, whose unit
-/// is unknown; write a duration such as 5s".
+/// One error or warning. `found` and `wanted` are phrases that are joined by a semicolon: "found `5x`, which has an unknown
+/// unit; write a duration such as 5s".
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
     /// Where it was written.
     pub place: Place,
-    /// Which setting, such as `apps[0].origin`; empty for the whole file.
+    /// The path of the setting, such as `apps[0].origin`; empty for the whole file.
     pub path: String,
-    /// What is there.
+    /// What was found.
     pub found: String,
-    /// What would be right.
+    /// What to write instead.
     pub wanted: String,
-    /// A guess at what was meant, as a question or a tip.
+    /// What was probably meant, as a question or a tip.
     pub hint: Option<String>,
 }
 
 impl Diagnostic {
-    /// A error without a hint.
+    /// An error that should not be possible.
+    pub(super) fn internal(file: &Arc<str>) -> Self {
+        Self::new(Place::File(file.clone()), "", "found something unforeseen", "please report this as a bug")
+    }
+
+    /// An error without a hint.
     pub fn new(place: Place, path: impl Into<String>, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self { place, path: path.into(), found: found.into(), wanted: wanted.into(), hint: None }
     }
 
-    /// The same with a guess at what was meant.
+    /// The same with a hint.
     pub fn with_hint(mut self, hint: Option<String>) -> Self {
         self.hint = hint;
         self
@@ -85,19 +90,19 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Every error of one reading, in the order of the file; at least one.
+/// The errors of one configuration, at least one, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// The errors in the order of the file; none where there are none.
+    /// The errors in the order of the file; `None` if there are none.
     pub fn of(mut errors: Vec<Diagnostic>) -> Option<Self> {
         errors.sort();
         errors.dedup();
         (!errors.is_empty()).then_some(Self(errors))
     }
 
-    /// One after the other.
+    /// The errors in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }
@@ -126,7 +131,7 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// A value as a error may show it: in backticks, or only its length where it could be a secret.
+/// A value as an error may show it: in backticks, or only its length if it may be a secret.
 pub(crate) fn shown(text: &str) -> String {
     if can_be_quoted(text) {
         return format!("`{text}`");
@@ -138,8 +143,8 @@ pub(crate) fn shown(text: &str) -> String {
     }
 }
 
-/// Whether a text is short and plain enough not to be a secret, an address with a password or a query,
-/// or a trick on the terminal.
+/// Whether a text is too short and plain to be a secret, a URL with a password or a query, or an attack on the
+/// terminal.
 pub(crate) fn can_be_quoted(text: &str) -> bool {
     let longest_run = text
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
@@ -150,13 +155,13 @@ pub(crate) fn can_be_quoted(text: &str) -> bool {
     !text.is_empty() && plain && longest_run < SECRET_LIKE && text.chars().count() <= MAX_QUOTED
 }
 
-/// Control characters and those that reorder or hide what stands around them.
+/// Control characters, and characters that reorder or hide their neighbours.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A name with what cannot be seen replaced.
+/// A name, with invisible characters replaced.
 pub(super) struct Visible<'a>(pub &'a str);
 
 impl fmt::Display for Visible<'_> {

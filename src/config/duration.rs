@@ -1,25 +1,26 @@
-//! Lengths of time as people write them: one whole number and its unit, such as `500ms`, `15m`, `24h`, `7d`.
+//! Durations as users write them: one whole number and its unit, such as `500ms`, `15m`, `24h`, `7d`.
 //!
-//! A bare number is refused: nobody should have to look up whether 15 means seconds or minutes.
+//! A number without a unit is refused: 15 could mean seconds or minutes.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// What a JSON schema says of the form; [`Period::parse`] accepts exactly this.
+/// The pattern in the JSON schema: exactly what [`Period`] parses.
 pub(crate) const PATTERN: &str = "^[0-9]{1,9}(ms|s|m|h|d)$";
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// A length of time that was written with its unit.
+/// A duration in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(Duration);
+pub(crate) struct Period(Duration);
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PeriodError {
+pub(crate) enum PeriodError {
     /// `15`.
     #[error("has no unit")]
     NoUnit,
@@ -38,18 +39,21 @@ pub enum PeriodError {
 }
 
 impl Period {
-    /// So many milliseconds.
-    pub const fn milliseconds(count: u64) -> Self {
+    /// A duration of `count` milliseconds.
+    pub(crate) const fn milliseconds(count: u64) -> Self {
         Self(Duration::from_millis(count))
     }
 
-    /// So many seconds.
-    pub const fn seconds(count: u64) -> Self {
+    /// A duration of `count` seconds.
+    pub(crate) const fn seconds(count: u64) -> Self {
         Self(Duration::from_secs(count))
     }
+}
 
-    /// Reads a number and its unit, with nothing before, between or after.
-    pub fn parse(text: &str) -> Result<Self, PeriodError> {
+impl FromStr for Period {
+    type Err = PeriodError;
+
+    fn from_str(text: &str) -> Result<Self, PeriodError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at_checked(digits).unwrap_or_default();
         if number.is_empty() {
@@ -71,10 +75,11 @@ impl Period {
         let count: u64 = number.parse().map_err(|_| PeriodError::TooLong)?;
         Ok(Self::milliseconds(count.saturating_mul(*milliseconds)))
     }
+}
 
-    /// The length itself.
-    pub const fn get(self) -> Duration {
-        self.0
+impl From<Duration> for Period {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
     }
 }
 
@@ -104,7 +109,7 @@ impl Serialize for Period {
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(de::Error::custom)
+        text.parse().map_err(de::Error::custom)
     }
 }
 
@@ -136,8 +141,8 @@ mod tests {
             ("1d", 86_400_000, "24h"),
             ("7d", 604_800_000, "7d"),
         ] {
-            let period = Period::parse(text).unwrap();
-            assert_eq!(period.get(), Duration::from_millis(milliseconds), "{text}");
+            let period = text.parse::<Period>().unwrap();
+            assert_eq!(Duration::from(period), Duration::from_millis(milliseconds), "{text}");
             assert_eq!(period.to_string(), reads);
         }
     }
@@ -157,20 +162,20 @@ mod tests {
             ("1000000000d", PeriodError::TooLong),
             ("١s", PeriodError::NotAPeriod),
         ] {
-            assert_eq!(Period::parse(text).unwrap_err(), error, "{text}");
+            assert_eq!(text.parse::<Period>().unwrap_err(), error, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn the_schemas_pattern_is_what_is_read(text in "[0-9]{1,9}(ms|s|m|h|d)") {
-            let period = Period::parse(&text).unwrap();
-            prop_assert_eq!(Period::parse(&period.to_string()), Ok(period));
+            let period = text.parse::<Period>().unwrap();
+            prop_assert_eq!(period.to_string().parse::<Period>(), Ok(period));
         }
 
         #[test]
         fn no_text_panics(text in ".{0,40}") {
-            let _ = Period::parse(&text);
+            let _ = text.parse::<Period>();
         }
     }
 }

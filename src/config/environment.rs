@@ -1,9 +1,9 @@
 //! Overrides from the environment: `WECHAT_AUTHZ__LISTEN__CHECK=…` sets `listen.check`,
 //! `WECHAT_AUTHZ__APPS__0__ORIGIN=…` sets `apps[0].origin`.
 //!
-//! Two underscores separate, so that neither a key with one nor the variables that Kubernetes makes for a service of
-//! our name (`WECHAT_AUTHZ_PORT`) are mistaken. A variable sets one value; an unknown one is a error, as in the file.
-//! Secrets do not belong here: there is no variable for one, only for the path of its file.
+//! Two underscores are the separator: keys have single ones, and so do the variables that Kubernetes makes for a service
+//! of our name (`WECHAT_AUTHZ_PORT`). A variable sets one value. An unknown variable is an error, like an unknown key. No
+//! variable holds a secret, only the path of its file.
 
 use super::diagnostic::{Diagnostic, Place, Visible, shown};
 use super::schema;
@@ -12,12 +12,12 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-/// What our variables start with.
+/// The prefix of our variables.
 pub(crate) const PREFIX: &str = "WECHAT_AUTHZ__";
-/// Most parts in one name; the deepest setting has five.
+/// The parts of a name at most; the deepest setting has five.
 const MAX_PARTS: usize = 12;
 
-/// One step of a variable's name; numbers sort as numbers, so that lists grow in order.
+/// One part of a variable's name. Numbers sort as numbers, so that lists grow in order.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Index(usize),
@@ -27,7 +27,7 @@ enum Part {
 /// The variable that sets `path`.
 pub(crate) fn variable(path: &str) -> String {
     let parts = path.replace('[', ".").replace(']', "");
-    // A part may be of a name that somebody else chose.
+    // The path can hold an unknown key.
     format!("{PREFIX}{}", Visible(&parts.replace('.', "__").to_ascii_uppercase()))
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, 
         let parts: Vec<Part> = rest.split("__").take(MAX_PARTS + 1).map(part).collect();
         if parts.len() > MAX_PARTS || parts.iter().any(|part| *part == Part::Key(String::new())) {
             let wanted = format!("write a setting's path, such as {PREFIX}LISTEN__CHECK for listen.check");
-            errors.push(Diagnostic::new(place, "", "found a name that is no setting's", wanted));
+            errors.push(Diagnostic::new(place, "", "found a name without a setting", wanted));
             continue;
         }
         match value.into_string() {
@@ -54,8 +54,8 @@ pub(crate) fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, 
     }
     overrides.sort();
     for (parts, place, text) in overrides {
-        let mut way = Override { path: String::new(), place, errors: &mut errors };
-        way.set(root, Some(schema::root()), &parts, text);
+        let mut write = Override { path: String::new(), place, errors: &mut errors };
+        write.set(root, Some(schema::root()), &parts, text);
     }
     errors
 }
@@ -68,7 +68,7 @@ fn part(text: &str) -> Part {
     }
 }
 
-/// One variable on its way into the tree.
+/// Writes one variable into the tree.
 struct Override<'a> {
     path: String,
     place: Place,
@@ -133,11 +133,11 @@ impl Override<'_> {
                     self.set(&mut entry.node, below, rest, text);
                 }
             }
-            // The file's own value is wrong then, and will be reported.
+            // The file's own value is wrong and is reported.
             (Written::Scalar(_) | Written::Refused, _) if is("object") || is("array") => {}
             (Written::Scalar(_) | Written::Refused, _) => {
                 let wanted = format!("set it by {}", variable(&self.path));
-                self.error("found parts of a setting that is a single value", wanted);
+                self.error("found parts of a setting with a single value", wanted);
             }
         }
     }
@@ -158,7 +158,7 @@ impl Override<'_> {
     }
 }
 
-/// A mapping or list pasted into a variable is not quoted.
+/// The value in words; a mapping or list in a variable is not quoted.
 fn shown_value(text: &str) -> String {
     if text.contains(':') { "a single text".to_owned() } else { shown(text) }
 }

@@ -16,6 +16,8 @@ use crate::subject::Subject;
 use crate::wechat::AppId;
 use crate::wechat::settings::ProxyUrl;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 
 /// One form.
@@ -79,6 +81,52 @@ impl Form {
     }
 }
 
+/// Parts of patterns.
+macro_rules! pattern {
+    (octet) => {
+        "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+    };
+    (ipv4) => {
+        concat!("(", pattern!(octet), r"\.){3}", pattern!(octet))
+    };
+    (ipv6) => {
+        concat!(
+            "(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:",
+            "|([0-9a-fA-F]{1,4}:){1,6}(:[0-9a-fA-F]{1,4})|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}",
+            "|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}",
+            "|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:(:[0-9a-fA-F]{1,4}){1,6}",
+            "|:((:[0-9a-fA-F]{1,4}){1,7}|:))"
+        )
+    };
+    // From 1.
+    (port) => {
+        "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+    };
+    (label) => {
+        "[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
+    };
+    // The last label starts with a letter: one of digits makes a URL's host an IPv4 address.
+    (url_host) => {
+        concat!(
+            "((",
+            pattern!(label),
+            r"\.)*[a-zA-Z]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?",
+            "|",
+            pattern!(ipv4),
+            r"|\[",
+            pattern!(ipv6),
+            r"\])"
+        )
+    };
+    // A segment of a path in a rule. A `+` after a dot, and a `:` at the start, look like another router's patterns.
+    (segment) => {
+        concat!(
+            r#"[+$ ]*\.*[^/:*?#;%{}<>\[\]^|\\"`.+$ \x00-\x1f\x7f]"#,
+            r#"([+$ ]*\.*[^/*?#;%{}<>\[\]^|\\"`.+$ \x00-\x1f\x7f])*\+*"#
+        )
+    };
+}
+
 macro_rules! optional {
     () => {
         None
@@ -88,8 +136,9 @@ macro_rules! optional {
     };
 }
 
+/// `NAME TYPE: PATTERN, DESCRIPTION, EXAMPLE`, with `secret` after the type if no error may quote a value.
 macro_rules! forms {
-    ($($type:ty { name: $name:literal, pattern: $pattern:expr, $(except: $except:literal,)? write: $write:literal, example: $example:literal, $(secret: $secret:literal)? })+) => {
+    ($($name:literal $type:ident $($secret:ident)?: $pattern:expr $(, except $except:literal)?, $write:literal, $example:literal;)+) => {
         /// Every form.
         pub(crate) const FORMS: &[&Form] = &[$(&<$type as HasForm>::FORM,)+];
         $(
@@ -100,7 +149,7 @@ macro_rules! forms {
                     except: optional!($($except)?),
                     description: $write,
                     example: $example,
-                    quotable: true $(&& !$secret)?,
+                    quotable: stringify!($($secret)?).is_empty(),
                     parse: |text| text.parse::<$type>().map(drop).map_err(|error| format!("which {error}")),
                 };
             }
@@ -122,214 +171,82 @@ macro_rules! forms {
     };
 }
 
-macro_rules! octet {
-    () => {
-        "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-    };
-}
-
-macro_rules! ipv4 {
-    () => {
-        concat!("(", octet!(), r"\.){3}", octet!())
-    };
-}
-
-macro_rules! ipv6 {
-    () => {
-        concat!(
-            "(([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,7}:",
-            "|([0-9a-fA-F]{1,4}:){1,6}(:[0-9a-fA-F]{1,4})|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}",
-            "|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}",
-            "|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:(:[0-9a-fA-F]{1,4}){1,6}",
-            "|:((:[0-9a-fA-F]{1,4}){1,7}|:))"
-        )
-    };
-}
-
-/// A port from 1.
-macro_rules! port {
-    () => {
-        "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-    };
-}
-
-/// One label of a host name.
-macro_rules! label {
-    () => {
-        "[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
-    };
-}
-
-/// A host name. Its last label starts with a letter: one of digits makes a URL's host an IPv4 address.
-macro_rules! host_name {
-    () => {
-        concat!("(", label!(), r"\.)*[a-zA-Z]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?")
-    };
-}
-
-/// The host of a URL.
-macro_rules! url_host {
-    () => {
-        concat!("(", host_name!(), "|", ipv4!(), r"|\[", ipv6!(), r"\])")
-    };
-}
-
-/// A segment of a path in a rule. A `+` after a dot, and a `:` at the start, look like another router's patterns.
-macro_rules! segment {
-    () => {
-        concat!(
-            r#"[+$ ]*\.*[^/:*?#;%{}<>\[\]^|\\"`.+$ \x00-\x1f\x7f]"#,
-            r#"([+$ ]*\.*[^/*?#;%{}<>\[\]^|\\"`.+$ \x00-\x1f\x7f])*\+*"#
-        )
-    };
-}
-
 forms! {
-    AppName {
-        name: "name",
-        pattern: "^[a-z0-9-]{1,32}$",
-        write: "a name of 1 to 32 lower-case letters, digits and hyphens, such as {}",
-        example: "shop",
-    }
-    Title {
-        name: "title",
-        pattern: r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,38}[^\s\x00-\x1f\x7f-\x9f])?$",
-        write: "a name of 1 to 40 characters, such as {}",
-        example: "小明的店",
-    }
-    ImageUrl {
-        name: "image-url",
-        pattern: concat!("^https://", url_host!(), "(:", port!(), ")?(/[!-~]*)?$"),
-        write: "the https address of an image, such as {}",
-        example: "https://static.example.com/follow.png",
-    }
-    AppId {
-        name: "appid",
-        pattern: "^wx[0-9a-f]{16}$",
-        write: "the AppID from WeChat's console: wx and 16 hex digits, such as {}",
-        example: "wx0123456789abcdef",
-    }
-    Origin {
-        name: "origin",
-        pattern: concat!(
-            "^(https://", url_host!(), r"|http://(127(\.", octet!(), r"){3}|\[::1\]|(", label!(), r"\.)*localhost))(:", port!(), ")?/?$"
-        ),
-        write: "an origin such as {}",
-        example: "https://shop.example.com",
-    }
-    Address {
-        name: "listener",
-        pattern: concat!("^(unix:/[ -~]{0,98}[!-.0-~]|(", ipv4!(), r"|\[", ipv6!(), r"\]):(0|", port!(), "))$"),
-        write: "an address and port such as {}, or a socket such as unix:/run/wechat-authz/check.sock",
-        example: "127.0.0.1:9100",
-    }
-    TcpAddress {
-        name: "tcp-listener",
-        pattern: concat!("^(", ipv4!(), r"|\[", ipv6!(), r"\]):(0|", port!(), ")$"),
-        write: "an address and port such as {}",
-        example: "127.0.0.1:9101",
-    }
-    Prefix {
-        name: "prefix",
-        pattern: "^(/[A-Za-z0-9_-]{1,64}){1,8}$",
-        write: "a path such as {}: segments of letters, digits, _ and -, without a final slash",
-        example: "/_wechat",
-    }
-    ClientAddress {
-        name: "client-address",
-        pattern: "^(peer|header:[A-Za-z0-9_-]{1,64}|x-forwarded-for:([1-9]|1[0-6]))$",
-        except: "^header:[xX]-[fF][oO][rR][wW][aA][rR][dD][eE][dD]-[fF][oO][rR]$",
-        write: "header: and a name, such as {}; or peer; or x-forwarded-for: and which from the right, such as x-forwarded-for:1",
-        example: "header:x-auth-client-ip",
-    }
-    FilePath {
-        name: "path",
-        pattern: r"\S",
-        write: "a path such as {}",
-        example: "/etc/wechat-authz/keys",
-    }
-    SecretFile {
-        name: "secret-file",
-        pattern: r"^.*[./].*[^./]$",
-        write: "the path of a file that holds the secret, such as {}, never the secret itself",
-        example: "/etc/wechat-authz/shop.secret",
-        secret: true
-    }
-    RedisUrl {
-        name: "redis-url",
-        pattern: concat!(r"^rediss?://([A-Za-z0-9._-]+|\[", ipv6!(), r"\]):", port!(), "(/[0-9]{0,3})?$"),
-        write: "the server's URL without a password, such as {}; rediss:// for TLS",
-        example: "redis://redis.example.com:6379/0",
-        secret: true
-    }
-    ProxyUrl {
-        name: "proxy-url",
-        pattern: concat!("^https?://", url_host!(), "(:", port!(), ")?/?$"),
-        write: "the proxy's URL without a password, such as {}",
-        example: "http://proxy.example.com:3128",
-        secret: true
-    }
-    RedisAddress {
-        name: "host-and-port",
-        pattern: concat!(r"^([A-Za-z0-9._-]+|\[", ipv6!(), r"\]):", port!(), "$"),
-        write: "a host and port such as {}",
-        example: "redis-0.example.com:26379",
-        secret: true
-    }
-    Word {
-        name: "word",
-        pattern: "^[A-Za-z0-9._-]{1,64}$",
-        write: "a word of letters, digits, dots, _ and -, such as {}",
-        example: "wechat-authz",
-    }
-    DomainProof {
-        name: "domain-proof",
-        pattern: r"^((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})$",
-        write: "the file's name as WeChat gave it, such as {}; or NAME.txt=CONTENT",
-        example: "MP_verify_AbCdEfGh12345678.txt",
-    }
-    HostMatch {
-        name: "host",
-        pattern: concat!(
-            r"^(\*|(([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z]([a-z0-9_-]{0,61}[a-z0-9_])?|", ipv4!(), r"|\[", ipv6!(), r"\])(:", port!(), ")?)$"
-        ),
-        except: ":443$",
-        write: "a host as in an application's origin, such as {}, or `*` for any",
-        example: "shop.example.com",
-    }
-    PathPrefix {
-        name: "path-prefix",
-        pattern: concat!("^(/|(/", segment!(), ")+/?)$"),
-        write: "a path such as {}",
-        example: "/static",
-    }
-    PathPattern {
-        name: "path-pattern",
-        pattern: concat!(r"^(/|(/(\*|", segment!(), r"))*(/(\*|", segment!(), r")/?|/\*\*|(/\*\*)?/\*(\.[A-Za-z0-9_-]+)+))$"),
-        write: "a pattern such as {}, /files/** or /*.js",
-        example: "/users/*/avatar",
-    }
-    Network {
-        name: "network",
-        pattern: concat!(
-            "^(", ipv4!(), "(/([0-9]|[12][0-9]|3[0-2]))?|", ipv6!(), "(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?)$"
-        ),
-        write: "a network or an address, such as {}",
-        example: "10.0.0.0/8",
-    }
-    MethodName {
-        name: "method",
-        pattern: "^[A-Z]{1,20}$",
-        write: "a method in capitals, such as {}",
-        example: "GET",
-    }
-    Subject {
-        name: "subject",
-        pattern: "^wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}$",
-        write: "wx:union:<unionid> or wx:<appid>:<openid>",
-        example: "",
-        secret: true
-    }
+    "name" AppName: "^[a-z0-9-]{1,32}$",
+        "a name of 1 to 32 lower-case letters, digits and hyphens, such as {}", "shop";
+    "title" Title: r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]{0,38}[^\s\x00-\x1f\x7f-\x9f])?$",
+        "a name of 1 to 40 characters, such as {}", "小明的店";
+    "image-url" ImageUrl: concat!("^https://", pattern!(url_host), "(:", pattern!(port), ")?(/[!-~]*)?$"),
+        "the https address of an image, such as {}", "https://static.example.com/follow.png";
+    "appid" AppId: "^wx[0-9a-f]{16}$",
+        "the AppID from WeChat's console: wx and 16 hex digits, such as {}", "wx0123456789abcdef";
+    "origin" Origin: concat!("^(https://", pattern!(url_host), r"|http://(127(\.", pattern!(octet), r"){3}|\[::1\]|(", pattern!(label), r"\.)*localhost))(:", pattern!(port), ")?/?$"),
+        "an origin such as {}", "https://shop.example.com";
+    "listener" Address: concat!("^(unix:/[ -~]{0,98}[!-.0-~]|(", pattern!(ipv4), r"|\[", pattern!(ipv6), r"\]):(0|", pattern!(port), "))$"),
+        "an address and port such as {}, or a socket such as unix:/run/wechat-authz/check.sock", "127.0.0.1:9100";
+    "tcp-listener" TcpAddress: concat!("^(", pattern!(ipv4), r"|\[", pattern!(ipv6), r"\]):(0|", pattern!(port), ")$"),
+        "an address and port such as {}", "127.0.0.1:9101";
+    "prefix" Prefix: "^(/[A-Za-z0-9_-]{1,64}){1,8}$",
+        "a path such as {}: segments of letters, digits, _ and -, without a final slash", "/_wechat";
+    "client-address" ClientAddress: "^(peer|header:[A-Za-z0-9_-]{1,64}|x-forwarded-for:([1-9]|1[0-6]))$", except "^header:[xX]-[fF][oO][rR][wW][aA][rR][dD][eE][dD]-[fF][oO][rR]$",
+        "header: and a name, such as {}; or peer; or x-forwarded-for: and which from the right, such as x-forwarded-for:1", "header:x-auth-client-ip";
+    "path" FilePath: r"\S",
+        "a path such as {}", "/etc/wechat-authz/keys";
+    "secret-file" SecretFile secret: r"^.*[./].*[^./]$",
+        "the path of a file that holds the secret, such as {}, never the secret itself", "/etc/wechat-authz/shop.secret";
+    "redis-url" RedisUrl secret: concat!(r"^rediss?://([A-Za-z0-9._-]+|\[", pattern!(ipv6), r"\]):", pattern!(port), "(/[0-9]{0,3})?$"),
+        "the server's URL without a password, such as {}; rediss:// for TLS", "redis://redis.example.com:6379/0";
+    "proxy-url" ProxyUrl secret: concat!("^https?://", pattern!(url_host), "(:", pattern!(port), ")?/?$"),
+        "the proxy's URL without a password, such as {}", "http://proxy.example.com:3128";
+    "host-and-port" RedisAddress secret: concat!(r"^([A-Za-z0-9._-]+|\[", pattern!(ipv6), r"\]):", pattern!(port), "$"),
+        "a host and port such as {}", "redis-0.example.com:26379";
+    "word" Word: "^[A-Za-z0-9._-]{1,64}$",
+        "a word of letters, digits, dots, _ and -, such as {}", "wechat-authz";
+    "domain-proof" DomainProof: r"^((MP|WW)_verify_[A-Za-z0-9]{16}\.txt|[A-Za-z0-9_-]{1,64}\.txt=[A-Za-z0-9._=-]{1,256})$",
+        "the file's name as WeChat gave it, such as {}; or NAME.txt=CONTENT", "MP_verify_AbCdEfGh12345678.txt";
+    "host" HostMatch: concat!(r"^(\*|(([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z]([a-z0-9_-]{0,61}[a-z0-9_])?|", pattern!(ipv4), r"|\[", pattern!(ipv6), r"\])(:", pattern!(port), ")?)$"), except ":443$",
+        "a host as in an application's origin, such as {}, or `*` for any", "shop.example.com";
+    "path-prefix" PathPrefix: concat!("^(/|(/", pattern!(segment), ")+/?)$"),
+        "a path such as {}", "/static";
+    "path-pattern" PathPattern: concat!(r"^(/|(/(\*|", pattern!(segment), r"))*(/(\*|", pattern!(segment), r")/?|/\*\*|(/\*\*)?/\*(\.[A-Za-z0-9_-]+)+))$"),
+        "a pattern such as {}, /files/** or /*.js", "/users/*/avatar";
+    "network" Network: concat!("^(", pattern!(ipv4), "(/([0-9]|[12][0-9]|3[0-2]))?|", pattern!(ipv6), "(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?)$"),
+        "a network or an address, such as {}", "10.0.0.0/8";
+    "method" MethodName: "^[A-Z]{1,20}$",
+        "a method in capitals, such as {}", "GET";
+    "subject" Subject secret: "^wx:(union|wx[0-9a-f]{16}):[A-Za-z0-9_-]{1,64}$",
+        "wx:union:<unionid> or wx:<appid>:<openid>", "";
+}
+
+/// Serializes types as the text that they parse.
+macro_rules! serialize_as_text {
+    ($($type:ty)+) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )+};
+}
+
+macro_rules! deserialize_from_text {
+    ($($type:ty)+) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )+};
+}
+
+serialize_as_text! {
+    Title ImageUrl AppId Origin Address TcpAddress Prefix ClientAddress FilePath RedisUrl ProxyUrl RedisAddress Word
+    DomainProof HostMatch PathPrefix PathPattern Network MethodName
+}
+
+deserialize_from_text! {
+    Title ImageUrl AppId Origin Address TcpAddress Prefix ClientAddress FilePath SecretFile RedisUrl ProxyUrl RedisAddress
+    Word DomainProof HostMatch PathPrefix PathPattern Network MethodName
 }
 
 #[cfg(test)]

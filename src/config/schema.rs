@@ -1,15 +1,14 @@
-//! The JSON schema of the file, made from [`super::raw`]: for editors, for the chart, and for our own check.
+//! The JSON schema of the file, made from [`super::file`]: for editors, for the chart, and for [`super::shape`].
 
-use super::raw;
+use super::file;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use std::sync::LazyLock;
 
-/// The schema, without references: the settings are a tree, and a tree is easier to follow for readers and for
-/// [`super::shape`].
+/// The schema, without references: a tree is easier to follow for readers and for [`super::shape`].
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<raw::Config>().to_value()
+    settings.into_generator().into_root_schema_for::<file::Config>().to_value()
 });
 
 /// The schema of the whole file.
@@ -17,7 +16,7 @@ pub(crate) fn root() -> &'static Value {
     &SCHEMA
 }
 
-/// The schema as text, to be printed.
+/// The schema as text.
 pub(crate) fn text() -> String {
     format!("{:#}", root())
 }
@@ -27,7 +26,7 @@ pub(crate) fn allows(schema: &Value, kind: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == kind,
         Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
-        // A choice of words says so in each of them.
+        // The words of a choice are strings.
         _ => words(schema).next().is_some() && kind == "string",
     }
 }
@@ -37,7 +36,7 @@ pub(crate) fn keys(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str())
 }
 
-/// The keys a mapping cannot do without.
+/// The required keys of a mapping.
 pub(crate) fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
@@ -53,7 +52,7 @@ pub(crate) fn words(schema: &Value) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    /// Every keyword the check handles. A new one here without its line in `shape.rs` would go unchecked.
+    /// Every keyword that `shape.rs` handles. A new one here needs its line there.
     const HANDLED: [&str; 15] = [
         "type",
         "properties",
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_nothing_that_the_check_does_not_hear() {
+    fn every_keyword_of_the_schema_is_validated() {
         visit("", root(), &mut |path, schema| {
             for keyword in schema.as_object().unwrap().keys() {
                 assert!(
@@ -120,14 +119,14 @@ mod tests {
     #[test]
     fn a_default_stands_in_the_documentation() {
         visit("", root(), &mut |path, schema| {
-            let said = schema["description"].as_str().unwrap_or_default().to_lowercase();
-            let told = match schema.get("default") {
-                Some(Value::String(text)) => said.contains(text.as_str()),
-                Some(Value::Number(number)) => said.contains(&number.to_string()),
-                Some(Value::Bool(value)) => said.contains(&format!("default {value}")),
+            let description = schema["description"].as_str().unwrap_or_default().to_lowercase();
+            let is_documented = match schema.get("default") {
+                Some(Value::String(text)) => description.contains(text.as_str()),
+                Some(Value::Number(number)) => description.contains(&number.to_string()),
+                Some(Value::Bool(value)) => description.contains(&format!("default {value}")),
                 _ => true,
             };
-            assert!(told, "{path}: {said}");
+            assert!(is_documented, "{path}: {description}");
         });
     }
 }

@@ -1,9 +1,7 @@
-//! The tree against the schema: every error of shape in one walk.
+//! Validates the tree against the schema: every error of shape in one walk.
 //!
-//! The walk also makes the JSON value that [`super::raw::Config`] is read from. What was wrong is replaced so that
-//! the value always fits the shape: an optional setting falls back to its default, a needed one gets a stand-in. So
-//! the next step can look for errors of meaning in all the rest, and both kinds are reported together. A value with
-//! stand-ins never leaves this module without its errors.
+//! The walk also makes the JSON value from which [`super::file::Config`] is deserialized. It fits the schema only if there
+//! are no errors.
 
 use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::duration::Period;
@@ -14,21 +12,21 @@ use super::{schema, typo, yaml};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the walk made of a tree.
+/// The result of the walk.
 pub(crate) struct Validated {
-    /// A value of the schema's shape.
+    /// What was valid.
     pub value: Value,
     /// Where each setting was written, by its path.
     pub places: BTreeMap<String, Place>,
-    /// What is wrong.
+    /// What was not.
     pub errors: Vec<Diagnostic>,
 }
 
-/// Checks the whole tree.
-pub(crate) fn check(root: &Node) -> Validated {
-    let mut walk = Validator { places: BTreeMap::new(), errors: Vec::new() };
-    let value = walk.value(root, schema::root(), "").unwrap_or_else(|| placeholder(schema::root(), ""));
-    Validated { value, places: walk.places, errors: walk.errors }
+/// Validates the whole tree.
+pub(crate) fn validate(root: &Node) -> Validated {
+    let mut validator = Validator { places: BTreeMap::new(), errors: Vec::new() };
+    let value = validator.value(root, schema::root(), "").unwrap_or_default();
+    Validated { value, places: validator.places, errors: validator.errors }
 }
 
 /// The path of `key` inside `path`.
@@ -46,11 +44,11 @@ impl Validator {
         self.errors.push(Diagnostic::new(place.clone(), path, found, wanted));
     }
 
-    /// The value, or nothing where it is wrong and that has been reported.
+    /// The value, or `None` if an error was reported.
     fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
         self.places.insert(path.to_owned(), node.place.clone());
         match &node.value {
-            // Its error stands already.
+            // The parser has reported it.
             Written::Refused => None,
             Written::Table(entries) if schema::allows(schema, "object") => {
                 Some(self.table(entries, schema, path, &node.place))
@@ -74,13 +72,9 @@ impl Validator {
             self.error(place, path, "found an empty list", "write at least one item, or leave the key out");
             return None;
         }
-        let mut values = Vec::with_capacity(items.len());
-        for (n, item) in items.iter().enumerate() {
-            let path = format!("{path}[{n}]");
-            // Left out, it would shift the others, and their errors would name the wrong one.
-            values.push(self.value(item, item_schema, &path).unwrap_or_else(|| placeholder(item_schema, &path)));
-        }
-        Some(Value::Array(values))
+        let values = items.iter().enumerate();
+        let values = values.filter_map(|(n, item)| self.value(item, item_schema, &format!("{path}[{n}]")));
+        Some(Value::Array(values.collect()))
     }
 
     fn table(&mut self, entries: &[Entry], schema: &Value, path: &str, place: &Place) -> Value {
@@ -89,7 +83,7 @@ impl Validator {
         let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = seen.get(entry.key.as_str()) {
-                // An unknown key has its error already.
+                // An unknown key is reported once, by its first entry.
                 if schema::keys(schema).any(|key| key == entry.key) {
                     let line = if let Place::Line { line, .. } = first { *line } else { 0 };
                     let found = format!("found a second time, first on line {line}");
@@ -100,10 +94,10 @@ impl Validator {
             seen.insert(&entry.key, &entry.place);
             let meant = match schema.get("properties").and_then(|keys| keys.get(&entry.key)) {
                 Some(_) => Some(entry.key.as_str()),
-                // A slip in the key hides neither a error in its value nor makes the key missing.
+                // The value of a misspelled key is validated, too, and the key is not missing.
                 None => self.unknown_key(entry, entries, schema, path),
             };
-            // A full-width colon: the key is there, and its value cannot be told.
+            // After a full-width colon, the key is present and its value unknown.
             if let Some((word, _)) = entry.key.split_once('：')
                 && schema::keys(schema).any(|key| key == word.trim())
             {
@@ -113,7 +107,7 @@ impl Validator {
             let Some((key, key_schema)) = meant.and_then(|key| Some((key, schema.get("properties")?.get(key)?))) else {
                 continue;
             };
-            // Two slips that mean one key: the first has it.
+            // Of two misspellings of one key, the first counts.
             if !tried.insert(key.to_owned()) {
                 continue;
             }
@@ -121,21 +115,14 @@ impl Validator {
                 object.insert(key.to_owned(), value);
             }
         }
-        for key in schema::required(schema) {
-            if object.contains_key(key) {
-                continue;
-            }
+        for key in schema::required(schema).filter(|key| !tried.contains(*key)) {
             let key_schema = schema.get("properties").and_then(|keys| keys.get(key)).unwrap_or(&Value::Null);
-            let path = inside(path, key);
-            if !tried.contains(key) {
-                self.error(place, &path, "missing", describe_expected(key_schema));
-            }
-            object.insert(key.to_owned(), placeholder(key_schema, &path));
+            self.error(place, &inside(path, key), "missing", describe_expected(key_schema));
         }
         Value::Object(object)
     }
 
-    /// Reports a key that does not exist; returns the one that was meant, if its place is free.
+    /// Reports an unknown key. Returns the key that was probably meant, unless it is present, too.
     fn unknown_key<'a>(&mut self, entry: &Entry, entries: &[Entry], schema: &'a Value, path: &str) -> Option<&'a str> {
         let home = find_key(&entry.key, path);
         let meant = typo::closest(&entry.key, schema::keys(schema))
@@ -158,7 +145,7 @@ impl Validator {
                 None => format!("the keys here are {}", join_quoted(schema::keys(schema), "and")),
             },
         };
-        // Nothing that is almost one of our words is a secret, however long.
+        // A misspelled key is not a secret, however long.
         if meant.is_some() || can_be_quoted(&entry.key) || from_variable {
             self.error(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
         } else {
@@ -169,7 +156,7 @@ impl Validator {
     }
 
     fn scalar(&mut self, scalar: &Scalar, schema: &Value, path: &str, place: &Place) -> Option<Value> {
-        // A variable's value has no quotes to tell a text from a number: the setting's type says how to read it.
+        // A variable's value has no quotes that tell a text from a number; the setting's type decides.
         let from_variable = matches!(place, Place::Variable(_));
         let reading = if from_variable { read_plain(&scalar.text) } else { scalar.reading };
         if reading == Reading::Null && schema::allows(schema, "null") {
@@ -222,7 +209,7 @@ impl Validator {
         let is_text =
             matches!(reading, Reading::Plain | Reading::Quoted) || (from_variable && reading != Reading::Null);
         let error = if is_period && (is_text || is_number) {
-            match Period::parse(text) {
+            match text.parse::<Period>() {
                 Err(error) => format!("found {}, which {error}", shown(text)),
                 Ok(period) => match range(schema) {
                     Some((least, _)) if period < least => format!("found {}, which is too short", shown(text)),
@@ -273,7 +260,7 @@ fn describe_found(scalar: &Scalar, reading: Reading) -> String {
     }
 }
 
-/// What else to do with a key that has lost its value.
+/// What else to do with a key without a value.
 fn unset_hint(reading: Reading, from_variable: bool, schema: &Value) -> Option<String> {
     let has_default = reading == Reading::Null && schema.get("default").is_some();
     has_default.then(|| if from_variable { "or unset it" } else { "or leave the key out" }.to_owned())
@@ -288,7 +275,7 @@ fn describe_found_form(form: &Form, scalar: &Scalar, reading: Reading) -> String
     }
 }
 
-/// What would be right, in words.
+/// What to write instead, in words.
 fn describe_expected(schema: &Value) -> String {
     if let Some(form) = schema.get("x-form").and_then(Value::as_str).and_then(Form::named) {
         return form.wanted(schema.get("default").and_then(Value::as_str));
@@ -320,7 +307,7 @@ fn describe_expected(schema: &Value) -> String {
     format!("write a mapping with {}", parts(schema))
 }
 
-/// The keys of a mapping in words: those it needs, or all where it needs none.
+/// The keys of a mapping in words: the required ones, or all if none is required.
 fn parts(schema: &Value) -> String {
     match join_quoted(schema::required(schema), "and") {
         needed if needed.is_empty() => join_quoted(schema::keys(schema), "and"),
@@ -328,9 +315,9 @@ fn parts(schema: &Value) -> String {
     }
 }
 
-/// The least and the most of a duration.
+/// The shortest and the longest duration.
 fn range(schema: &Value) -> Option<(Period, Period)> {
-    let bound = |name| Period::parse(schema.get(name)?.as_str()?).ok();
+    let bound = |name| schema.get(name)?.as_str()?.parse::<Period>().ok();
     Some((bound("x-least")?, bound("x-most")?))
 }
 
@@ -350,8 +337,8 @@ fn join_words<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     }
 }
 
-/// The mapping in which a key would be known, if there is exactly one and it belongs to the same part of the file as
-/// `path`: `host` in `redis` does not mean the one of a policy rule.
+/// The only mapping that has this key, if it is in the same part of the file as `path`: `host` in `redis` is not the one
+/// of a policy rule.
 fn find_key(key: &str, path: &str) -> Option<String> {
     fn search(key: &str, schema: &Value, path: &str, homes: &mut Vec<String>) {
         for (name, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
@@ -369,35 +356,4 @@ fn find_key(key: &str, path: &str) -> Option<String> {
     let part = |path: &str| path.split(['.', '[']).next().unwrap_or_default().to_owned();
     let home = homes.pop().filter(|_| homes.is_empty())?;
     (path.is_empty() || part(&home) == part(path)).then_some(home)
-}
-
-/// A value that fits the schema where the written one does not. A text is the setting's own path, so that no two are
-/// the same and none passes for what somebody wrote.
-fn placeholder(schema: &Value, path: &str) -> Value {
-    if let Some(word) = schema::words(schema).next() {
-        return word.into();
-    }
-    if schema::allows(schema, "null") {
-        return Value::Null;
-    }
-    if let Some((least, _)) = range(schema) {
-        return least.to_string().into();
-    }
-    if schema::allows(schema, "string") {
-        return path.into();
-    }
-    if schema::allows(schema, "integer") {
-        return schema.get("minimum").cloned().unwrap_or(Value::from(0));
-    }
-    if schema::allows(schema, "boolean") {
-        return false.into();
-    }
-    if schema::allows(schema, "array") {
-        return Value::Array(Vec::new());
-    }
-    let entry = |key: &str| {
-        let below = schema.get("properties").and_then(|keys| keys.get(key)).unwrap_or(&Value::Null);
-        (key.to_owned(), placeholder(below, &inside(path, key)))
-    };
-    Value::Object(schema::required(schema).map(entry).collect())
 }

@@ -2,63 +2,31 @@
 //!
 //! Every other text has the type of the module that uses it.
 
+use super::diagnostic::can_be_quoted;
 use http::Method;
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 /// Why a text is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TextError {
-    /// No characters, or blanks only.
-    #[error("is empty")]
-    Empty,
-    /// Too many characters.
-    #[error("has more than {0} characters")]
-    TooLong(usize),
-    /// Characters outside the allowed ones.
-    #[error("has other characters than {0}")]
-    OtherCharacters(&'static str),
-    /// A blank at the start or end.
-    #[error("starts or ends with a blank")]
-    Blanks,
-    /// Control characters.
-    #[error("has control characters")]
-    ControlCharacters,
-    /// A relative path under the origin.
-    #[error("does not start with a slash")]
-    NoSlash,
-    /// `/_wechat/`.
-    #[error("ends with a slash")]
-    FinalSlash,
-    /// More than eight segments.
-    #[error("has more than 8 segments")]
-    TooManySegments,
-    /// Not a URL.
-    #[error("is not a URL")]
-    NotAUrl,
-    /// Another scheme.
-    #[error("does not start with https://")]
-    NotHttps,
-    /// A user name or a password.
-    #[error("has a user name or password")]
-    Credentials,
-    /// Characters that a URL must encode, or too many.
-    #[error("is too long or has characters that must be percent-encoded")]
-    NotEncoded,
-    /// Neither a slash nor a dot: a secret rather than its file.
-    #[error("is not the path of a file")]
-    NotAFile,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TextError(Cow<'static, str>);
+
+/// Refuses a text.
+fn refuse<T>(reason: impl Into<Cow<'static, str>>) -> Result<T, TextError> {
+    Err(TextError(reason.into()))
 }
 
 macro_rules! texts {
     ($($(#[$doc:meta])+ $name:ident: $check:expr;)+) => {$(
         $(#[$doc])+
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(String);
+        pub(crate) struct $name(String);
 
-        impl $name {
-            /// The text.
-            pub fn as_str(&self) -> &str {
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
                 &self.0
             }
         }
@@ -96,12 +64,42 @@ texts! {
     /// A word of the operator's choice, such as a part of Redis keys.
     Word: |text| characters(text, 64, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'), "letters, digits, dots, _ and -");
     /// The path of a file or directory.
-    FilePath: |text| if text.trim().is_empty() { Err(TextError::Empty) } else { Ok(()) };
+    FilePath: |text| if text.trim().is_empty() { refuse("is empty") } else { Ok(()) };
     /// The path of a file that holds a secret: it has a slash, or a dot before an extension. A pasted secret has neither.
     SecretFile: |text| {
         let is_path = text.contains(['/', '.']) && !text.ends_with(['/', '.']);
-        if is_path { Ok(()) } else { Err(TextError::NotAFile) }
+        if is_path { Ok(()) } else { refuse("is not the path of a file") }
     };
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self("/_wechat".to_owned())
+    }
+}
+
+impl Word {
+    /// `wechat-authz`.
+    pub(super) fn product_name() -> Self {
+        Self(env!("CARGO_PKG_NAME").to_owned())
+    }
+}
+
+impl Serialize for SecretFile {
+    /// Masks what may be a pasted secret after all.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_certainly_a_path() { &self.0 } else { "***" })
+    }
+}
+
+impl SecretFile {
+    /// Long names are common in paths. A long run of letters and digits looks like an AppSecret.
+    fn is_certainly_a_path(&self) -> bool {
+        let is_random =
+            |part: &str| part.bytes().any(|b| b.is_ascii_digit()) && part.bytes().any(|b| b.is_ascii_alphabetic());
+        let is_name = |part: &str| part.is_empty() || can_be_quoted(part) || !is_random(part);
+        self.0.starts_with(['/', '.']) && self.0.split('/').all(is_name)
+    }
 }
 
 /// An HTTP method in capitals.
@@ -112,9 +110,8 @@ impl FromStr for MethodName {
     type Err = TextError;
 
     fn from_str(text: &str) -> Result<Self, TextError> {
-        const ALLOWED: &str = "capital letters";
-        characters(text, 20, |c| c.is_ascii_uppercase(), ALLOWED)?;
-        text.parse().map(Self).map_err(|_| TextError::OtherCharacters(ALLOWED))
+        characters(text, 20, |c| c.is_ascii_uppercase(), "capital letters")?;
+        text.parse().map(Self).or_else(|_| refuse("is not a method"))
     }
 }
 
@@ -124,13 +121,13 @@ impl fmt::Display for MethodName {
     }
 }
 
-fn characters(text: &str, max: usize, allowed: fn(char) -> bool, names: &'static str) -> Result<(), TextError> {
+fn characters(text: &str, max: usize, allowed: fn(char) -> bool, names: &str) -> Result<(), TextError> {
     if text.is_empty() {
-        Err(TextError::Empty)
+        refuse("is empty")
     } else if !text.chars().all(allowed) {
-        Err(TextError::OtherCharacters(names))
+        refuse(format!("has other characters than {names}"))
     } else if text.len() > max {
-        Err(TextError::TooLong(max))
+        refuse(format!("has more than {max} characters"))
     } else {
         Ok(())
     }
@@ -138,38 +135,38 @@ fn characters(text: &str, max: usize, allowed: fn(char) -> bool, names: &'static
 
 fn title(text: &str) -> Result<(), TextError> {
     if text.trim().is_empty() {
-        Err(TextError::Empty)
+        refuse("is empty")
     } else if text.chars().any(char::is_control) {
-        Err(TextError::ControlCharacters)
+        refuse("has control characters")
     } else if text.trim() != text {
-        Err(TextError::Blanks)
+        refuse("starts or ends with a blank")
     } else if text.chars().count() > 40 {
-        Err(TextError::TooLong(40))
+        refuse("has more than 40 characters")
     } else {
         Ok(())
     }
 }
 
 fn image_url(text: &str) -> Result<(), TextError> {
-    let url = url::Url::parse(text).map_err(|_| TextError::NotAUrl)?;
+    let Ok(url) = url::Url::parse(text) else { return refuse("is not a URL") };
     if url.scheme() != "https" {
-        Err(TextError::NotHttps)
+        refuse("does not start with https://")
     } else if !url.username().is_empty() || url.password().is_some() {
-        Err(TextError::Credentials)
+        refuse("has a user name or password")
     } else if text.len() > 2_048 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Err(TextError::NotEncoded)
+        refuse("is too long or has characters that must be percent-encoded")
     } else {
         Ok(())
     }
 }
 
 fn prefix(text: &str) -> Result<(), TextError> {
-    let path = text.strip_prefix('/').ok_or(TextError::NoSlash)?;
+    let Some(path) = text.strip_prefix('/') else { return refuse("does not start with a slash") };
     if path.ends_with('/') {
-        return Err(TextError::FinalSlash);
+        return refuse("ends with a slash");
     }
     if path.split('/').count() > 8 {
-        return Err(TextError::TooManySegments);
+        return refuse("has more than 8 segments");
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     path.split('/').try_for_each(|segment| characters(segment, 64, allowed, "letters, digits, _ and -"))

@@ -1,10 +1,10 @@
-//! "Did you mean": the word that was probably meant.
+//! "Did you mean": finds the word that was probably meant.
 
-/// The one of `words` that `written` is most like, if it is like enough.
+/// The one of `words` that is most similar to `written`, if it is similar enough.
 ///
 /// Spelling in another style (`tokenLifetime`, `token-lifetime`) counts as the same word.
 pub(crate) fn closest<'a>(written: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Nobody writes a key of this length by a slip, and the comparison takes the product of both lengths.
+    // No key is this long, and the comparison takes time in proportion to the product of both lengths.
     if written.len() > 64 {
         return None;
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_understood_and_another_word_is_not() {
+    fn a_misspelled_word_is_found_and_another_is_not() {
         let words = ["token_lifetime", "lifetime", "idle", "api"];
         for (written, expected) in [
             ("token_lifetme", Some("token_lifetime")),

@@ -1,45 +1,45 @@
 //! YAML text → a tree in which every value knows its line.
 //!
-//! A configuration needs mappings, lists and single values. Anchors, aliases, tags, merge keys and several documents
-//! are refused: they let one line mean another. Plain values are typed by YAML 1.2's core schema, so `no` and `on` are
-//! texts. Size, depth and number of values are bounded.
+//! A configuration needs mappings, lists and single values. Anchors, aliases, tags, merge keys and several documents are
+//! refused: with them, a line's meaning depends on another line. Plain values have the types of YAML 1.2's core schema:
+//! `no` and `on` are texts. Size, depth and number of values are bounded.
 
 use super::diagnostic::{Diagnostic, Place};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 use std::sync::Arc;
 
-/// Largest file: a thousand times a usual one.
+/// The size of a file at most: a thousand times a usual one.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
-/// Most values; ten thousand policy rules fit.
+/// The number of values at most, enough for ten thousand policy rules.
 const MAX_NODES: usize = 100_000;
-/// Most errors that are noted before the last; each is looked up among all settings afterwards.
+/// The errors at most that do not end the reading. For each, all settings are searched afterwards.
 const MAX_DIAGNOSTICS: usize = 100;
-/// Deepest nesting; the settings need six levels.
+/// The nesting at most; the settings need six levels.
 const MAX_DEPTH: usize = 16;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     /// The line of the value, or of its key where the value takes several lines.
     pub place: Place,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
-/// What a value is.
+/// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     /// A single value.
     Scalar(Scalar),
     /// A list.
     List(Vec<Node>),
-    /// A mapping, in the file's order; a key may stand twice.
+    /// A mapping, in the file's order; a key may occur twice.
     Table(Vec<Entry>),
-    /// Something refused whose error has been reported.
+    /// A refused value, whose error was reported.
     Refused,
 }
 
-/// A single value: its text, and what the core schema reads in it.
+/// A single value: its text and its type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scalar {
     /// The text as written, without quotes.
@@ -48,7 +48,7 @@ pub(crate) struct Scalar {
     pub reading: Reading,
 }
 
-/// What the core schema reads in a single value.
+/// The type of a single value in the core schema.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Reading {
     /// Nothing, `null` or `~`.
@@ -70,13 +70,13 @@ pub(crate) enum Reading {
 pub(crate) struct Entry {
     /// The key.
     pub key: String,
-    /// Where the key stands.
+    /// The place of the key.
     pub place: Place,
     /// Its value.
     pub node: Node,
 }
 
-/// Reads one document. The tree is there even with errors, unless the text is no YAML at all.
+/// Parses one document. There is a tree despite errors, unless the text is not YAML.
 pub(crate) fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
     let text = match plain_text(bytes, file) {
         Ok(text) => text,
@@ -107,7 +107,7 @@ pub(crate) fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnos
     (Some(if nothing { empty() } else { root }), builder.errors)
 }
 
-/// What the core schema reads in a plain text.
+/// The type of a plain text in the core schema.
 pub(crate) fn read_plain(text: &str) -> Reading {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Reading::Null,
@@ -132,7 +132,7 @@ pub(crate) fn read_plain(text: &str) -> Reading {
     if named || numeric { Reading::Decimal } else { Reading::Plain }
 }
 
-/// UTF-8 without control characters; the parser takes NUL for the end and would leave the rest of the file unread.
+/// UTF-8 without control characters: at a NUL, the parser would end without an error.
 fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Diagnostic>> {
     let line_of = |position: usize| {
         let before = bytes.get(..position).unwrap_or_default();
@@ -169,7 +169,7 @@ fn place(file: &Arc<str>, line: usize, column: usize) -> Place {
     Place::Line { file: file.clone(), line: line.max(1), column: column + 1 }
 }
 
-/// What is found and wanted where a Chinese input method wrote the colon.
+/// The error of a colon from a Chinese input method.
 pub(super) const FULL_WIDTH: (&str, &str) =
     ("found a full-width colon (`：`)", "write `key: value` with an ASCII colon and a space after it");
 
@@ -182,7 +182,7 @@ fn full_width_after_key((number, line): (usize, &str)) -> Option<(usize, usize)>
     (is_key && !before.contains('#')).then(|| (number + 1, before.chars().count()))
 }
 
-/// A list or mapping whose end has not been reached.
+/// An unfinished list or mapping.
 enum Open {
     List { place: Place, items: Vec<Node> },
     Table { place: Place, entries: Vec<Entry>, key: Option<Key> },
@@ -198,7 +198,7 @@ impl Open {
     }
 }
 
-/// A key that waits for its value.
+/// A key without its value.
 struct Key {
     text: Option<String>,
     place: Place,
@@ -217,7 +217,7 @@ impl Builder<'_> {
         Diagnostic::new(place(self.file, at.line(), at.col()), "", found, wanted)
     }
 
-    /// Takes one event; an `Err` ends the reading.
+    /// Handles one event. An `Err` ends the reading.
     fn handle(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Diagnostic>> {
         let here = place(self.file, at.line(), at.col());
         match event {
@@ -250,10 +250,10 @@ impl Builder<'_> {
         }
     }
 
-    /// The parser's own words where ours are not clearer. They never hold more of the text than one character.
+    /// The error in clearer words than the parser's, if we know them. The parser's quote one character of the text at most.
     fn syntax_error(&self, error: &ScanError, text: &str) -> Diagnostic {
         let info = error.info();
-        // The parser takes a key with a full-width colon for the start of a text and stops lines later.
+        // To the parser, a key with a full-width colon starts a text, and its error is lines below.
         let lines_read = text.lines().take(error.marker().line());
         if let Some((line, column)) = lines_read.enumerate().filter_map(full_width_after_key).last() {
             return Diagnostic::new(place(self.file, line, column), "", FULL_WIDTH.0, FULL_WIDTH.1);
@@ -282,17 +282,17 @@ impl Builder<'_> {
         } else {
             ("found something that is not YAML".to_owned(), format!("check this line and the one before: {info}"))
         };
-        // The end of the file is on its last line, not on one after it.
+        // The end of the file is on its last line, not on the next.
         let mut line = error.marker().line().min(text.lines().count());
         if info.contains("tab") {
-            // The parser names the value above, which it took the line with the tab to continue.
+            // The parser names the value above, of which the line with the tab seemed a part.
             let is_indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
             line += text.lines().skip(line.saturating_sub(1)).position(is_indented_by_tab).unwrap_or_default();
         }
         Diagnostic::new(place(self.file, line, error.marker().col()), "", found, wanted)
     }
 
-    /// Notes a error after which the reading can go on. Whoever has so many needs no more.
+    /// Reports an error after which the reading continues.
     fn report(&mut self, error: Diagnostic) {
         if self.errors.len() < MAX_DIAGNOSTICS {
             self.errors.push(error);
@@ -309,7 +309,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a list or mapping is best found: by its key, if it has one.
+    /// The place of a list or mapping: its key, if it has one.
     fn place_by_key(&self, here: &Place) -> Place {
         match self.open.last() {
             Some(Open::Table { key: Some(key), .. }) => key.place.clone(),
@@ -325,7 +325,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs: as an item, a key, a key's value, or the root.
+    /// Adds a finished value as an item, a key, a key's value, or the root.
     fn add(&mut self, mut node: Node) -> Result<(), Box<Diagnostic>> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -352,7 +352,7 @@ impl Builder<'_> {
             }
             Some(Open::Table { entries, key, .. }) => {
                 let Some(Key { text: Some(name), place }) = key.take() else { return Ok(()) };
-                // The parser places a value that is missing where it noticed, which can be lines below.
+                // The parser notices a missing value later, perhaps lines below.
                 if matches!(&node.value, Value::Scalar(scalar) if scalar.text.is_empty()) {
                     node.place = place.clone();
                 }
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lets_one_line_mean_another_is_refused() {
+    fn anchors_tags_and_several_documents_are_refused() {
         for (text, error) in [
             ("a: &x 1", "c.yaml:1: found an anchor (`&`); write the value at each place that needs it"),
             ("a: !!str 1", "c.yaml:1: found a tag (`!`); leave it out, or put the value in quotes"),
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_yaml_is_said_by_its_line() {
+    fn invalid_yaml_is_reported_by_its_line() {
         for (text, error) in [
             ("a:\n\tb: 1", "c.yaml:2: found a tab; indent with spaces"),
             ("a: b: c", "c.yaml:1: found a `:` where none can be; check the indentation, or put the value in quotes"),

@@ -5,6 +5,8 @@ use crate::login_method::LoginMethod;
 use crate::origin::Origin;
 use crate::session;
 use crate::wechat::{Credentials, Scope};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// An application.
 #[derive(Clone, Debug)]
@@ -50,9 +52,11 @@ pub struct OfficialAccount {
 }
 
 /// How the subject is derived. There is no fallback between the rules: it would give one user two subjects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum SubjectRule {
     /// From the AppID and the openid.
+    #[default]
     Openid,
     /// From the unionid. A login without one fails.
     Unionid,

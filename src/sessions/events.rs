@@ -26,6 +26,8 @@ use crate::random;
 use crate::session_id::SessionId;
 use crate::subject::Subject;
 use crate::telemetry::traces;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The version of the fields.
 const VERSION: u32 = 1;
@@ -34,7 +36,8 @@ const VERSION: u32 = 1;
 pub(crate) const MAX_EVENTS: u64 = 200_000;
 
 /// How a subject is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum SubjectForm {
     /// As the application knows it.
     #[default]

@@ -1,6 +1,8 @@
 //! AppID, AppSecret and scopes of an Official Account or website application.
 
 use crate::secret::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// An AppID: `wx` and 16 lower-case hex digits (docs/en/wechat.md, Names). Public: URLs and
@@ -71,13 +73,16 @@ pub struct Credentials {
 }
 
 /// What the user is asked to authorize (docs/en/wechat.md, Scopes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Scope {
     /// `snsapi_base`: the openid, without consent.
+    #[serde(rename = "snsapi_base")]
     Base,
     /// `snsapi_userinfo`: nickname and avatar too, with consent.
+    #[serde(rename = "snsapi_userinfo")]
     Userinfo,
-    /// `snsapi_login`: the QR code on a website.
+    /// `snsapi_login`: the QR code on a website. No setting: a website has no other scope.
+    #[serde(skip)]
     Login,
 }
 

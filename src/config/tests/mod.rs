@@ -1,8 +1,9 @@
-//! The contract of the whole module: wrong files and what is said of them, slips in keys, round trips, hostile bytes.
+//! The first phase as a whole: wrong files and their errors, misspelled keys, round trips, hostile bytes.
+
+mod meaning;
 
 use super::yaml::{Node, Value};
 use super::*;
-use crate::secret::Secret;
 use proptest::prelude::*;
 use std::path::PathBuf;
 
@@ -15,11 +16,11 @@ fn variables(pairs: &[(&str, &str)]) -> impl Iterator<Item = (OsString, OsString
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
 }
 
-fn shape(text: &str, env: &[(&str, &str)]) -> Result<raw::Config, Diagnostics> {
-    read(text.as_bytes(), "config.yaml".into(), variables(env)).and_then(Loaded::shape)
+fn shape(text: &str, env: &[(&str, &str)]) -> Result<file::Config, Diagnostics> {
+    read(text.as_bytes(), "config.yaml".into(), variables(env)).map(|loaded| loaded.config)
 }
 
-fn said(text: &str, env: &[(&str, &str)]) -> String {
+fn errors_of(text: &str, env: &[(&str, &str)]) -> String {
     shape(text, env).err().map(|errors| errors.to_string()).unwrap_or_default()
 }
 
@@ -28,8 +29,8 @@ fn a_minimal_file_is_under_ten_lines() {
     let text = sample("minimal.yaml");
     assert!(text.lines().count() < 10);
     let config = shape(&text, &[]).unwrap();
-    assert_eq!(config.listen, raw::Listen::default());
-    assert_eq!(config.apps[0].session, raw::Session::default());
+    assert_eq!(config.listen, file::Listen::default());
+    assert_eq!(config.apps[0].session, Default::default());
     assert_eq!((config.policy, config.admin, config.state_directory), (vec![], None, None));
 }
 
@@ -45,7 +46,7 @@ fn the_full_file_shows_every_setting_and_every_default() {
     minimal.state_directory = full.state_directory.clone();
     minimal.redis = full.redis.clone();
     let redis = full.redis.as_ref().unwrap();
-    assert_eq!((redis.prefix.as_str(), redis.timeout.to_string().as_str()), ("wechat-authz", "300ms"));
+    assert_eq!((redis.prefix.as_ref(), redis.timeout.to_string().as_str()), ("wechat-authz", "300ms"));
     assert_eq!((redis.reconcile.to_string(), redis.revocations_stale_after.to_string()), ("30s".into(), "24h".into()));
     minimal.apps[0].title = full.apps[0].title.clone();
     let account = full.apps[0].official_account.as_ref().unwrap();
@@ -60,14 +61,14 @@ fn the_full_file_shows_every_setting_and_every_default() {
     assert_eq!(minimal, full);
 }
 
-/// Each `NAME.yaml` is wrong; `NAME.expected` is all that is said of it.
+/// Each `NAME.yaml` is wrong; `NAME.expected` has all its errors.
 #[test]
-fn every_wrong_file_is_told_what_is_wrong_and_what_would_be_right() {
+fn every_wrong_file_has_its_expected_errors() {
     let mut differing = Vec::new();
     for name in ["empty", "missing", "not-yaml", "pasted-secrets", "slips-in-keys", "wrong-values", "written-twice"] {
-        let said = said(&sample(&format!("{name}.yaml")), &[]);
-        if said.trim_end() != sample(&format!("{name}.expected")).trim_end() {
-            differing.push(format!("== {name}\n{said}"));
+        let errors = errors_of(&sample(&format!("{name}.yaml")), &[]);
+        if errors.trim_end() != sample(&format!("{name}.expected")).trim_end() {
+            differing.push(format!("== {name}\n{errors}"));
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
@@ -76,9 +77,9 @@ fn every_wrong_file_is_told_what_is_wrong_and_what_would_be_right() {
 #[test]
 fn no_error_quotes_a_secret() {
     let text = sample("pasted-secrets.yaml");
-    let said = said(&text, &[("WECHAT_AUTHZ__ADMIN__TOKEN", "hunter2"), ("WECHAT_AUTHZ__ADMIN", "hunter2:x")]);
+    let errors = errors_of(&text, &[("WECHAT_AUTHZ__ADMIN__TOKEN", "hunter2"), ("WECHAT_AUTHZ__ADMIN", "hunter2:x")]);
     for secret in ["f00dcafe", "hunter2"] {
-        assert!(text.contains(secret) && !said.contains(secret), "{said}");
+        assert!(text.contains(secret) && !errors.contains(secret), "{errors}");
     }
 }
 
@@ -104,14 +105,15 @@ fn a_variable_overrides_one_setting() {
         ("PATH", "/bin"),
     ];
     let config = shape(&sample("minimal.yaml"), &env).unwrap();
-    assert_eq!(config.listen.check, "unix:/run/x.sock");
-    assert_eq!(config.apps[0].origin, "https://b.example.com");
-    assert_eq!(config.apps[0].website.as_ref().unwrap().secret_file, "/etc/b");
+    assert_eq!(config.listen.check.to_string(), "unix:/run/x.sock");
+    assert_eq!(config.apps[0].origin.as_str(), "https://b.example.com");
+    assert_eq!(config.apps[0].website.as_ref().unwrap().secret_file.as_ref(), "/etc/b");
     assert_eq!(config.apps[0].official_account, None);
     assert_eq!((config.apps[1].name.as_str(), config.apps[1].origin.as_str()), ("12345", "https://c.example.com"));
-    assert_eq!(config.policy[0].methods, Some(vec!["GET".to_owned()]));
-    assert_eq!(config.limits.checks_per_client, Some(raw::Rate { per_minute: 60, burst: 10 }));
-    assert_eq!(config.limits.logins_per_second, 5);
+    assert_eq!(config.policy[0].methods, Some(vec!["GET".parse().unwrap()]));
+    let limits = config.limits;
+    let checks = limits.checks_per_client.unwrap();
+    assert_eq!([checks.per_minute, checks.burst, limits.logins_per_second].map(u32::from), [60, 10, 5]);
     assert!(!config.gateway.delivers_set_cookie);
 }
 
@@ -168,7 +170,7 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
         (
             "WECHAT_AUTHZ__PREFIX__X",
             "1",
-            "prefix: found parts of a setting that is a single value; set it by WECHAT_AUTHZ__PREFIX",
+            "prefix: found parts of a setting with a single value; set it by WECHAT_AUTHZ__PREFIX",
         ),
         (
             "WECHAT_AUTHZ__PREFIX",
@@ -178,14 +180,14 @@ fn a_wrong_variable_is_named_in_place_of_the_line() {
         (
             "WECHAT_AUTHZ____CHECK",
             "1",
-            "found a name that is no setting's; write a setting's path, such as WECHAT_AUTHZ__LISTEN__CHECK for listen.check",
+            "found a name without a setting; write a setting's path, such as WECHAT_AUTHZ__LISTEN__CHECK for listen.check",
         ),
     ] {
         let text =
             format!("prefix: /_wechat\n{}", sample("minimal.yaml").replace("\n  official", "\n  # x\n  official"));
         let text = text.replace("prefix: /_wechat\nkeys", "prefix: /_wechat # x\nkeys");
         let expected = expected.replace("line 4", "line 5");
-        assert_eq!(said(&text, &[(name, value)]), format!("{name}: {expected}"));
+        assert_eq!(errors_of(&text, &[(name, value)]), format!("{name}: {expected}"));
     }
 }
 
@@ -196,30 +198,28 @@ fn invisible_characters_of_a_variable_name_are_not_shown() {
 }
 
 #[test]
-fn a_variable_that_is_not_text_is_a_error() {
+fn a_variable_that_is_not_text_is_an_error() {
     use std::os::unix::ffi::OsStringExt;
     let env = [("WECHAT_AUTHZ__PREFIX".into(), OsString::from_vec(vec![0xff]))];
     let read = read(sample("minimal.yaml").as_bytes(), "c".into(), env.into_iter());
-    assert!(read.unwrap().shape().unwrap_err().to_string().starts_with("WECHAT_AUTHZ__PREFIX: found bytes"));
+    assert!(read.unwrap_err().to_string().starts_with("WECHAT_AUTHZ__PREFIX: found bytes"));
 }
 
 #[test]
-fn errors_of_shape_and_meaning_come_together() {
-    let text = sample("minimal.yaml").replace("https://shop.example.com", "15").replace("name: shop", "naem: shop");
-    let loaded = read(text.as_bytes(), "config.yaml".into(), variables(&[])).unwrap();
-    let (config, mut meaning) = loaded.into_parts();
-    assert_eq!(config.apps[0].name, "shop", "a slip in the key does not lose the value");
-    let file = config.apps[0].official_account.as_ref().unwrap().secret_file.clone();
-    assert!(
-        meaning.secret("apps[0].official_account.secret_file", &file, |text| Secret::parse_token(text, 16)).is_none()
-    );
-    meaning.add("apps[0].origin", "found a stand-in", "never shown");
-    let said = meaning.finish(Some(config)).unwrap_err().to_string();
+fn errors_of_shape_end_the_reading() {
+    let text = sample("minimal.yaml").replace("https://shop.example.com", "15").replace("name: shop", "naem: Shop");
     assert_eq!(
-        said,
+        errors_of(&text, &[]),
         "config.yaml:3: apps[0].naem: unknown key; did you mean `name`?\n\
-         config.yaml:4: apps[0].origin: found `15`, a number; write an origin such as https://shop.example.com\n\
-         config.yaml:7: apps[0].official_account.secret_file: found no such file; \
+         config.yaml:3: apps[0].name: found `Shop`, which holds more than lower-case letters, digits and hyphens; \
+         write a name of 1 to 32 lower-case letters, digits and hyphens, such as shop\n\
+         config.yaml:4: apps[0].origin: found `15`, a number; write an origin such as https://shop.example.com"
+    );
+    let loaded = read(sample("minimal.yaml").as_bytes(), "config.yaml".into(), variables(&[])).unwrap();
+    let errors = settings::resolve(loaded).unwrap_err().to_string();
+    assert_eq!(
+        errors,
+        "config.yaml:7: apps[0].official_account.secret_file: found no such file; \
          name a file that this process can read and that holds the secret"
     );
 }
@@ -235,9 +235,9 @@ fn an_unreadable_file_is_an_error_of_the_file() {
     }
     let file = directory.path().join("config.yaml");
     std::fs::write(&file, sample("minimal.yaml")).unwrap();
-    let first = load(&file, variables(&[])).unwrap().digest();
+    let first = load(&file, variables(&[])).unwrap().digest;
     std::fs::write(&file, sample("minimal.yaml") + "\n").unwrap();
-    assert_ne!(load(&file, variables(&[])).unwrap().digest(), first);
+    assert_ne!(load(&file, variables(&[])).unwrap().digest, first);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn the_effective_configuration_reads_as_itself() {
     for name in ["minimal.yaml", "full.yaml"] {
         let config = shape(&sample(name), &[]).unwrap();
         let text = effective::text(&config);
-        assert_eq!(said(&text, &[]), "", "{text}");
+        assert_eq!(errors_of(&text, &[]), "", "{text}");
         assert_eq!(shape(&text, &[]).unwrap(), config);
         assert_eq!(effective::text(&shape(&text, &[]).unwrap()), text);
     }
@@ -259,13 +259,12 @@ fn the_effective_configuration_reads_as_itself() {
 fn a_secret_pasted_for_its_file_is_masked() {
     let mut config = shape(&sample("minimal.yaml"), &[]).unwrap();
     for (file, shown) in [
-        ("0123456789abcdef0123456789abcdef", false),
-        ("hunter2", false),
+        ("secrets/0123456789abcdef0123456789abcdef", false),
         ("/0123456789abcdef0123456789abcdef", false),
         ("/etc/wechat-authz/a-long-name-of-an-application.secret", true),
         ("./shop.secret", true),
     ] {
-        config.apps[0].official_account.as_mut().unwrap().secret_file = file.to_owned();
+        config.apps[0].official_account.as_mut().unwrap().secret_file = file.parse().unwrap();
         let text = effective::text(&config);
         assert_eq!((text.contains(file), text.contains("secret_file: \"***\"")), (shown, !shown), "{text}");
     }
@@ -336,7 +335,7 @@ fn the_documents_show_every_setting() {
 }
 
 /// The full file with one key written wrongly: exactly one error, on its line, with the right guess.
-fn assert_understood(text: &str, (key, line, column): &(String, usize, usize), slip: &str) {
+fn assert_recognized(text: &str, (key, line, column): &(String, usize, usize), slip: &str) {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let at = column - 1;
     assert!(lines[line - 1][at..].starts_with(key.as_str()));
@@ -350,7 +349,7 @@ fn assert_understood(text: &str, (key, line, column): &(String, usize, usize), s
 }
 
 #[test]
-fn every_slip_in_every_key_is_understood() {
+fn every_misspelled_key_is_recognized() {
     let text = sample("full.yaml");
     let known = schema_keys();
     for key in keys_of_the_full_file(&text) {
@@ -370,7 +369,7 @@ fn every_slip_in_every_key_is_understood() {
             let replaced = with(&|letters| letters[n] = 'x');
             for slip in [dropped, doubled, swapped, replaced] {
                 if !known.contains(&slip) {
-                    assert_understood(&text, &key, &slip);
+                    assert_recognized(&text, &key, &slip);
                 }
             }
         }
@@ -379,7 +378,7 @@ fn every_slip_in_every_key_is_understood() {
 
 proptest! {
     #[test]
-    fn any_one_letter_put_in_anywhere_is_understood(
+    fn a_key_with_an_added_letter_is_recognized(
         which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), letter in "[a-z_]",
     ) {
         let text = sample("full.yaml");
@@ -387,7 +386,7 @@ proptest! {
         let key = which.get(&keys);
         let mut slip = key.0.clone();
         slip.insert_str(at.index(slip.len() + 1), &letter);
-        assert_understood(&text, key, &slip);
+        assert_recognized(&text, key, &slip);
     }
 
     #[test]
@@ -408,8 +407,8 @@ proptest! {
         }
         bytes.truncate(cut.index(bytes.len()).max(bytes.len() / 2));
         if let Ok(loaded) = read(&bytes, "c".into(), variables(&[])) {
-            let (config, meaning) = loaded.into_parts();
-            let _ = meaning.finish(Some(effective::text(&config)));
+            let _ = loaded.effective();
+            let _ = settings::resolve(loaded);
         }
     }
 
@@ -425,10 +424,10 @@ proptest! {
     }
 
     #[test]
-    fn whatever_texts_there_are_the_effective_configuration_reads_back(text in "[^\\p{C}]{1,30}", more in "(.|[:#\\-'\"\\\\{}]){0,30}") {
+    fn the_effective_configuration_reads_back_with_any_text(text in "[^\\p{C}]{1,30}", more in "(.|[:#\\-'\"\\\\{}]){0,30}") {
         let mut config = shape(&sample("minimal.yaml"), &[]).unwrap();
-        config.keys.directory = format!("x{text}{more}");
-        config.state_directory = Some(format!("{text}x"));
+        config.keys.directory = format!("x{text}{more}").parse().unwrap();
+        config.state_directory = Some(format!("{text}x").parse().unwrap());
         let written = effective::text(&config);
         prop_assert_eq!(shape(&written, &[]).map_err(|errors| errors.to_string()), Ok(config), "{}", written);
     }
@@ -469,7 +468,7 @@ fn a_key_of_another_part_of_the_file_is_not_sent_there() {
 }
 
 #[test]
-fn the_state_directory_is_looked_at_before_serve_needs_it() {
+fn the_state_directory_is_checked_before_serve_needs_it() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("web.secret");
     std::fs::write(&secret, "0a1b2c3d4e5f60718293a4b5c6d7e8f9").unwrap();
