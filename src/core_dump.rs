@@ -8,12 +8,12 @@ use std::io;
 
 /// Forbids core dumps of this process for the rest of its life.
 ///
-/// The limit alone is not enough: the kernel ignores it where `core_pattern` is a pipe, as with systemd-coredump. A
+/// The limit alone is not enough: the kernel ignores it if `core_pattern` is a pipe, as with systemd-coredump. A
 /// process that is not dumpable gets no core file either way, and only root may attach to it. The entries of
 /// `/proc/PID` belong to root from then on; the process itself may still read its own.
 ///
 /// # Errors
-/// The operating system refused, for example by a seccomp filter.
+/// The operating system refuses, for example because of a seccomp filter.
 pub fn forbid() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

@@ -1,4 +1,4 @@
-//! Parses the command, runs it, and turns its end into an exit code.
+//! Parses the command line and runs the command.
 
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -9,9 +9,9 @@ fn main() -> ExitCode {
         eprintln!("cannot forbid core dumps, which would hold secrets: {error}");
         return ExitCode::FAILURE;
     }
-    // reqwest and rustls take their cryptography from here; it must be there before either is built.
+    // reqwest and rustls use this provider. Install it before creating a client.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        eprintln!("another cryptographic provider was installed first");
+        eprintln!("a cryptographic provider is already installed");
         return ExitCode::FAILURE;
     }
     wechat_authz::run(wechat_authz::Arguments::parse())

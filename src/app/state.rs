@@ -25,7 +25,7 @@ pub(super) struct AppState {
     pub longest_login: Duration,
     pub limits: Arc<Limits>,
     pub client: Arc<wechat::Client>,
-    central: Arc<AccessTokens>,
+    access_tokens: Arc<AccessTokens>,
     limit_settings: rate_limit::Settings,
     wechat_settings: wechat::Settings,
 }
@@ -55,8 +55,8 @@ impl AppState {
             }
         };
         // A new client starts with an empty cache and takes the tokens from Redis or WeChat.
-        let central = match previous.filter(|previous| Arc::ptr_eq(&previous.client, &client)) {
-            Some(previous) => Arc::clone(&previous.central),
+        let access_tokens = match previous.filter(|previous| Arc::ptr_eq(&previous.client, &client)) {
+            Some(previous) => Arc::clone(&previous.access_tokens),
             None => AccessTokens::new(
                 Arc::clone(&client),
                 process.store.clone(),
@@ -91,7 +91,7 @@ impl AppState {
             prefix: settings.prefix.clone(),
             wechat: settings.wechat.clone(),
             client: Arc::clone(&client),
-            central: Arc::clone(&central),
+            access_tokens: Arc::clone(&access_tokens),
             sessions: Arc::clone(&process.sessions),
             sharing: Arc::clone(&process.sharing),
             shared: CallbackLock::new(process.store.clone(), Arc::clone(&process.sealer), longest_login),
@@ -124,7 +124,7 @@ impl AppState {
             longest_login,
             limits,
             client,
-            central,
+            access_tokens,
             limit_settings: settings.limits,
             wechat_settings: settings.wechat.clone(),
         })

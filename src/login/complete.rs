@@ -253,8 +253,8 @@ impl Login {
         if flow != LoginMethod::OfficialAccount || !app.requires_subscription() {
             return Ok(());
         }
-        let asked =
-            traces::span("check subscription").instrument(self.central.is_subscribed(application, &exchanged.openid));
+        let asked = traces::span("check subscription")
+            .instrument(self.access_tokens.is_subscribed(application, &exchanged.openid));
         let answer = tokio::time::timeout(self.wechat.subscription_timeout(), asked).await;
         match answer.unwrap_or(Err(AccessTokenError::TimedOut)) {
             Ok(true) => Ok(()),

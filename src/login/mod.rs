@@ -70,7 +70,7 @@ pub(crate) struct Login {
     /// The client for WeChat's API.
     pub client: Arc<wechat::Client>,
     /// The access tokens of the Official Accounts.
-    pub central: Arc<crate::access_token::AccessTokens>,
+    pub access_tokens: Arc<crate::access_token::AccessTokens>,
     /// Keys and sessions.
     pub sessions: Arc<Sessions>,
     /// Publishes revocations to all instances.

@@ -30,7 +30,7 @@ impl Pages {
             let message = "url must be the page's own address, as location.href gives it";
             return response::json_error(StatusCode::BAD_REQUEST, message);
         };
-        let ticket = match self.login.central.cached_ticket(&account.application) {
+        let ticket = match self.login.access_tokens.cached_ticket(&account.application) {
             Some(ticket) => ticket,
             // Only requests that may lead to a call to WeChat use the limit: pages that ask often must not exhaust the
             // limit of logins.
@@ -39,7 +39,7 @@ impl Pages {
                     self.record_limit(request, exceeded.budget);
                     return response::rate_limited(exceeded.retry_after);
                 }
-                self.login.central.ticket(&account.application).await
+                self.login.access_tokens.ticket(&account.application).await
             }
         };
         match ticket {

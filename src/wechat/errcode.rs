@@ -189,12 +189,13 @@ mod tests {
         {
             assert_eq!([EXCHANGE, REFRESH, USERINFO].map(|endpoint| classify(endpoint, code)), classes, "{code}");
         }
-        let central = [Endpoint::StableToken, Endpoint::ForcedToken, Endpoint::JsapiTicket, Endpoint::Subscription];
+        let access_tokens =
+            [Endpoint::StableToken, Endpoint::ForcedToken, Endpoint::JsapiTicket, Endpoint::Subscription];
         for (code, classes) in [
             (-1, [RetryNow, BackOff, RetryNow, RetryNow]),
             (40001, [Configuration, Configuration, RenewToken, RenewToken]),
         ] {
-            assert_eq!(central.map(|endpoint| classify(endpoint, code)), classes, "{code}");
+            assert_eq!(access_tokens.map(|endpoint| classify(endpoint, code)), classes, "{code}");
         }
         let untested: Vec<_> = KNOWN.iter().filter(|code| !seen.contains(code)).collect();
         assert!(untested.is_empty(), "{untested:?}");
