@@ -34,6 +34,10 @@ pub mod access_token {
     pub use crate::access_token::{AccessTokenError, AccessTokens, Settings};
 }
 
+#[cfg(any(test, feature = "fixtures"))]
+#[allow(clippy::unwrap_used)] // a fixture that cannot be made fails its test
+pub mod fixtures;
+
 pub mod config {
     pub use crate::config::{Diagnostics, Loaded, Place, load, read, settings};
 }

@@ -2,16 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
-use std::time::Duration;
-use wechat_authz::testing::clock::Timestamp;
+use wechat_authz::testing::fixtures::{self, NOW};
 use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::profile::Profile;
-use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::testing::session::revocations::Revocations;
-use wechat_authz::testing::session::{Grant, Sessions, Settings};
-use wechat_authz::testing::telemetry::Metrics;
-
-const NOW: Timestamp = Timestamp(1_800_000_000);
+use wechat_authz::testing::session::Grant;
 
 /// The bound of one session: 100,000 of them and 16 MiB of everything else are 110 MiB.
 const MAX_BYTES: usize = 985;
@@ -24,19 +18,8 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn a_hundred_thousand_sessions_fit_into_110_mib() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
-    let load = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-    let keys = KeyRing::new(KeySet::load(&load).map_err(|faults| format!("{faults:?}")).unwrap());
-    let week = Duration::from_secs(7 * 86_400);
-    let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), Metrics::default().lookups.clone());
-    let settings = Settings {
-        issuer: "https://shop.example.com".into(),
-        audience: "shop".parse().unwrap(),
-        token_lifetime: Duration::from_secs(900),
-        lifetime: week,
-        idle: Duration::from_secs(86_400),
-    };
+    let sessions = fixtures::sessions(fixtures::key_ring(), NOW);
+    let settings = fixtures::shop().session;
     let enter = |number: usize| {
         let grant = Grant {
             subject: format!("wx:wx0123456789abcdef:oAlice{number:022}").parse().unwrap(),

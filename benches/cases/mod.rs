@@ -13,6 +13,7 @@ use std::time::Duration;
 use wechat_authz::testing::client_kind::ClientKind;
 use wechat_authz::testing::decision::{Decision, Identity, Reason};
 use wechat_authz::testing::ext_authz::envoy;
+use wechat_authz::testing::fixtures;
 use wechat_authz::testing::path::NormalPath;
 use wechat_authz::testing::rate_limit::Limits;
 use world::{PEER, World};
@@ -99,7 +100,7 @@ fn make(name: &str) -> Case {
             })
         }
         "limiter" => {
-            let limits = Limits::new(&world::generous());
+            let limits = Limits::new(&fixtures::unlimited());
             let mut client = 0_u32;
             Case::new(move || {
                 client = (client + 1) % 64;

@@ -3,25 +3,22 @@
 use http::request::Parts;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use wechat_authz::testing::clock::Timestamp;
 use wechat_authz::testing::decision::Requirement;
 use wechat_authz::testing::ext_authz::answer::Answer;
-use wechat_authz::testing::ext_authz::authorize::{AppPolicy, Authorizer};
+use wechat_authz::testing::ext_authz::authorize::Authorizer;
 use wechat_authz::testing::ext_authz::{self, CheckOutcome};
+use wechat_authz::testing::fixtures::{self, NOW};
 use wechat_authz::testing::login_method::LoginMethod;
-use wechat_authz::testing::origin::Origin;
 use wechat_authz::testing::policy::{HostMatch, PathMatch, Policy, Rule};
 use wechat_authz::testing::profile::Profile;
-use wechat_authz::testing::rate_limit::{self, Limits, Rate};
-use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::rate_limit::Limits;
+use wechat_authz::testing::session::keys::KeyRing;
 use wechat_authz::testing::session::revocations::Revocations;
 use wechat_authz::testing::session::{Grant, LiveSession, SessionError, Sessions, Settings};
 use wechat_authz::testing::telemetry::{Metrics, TraceMetrics, Traces, traces};
 
-pub const NOW: Timestamp = Timestamp(1_800_000_000);
 pub const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub struct World {
@@ -33,44 +30,31 @@ pub struct World {
 impl World {
     /// A world whose policy has so many rules.
     pub fn new(rules: usize) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+        let directory = fixtures::key_directory();
         Self::with(rules, directory.path())
     }
 
     /// Two worlds of one key: what one issues the other has never seen.
     pub fn pair() -> (Self, Self) {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
+        let directory = fixtures::key_directory();
         (Self::with(0, directory.path()), Self::with(0, directory.path()))
     }
 
     fn with(rules: usize, keys: &std::path::Path) -> Self {
-        let settings = KeySettings { directory: keys.to_owned(), sign_after: Duration::ZERO };
-        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
+        let keys = KeyRing::new(fixtures::load_keys(keys));
         let metrics = Metrics::default();
         let week = Duration::from_secs(7 * 86_400);
         let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), metrics.lookups.clone());
-        let origin = Origin::parse("https://shop.example.com").unwrap();
-        let session = Settings {
-            issuer: origin.as_str().to_owned(),
-            audience: "shop".parse().unwrap(),
-            token_lifetime: Duration::from_secs(900),
-            lifetime: week,
-            idle: Duration::from_secs(86_400),
-        };
+        let app = fixtures::shop();
         let authorizer = Authorizer {
-            apps: HashMap::from_iter([(
-                origin.authority().to_owned(),
-                AppPolicy { origin, session, allow_encoded_slashes: false },
-            )]),
+            apps: HashMap::from_iter([fixtures::app_policy(&app)]),
             policy: policy(rules),
             prefix: "/_wechat".into(),
             delivers_set_cookie: true,
             pages_in_band: false,
             client_address: "header:x-auth-client-ip".parse().unwrap(),
             sessions: Arc::new(sessions),
-            limits: Arc::new(Limits::new(&generous())),
+            limits: Arc::new(Limits::new(&fixtures::unlimited())),
         };
         Self { authorizer, metrics, traces: Traces::off() }
     }
@@ -186,16 +170,4 @@ pub fn traces() -> Traces {
     let endpoint = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| "http://127.0.0.1:9".to_owned());
     let settings = traces::read(endpoint).settings.unwrap();
     Traces::new(&settings, "bench", None, runtime.handle().clone(), TraceMetrics::default()).unwrap()
-}
-
-/// Limits that nothing here reaches.
-pub fn generous() -> rate_limit::Settings {
-    let number = |number| NonZeroU32::new(number).unwrap();
-    let rate = Rate { per_minute: number(4_000_000_000), burst: number(1_000_000_000) };
-    rate_limit::Settings {
-        logins_per_client: rate,
-        logins_per_second: number(1_000_000),
-        new_tokens_per_client: rate,
-        checks_per_client: Some(rate),
-    }
 }

@@ -5,7 +5,7 @@
 //! ([`crate::template`]).
 
 use crate::template::expand;
-use crate::world::{NICKNAME, NOW, PREFIX, SUBJECT, World, world};
+use crate::world::{ALICE, NICKNAME, NOW, PREFIX, World, world};
 use crate::{contains, cookies, servers};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -91,7 +91,7 @@ fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
         let good = world.good.iter().find(|good| good.sid == session).expect("a session that there is");
         assert_eq!(
             (subject, openid, unionid, appid, flow),
-            (SUBJECT, "oAlice", "", "wx0123456789abcdef", "official_account")
+            (ALICE, "oAlice", "", "wx0123456789abcdef", "official_account")
         );
         assert_eq!((nickname, avatar), ("%E5%B0%8F%20%E6%98%8E", "https://wx.qlogo.cn/mmopen/0"), "{NICKNAME}");
         let shown = [header::COOKIE, header::AUTHORIZATION];

@@ -5,7 +5,7 @@
 //! the sealed part of a session's, is taken as if the one who wrote it could seal.
 
 use crate::template::expand;
-use crate::world::{NOW, SUBJECT, world};
+use crate::world::{ALICE, NOW, world};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -80,8 +80,8 @@ fn session(text: &str) {
     static OPEN: LazyLock<Registry> = LazyLock::new(|| {
         Registry::new(Redis::none(), Arc::new(Unsealed), registry::Settings::default(), OutboxMetrics::default())
     });
-    if let Some(record) = OPEN.parse_session(&SUBJECT.parse().unwrap(), SESSION, text) {
-        assert_eq!((record.subject.as_str(), record.session.to_string().as_str()), (SUBJECT, SESSION));
+    if let Some(record) = OPEN.parse_session(&ALICE.parse().unwrap(), SESSION, text) {
+        assert_eq!((record.subject.as_str(), record.session.to_string().as_str()), (ALICE, SESSION));
         assert!(text.starts_with(|c: char| c.is_ascii_digit() || c == '+'));
     }
 }

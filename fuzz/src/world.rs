@@ -2,31 +2,23 @@
 
 use http::HeaderMap;
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use wechat_authz::testing::clock::Timestamp;
 use wechat_authz::testing::decision::Requirement;
-use wechat_authz::testing::ext_authz::authorize::{AppPolicy, Authorizer};
-use wechat_authz::testing::login::settings::{App, OfficialAccount, SubjectRule};
+use wechat_authz::testing::ext_authz::authorize::Authorizer;
+use wechat_authz::testing::fixtures;
+pub use wechat_authz::testing::fixtures::{ALICE, NOW};
+use wechat_authz::testing::login::settings::App;
 use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::origin::Origin;
 use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
 use wechat_authz::testing::profile::Profile;
-use wechat_authz::testing::rate_limit::{self, Limits, Rate};
-use wechat_authz::testing::secret::Secret;
-use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::rate_limit::{self, Limits};
+use wechat_authz::testing::session::keys::{self, KeyRing};
 use wechat_authz::testing::session::revocation::Target;
-use wechat_authz::testing::session::revocations::Revocations;
-use wechat_authz::testing::session::{self, Grant, Sessions};
-use wechat_authz::testing::telemetry::{Lookups, Metrics};
-use wechat_authz::testing::wechat::{AppId, Credentials, Scope};
-
-/// The moment at which everything is judged.
-pub const NOW: Timestamp = Timestamp(1_800_000_000);
-
-/// Who the good tokens are about.
-pub const SUBJECT: &str = "wx:wx0123456789abcdef:oAlice";
+use wechat_authz::testing::session::{Grant, Sessions};
+use wechat_authz::testing::telemetry::Metrics;
 
 /// The nickname in the good tokens.
 pub const NICKNAME: &str = "小 明";
@@ -166,21 +158,9 @@ fn mixed() -> Policy {
 }
 
 fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_cookie: bool) -> Authorizer {
-    let most = NonZeroU32::MAX;
-    let endless = Rate { per_minute: most, burst: most };
-    let limits = rate_limit::Settings {
-        logins_per_client: endless,
-        logins_per_second: most,
-        new_tokens_per_client: endless,
-        checks_per_client: None,
-    };
-    let site = |app: &App| AppPolicy {
-        origin: app.origin.clone(),
-        session: app.session.clone(),
-        allow_encoded_slashes: false,
-    };
+    let limits = rate_limit::Settings { checks_per_client: None, ..fixtures::unlimited() };
     Authorizer {
-        apps: apps.iter().map(|app| (app.origin.authority().to_owned(), site(app))).collect(),
+        apps: apps.iter().map(fixtures::app_policy).collect(),
         policy,
         prefix: PREFIX.into(),
         delivers_set_cookie,
@@ -193,56 +173,20 @@ fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_
 }
 
 fn sessions(pem: &str) -> Sessions {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("20260101T000000Z.pem"), pem).unwrap();
-    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-    let keys = KeySet::load(&settings).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let revocations = Revocations::new(session::token::MAX_LIFETIME, None, NOW);
-    Sessions::new(KeyRing::new(keys), revocations, Lookups::default())
+    let directory = fixtures::directory_with_key(pem);
+    fixtures::sessions(KeyRing::new(fixtures::load_keys(directory.path())), NOW)
 }
 
 /// Who the good tokens are for.
 #[must_use]
 pub fn grant() -> Grant {
-    Grant {
-        subject: SUBJECT.parse().unwrap(),
-        flow: LoginMethod::OfficialAccount,
-        appid: "wx0123456789abcdef".into(),
-        openid: "oAlice".into(),
-        unionid: String::new(),
-        profile: Profile { nickname: NICKNAME.into(), avatar: "https://wx.qlogo.cn/mmopen/0".into() },
-    }
+    let profile = Profile { nickname: NICKNAME.into(), avatar: "https://wx.qlogo.cn/mmopen/0".into() };
+    Grant { profile, ..fixtures::alice() }
 }
 
 fn app(name: &str, origin: &str) -> App {
-    let origin = Origin::parse(origin).unwrap();
-    let application = |appid: &str| Credentials {
-        appid: AppId::parse(appid).unwrap(),
-        secret: Secret::parse("only a fuzzer's", 1).unwrap(),
-    };
-    App {
-        name: name.parse().unwrap(),
-        title: name.into(),
-        session: session::Settings {
-            issuer: origin.as_str().into(),
-            audience: name.parse().unwrap(),
-            token_lifetime: Duration::from_secs(900),
-            lifetime: Duration::from_secs(7 * 86_400),
-            idle: Duration::from_secs(86_400),
-        },
-        origin,
-        subject: SubjectRule::Openid,
-        official_account: Some(OfficialAccount {
-            application: application("wx0123456789abcdef"),
-            scope: Scope::Base,
-            ask_first: false,
-            jssdk: true,
-            require_subscription: false,
-            name: None,
-            follow_qr: None,
-        }),
-        website: Some(application("wxfedcba9876543210")),
-        return_to: vec![Origin::parse("https://static.example.com").unwrap()],
-        allow_encoded_slashes: false,
-    }
+    let mut app = fixtures::app(name, origin);
+    app.return_to = vec![Origin::parse("https://static.example.com").unwrap()];
+    app.official_account.as_mut().unwrap().jssdk = true;
+    app
 }

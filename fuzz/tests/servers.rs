@@ -11,7 +11,7 @@ use wechat_authz::testing::ext_authz::request::{CheckRequest, Credential};
 use wechat_authz::testing::path::NormalPath;
 use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};
-use wechat_authz_fuzz::world::{NOW, SUBJECT, world};
+use wechat_authz_fuzz::world::{ALICE, NOW, world};
 
 /// One spelling for each name, as an operator writes the names of an application.
 const NAMES: [&str; 6] = ["a", "b", "Cd", "e.f", "admin", "users"];
@@ -35,7 +35,7 @@ impl Plain {
             0 => Requirement::Public,
             1 => Requirement::Optional,
             2 => Requirement::Required,
-            3 => list(SUBJECT),
+            3 => list(ALICE),
             _ => list("wx:wx0123456789abcdef:oBob"),
         };
         Rule::new(PathMatch::pattern(&format!("/{}", self.segments.join("/"))).unwrap(), requirement)

@@ -281,22 +281,14 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::redis::Redis;
     use crate::session::Sessions;
-    use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
-    use crate::session::revocations::Revocations;
     use crate::sessions::{registry, revocation_sync};
-    use crate::telemetry::Lookups;
+    use crate::testing::fixtures;
     use http_body_util::Full;
 
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     fn admin() -> (Admin, Arc<Sessions>) {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
-        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
-        let sessions =
-            Sessions::new(keys, Revocations::new(Duration::from_secs(60), None, Timestamp(0)), Lookups::default());
-        let sessions = Arc::new(sessions);
+        let sessions = Arc::new(fixtures::sessions(fixtures::key_ring(), Timestamp(0)));
         let metrics = Metrics::default();
         let sealer: Arc<dyn crate::seal::Sealer> = Arc::<Sessions>::clone(&sessions);
         let registry = Registry::new(Redis::none(), sealer, registry::Settings::default(), metrics.outbox.clone());

@@ -173,18 +173,11 @@ fn no_store(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::keys::{self, KeySet, KeySettings};
-
-    fn ring() -> KeyRing {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
-        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-        KeyRing::new(KeySet::load(&settings).unwrap_or_else(|_| panic!("keys")))
-    }
+    use crate::testing::fixtures::key_ring;
 
     #[test]
     fn only_a_fresh_probe_of_our_keys_is_one() {
-        let (ours, other, now) = (ring(), ring(), Timestamp(1_800_000_000));
+        let (ours, other, now) = (key_ring(), key_ring(), Timestamp(1_800_000_000));
         for wanted in [Wish::Report, Wish::Fail, Wish::Allow] {
             let query = query(wanted, &ours, now).unwrap();
             assert!(query.len() < MAX_SEALED);

@@ -152,7 +152,7 @@ pub(crate) fn choose(app: &App, user_agent: &str, by_code: bool) -> Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::login::tests::app;
+    use crate::testing::fixtures::shop;
 
     #[test]
     fn the_samples_of_the_protocol_are_known() {
@@ -187,9 +187,9 @@ mod tests {
         const SAFARI: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
              Version/18.0 Mobile/15E148 Safari/604.1";
         let code = Choice::Method(LoginMethod::Website);
-        let both = app();
-        let website = App { official_account: None, ..app() };
-        let account = App { website: None, ..app() };
+        let both = shop();
+        let website = App { official_account: None, ..shop() };
+        let account = App { website: None, ..shop() };
         for phone in [
             SAFARI,
             "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36",

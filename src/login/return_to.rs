@@ -128,11 +128,11 @@ fn is_outside_prefix(wanted: &str, prefix: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::login::tests::app;
+    use crate::testing::fixtures::shop;
     use proptest::prelude::*;
 
     fn accept(wanted: &str) -> String {
-        let mut app = app();
+        let mut app = shop();
         app.return_to = vec![Origin::parse("https://static.example.com").unwrap()];
         super::accept(Some(wanted), &app, "/_wechat")
     }
@@ -167,7 +167,7 @@ mod tests {
         ] {
             assert_eq!(accept(wanted), to, "{wanted}");
         }
-        assert_eq!(super::accept(None, &app(), "/_wechat"), "https://shop.example.com/");
+        assert_eq!(super::accept(None, &shop(), "/_wechat"), "https://shop.example.com/");
     }
 
     #[test]
@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn a_renewal_changes_nothing_of_the_pages_own_query() {
         for own in ["/report?from=2026-01-01&state=open&code=7", "/report?from=timeline&isappinstalled=0"] {
-            assert_eq!(accept_as_it_is(Some(own), &app(), "/_wechat"), format!("https://shop.example.com{own}"));
+            assert_eq!(accept_as_it_is(Some(own), &shop(), "/_wechat"), format!("https://shop.example.com{own}"));
         }
-        assert_eq!(accept_as_it_is(Some("//evil.example"), &app(), "/_wechat"), "https://shop.example.com/");
+        assert_eq!(accept_as_it_is(Some("//evil.example"), &shop(), "/_wechat"), "https://shop.example.com/");
     }
 
     #[test]

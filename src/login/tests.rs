@@ -1,59 +1,14 @@
 //! The flow: which callback belongs to which browser.
 
 use super::attempt::{self, LIFETIME, MAX, MAX_BYTES, SetAside};
-use super::settings::{App, OfficialAccount, SubjectRule};
+use super::settings::App;
 use super::*;
 use crate::cookie;
 use crate::origin::Origin;
-use crate::secret::Secret;
-use crate::session;
-use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
-use crate::wechat::{AppId, Credentials, Scope};
+use crate::session::keys::KeyRing;
+use crate::testing::fixtures::{self, NOW, shop};
 use http::header;
 use std::time::Duration;
-
-const NOW: Timestamp = Timestamp(1_800_000_000);
-
-/// A shop with an Official Account and a website application.
-pub(super) fn app() -> App {
-    let origin = Origin::parse("https://shop.example.com").unwrap();
-    let application = |appid: &str| Credentials {
-        appid: AppId::parse(appid).unwrap(),
-        secret: Secret::parse("0123456789abcdef0123456789abcdef", 16).unwrap(),
-    };
-    App {
-        name: "shop".parse().unwrap(),
-        title: "小明的店".into(),
-        session: session::Settings {
-            issuer: origin.as_str().into(),
-            audience: "shop".parse().unwrap(),
-            token_lifetime: Duration::from_secs(900),
-            lifetime: Duration::from_secs(7 * 86_400),
-            idle: Duration::from_secs(86_400),
-        },
-        origin,
-        subject: SubjectRule::Openid,
-        official_account: Some(OfficialAccount {
-            application: application("wx0123456789abcdef"),
-            scope: Scope::Base,
-            ask_first: false,
-            jssdk: false,
-            require_subscription: false,
-            name: None,
-            follow_qr: None,
-        }),
-        website: Some(application("wxfedcba9876543210")),
-        return_to: Vec::new(),
-        allow_encoded_slashes: false,
-    }
-}
-
-fn key_ring() -> KeyRing {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
-    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-    KeyRing::new(KeySet::load(&settings).ok().unwrap())
-}
 
 /// The browser after these `Set-Cookie` lines.
 fn browser(mut jar: Vec<(String, String)>, set: &[HeaderValue]) -> Vec<(String, String)> {
@@ -79,7 +34,7 @@ fn begin(app: &App, jar: &[(String, String)], keys: &KeyRing, now: Timestamp) ->
 
 #[test]
 fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
     let opened = attempt::open(&app, &begun.state, &headers(&jar), &keys, NOW + LIFETIME).unwrap();
@@ -87,8 +42,8 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
         (opened.state(), opened.flow(), opened.return_to()),
         (&*begun.state, LoginMethod::Website, Some("https://shop.example.com/a"))
     );
-    let other_app = App { name: "blog".parse().unwrap(), ..self::app() };
-    let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..self::app() };
+    let other_app = App { name: "blog".parse().unwrap(), ..shop() };
+    let other_host = App { origin: Origin::parse("https://blog.example.com").unwrap(), ..shop() };
     let other_state = random_like(&begun.state);
     let twice = [&jar[..], &[(jar[0].0.clone(), "another".to_owned())]].concat();
     for (error, app, state, jar, keys, now) in [
@@ -98,7 +53,7 @@ fn a_flow_opens_for_its_state_in_its_browser_and_its_time() {
         (AttemptError::Conflict, &app, &begun.state, &twice, &keys, NOW),
         (AttemptError::Foreign, &other_app, &begun.state, &jar, &keys, NOW),
         (AttemptError::Foreign, &other_host, &begun.state, &jar, &keys, NOW),
-        (AttemptError::Foreign, &app, &begun.state, &jar, &key_ring(), NOW),
+        (AttemptError::Foreign, &app, &begun.state, &jar, &fixtures::key_ring(), NOW),
         (AttemptError::Expired, &app, &begun.state, &jar, &keys, NOW + LIFETIME + Duration::from_secs(1)),
     ] {
         assert_eq!(attempt::open(app, state, &headers(jar), keys, now).unwrap_err(), error);
@@ -112,7 +67,7 @@ fn random_like(state: &str) -> String {
 
 #[test]
 fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     let begun = begin(&app, &[], &keys, NOW);
     let jar = browser(Vec::new(), &begun.cookies);
     let (name, value) = jar[0].clone();
@@ -128,7 +83,7 @@ fn a_cookie_of_another_purpose_or_with_a_changed_bit_is_no_flow() {
 
 #[test]
 fn a_browser_has_sixteen_flows_and_the_oldest_goes() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     let mut jar = Vec::new();
     let mut states = Vec::new();
     for second in 0..MAX as u64 + 3 {
@@ -146,7 +101,7 @@ fn a_browser_has_sixteen_flows_and_the_oldest_goes() {
 
 #[test]
 fn old_and_broken_flow_cookies_never_block_a_login() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     let jar: Vec<(String, String)> =
         (0..5).map(|number| (format!("{}{number:08x}", cookie::FLOW_PREFIX), "broken".into())).collect();
     let begun = begin(&app, &jar, &keys, NOW);
@@ -157,7 +112,7 @@ fn old_and_broken_flow_cookies_never_block_a_login() {
 
 #[test]
 fn an_address_lies_in_the_cookie_or_is_set_aside() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     for (path, inline) in [
         ("a".repeat(2_047), true),
         ("a".repeat(2_048), false),
@@ -188,7 +143,7 @@ fn an_address_lies_in_the_cookie_or_is_set_aside() {
 
 #[test]
 fn cookies_of_all_tabs_are_bounded_in_bytes_and_each_tab_keeps_its_place() {
-    let (app, keys) = (app(), key_ring());
+    let (app, keys) = (shop(), fixtures::key_ring());
     for length in [1, 60, 300, 1_000, 1_900, 2_047, 5_000] {
         let mut jar = Vec::new();
         let mut tabs = Vec::new();
@@ -219,7 +174,7 @@ proptest::proptest! {
     /// Whatever the way back, the flow brings it through; whatever changed a byte of the cookie, nothing comes through.
     #[test]
     fn a_sealed_flow_is_whole_or_nothing(path in "/[!-~]{0,200}", at in 0usize..400, to in "[A-Za-z0-9_-]") {
-        let (app, keys) = (app(), key_ring());
+        let (app, keys) = (shop(), fixtures::key_ring());
         let return_to = format!("https://shop.example.com{path}");
         let begun = attempt::begin(&app, LoginMethod::Website, return_to.clone(), 0, &HeaderMap::new(), &keys, NOW).unwrap();
         let jar = browser(Vec::new(), &begun.cookies);

@@ -99,20 +99,16 @@ impl SessionToEnd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{NOW, claims};
-    use super::super::{Lookups, Revocations, SessionError, Settings};
+    use super::super::tests::claims;
+    use super::super::{SessionError, Settings};
     use super::*;
-    use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
+    use crate::testing::fixtures::{self, NOW};
 
     const HOUR: Duration = Duration::from_secs(3_600);
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn sessions() -> Sessions {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
-        let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
-        Sessions::new(keys, Revocations::new(HOUR, None, NOW), Lookups::default())
+        fixtures::sessions(fixtures::key_ring(), NOW)
     }
 
     /// A token that `sessions` signed and does not remember, and its session's id.

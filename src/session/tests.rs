@@ -3,24 +3,17 @@
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
 use crate::identity::IdentityFields;
-use crate::login_method::LoginMethod;
 use crate::profile::Profile;
 use crate::subject::Subject;
+use crate::testing::fixtures::{self, NOW};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(super) fn settings() -> Settings {
-    Settings {
-        issuer: "https://shop.example.com".into(),
-        audience: "shop".parse().unwrap(),
-        token_lifetime: Duration::from_secs(900),
-        lifetime: HOUR * 24 * 7,
-        idle: HOUR * 24,
-    }
+    fixtures::shop().session
 }
 
 /// Alice's claims, logged in at `now`.
@@ -29,14 +22,9 @@ pub(super) fn claims(now: Timestamp) -> Claims {
 }
 
 fn grant() -> Grant {
-    Grant {
-        subject: "wx:wx0123456789abcdef:oAlice".parse().unwrap(),
-        flow: LoginMethod::OfficialAccount,
-        appid: "wx0123456789abcdef".into(),
-        openid: "oAlice".into(),
-        unionid: "oUnionAlice".into(),
-        profile: Profile { nickname: "小明 \"😀\"".into(), avatar: "https://thirdwx.qlogo.cn/mmopen/1/132".into() },
-    }
+    let profile =
+        Profile { nickname: "小明 \"😀\"".into(), avatar: "https://thirdwx.qlogo.cn/mmopen/1/132".into() };
+    Grant { unionid: "oUnionAlice".into(), profile, ..fixtures::alice() }
 }
 
 struct Fixture {
@@ -45,10 +33,9 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    add_key(directory.path(), "20260101T000000Z");
+    let directory = fixtures::key_directory();
     let keys = KeyRing::new(load(directory.path()));
-    Fixture { sessions: Sessions::new(keys, Revocations::new(HOUR * 24 * 7, None, NOW), Lookups::default()), directory }
+    Fixture { sessions: fixtures::sessions(keys, NOW), directory }
 }
 
 fn add_key(directory: &std::path::Path, name: &str) {
@@ -162,11 +149,7 @@ fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar
         assert_eq!(payload.get(member).map_or("", |written| written.as_str().unwrap()), written, "{payload}");
         assert!(["nickname", "name"].iter().all(|other| *other == member || payload.get(other).is_none()), "{payload}");
         // Another instance, which reads it for the first time, says the same.
-        let elsewhere = Sessions::new(
-            KeyRing::new(load(fixture.directory.path())),
-            Revocations::new(HOUR * 24 * 7, None, NOW),
-            Lookups::default(),
-        );
+        let elsewhere = fixtures::sessions(KeyRing::new(load(fixture.directory.path())), NOW);
         let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
         assert_eq!((live.claims().nickname.as_str(), live.identity().fields().nickname), (nickname, &*encoded));
         assert_eq!(live.identity().fields().avatar.len(), if kept == 0 { 0 } else { kept + 25 }, "{payload}");

@@ -13,11 +13,12 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wechat_authz::testing::clock::{self, Timestamp};
+use wechat_authz::testing::fixtures;
 use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::redis::{Form, Redis as Store, Settings};
 use wechat_authz::testing::seal::Sealer;
-use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
+use wechat_authz::testing::session::keys::{self, KeyRing};
 use wechat_authz::testing::sessions::Registry;
 use wechat_authz::testing::sessions::registry::{self, ProfileRecord, SessionRecord};
 use wechat_authz::testing::telemetry::{OutboxMetrics, RedisMetrics};
@@ -736,8 +737,7 @@ async fn passing(stack: &Stack, browser: &mut Browser) -> Answer {
 }
 
 fn key_ring(directory: &Path) -> KeyRing {
-    let settings = KeySettings { directory: directory.to_owned(), sign_after: Duration::ZERO };
-    KeyRing::new(KeySet::load(&settings).ok().unwrap())
+    KeyRing::new(fixtures::load_keys(directory))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -884,9 +884,7 @@ async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
         },
         RedisMetrics::default(),
     );
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("a.pem"), keys::generate().unwrap()).unwrap();
-    let sealer: Arc<dyn Sealer> = Arc::new(Ring(key_ring(directory.path())));
+    let sealer: Arc<dyn Sealer> = Arc::new(Ring(fixtures::key_ring()));
     let registry = Registry::new(store.clone(), sealer, registry::Settings::default(), OutboxMetrics::default());
     let registry = Arc::new(registry);
     let (keeper, writer) = (store.clone(), Arc::clone(&registry));

@@ -11,15 +11,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use wechat_authz::testing::clock::{self, Timestamp};
-use wechat_authz::testing::login_method::LoginMethod;
-use wechat_authz::testing::profile::Profile;
+use wechat_authz::testing::fixtures;
 use wechat_authz::testing::random;
 use wechat_authz::testing::redis::{Form, Redis as Store, Subscription};
-use wechat_authz::testing::session::keys::{self, KeyRing, KeySet, KeySettings};
-use wechat_authz::testing::session::revocations::{Revocations, Target};
+use wechat_authz::testing::session::keys::KeyRing;
+use wechat_authz::testing::session::revocations::Target;
 use wechat_authz::testing::session::{Claims, Grant, SessionError, Sessions, Settings};
 use wechat_authz::testing::sessions::revocation_sync::{self, RevocationSync};
-use wechat_authz::testing::telemetry::{Lookups, RedisMetrics};
+use wechat_authz::testing::telemetry::RedisMetrics;
 
 const INSTANCES: usize = 3;
 const SUBJECTS: [&str; 2] = ["wx:wx0123456789abcdef:oAlice", "wx:union:oBob"];
@@ -148,11 +147,9 @@ impl World {
         let keeper = store.clone();
         tokio::spawn(async move { keeper.run().await });
         store.connected_since(0).await;
-        let key = tempfile::tempdir().unwrap();
-        std::fs::write(key.path().join("a.pem"), keys::generate().unwrap()).unwrap();
         let mut world = Self {
             store,
-            key,
+            key: fixtures::key_directory(),
             instances: Vec::new(),
             now: clock::now(),
             sessions: Vec::new(),
@@ -168,10 +165,8 @@ impl World {
 
     /// A fresh instance, as a start makes it: it has looked once.
     async fn instance(&self) -> Instance {
-        let settings = KeySettings { directory: self.key.path().to_owned(), sign_after: Duration::ZERO };
-        let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
-        let revocations = Revocations::new(90 * DAY, None, self.now);
-        let sessions = Arc::new(Sessions::new(keys, revocations, Lookups::default()));
+        let keys = KeyRing::new(fixtures::load_keys(self.key.path()));
+        let sessions = Arc::new(fixtures::sessions(keys, self.now));
         let sharing =
             RevocationSync::new(Arc::clone(&sessions), self.store.clone(), revocation_sync::Settings::default());
         let hearing = self.store.subscribe().await.unwrap();
@@ -226,14 +221,7 @@ impl World {
     }
 
     fn log_in(&mut self, at: usize, who: usize, app: usize) {
-        let grant = Grant {
-            subject: SUBJECTS[who].parse().unwrap(),
-            flow: LoginMethod::Website,
-            appid: "wx0123456789abcdef".into(),
-            openid: "oAlice".into(),
-            unionid: String::new(),
-            profile: Profile::default(),
-        };
+        let grant = Grant { subject: SUBJECTS[who].parse().unwrap(), ..fixtures::alice() };
         let sessions = &self.instances[at].sessions;
         let issued = sessions.begin(grant, &settings(app), self.now).unwrap();
         let live = sessions.verify(&issued.token, &settings(app), self.now, || Ok(()));
@@ -369,9 +357,8 @@ fn unknown_or_stale_revocations_end_a_session_with_its_token() {
         let verdict = |sessions: &Sessions| sessions.verify(&token, &settings(0), later, || Ok(())).map(drop);
         assert_eq!(verdict(&world.instances[0].sessions), Ok(()), "past its end, and revocations are known");
         let (sessions, age) = {
-            let keys = KeySettings { directory: world.key.path().to_owned(), sign_after: Duration::ZERO };
-            let keys = KeyRing::new(KeySet::load(&keys).ok().unwrap());
-            let sessions = Sessions::new(keys, Revocations::new(90 * DAY, None, world.now), Lookups::default());
+            let keys = KeyRing::new(fixtures::load_keys(world.key.path()));
+            let sessions = fixtures::sessions(keys, world.now);
             (Arc::new(sessions), Duration::from_millis(300))
         };
         let settings = revocation_sync::Settings { reconcile: DAY, stale_after: age };

@@ -2,45 +2,21 @@
 
 use super::*;
 use crate::client_kind::tests::request_of;
-use crate::login_method::LoginMethod;
 use crate::path::NormalPath;
 use crate::policy::{PathMatch, Rule};
-use crate::profile::Profile;
 use crate::rate_limit::{self, Rate};
-use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
-use crate::session::revocations::Revocations;
-use crate::session::{Grant, Issued};
-use crate::telemetry::Lookups;
+use crate::session::Issued;
+use crate::testing::fixtures::{self, ALICE, NOW, app, app_policy, shop};
 use foldhash::fast::FixedState;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-const NOW: Timestamp = Timestamp(1_800_000_000);
-const ALICE: &str = "wx:wx0123456789abcdef:oAlice";
-
 struct Fixture {
     authorizer: Authorizer,
     alice: Issued,
-    _keys: tempfile::TempDir,
-}
-
-fn site(name: &str, origin: &str) -> (String, AppPolicy) {
-    let origin = Origin::parse(origin).unwrap();
-    let session = session::Settings {
-        issuer: origin.as_str().to_owned(),
-        audience: name.parse().unwrap(),
-        token_lifetime: Duration::from_secs(900),
-        lifetime: Duration::from_secs(7 * 86_400),
-        idle: Duration::from_secs(86_400),
-    };
-    (origin.authority().to_owned(), AppPolicy { origin, session, allow_encoded_slashes: false })
 }
 
 fn fixture() -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("20260101T000000Z.pem"), keys::generate().unwrap()).unwrap();
-    let settings = KeySettings { directory: directory.path().to_owned(), sign_after: Duration::ZERO };
-    let keys = KeyRing::new(KeySet::load(&settings).ok().unwrap());
     let number = |number| NonZeroU32::new(number).unwrap();
     let limits = rate_limit::Settings {
         logins_per_client: Rate { per_minute: number(10), burst: number(50) },
@@ -56,19 +32,10 @@ fn fixture() -> Fixture {
         rule("/bob", Requirement::Subjects(["wx:wx0123456789abcdef:oBob".parse().unwrap()].into())),
         rule("/nobody", Requirement::Subjects(Arc::from([]))),
     ]);
-    let sessions =
-        Sessions::new(keys, Revocations::new(Duration::from_secs(7 * 86_400), None, NOW), Lookups::default());
+    let sessions = fixtures::sessions(fixtures::key_ring(), NOW);
     let sites: HashMap<String, AppPolicy, FixedState> =
-        [site("shop", "https://shop.example.com"), site("blog", "https://blog.example.com:8443")].into_iter().collect();
-    let grant = Grant {
-        subject: ALICE.parse().unwrap(),
-        flow: LoginMethod::OfficialAccount,
-        appid: "wx0123456789abcdef".into(),
-        openid: "oAlice".into(),
-        unionid: String::new(),
-        profile: Profile::default(),
-    };
-    let alice = sessions.begin(grant, &sites["shop.example.com"].session, NOW).unwrap();
+        [shop(), app("blog", "https://blog.example.com:8443")].iter().map(app_policy).collect();
+    let alice = sessions.begin(fixtures::alice(), &sites["shop.example.com"].session, NOW).unwrap();
     let authorizer = Authorizer {
         apps: sites,
         policy,
@@ -79,7 +46,7 @@ fn fixture() -> Fixture {
         sessions: Arc::new(sessions),
         limits: Arc::new(Limits::new(&limits)),
     };
-    Fixture { authorizer, alice, _keys: directory }
+    Fixture { authorizer, alice }
 }
 
 fn check<'a>(host: &'a str, target: &'a str, credential: Credential<'a>) -> CheckRequest<'a> {
