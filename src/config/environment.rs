@@ -5,15 +5,14 @@
 //! of our name (`WECHAT_AUTHZ_PORT`). A variable sets one value. An unknown variable is an error, like an unknown key. No
 //! variable holds a secret, only the path of its file.
 
-use super::diagnostic::{Diagnostic, Place, Visible, shown};
+use super::diagnostic::{Diagnostic, Place, shown};
+use super::path::{PREFIX, inside, variable};
 use super::schema;
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-/// The prefix of our variables.
-pub(crate) const PREFIX: &str = "WECHAT_AUTHZ__";
 /// The parts of a name at most; the deepest setting has five.
 const MAX_PARTS: usize = 12;
 
@@ -22,13 +21,6 @@ const MAX_PARTS: usize = 12;
 enum Part {
     Index(usize),
     Key(String),
-}
-
-/// The variable that sets `path`.
-pub(crate) fn variable(path: &str) -> String {
-    let parts = path.replace('[', ".").replace(']', "");
-    // The path can hold an unknown key.
-    format!("{PREFIX}{}", Visible(&parts.replace('.', "__").to_ascii_uppercase()))
 }
 
 /// Writes the overrides into the tree.
@@ -123,7 +115,7 @@ impl Override<'_> {
                     Part::Key(key) => key.clone(),
                     Part::Index(index) => index.to_string(),
                 };
-                self.path = super::shape::inside(&self.path, &key);
+                self.path = inside(&self.path, &key);
                 let below = schema.and_then(|schema| schema.get("properties")?.get(&key));
                 let position = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
                     entries.push(Entry { key, place: self.place.clone(), node: self.empty(null()) });

@@ -5,8 +5,8 @@
 
 use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::duration::Period;
-use super::environment;
 use super::form::Form;
+use super::path::{inside, variable};
 use super::yaml::{Entry, Node, Reading, Scalar, Value as Written, read_plain};
 use super::{schema, typo, yaml};
 use serde_json::{Map, Value};
@@ -27,11 +27,6 @@ pub(crate) fn validate(root: &Node) -> Validated {
     let mut validator = Validator { places: BTreeMap::new(), errors: Vec::new() };
     let value = validator.value(root, schema::root(), "").unwrap_or_default();
     Validated { value, places: validator.places, errors: validator.errors }
-}
-
-/// The path of `key` inside `path`.
-pub(crate) fn inside(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 struct Validator {
@@ -130,7 +125,7 @@ impl Validator {
         let taken = meant.and_then(|key| entries.iter().find(|other| other.key == key));
         let from_variable = matches!(entry.place, Place::Variable(_));
         let name = |key: &str| {
-            if from_variable { environment::variable(&inside(path, key)) } else { format!("`{key}`") }
+            if from_variable { variable(&inside(path, key)) } else { format!("`{key}`") }
         };
         let wanted = match (meant, taken) {
             _ if entry.key.contains('：') => yaml::FULL_WIDTH.1.to_owned(),

@@ -1,5 +1,9 @@
 //! The settings of every module, made from a valid configuration.
 
+mod resolve;
+
+pub use resolve::resolve;
+
 use super::file;
 use crate::app_name::AppName;
 use crate::client_address::ClientAddress;
@@ -14,8 +18,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-pub use super::resolve::resolve;
 
 /// The settings of the process.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ pub struct Redis {
     /// The registry of sessions.
     pub registry: sessions::registry::Settings,
     /// The settings as written, to notice a change.
-    pub(super) written: file::Redis,
+    written: file::Redis,
 }
 
 impl PartialEq for Redis {

@@ -3,11 +3,12 @@
 //! Only the files that it names can still be wrong here. All of them are read before the first error returns, so that
 //! their errors are reported together.
 
-use super::file::{self, Config};
-use super::files::Files;
-use super::report::{Report, Reported};
-use super::settings::{Drain, Listen, Redis, Settings};
-use super::{Diagnostics, Loaded, rules};
+use super::{Drain, Listen, Redis, Settings};
+use crate::config::file::{self, Config};
+use crate::config::files::Files;
+use crate::config::report::{Report, Reported};
+use crate::config::text::SecretFile;
+use crate::config::{Diagnostics, Loaded, rules};
 use crate::login::settings::{App, OfficialAccount};
 use crate::policy::Policy;
 use crate::session::keys::KeySettings;
@@ -199,11 +200,6 @@ fn official_account(at: &str, config: file::OfficialAccount, files: &mut Files) 
     })
 }
 
-fn credentials(
-    at: &str,
-    appid: AppId,
-    secret_file: &super::text::SecretFile,
-    files: &mut Files,
-) -> Result<Credentials, Reported> {
+fn credentials(at: &str, appid: AppId, secret_file: &SecretFile, files: &mut Files) -> Result<Credentials, Reported> {
     Ok(Credentials { appid, secret: files.token(&format!("{at}.secret_file"), secret_file, MIN_APP_SECRET)? })
 }
