@@ -1,53 +1,52 @@
-//! Who a request is from, as the application behind the gateway is told: what the identity headers say.
+//! The identity headers that the application receives.
 //!
-//! All of a session's texts lie in one piece of memory, and become header values where an answer is written: a hundred
-//! thousand sessions are held, and a value made for each header would cost more than what it says.
+//! The values of a session share one allocation and become header values when an answer is written: the cache holds up to
+//! 100,000 sessions, and eight header values for each would take more memory than their text.
 
 use bytes::Bytes;
 use http::HeaderValue;
 use std::fmt;
 use std::ops::Range;
 
-/// How many texts there are.
+/// The number of headers.
 const FIELD_COUNT: usize = 8;
 
-/// What is said of one session's user; empty where there is nothing to say.
+/// The values of the identity headers; empty if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdentityFields<'a> {
-    /// `wx:union:<unionid>` or `wx:<appid>:<openid>`.
+    /// The subject.
     pub subject: &'a str,
-    /// The user's id inside one AppID.
+    /// The openid.
     pub openid: &'a str,
-    /// The user's id across one Open Platform account.
+    /// The unionid.
     pub unionid: &'a str,
     /// The AppID of the login.
     pub appid: &'a str,
-    /// Which flow: `official_account`, `website`.
+    /// The login method: `official_account` or `website`.
     pub flow: &'a str,
-    /// The session's opaque id.
+    /// The session id.
     pub session: &'a str,
-    /// Nickname, percent-encoded UTF-8.
+    /// The nickname as percent-encoded UTF-8.
     pub nickname: &'a str,
-    /// Avatar URL.
+    /// The URL of the avatar.
     pub avatar: &'a str,
 }
 
-/// The same, put together once per session.
+/// The identity headers of a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IdentityHeaders {
-    /// Text after text.
+    /// The values, one after the other.
     text: Bytes,
-    /// Where each ends.
+    /// The end of each value.
     ends: [u16; FIELD_COUNT],
-    /// Whether all of it is ASCII: what is not makes no header.
+    /// Whether all values are ASCII. Others become empty headers.
     ascii: bool,
 }
 
 impl IdentityHeaders {
-    /// Puts `said` together. It comes from a token, which has 4,096 bytes at most; a text that ended beyond the 65,535th
-    /// would be left out.
-    pub fn new(said: &IdentityFields<'_>) -> Self {
-        let IdentityFields { subject, openid, unionid, appid, flow, session, nickname, avatar } = *said;
+    /// The headers with these values. A value that would end beyond 65,535 bytes is left out; a token has at most 4,096.
+    pub fn new(fields: &IdentityFields<'_>) -> Self {
+        let IdentityFields { subject, openid, unionid, appid, flow, session, nickname, avatar } = *fields;
         let texts = [subject, openid, unionid, appid, flow, session, nickname, avatar];
         let mut text = String::with_capacity(texts.iter().map(|text| text.len()).sum());
         let mut end = 0;
@@ -61,7 +60,7 @@ impl IdentityHeaders {
         Self { ascii: text.is_ascii(), text: text.into(), ends }
     }
 
-    /// What is said, as text.
+    /// The values as text.
     pub fn fields(&self) -> IdentityFields<'_> {
         let mut ranges = self.ranges();
         let [subject, openid, unionid, appid, flow, session, nickname, avatar] =
@@ -69,14 +68,13 @@ impl IdentityHeaders {
         IdentityFields { subject, openid, unionid, appid, flow, session, nickname, avatar }
     }
 
-    /// The subject alone.
+    /// The subject.
     pub fn subject(&self) -> &str {
         let [end, ..] = self.ends;
         text(self.text.get(..end.into()).unwrap_or_default())
     }
 
-    /// The headers' values in the order of [`IdentityFields`]. Our own claims are visible ASCII; what is not becomes
-    /// empty rather than a broken header.
+    /// The header values in the order of [`IdentityFields`]. A value that is not visible ASCII becomes empty.
     pub fn values(&self) -> impl Iterator<Item = HeaderValue> {
         self.ranges().map(|range| match self.text.get(range.clone()) {
             Some(text) if !text.is_empty() && (self.ascii || text.is_ascii()) => {
@@ -86,7 +84,7 @@ impl IdentityHeaders {
         })
     }
 
-    /// From where to where each text goes.
+    /// The range of each value.
     fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let mut start = 0;
         self.ends.iter().map(move |end| std::mem::replace(&mut start, usize::from(*end))..usize::from(*end))
@@ -95,7 +93,7 @@ impl IdentityHeaders {
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");
 
-/// Parts of a text, cut where its parts end.
+/// The bytes as text. They were cut at the ends of texts.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
@@ -110,7 +108,7 @@ impl fmt::Debug for IdentityHeaders {
 pub(crate) mod tests {
     use super::*;
 
-    /// Somebody of whom all but the unionid is known; the gateways' tests tell of her, too.
+    /// A user without a unionid.
     pub(crate) const ALICE: IdentityFields = IdentityFields {
         subject: "wx:wx01:oA",
         openid: "oA",
@@ -123,7 +121,7 @@ pub(crate) mod tests {
     };
 
     #[test]
-    fn what_is_said_of_a_user_is_kept_word_for_word_and_becomes_the_headers() {
+    fn values_are_kept_and_become_headers() {
         let alice = IdentityHeaders::new(&ALICE);
         assert_eq!((alice.fields(), alice.subject()), (ALICE, "wx:wx01:oA"));
         assert!(alice.values().eq([
@@ -139,19 +137,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_no_header_can_carry_is_an_empty_header_and_moves_no_other() {
+    fn a_value_that_no_header_can_carry_becomes_empty() {
         for bad in ["小明", "a\r\nx-wechat-subject: admin", "\0", "\u{7f}"] {
-            let said = IdentityFields { openid: bad, ..ALICE };
-            let identity = IdentityHeaders::new(&said);
-            assert_eq!(identity.fields(), said);
+            let fields = IdentityFields { openid: bad, ..ALICE };
+            let identity = IdentityHeaders::new(&fields);
+            assert_eq!(identity.fields(), fields);
             assert!(identity.values().take(4).eq(["wx:wx01:oA", "", "", "wx01"]));
         }
     }
 
     #[test]
-    fn what_is_longer_than_any_token_is_left_out_whole() {
+    fn a_value_that_is_too_long_is_left_out() {
         let long = "a".repeat(70_000);
-        let said = IdentityFields { unionid: &long, ..ALICE };
-        assert_eq!(IdentityHeaders::new(&said).fields(), IdentityFields { unionid: "", ..ALICE });
+        let fields = IdentityFields { unionid: &long, ..ALICE };
+        assert_eq!(IdentityHeaders::new(&fields).fields(), IdentityFields { unionid: "", ..ALICE });
     }
 }

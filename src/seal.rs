@@ -1,7 +1,7 @@
-//! Sealing: what we give a browser to keep and it must neither read nor change.
+//! Sealing: authenticated encryption of data that browsers and Redis store for us.
 //!
-//! AES-256-GCM with a fresh random nonce; purpose and context are bound as associated data, so that nothing sealed
-//! for one use opens in another. Whatever is wrong with a sealed text, the answer is the same: it does not open.
+//! AES-256-GCM with a random nonce. The context is the associated data, so that a text that was sealed for one purpose does not
+//! open for another. A text that does not open gives no reason.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -11,13 +11,13 @@ use secrecy::zeroize::Zeroizing;
 
 const ID_LEN: usize = 4;
 
-/// A key that seals and opens, with a public id by which a sealed text names it.
+/// A sealing key. Its public id stands in each sealed text.
 pub struct SealingKey {
     id: [u8; ID_LEN],
     key: RandomizedNonceKey,
 }
 
-/// The derived key's length, in HKDF's way of asking for it.
+/// The length of the derived key, as HKDF expects it.
 struct Bytes(usize);
 
 impl KeyType for Bytes {
@@ -27,10 +27,10 @@ impl KeyType for Bytes {
 }
 
 impl SealingKey {
-    /// Derives the key from `secret` by HKDF-SHA-256, apart from every other use of that secret.
+    /// Derives the key from `secret` by HKDF-SHA-256, independent of other uses of the secret.
     ///
     /// # Errors
-    /// The cryptographic library refused, which for these fixed lengths it does not.
+    /// The cryptographic library failed, which it does not for these lengths.
     pub fn derive(secret: &[u8]) -> Result<Self, aws_lc_rs::error::Unspecified> {
         let mut bytes = Zeroizing::new([0; 32 + ID_LEN]);
         Salt::new(HKDF_SHA256, b"wechat-authz")
@@ -44,10 +44,10 @@ impl SealingKey {
         })
     }
 
-    /// Seals `plain` for `context`; base64url text, 32 bytes longer than `plain` before encoding.
+    /// Seals `plain` for `context`. Returns base64url of 32 bytes more than `plain` has.
     ///
     /// # Errors
-    /// The cryptographic library refused, which for texts of our sizes it does not.
+    /// The cryptographic library failed, which it does not for texts of our sizes.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<String, aws_lc_rs::error::Unspecified> {
         let mut body = plain.to_vec();
         let nonce = self.key.seal_in_place_append_tag(Aad::from(context.as_bytes()), &mut body)?;
@@ -55,7 +55,7 @@ impl SealingKey {
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Opens what [`Self::seal`] made for the same `context` with this key.
+    /// Opens what this key sealed for the same `context`.
     pub fn open(&self, context: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let rest = sealed.strip_prefix(&self.id)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;
@@ -66,18 +66,18 @@ impl SealingKey {
     }
 }
 
-/// Seals what others keep for us, with whichever key is in force, and opens it with any that still is.
+/// Seals with the current key and opens with all loaded keys.
 pub trait Sealer: Send + Sync {
-    /// Seals `plain` for `context`; none where no key can.
+    /// Seals `plain` for `context`. None without a key.
     fn seal(&self, context: &str, plain: &[u8]) -> Option<String>;
 
-    /// Opens what was sealed for the same `context`, unless it is longer than `most` characters.
-    fn open(&self, context: &str, sealed: &str, most: usize) -> Option<Vec<u8>>;
+    /// Opens a text of at most `max` characters that was sealed for the same `context`.
+    fn open(&self, context: &str, sealed: &str, max: usize) -> Option<Vec<u8>>;
 }
 
-/// The bytes of a sealed text, if it is text of ours at all and not longer than `most` characters.
-pub fn decode(text: &str, most: usize) -> Option<Vec<u8>> {
-    if text.len() > most {
+/// The bytes of a sealed text, if it has at most `max` characters and is base64url.
+pub fn decode(text: &str, max: usize) -> Option<Vec<u8>> {
+    if text.len() > max {
         return None;
     }
     URL_SAFE_NO_PAD.decode(text).ok()
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_for_the_same_context_only() {
+    fn a_text_opens_only_with_its_key_and_context() {
         let text = key().seal("flow", b"plain").unwrap();
         let sealed = decode(&text, 1_000).unwrap();
         assert_eq!(key().open("flow", &sealed).as_deref(), Some(&b"plain"[..]));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_bit_opens() {
+    fn a_changed_text_does_not_open() {
         let sealed = decode(&key().seal("flow", b"plain").unwrap(), 1_000).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sealed_twice_alike() {
+    fn sealing_twice_gives_different_texts() {
         assert_ne!(key().seal("flow", b"plain").unwrap(), key().seal("flow", b"plain").unwrap());
     }
 }

@@ -1,41 +1,41 @@
-//! Secrets: held so that they cannot be printed, compared in constant time.
+//! Secrets: they are not printed, and are compared in constant time.
 
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 
-/// Something only we and its owner may know: an AppSecret, an admin token.
+/// A secret, such as an AppSecret or the admin token.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
-/// Why a text is refused as a secret.
+/// Why a text is not accepted as a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Nothing but white space.
+    /// Only white space.
     #[error("is empty")]
     Empty,
-    /// Shorter than the least length its purpose asks for.
+    /// Too few characters.
     #[error("is too short: at least {least} characters are needed")]
     TooShort {
-        /// The least length.
+        /// The minimum length.
         least: usize,
     },
-    /// A value that stands in examples everywhere.
+    /// A known placeholder, or one repeated character.
     #[error("is a placeholder, not a secret")]
     Placeholder,
-    /// More than the secret: a label, quotes, several words.
+    /// More than the secret: a label, quotes, or several words.
     #[error("is more than the secret itself")]
     NotAlone,
 }
 
-/// What people leave in a file when they mean to come back to it.
+/// Common placeholders.
 const PLACEHOLDERS: [&str; 8] =
     ["change-me", "changeme", "secret", "password", "your-secret", "appsecret", "placeholder", "todo"];
 
 impl Secret {
-    /// A secret from a file's text: surrounding white space is dropped, so that a final newline does no harm.
+    /// Parses the content of a file. Removes white space at both ends, such as a final line break.
     ///
     /// # Errors
-    /// Empty, shorter than `least` characters, a known placeholder, or one character repeated.
+    /// The text is empty, shorter than `least` characters, a placeholder, or one repeated character.
     pub fn parse(text: &str, least: usize) -> Result<Self, SecretError> {
         let text = text.trim();
         let lower = text.to_ascii_lowercase();
@@ -52,8 +52,8 @@ impl Secret {
         Ok(Self(text.to_owned().into()))
     }
 
-    /// An AppSecret or a token from a file's text: as [`Secret::parse`], and nothing but visible ASCII characters without
-    /// quotes, `:` and `=`-labels. People copy `AppSecret: …` or a quoted line of another file.
+    /// Parses an AppSecret or a token. Like [`Secret::parse`], but accepts only visible ASCII characters without quotes and
+    /// labels, because users copy `AppSecret: …` or a quoted line.
     ///
     /// # Errors
     /// Those of [`Secret::parse`], and [`SecretError::NotAlone`].
@@ -69,14 +69,14 @@ impl Secret {
         if visible && !label { Ok(secret) } else { Err(SecretError::NotAlone) }
     }
 
-    /// The secret itself, for the one place that needs it.
+    /// The secret as text.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether `other` is this secret; takes as long for a near miss as for a far one.
+    /// Whether `other` is this secret, compared in constant time.
     pub fn matches(&self, other: &str) -> bool {
-        same(self.expose().as_bytes(), other.as_bytes())
+        constant_time_eq(self.expose().as_bytes(), other.as_bytes())
     }
 }
 
@@ -86,8 +86,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Compares in constant time for equal lengths; a differing length is no secret.
-pub fn same(left: &[u8], right: &[u8]) -> bool {
+/// Compares in constant time. The length is not secret.
+pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_examples_is_no_secret() {
+    fn placeholders_and_short_texts_are_rejected() {
         for (text, error) in [
             ("", SecretError::Empty),
             (" \n", SecretError::Empty),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_or_quotes_are_not_part_of_a_token() {
+    fn a_token_with_a_label_or_quotes_is_rejected() {
         let token = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
         for text in [
             format!("AppSecret: {token}"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_secret_matches() {
+    fn only_the_same_secret_matches() {
         let secret = Secret::parse("0123456789abcdef", 16).unwrap();
         assert!(secret.matches("0123456789abcdef"));
         for other in ["", "0123456789abcdeF", "0123456789abcde", "0123456789abcdef0"] {

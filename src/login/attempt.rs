@@ -209,7 +209,7 @@ pub fn open(
     };
     let under_way = unseal(app, sealed, keys).ok_or(AttemptError::Foreign)?;
     // The cookie's name holds only the beginning of the state.
-    if !secret::same(under_way.state.as_bytes(), state.as_bytes()) {
+    if !secret::constant_time_eq(under_way.state.as_bytes(), state.as_bytes()) {
         return Err(AttemptError::Unknown);
     }
     if now.since(Timestamp(under_way.at)) > LIFETIME {

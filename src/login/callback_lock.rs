@@ -119,7 +119,7 @@ impl CallbackLock {
         let Some(sealed) = self.sealer.seal(name.as_str(), entry.return_to.as_bytes()) else { return };
         let mut command = redis::cmd("SET");
         command.arg(&name).arg(sealed).arg("PX").arg(milliseconds(attempt::LIFETIME));
-        let _ = self.store.ask::<()>("store_return_to", &command).await;
+        let _ = self.store.query::<()>("store_return_to", &command).await;
     }
 
     /// The return address of `state` that an instance has set aside.

@@ -1,4 +1,4 @@
-//! From the settings to a connection whose other end may be written to.
+//! Connects to a server that accepts writes.
 
 use super::settings::{Address, Form, Settings};
 use crate::secret::Secret;
@@ -12,13 +12,13 @@ use redis::{
 };
 use std::time::Duration;
 
-/// How long one server may take to be connected to.
+/// The longest attempt to connect to one server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Times a Cluster's client follows `MOVED`, `ASK` and the like within one call.
+/// How often the client of a Cluster follows `MOVED` and `ASK` within one call.
 const CLUSTER_RETRIES: u32 = 4;
 
-/// A connection, whatever stands behind it. Clones share it.
+/// A connection to one server or to a Cluster. Clones share it.
 #[derive(Clone)]
 pub(super) enum RedisConnection {
     /// To one server.
@@ -30,8 +30,8 @@ pub(super) enum RedisConnection {
 impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
-            Self::One(wire) => wire.req_packed_command(command),
-            Self::Cluster(wire) => wire.req_packed_command(command),
+            Self::One(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
         }
     }
 
@@ -42,42 +42,42 @@ impl ConnectionLike for RedisConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
-            Self::One(wire) => wire.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(wire) => wire.req_packed_commands(pipeline, offset, count),
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
-            Self::One(wire) => wire.get_db(),
-            Self::Cluster(wire) => wire.get_db(),
+            Self::One(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
         }
     }
 }
 
 impl RedisConnection {
-    /// Whether the other end is there and may be written to.
+    /// Checks that the server answers and accepts writes.
     pub(super) async fn probe(&mut self) -> RedisResult<()> {
         match self {
-            Self::One(wire) => match redis::cmd("ROLE").query_async::<Vec<Value>>(wire).await {
+            Self::One(connection) => match redis::cmd("ROLE").query_async::<Vec<Value>>(connection).await {
                 Ok(role) => match role.first() {
                     Some(Value::BulkString(role)) if role == b"master" => Ok(()),
                     _ => Err(RedisError::from((ErrorKind::Client, "the server is a replica, not a master"))),
                 },
-                // A user without the right to ask; that there is an answer must do.
+                // The user may not call ROLE; an answer to PING must suffice.
                 Err(error) if error.code() == Some("NOPERM") => {
-                    redis::cmd("PING").query_async::<Value>(wire).await.map(drop)
+                    redis::cmd("PING").query_async::<Value>(connection).await.map(drop)
                 }
                 Err(error) => Err(error),
             },
-            Self::Cluster(wire) => redis::cmd("PING").query_async::<Value>(wire).await.map(drop),
+            Self::Cluster(connection) => redis::cmd("PING").query_async::<Value>(connection).await.map(drop),
         }
     }
 }
 
-/// Connects as `settings` say.
+/// Connects according to `settings`.
 pub(super) async fn connect(settings: &Settings) -> RedisResult<RedisConnection> {
-    let mut wire = match &settings.form {
+    let mut connection = match &settings.form {
         Form::Cluster { addresses } => RedisConnection::Cluster(cluster(settings, addresses).await?),
         Form::One { .. } | Form::Sentinel { .. } => {
             let client = server(settings).await?;
@@ -87,11 +87,11 @@ pub(super) async fn connect(settings: &Settings) -> RedisResult<RedisConnection>
             RedisConnection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
         }
     };
-    wire.probe().await?;
-    Ok(wire)
+    connection.probe().await?;
+    Ok(connection)
 }
 
-/// A client of the server that may be written to; of any node of a Cluster.
+/// A client of the server that accepts writes, or of a random node of a Cluster.
 pub(super) async fn server(settings: &Settings) -> RedisResult<Client> {
     match &settings.form {
         Form::One { address, database } => client(settings, address, *database, own(settings)),
@@ -153,20 +153,20 @@ fn certificates(settings: &Settings) -> TlsCertificates {
     TlsCertificates { client_tls, root_cert: settings.roots.clone() }
 }
 
-/// Asks the Sentinels, in an order of chance, until one knows the master.
+/// Asks the Sentinels in random order until one knows the master.
 async fn master_of(settings: &Settings, master: &str, sentinels: &[Address], login: Login<'_>) -> RedisResult<Address> {
     let mut order: Vec<&Address> = sentinels.iter().collect();
     fastrand::shuffle(&mut order);
     let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no Sentinel is named"));
     for sentinel in order {
-        let asked = tokio::time::timeout(CONNECT_TIMEOUT, async {
+        let result = tokio::time::timeout(CONNECT_TIMEOUT, async {
             let client = client(settings, sentinel, 0, login)?;
-            let mut wire = client.get_multiplexed_async_connection().await?;
-            let mut question = redis::cmd("SENTINEL");
-            question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-            question.query_async::<Option<(String, u16)>>(&mut wire).await
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            let mut command = redis::cmd("SENTINEL");
+            command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+            command.query_async::<Option<(String, u16)>>(&mut connection).await
         });
-        match asked.await {
+        match result.await {
             Ok(Ok(Some((host, port)))) => return Ok(Address { host, port }),
             Ok(Ok(None)) => {
                 last = RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, "no Sentinel knows this master"));

@@ -1,8 +1,8 @@
-//! One connection, found again whenever it is lost.
+//! The connection to Redis, and reconnecting.
 //!
-//! Calls never wait for a connection: without one they end at once, so that nobody's request hangs on Redis. One task
-//! seeks it, with pauses that grow and are drawn by chance, so that many instances do not come back together; it also asks
-//! every second whether the other end still answers and may still be written to.
+//! Calls do not wait for a connection: without one, they fail at once, so that no request hangs. One task connects, with
+//! growing random pauses so that many instances do not reconnect at the same time. It also probes the connection every second:
+//! whether the server answers and accepts writes.
 
 use super::connect::{RedisConnection, connect};
 use super::{CallError, Settings};
@@ -16,40 +16,40 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Calls that may wait for an answer at once.
+/// The most calls that wait for an answer.
 const MAX_CALLS: usize = 512;
 
-/// The longest search for a connection.
-const CONNECT: Duration = Duration::from_secs(4);
+/// The longest attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often the other end is asked whether it is well.
-const PROBE: Duration = Duration::from_secs(1);
+/// The time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Probes that may fail in a row before the connection is given up. A Cluster of which one node is away is not.
-const FAILED_PROBES: u32 = 3;
+/// How many probes in a row must fail before the connection to a Cluster is dropped: one node may be down.
+const MAX_FAILED_PROBES: u32 = 3;
 
-/// The pause before the first new try, and the longest one.
+/// The first and the longest pause before a new attempt.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How long nothing of a kind must have been refused before that is told. A Cluster in the midst of a failover refuses one
-/// slot's keys and takes another's.
+/// How long no call of a kind may be refused before the log says so. During a failover, a Cluster refuses the keys of one
+/// slot and accepts those of another.
 const RECOVERY_WINDOW: Duration = Duration::from_secs(5);
 
-/// What it means that Redis is away; said once.
+/// The log line for a lost connection, written once.
 const UNAVAILABLE_MESSAGE: &str =
-    "redis is away: sessions go on, logins rest on their cookie alone, and what is shared waits";
+    "cannot reach redis: sessions stay valid, logins rely on their cookies, and shared data waits";
 
 pub(super) struct Connection {
     settings: ArcSwap<Settings>,
-    wire: ArcSwapOption<RedisConnection>,
+    client: ArcSwapOption<RedisConnection>,
     /// Grows with each new connection.
     epoch: watch::Sender<u64>,
-    /// Whether the first search for a connection is over.
+    /// Whether the first attempt to connect has ended.
     first_attempt: watch::Sender<bool>,
-    /// Somebody doubts the connection.
+    /// Wakes the task that probes the connection.
     suspect: Notify,
-    room: Semaphore,
-    /// What Redis has refused and not yet done again for a while, and when last: each is told once.
+    permits: Semaphore,
+    /// The calls that Redis refuses, with the time of the last refusal. The log names each once.
     refused: Mutex<BTreeMap<&'static str, Instant>>,
     meter: RedisMetrics,
 }
@@ -58,11 +58,11 @@ impl Connection {
     pub(super) fn new(settings: Settings, meter: RedisMetrics) -> Self {
         Self {
             settings: ArcSwap::from_pointee(settings),
-            wire: ArcSwapOption::empty(),
+            client: ArcSwapOption::empty(),
             epoch: watch::Sender::new(0),
             first_attempt: watch::Sender::new(false),
             suspect: Notify::new(),
-            room: Semaphore::new(MAX_CALLS),
+            permits: Semaphore::new(MAX_CALLS),
             refused: Mutex::default(),
             meter,
         }
@@ -72,13 +72,13 @@ impl Connection {
         self.settings.load()
     }
 
-    /// From the next connection on, `settings` count: another password, for instance.
+    /// Uses `settings` from the next connection on.
     pub(super) fn replace(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.wire.load().is_some()
+        self.client.load().is_some()
     }
 
     pub(super) async fn connected_since(&self, epoch: u64) -> u64 {
@@ -86,48 +86,48 @@ impl Connection {
         let now = epochs.wait_for(|now| *now > epoch).await.map(|now| *now);
         match now {
             Ok(now) => now,
-            // Cannot be: this link holds the sender.
+            // Not possible: `self` holds the sender.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Waits until the first search for a connection is over, however it ended.
+    /// Waits until the first attempt to connect has succeeded or failed.
     pub(super) async fn first_attempt(&self) {
         let _ = self.first_attempt.subscribe().wait_for(|tried| *tried).await;
     }
 
-    /// One call, within the configured time.
+    /// Makes a call within the configured timeout.
     pub(super) async fn call<T: FromRedisValue>(
         &self,
-        kind: &'static str,
-        ask: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
+        call: &'static str,
+        send: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
     ) -> Result<T, CallError> {
-        let began = Instant::now();
-        let span = traces::client_span("redis", kind);
-        let answer = self.send(kind, ask).await;
-        let failed = answer.as_ref().err().map(|away| away.as_str());
+        let started = Instant::now();
+        let span = traces::client_span("redis", call);
+        let answer = self.send(call, send).await;
+        let failed = answer.as_ref().err().map(|error| error.as_str());
         span.set_attribute("db.system.name", "redis");
-        if let Some(why) = failed {
-            span.set_error(why);
+        if let Some(reason) = failed {
+            span.set_error(reason);
         }
-        self.meter.call(kind, failed, began.elapsed());
+        self.meter.call(call, failed, started.elapsed());
         answer
     }
 
     async fn send<T: FromRedisValue>(
         &self,
-        kind: &'static str,
-        ask: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
+        call: &'static str,
+        send: impl AsyncFnOnce(&mut RedisConnection) -> RedisResult<T>,
     ) -> Result<T, CallError> {
-        let Some(shared) = self.wire.load_full() else { return Err(CallError::Down) };
-        let _room = self.room.try_acquire().map_err(|_| CallError::Busy)?;
-        let mut wire = RedisConnection::clone(&shared);
-        match timeout(self.settings().timeout, ask(&mut wire)).await {
+        let Some(shared) = self.client.load_full() else { return Err(CallError::Down) };
+        let _permit = self.permits.try_acquire().map_err(|_| CallError::Busy)?;
+        let mut client = RedisConnection::clone(&shared);
+        match timeout(self.settings().timeout, send(&mut client)).await {
             Ok(Ok(answer)) => {
-                self.on_success(kind);
+                self.on_success(call);
                 Ok(answer)
             }
-            Ok(Err(error)) => Err(self.on_error(kind, &shared, &error)),
+            Ok(Err(error)) => Err(self.on_error(call, &shared, &error)),
             Err(_) => {
                 self.suspect.notify_one();
                 Err(CallError::TimedOut)
@@ -135,33 +135,33 @@ impl Connection {
         }
     }
 
-    /// What an error means, for the caller and for the connection.
-    fn on_error(&self, kind: &'static str, wire: &Arc<RedisConnection>, error: &RedisError) -> CallError {
+    /// Converts an error, and reconnects or probes the connection if the error calls for it.
+    fn on_error(&self, call: &'static str, client: &Arc<RedisConnection>, error: &RedisError) -> CallError {
         match error.kind() {
-            // A replica now, or one that has lost its master: the master is elsewhere. A Cluster's client looks itself.
+            // The server is a replica now, or has lost its master. The client of a Cluster finds the new master itself.
             ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-                if matches!(**wire, RedisConnection::One(_)) =>
+                if matches!(**client, RedisConnection::One(_)) =>
             {
-                self.reconnect(wire);
+                self.reconnect(client);
                 CallError::Broken
             }
-            // Full, no right, another type: Redis is there and says no.
+            // Redis is full, the user lacks a permission, or the key has another type.
             ErrorKind::Server(_) | ErrorKind::Extension => {
-                self.log_refusal(kind, error);
+                self.log_refusal(call, error);
                 CallError::Refused
             }
             _ if error.is_timeout() => {
                 self.suspect.notify_one();
                 CallError::TimedOut
             }
-            // An answer of another type than this call has: somebody else's value under our key.
+            // The answer has another type: the value under our key is not ours.
             ErrorKind::UnexpectedReturnType => {
-                self.log_refusal(kind, error);
+                self.log_refusal(call, error);
                 CallError::Refused
             }
             _ => {
-                if error.is_unrecoverable_error() && matches!(**wire, RedisConnection::One(_)) {
-                    self.reconnect(wire);
+                if error.is_unrecoverable_error() && matches!(**client, RedisConnection::One(_)) {
+                    self.reconnect(client);
                 } else {
                     self.suspect.notify_one();
                 }
@@ -170,57 +170,57 @@ impl Connection {
         }
     }
 
-    fn log_refusal(&self, kind: &'static str, error: &RedisError) {
+    fn log_refusal(&self, call: &'static str, error: &RedisError) {
         let mut refused = self.refused.lock();
-        if refused.insert(kind, Instant::now()).is_none() {
+        if refused.insert(call, Instant::now()).is_none() {
             let code = error.code().unwrap_or("an answer of another type");
-            tracing::warn!(call = kind, code, "redis refuses; this goes on without it and is said once");
+            tracing::warn!(call, code, "redis refuses a call; this is logged once");
         }
     }
 
-    fn on_success(&self, kind: &'static str) {
+    fn on_success(&self, call: &'static str) {
         let mut refused = self.refused.lock();
-        if refused.get(kind).is_some_and(|last| last.elapsed() > RECOVERY_WINDOW) {
-            refused.remove(kind);
-            tracing::info!(call = kind, "redis does again what it refused");
+        if refused.get(call).is_some_and(|last| last.elapsed() > RECOVERY_WINDOW) {
+            refused.remove(call);
+            tracing::info!(call, "redis accepts a call that it refused");
         }
     }
 
-    /// Drops `wire`, if it is still the one in use, and has another sought.
-    fn reconnect(&self, wire: &Arc<RedisConnection>) {
-        let dropped = self.wire.rcu(|current| match current {
-            Some(current) if Arc::ptr_eq(current, wire) => None,
+    /// Drops `client` if it is the current one, and connects again.
+    fn reconnect(&self, client: &Arc<RedisConnection>) {
+        let dropped = self.client.rcu(|current| match current {
+            Some(current) if Arc::ptr_eq(current, client) => None,
             other => other.clone(),
         });
-        if dropped.is_some_and(|dropped| Arc::ptr_eq(&dropped, wire)) {
+        if dropped.is_some_and(|dropped| Arc::ptr_eq(&dropped, client)) {
             self.suspect.notify_one();
         }
     }
 
-    /// Seeks and keeps a connection, for ever.
+    /// Keeps a connection, forever.
     pub(super) async fn run(&self) {
         let mut pause = PAUSES.0;
-        let mut told_away = false;
+        let mut lost = false;
         loop {
             let settings = self.settings.load_full();
-            match timeout(CONNECT, connect(&settings)).await {
-                Ok(Ok(wire)) => {
+            match timeout(CONNECT_TIMEOUT, connect(&settings)).await {
+                Ok(Ok(client)) => {
                     pause = PAUSES.0;
                     self.meter.up(true);
-                    tracing::info!("redis is {}", if told_away { "back" } else { "there" });
-                    let why = self.watch_over(Arc::new(wire)).await;
-                    self.wire.store(None);
+                    tracing::info!("{}", if lost { "reconnected to redis" } else { "connected to redis" });
+                    let reason = self.watch(Arc::new(client)).await;
+                    self.client.store(None);
                     self.meter.up(false);
-                    tracing::warn!(reason = why, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
-                    told_away = true;
+                    tracing::warn!(reason, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
+                    lost = true;
                 }
-                Ok(Err(error)) if !told_away => {
-                    told_away = true;
-                    let why = reason(&error);
-                    tracing::warn!(reason = why, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
+                Ok(Err(error)) if !lost => {
+                    lost = true;
+                    let reason = reason(&error);
+                    tracing::warn!(reason, address = settings.form.to_string(), "{UNAVAILABLE_MESSAGE}");
                 }
-                Err(_) if !told_away => {
-                    told_away = true;
+                Err(_) if !lost => {
+                    lost = true;
                     tracing::warn!(
                         reason = "no connection in time",
                         address = settings.form.to_string(),
@@ -235,25 +235,25 @@ impl Connection {
         }
     }
 
-    /// Lends `wire` to the calls until it is of no use; why it is not.
-    async fn watch_over(&self, wire: Arc<RedisConnection>) -> String {
-        self.wire.store(Some(Arc::clone(&wire)));
+    /// Lets calls use `client` until it fails. Returns why.
+    async fn watch(&self, client: Arc<RedisConnection>) -> String {
+        self.client.store(Some(Arc::clone(&client)));
         self.first_attempt.send_replace(true);
         self.epoch.send_modify(|epoch| *epoch += 1);
-        let patience = if matches!(*wire, RedisConnection::Cluster(_)) { FAILED_PROBES } else { 1 };
+        let max_failed = if matches!(*client, RedisConnection::Cluster(_)) { MAX_FAILED_PROBES } else { 1 };
         let mut failed = 0;
         loop {
-            let doubted = timeout(PROBE, self.suspect.notified()).await.is_ok();
-            if self.wire.load().is_none() {
-                return "the connection broke, or leads to a replica".to_owned();
+            let suspected = timeout(PROBE_INTERVAL, self.suspect.notified()).await.is_ok();
+            if self.client.load().is_none() {
+                return "the connection broke, or the server is a replica".to_owned();
             }
-            let mut probing = RedisConnection::clone(&wire);
+            let mut probing = RedisConnection::clone(&client);
             let probed = timeout(2 * self.settings().timeout, probing.probe()).await;
-            let why = match probed {
+            let reason = match probed {
                 Ok(Ok(())) => {
                     failed = 0;
-                    // Doubts of a busy moment must not become a storm of probes.
-                    if doubted {
+                    // Many calls may time out at once; do not probe for each of them.
+                    if suspected {
                         sleep(self.settings().timeout / 4).await;
                     }
                     continue;
@@ -262,14 +262,14 @@ impl Connection {
                 Err(_) => "no answer in time".to_owned(),
             };
             failed += 1;
-            if failed >= patience {
-                return why;
+            if failed >= max_failed {
+                return reason;
             }
         }
     }
 }
 
-/// What is told of an error: its kind, never its details, which may hold what was sent.
+/// The kind of an error for the log. Not its details, which may contain what was sent.
 fn reason(error: &RedisError) -> String {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()),
@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_connection_is_told_from_other_failures() {
+    fn a_refused_connection_has_its_own_reason() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         assert_eq!(reason(&RedisError::from(refused)), "connection refused");
         let secret = RedisError::from((ErrorKind::Client, "no", "hunter2".to_owned()));

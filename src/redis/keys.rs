@@ -1,34 +1,20 @@
-//! What things are called in Redis: the key schema.
+//! The names of the keys in Redis.
 //!
-//! | key | type | what | lives |
-//! |---|---|---|---|
-//! | `P:1:{flow:HASH}` | string | one login's progress and outcome, sealed | as long as the flow's cookie |
-//! | `P:1:{flow:HASH}:return_to` | string | where the login goes in the end, sealed; only if its cookie has no room | 10 minutes |
-//! | `P:1:{flow:HASH}:turn` | string | who works on it: a random id | as long as an exchange can take |
-//! | `P:1:{revoked}:list` | sorted set | revocations, by the time they were written | as long as a session they concern |
-//! | `P:1:{revoked}:mark` | string | random; another one tells that Redis was emptied | an hour after the last pull |
-//! | `P:1:{SUBJECT}:sessions` | hash | session id → end, last seen, and the sealed rest | as long as the last session |
-//! | `P:1:{SUBJECT}:profile:APP` | string | nickname, avatar, unionid and their age, sealed | 30 days |
-//! | `P:1:{SUBJECT}:wechat:APP` | string | WeChat's own tokens, sealed; only if configured | 30 days |
-//! | `P:1:{token:APPID:KIND}:*` | string | central tokens, sealed; lock, fence, quota | as long as the token |
-//! | `P:1:{events}` | stream | what happened | a week after the last event, and a number |
-//! | `P:1:changes` | channel | revocations as they happen | |
-//!
-//! `P` is the configured prefix, 1 the schema's version: another version reads and writes other keys, so that old and new
-//! instances stand side by side. Names hold our own ids, hex digests and the operator's words, never a client's text. What
-//! is in braces decides the slot in a Redis Cluster: keys used together share it.
+//! docs/en/redis-keys.md lists them. 1 is the version of the schema: instances of different versions use different keys. Names
+//! contain our own ids, hex digests and configured names, never text of a client. The part in braces decides the slot in a
+//! Redis Cluster, which keys that are used together share.
 
 use aws_lc_rs::digest;
 
-/// The schema's version; part of each key and each message.
+/// The version of the schema, part of all names.
 pub const VERSION: u32 = 1;
 
-/// A key's or channel's whole name.
+/// The full name of a key or channel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key(String);
 
 impl Key {
-    /// As Redis knows it.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,29 +26,29 @@ impl redis::ToRedisArgs for Key {
     }
 }
 
-/// Makes names.
+/// Makes the names of the keys.
 #[derive(Clone, Debug)]
 pub struct Keys {
     start: String,
 }
 
 impl Keys {
-    /// Names that begin with `prefix`.
+    /// Names that start with `prefix`.
     pub fn new(prefix: &str) -> Self {
         Self { start: format!("{prefix}:{VERSION}") }
     }
 
-    /// `state`'s progress.
+    /// The progress of the login of `state`.
     pub fn flow(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), "")
     }
 
-    /// Where `state` goes in the end.
+    /// The return address of the login of `state`.
     pub fn return_to(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":return_to")
     }
 
-    /// Who works on `state`.
+    /// The lock of the login of `state`.
     pub fn turn(&self, state: &str) -> Key {
         self.tagged(&format!("flow:{}", digest_of(state)), ":turn")
     }
@@ -72,17 +58,17 @@ impl Keys {
         self.tagged("revoked", ":list")
     }
 
-    /// The mark that is lost when Redis is emptied.
+    /// The mark beside the list of revocations.
     pub fn mark(&self) -> Key {
         self.tagged("revoked", ":mark")
     }
 
-    /// A key of `subject`, given by its digest: all of them share a slot.
+    /// A key of a subject, given by its digest. The keys of a subject share a slot.
     pub fn of_subject(&self, subject_digest: &str, what: &str) -> Key {
         self.tagged(subject_digest, &format!(":{what}"))
     }
 
-    /// A key of the central token `kind` of `appid`.
+    /// A key of the access token `kind` of `appid`.
     pub fn token(&self, appid: &str, kind: &str, what: &str) -> Key {
         self.tagged(&format!("token:{appid}:{kind}"), &format!(":{what}"))
     }
@@ -92,7 +78,7 @@ impl Keys {
         self.tagged("events", "")
     }
 
-    /// The channel on which instances tell each other of changes.
+    /// The channel on which instances publish revocations.
     pub fn channel(&self) -> Key {
         Key(format!("{}:changes", self.start))
     }
@@ -102,7 +88,7 @@ impl Keys {
     }
 }
 
-/// The name by which a subject or a state is known in Redis: 128 bits of its SHA-256 in hex. A dump tells no openid.
+/// The digest of a subject or state in names: 128 bits of its SHA-256 in hex. So a dump contains no openid.
 pub fn digest_of(text: &str) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     crate::random::hex(digest.as_ref().get(..16).unwrap_or_default())
@@ -113,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_holds_no_client_text_and_one_slot_holds_a_subject() {
+    fn a_name_contains_no_client_text_and_the_keys_of_a_subject_share_a_slot() {
         let names = Keys::new("wechat-authz");
         let subject = digest_of("wx:wx0123456789abcdef:oAlice{}");
         assert_eq!(subject.len(), 32);

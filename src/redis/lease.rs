@@ -1,79 +1,79 @@
-//! One owner at a time: a lease with an end, and a number that tells a former owner from the present one.
+//! Leases with fencing: one instance at a time writes a value.
 //!
-//! A lease ends by itself when its owner dies. An owner that was only slow may wake up after that; so each lease comes
-//! with a fence, a number that only grows, and a value is written only by the newest fence that was given out. The
-//! number is at least Redis's clock in milliseconds: it grows even where Redis was emptied, or lost its last writes.
+//! A lease expires if its owner stops. An owner that was only slow may go on later, so each lease has a fence: a number that
+//! grows. Only the newest fence can write the value. The fence is at least the clock of Redis in milliseconds, so it also
+//! grows if Redis was emptied or lost its last writes.
 
 use super::scripts::{GET_FENCED, PROLONG_LEASE, PUT_FENCED, RELEASE_LEASE, TAKE_LEASE};
 use super::{CallError, Key, Redis};
 use crate::random;
 use std::time::Duration;
 
-/// How long a fence is remembered: longer than any value it guards.
-const FENCE: Duration = Duration::from_secs(86_400);
+/// How long a fence is stored: longer than the value.
+const FENCE_TTL: Duration = Duration::from_secs(86_400);
 
-/// The keys of one guarded value, all of one hash slot.
+/// The keys of a fenced value, which share a hash slot.
 #[derive(Clone, Debug)]
 pub struct Guarded {
-    /// Whose turn it is.
+    /// The owner of the lease.
     pub lock: Key,
     /// The newest fence.
     pub fence: Key,
-    /// The value, behind the fence of who wrote it.
+    /// The value, after the fence of its writer.
     pub value: Key,
 }
 
-/// A turn. Says nothing of whether it is over.
+/// A lease. It may have expired.
 #[derive(Debug)]
 pub struct Lease {
     owner: String,
     fence: String,
 }
 
-/// A sealed token is far shorter.
+/// The length of the longest value.
 const MAX_VALUE: usize = 16_384;
 
 impl Redis {
-    /// Takes the lease for `time`; none where another holds it.
+    /// Takes the lease for `time`. None if another instance has it.
     ///
     /// # Errors
-    /// [`Away`]. After [`Away::TimedOut`] it may have been taken, and ends by itself.
+    /// [`CallError`]. After [`CallError::TimedOut`] the lease may have been taken; it expires.
     pub async fn take_lease(&self, keys: &Guarded, time: Duration) -> Result<Option<Lease>, CallError> {
         let owner = random::state();
         let mut call = TAKE_LEASE.key(&keys.lock);
-        call.key(&keys.fence).arg(&owner).arg(millis(time)).arg(millis(FENCE));
+        call.key(&keys.fence).arg(&owner).arg(millis(time)).arg(millis(FENCE_TTL));
         let fence: Option<String> = self.run_script("acquire_lease", &call).await?;
         Ok(fence.map(|fence| Lease { owner, fence }))
     }
 
-    /// Has the lease last for `time` from now; whether it still was this owner's.
+    /// Extends the lease to `time` from now. Returns whether this owner still had it.
     pub async fn prolong(&self, keys: &Guarded, lease: &Lease, time: Duration) -> Result<bool, CallError> {
         let mut call = PROLONG_LEASE.key(&keys.lock);
         call.arg(&lease.owner).arg(millis(time));
         self.run_script("extend_lease", &call).await
     }
 
-    /// Ends the lease; whether it still was this owner's. Nobody else's is ended.
+    /// Releases the lease. Returns whether this owner still had it.
     pub async fn release(&self, keys: &Guarded, lease: &Lease) -> Result<bool, CallError> {
         let mut call = RELEASE_LEASE.key(&keys.lock);
         call.arg(&lease.owner);
         self.run_script("release_lease", &call).await
     }
 
-    /// Writes the value for `lives`, unless another owner came after this one; whether it was written.
+    /// Writes the value for `ttl`, unless a newer fence exists. Returns whether it was written.
     pub async fn put_fenced(
         &self,
         keys: &Guarded,
         lease: &Lease,
         value: &str,
-        lives: Duration,
+        ttl: Duration,
     ) -> Result<bool, CallError> {
         let mut call = PUT_FENCED.key(&keys.value);
-        call.key(&keys.fence).arg(&lease.fence).arg(value).arg(millis(lives)).arg(millis(FENCE));
+        call.key(&keys.fence).arg(&lease.fence).arg(value).arg(millis(ttl)).arg(millis(FENCE_TTL));
         self.run_script("put_fenced", &call).await
     }
 
-    /// The value and how long it lives. One without an end is none of ours.
+    /// The value and its remaining life. A value without an expiry is not ours.
     pub async fn guarded(&self, keys: &Guarded) -> Result<Option<(String, Duration)>, CallError> {
         let mut call = GET_FENCED.key(&keys.value);
         call.arg(MAX_VALUE);
@@ -84,7 +84,7 @@ impl Redis {
     }
 }
 
-/// At least one, as Redis takes no life of nothing.
+/// In milliseconds, at least one: Redis rejects an expiry of 0.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4).clamp(1, u64::MAX / 4)
 }

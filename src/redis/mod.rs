@@ -1,9 +1,8 @@
-//! What must outlive a request and be known to every instance: Redis, in its three forms.
+//! Redis as one server, with Sentinel, or as a Cluster.
 //!
-//! Without Redis, and while it is away, every call here ends at once in [`Away`], and the caller does what one instance
-//! can do alone: there is one way for both. Promises: every call has a time-out; what waits is bounded; the log says once
-//! that Redis is away and once that it is back; nothing found here is taken for a session, because whatever could be
-//! one is sealed by its owner. Refuses to know what its values mean.
+//! Without Redis or without a connection, all calls return a [`CallError`] at once, and the caller goes on with what one
+//! instance knows. All calls have a timeout, and the number of waiting calls is bounded. Nothing read from Redis is trusted:
+//! the callers seal what matters. This module does not know what the values mean.
 
 mod connect;
 mod connection;
@@ -24,31 +23,31 @@ use connection::Connection;
 use redis::{Cmd, FromRedisValue, Pipeline, ScriptInvocation};
 use std::sync::Arc;
 
-/// Redis did not do it. Whoever called goes on alone.
+/// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The configuration names none.
+    /// Redis is not configured.
     #[error("no Redis is configured")]
     NotConfigured,
-    /// There is no connection; one is being sought.
-    #[error("Redis is away")]
+    /// There is no connection.
+    #[error("there is no connection to Redis")]
     Down,
-    /// No answer in time. What was asked may have been done.
+    /// Redis did not answer in time. It may have executed the command.
     #[error("Redis did not answer in time")]
     TimedOut,
-    /// More calls at once than are let wait.
+    /// Too many calls wait for an answer.
     #[error("too many calls wait for Redis")]
     Busy,
-    /// The connection broke, or what came was no answer. What was asked may have been done.
+    /// The connection broke, or the answer was invalid. Redis may have executed the command.
     #[error("the connection to Redis broke")]
     Broken,
-    /// Redis said no: full, read-only, no right.
+    /// Redis returned an error: it is full or read-only, or the user lacks a permission.
     #[error("Redis refused")]
     Refused,
 }
 
 impl CallError {
-    /// The metric's label.
+    /// The label for metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotConfigured => "not_configured",
@@ -61,107 +60,106 @@ impl CallError {
     }
 }
 
-/// The way to what all instances share.
+/// The Redis that all instances share. Clones use the same connection.
 #[derive(Clone)]
 pub struct Redis {
-    link: Option<Arc<Connection>>,
-    names: Keys,
+    connection: Option<Arc<Connection>>,
+    keys: Keys,
 }
 
 impl Redis {
-    /// No Redis: every call ends in [`Away::NotConfigured`].
+    /// No Redis: all calls return [`CallError::NotConfigured`].
     pub fn none() -> Self {
-        Self { link: None, names: Keys::new("none") }
+        Self { connection: None, keys: Keys::new("none") }
     }
 
-    /// The Redis of `settings`. Connects in the background, from the first [`Store::keep`] on.
+    /// The Redis of `settings`. [`Self::run`] connects.
     pub fn new(settings: Settings, meter: RedisMetrics) -> Self {
-        let names = Keys::new(&settings.prefix);
-        Self { link: Some(Arc::new(Connection::new(settings, meter))), names }
+        let keys = Keys::new(&settings.prefix);
+        Self { connection: Some(Arc::new(Connection::new(settings, meter))), keys }
     }
 
-    /// Whether the configuration names a Redis.
+    /// Whether Redis is configured.
     pub fn is_configured(&self) -> bool {
-        self.link.is_some()
+        self.connection.is_some()
     }
 
-    /// Whether there is a connection now.
+    /// Whether there is a connection.
     pub fn is_up(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.is_up())
+        self.connection.as_ref().is_some_and(|connection| connection.is_up())
     }
 
-    /// From the next connection on, `settings` count; the address and the prefix must be the same.
+    /// Uses `settings` from the next connection on. Their addresses and prefix must be the same.
     pub fn replace(&self, settings: Settings) {
-        if let Some(link) = &self.link {
-            link.replace(settings);
+        if let Some(connection) = &self.connection {
+            connection.replace(settings);
         }
     }
 
-    /// What things are called in Redis.
+    /// The names of the keys.
     pub fn keys(&self) -> &Keys {
-        &self.names
+        &self.keys
     }
 
-    /// Finds and keeps a connection, for ever. Returns at once where there is no Redis.
+    /// Keeps a connection, forever. Returns at once without Redis.
     pub async fn run(&self) {
-        if let Some(link) = &self.link {
-            link.run().await;
+        if let Some(connection) = &self.connection {
+            connection.run().await;
         }
     }
 
-    /// Waits until the first search for a connection is over, however it ended. Not at all where there is no Redis.
+    /// Waits until the first attempt to connect has succeeded or failed. Returns at once without Redis.
     pub async fn first_attempt(&self) {
-        if let Some(link) = &self.link {
-            link.first_attempt().await;
+        if let Some(connection) = &self.connection {
+            connection.first_attempt().await;
         }
     }
 
-    /// Waits until a connection has been made since `epoch`, and gives the new epoch. For ever where there is no Redis.
+    /// Waits for a connection later than `epoch` and returns its epoch. Waits forever without Redis.
     pub async fn connected_since(&self, epoch: u64) -> u64 {
-        match &self.link {
-            Some(link) => link.connected_since(epoch).await,
+        match &self.connection {
+            Some(connection) => connection.connected_since(epoch).await,
             None => std::future::pending().await,
         }
     }
 
-    /// One command. `kind` names it in the metrics.
-    pub async fn ask<T: FromRedisValue>(&self, kind: &'static str, command: &Cmd) -> Result<T, CallError> {
-        let link = self.link()?;
-        link.call(kind, async |wire| command.query_async(wire).await).await
+    /// Sends a command. `call` names it in metrics and logs.
+    pub async fn query<T: FromRedisValue>(&self, call: &'static str, command: &Cmd) -> Result<T, CallError> {
+        let connection = self.connection()?;
+        connection.call(call, async |client| command.query_async(client).await).await
     }
 
-    /// The string under `name`. One longer than `max` bytes is none of ours, and stays in Redis: whoever wrote it, it costs
-    /// no memory here.
-    pub async fn get(&self, kind: &'static str, name: &Key, max: usize) -> Result<Option<String>, CallError> {
+    /// The string under `key`. If it is longer than `max` bytes, it is not ours and stays in Redis.
+    pub async fn get(&self, call: &'static str, key: &Key, max: usize) -> Result<Option<String>, CallError> {
         let mut script = scripts::GET_BOUNDED.prepare_invoke();
-        script.key(name).arg(max);
-        self.run_script(kind, &script).await
+        script.key(key).arg(max);
+        self.run_script(call, &script).await
     }
 
-    /// Several commands in one go; all keys of one hash slot.
-    pub async fn pipe<T: FromRedisValue>(&self, kind: &'static str, commands: &Pipeline) -> Result<T, CallError> {
-        let link = self.link()?;
-        link.call(kind, async |wire| commands.query_async(wire).await).await
+    /// Sends several commands at once. Their keys must share a hash slot.
+    pub async fn pipe<T: FromRedisValue>(&self, call: &'static str, commands: &Pipeline) -> Result<T, CallError> {
+        let connection = self.connection()?;
+        connection.call(call, async |client| commands.query_async(client).await).await
     }
 
-    /// A script; all keys of one hash slot.
+    /// Runs a script. Its keys must share a hash slot.
     pub async fn run_script<T: FromRedisValue>(
         &self,
-        kind: &'static str,
+        call: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, CallError> {
-        let link = self.link()?;
-        link.call(kind, async |wire| script.invoke_async(wire).await).await
+        let connection = self.connection()?;
+        connection.call(call, async |client| script.invoke_async(client).await).await
     }
 
-    /// Listens to what instances say, on a connection of its own. What was said before is missed.
+    /// Subscribes to the messages of the instances, with a connection of its own.
     pub async fn subscribe(&self) -> Result<Subscription, CallError> {
-        let link = self.link()?;
-        let settings = Arc::clone(&link.settings());
-        pubsub::subscribe(&settings, self.names.channel()).await
+        let connection = self.connection()?;
+        let settings = Arc::clone(&connection.settings());
+        pubsub::subscribe(&settings, self.keys.channel()).await
     }
 
-    fn link(&self) -> Result<&Arc<Connection>, CallError> {
-        self.link.as_ref().ok_or(CallError::NotConfigured)
+    fn connection(&self) -> Result<&Arc<Connection>, CallError> {
+        self.connection.as_ref().ok_or(CallError::NotConfigured)
     }
 }

@@ -1,4 +1,7 @@
-//! Listening to what instances tell each other, on a connection of its own.
+//! Messages between instances, received on a connection of their own.
+//!
+//! The client library reads a message whole before it can be measured, so only Redis can bound it: an ACL user that may publish
+//! to the channel can send up to `proto-max-bulk-len`. Give that right to the instances alone (docs/en/redis-keys.md).
 
 use super::connect;
 use super::{CallError, Key, Settings};
@@ -7,13 +10,13 @@ use redis::aio::{PubSubSink, PubSubStream};
 use std::time::Duration;
 use tokio::time::{Interval, timeout};
 
-/// How long until the subscription must stand.
+/// The longest attempt to subscribe.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often a silent connection is asked whether it is one.
+/// The time between two probes of the connection.
 const PING: Duration = Duration::from_secs(2);
 
-/// A longer message is not one of ours.
+/// The length of the longest message of ours.
 const MAX_MESSAGE: usize = 4_096;
 
 /// A subscription.
@@ -41,12 +44,12 @@ impl Subscription {
     /// The next message.
     ///
     /// # Errors
-    /// The connection is gone, and what was said since may be missed.
+    /// The connection is lost. Messages may be lost until the next subscription.
     pub async fn next(&mut self) -> Result<String, CallError> {
         loop {
             tokio::select! {
-                heard = self.stream.next() => {
-                    let message = heard.ok_or(CallError::Broken)?;
+                message = self.stream.next() => {
+                    let message = message.ok_or(CallError::Broken)?;
                     let payload = message.get_payload_bytes();
                     if payload.len() <= MAX_MESSAGE
                         && let Ok(text) = std::str::from_utf8(payload)

@@ -1,34 +1,34 @@
-//! Where Redis is and how long it is waited for.
+//! The settings of Redis.
 
 use crate::secret::Secret;
 use std::time::Duration;
 
-/// The ways in which Redis is run.
+/// How Redis is deployed.
 #[derive(Clone, Debug)]
 pub enum Form {
     /// One server.
     One {
-        /// Where.
+        /// Its address.
         address: Address,
         /// The number of the database.
         database: i64,
     },
-    /// A master that Sentinels name.
+    /// A master and its Sentinels.
     Sentinel {
-        /// The master's name among the Sentinels.
+        /// The name of the master.
         master: String,
         /// The Sentinels.
         addresses: Vec<Address>,
         /// The number of the database.
         database: i64,
-        /// The Sentinels' ACL user; none for the default one.
+        /// The ACL user of the Sentinels; none for the default user.
         user: Option<String>,
-        /// The Sentinels' own password, where they have one.
+        /// The password of the Sentinels, if they have one.
         password: Option<Secret>,
     },
     /// A Redis Cluster.
     Cluster {
-        /// Some of its nodes; the rest is learned from them.
+        /// Some of its nodes, which know the others.
         addresses: Vec<Address>,
     },
 }
@@ -45,10 +45,10 @@ impl std::fmt::Display for Form {
     }
 }
 
-/// A server's address.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// A name or a number.
+    /// A name or an IP address.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -81,34 +81,34 @@ impl std::fmt::Display for Url {
 /// A certificate and its private key, both as PEM.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// The certificate, and those between it and its root.
+    /// The certificate and its intermediate certificates.
     pub chain: Vec<u8>,
     /// The key.
     pub key: Secret,
 }
 
-/// The Redis of this instance.
+/// The settings of Redis.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it is.
+    /// The deployment.
     pub form: Form,
-    /// The ACL user; none for the default one.
+    /// The ACL user; none for the default user.
     pub user: Option<String>,
     /// The password.
     pub password: Option<Secret>,
-    /// Whether to speak TLS.
+    /// Whether to use TLS.
     pub tls: bool,
-    /// Roots to trust instead of the system's, as PEM.
+    /// The trusted root certificates, as PEM; none for those of the system.
     pub roots: Option<Vec<u8>>,
-    /// The certificate to show to a server that asks for one.
+    /// The client certificate.
     pub client: Option<ClientCertificate>,
-    /// What every key begins with.
+    /// The prefix of all keys.
     pub prefix: String,
-    /// The longest one call may take.
+    /// The timeout of a call.
     pub timeout: Duration,
 }
 
-/// Why a text is no address of a Redis.
+/// Why a text is not an address of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not `redis://` or `rediss://`.
@@ -117,13 +117,13 @@ pub enum AddressError {
     /// A user or a password.
     #[error("holds a user or a password, which belong in user and password_file")]
     Login,
-    /// No host, or what cannot be one.
+    /// No host, or an invalid one.
     #[error("has no host")]
     Host,
     /// No port from 1 to 65535.
     #[error("has no port from 1 to 65535")]
     Port,
-    /// More behind the port than a database's number.
+    /// More after the port than the number of a database.
     #[error("has more after the port than the number of a database")]
     Rest,
 }

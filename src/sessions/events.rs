@@ -1,23 +1,9 @@
-//! What happened, for the operator's other systems: a Redis Stream that anybody may follow with a consumer group.
+//! Events for other systems of the operator: a Redis stream that they read with a consumer group.
+//! docs/en/redis-keys.md lists the fields.
 //!
-//! | field | in | what |
-//! |---|---|---|
-//! | `v` | all | 1, the version of these fields; later ones may add fields |
-//! | `id` | all | random: the same event appended twice has the same |
-//! | `type` | all | `login`, `logout`, `revocation`, `profile` |
-//! | `at` | all | when, as a Unix time in seconds |
-//! | `instance` | all | which instance says so, random at its start |
-//! | `trace_id` | all with a trace | the trace of the request that caused it (W3C Trace Context), as the logs say it |
-//! | `app` | all but most revocations | the application's name |
-//! | `flow` | login, logout, profile | `official_account` or `website` |
-//! | `subject` | login, logout, profile, revocation of a subject | who: as the application knows them, or the digest by which keys know them, as `redis.events.subject` says |
-//! | `session` | login, logout, revocation of a session | the session's id |
-//! | `reason` | all but login | logout: `person`, `new_login`; revocation: `operator`; profile: `login`, `refresh` |
-//!
-//! Never a token, code, cookie, nickname or avatar: who is told that a profile changed sees it with the person's next
-//! request. A session id opens nothing. Appended at least once: where Redis did not say whether it took an event, it is
-//! appended again. An instance that is killed loses what it had not appended yet; one that is told
-//! to end does not, while Redis is well.
+//! Events contain no token, code, cookie, nickname or avatar; a changed profile is in the headers of the user's next request. A
+//! session id grants nothing. Events are appended at least once: if Redis does not confirm an event, it is appended again. An
+//! instance that is killed loses the events that it has not appended; one that shuts down appends them first.
 
 use crate::app_name::AppName;
 use crate::clock::Timestamp;
@@ -39,17 +25,17 @@ pub(crate) const MAX_EVENTS: u64 = 200_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubjectForm {
-    /// As the application knows it.
+    /// As text.
     #[default]
     Plain,
-    /// As keys in Redis know it.
+    /// As its digest.
     Digest,
 }
 
-/// How the stream is kept.
+/// The settings of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Events kept, about: what a consumer group may lag behind before it loses events.
+    /// About how many events the stream holds: a consumer group that lags further behind loses events.
     pub max: u64,
     /// How a subject is written.
     pub subject: SubjectForm,
@@ -61,21 +47,21 @@ impl Default for Settings {
     }
 }
 
-/// What happened.
+/// The type of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A session began.
+    /// A session started.
     Login,
-    /// A person left, or a new login took the session's place.
+    /// A user logged out, or a new login replaced the session.
     Logout,
-    /// An operator ended sessions.
+    /// An operator revoked sessions.
     Revocation,
-    /// Nickname or avatar changed.
+    /// The nickname or avatar changed.
     Profile,
 }
 
 impl Kind {
-    /// The word for it in stream and metrics.
+    /// The value in the stream and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -86,29 +72,29 @@ impl Kind {
     }
 }
 
-/// One event. What does not apply is empty and left out.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What happened.
+    /// The type.
     pub kind: Kind,
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// The application's name.
+    /// The application.
     pub app: Option<AppName>,
-    /// Which way of logging in.
+    /// The login method.
     pub flow: Option<LoginMethod>,
-    /// Who.
+    /// The subject.
     pub subject: Option<Subject>,
-    /// Which session.
+    /// The session.
     pub session: Option<SessionId>,
-    /// Why; a word of ours.
+    /// The reason; empty if none applies.
     pub reason: &'static str,
-    /// The trace of the request that caused it; empty without one.
+    /// The trace id of the request that caused it; empty without a trace.
     pub trace_id: String,
 }
 
 impl Event {
-    /// Something that happened at `at` because of the current request, of which nothing else is said yet.
+    /// An event of the current request, without the other fields.
     pub fn new(kind: Kind, at: Timestamp) -> Self {
         Self {
             kind,
@@ -122,7 +108,7 @@ impl Event {
         }
     }
 
-    /// The fields in their order, those that are empty left out.
+    /// The fields in order, without empty ones.
     pub(super) fn fields(self, instance: &str, form: SubjectForm) -> Vec<(&'static str, String)> {
         let subject = self.subject.map(|subject| match form {
             SubjectForm::Digest => crate::redis::keys::digest_of(subject.as_str()),
@@ -150,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_says_what_applies_and_a_subject_as_it_is_wanted() {
+    fn an_event_has_the_fields_that_apply_and_the_configured_form_of_the_subject() {
         let event = Event {
             app: "shop".parse().ok(),
             flow: Some(LoginMethod::Website),

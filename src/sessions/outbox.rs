@@ -291,12 +291,12 @@ impl Outbox {
         let (mut length, mut groups) = (redis::cmd("XLEN"), redis::cmd("XINFO"));
         length.arg(&stream);
         groups.arg("GROUPS").arg(&stream);
-        let Ok(length) = self.store.ask::<u64>("measure_lag", &length).await else { return };
+        let Ok(length) = self.store.query::<u64>("measure_lag", &length).await else { return };
         // Without a stream, XINFO GROUPS is an error.
         let lags = if length == 0 {
             Vec::new()
         } else {
-            let Ok(groups) = self.store.ask::<Vec<GroupInfo>>("measure_lag", &groups).await else { return };
+            let Ok(groups) = self.store.query::<Vec<GroupInfo>>("measure_lag", &groups).await else { return };
             groups.into_iter().map(|group| (group.label, group.lag.unwrap_or(length))).collect()
         };
         self.meter.lags(lags.into_iter().take(MAX_GROUPS));

@@ -338,7 +338,7 @@ impl RevocationSync {
         for page in members.chunks(PAGE) {
             let mut command = redis::cmd("ZREM");
             command.arg(self.store.keys().revoked()).arg(page);
-            self.store.ask::<u64>("drop_revocations", &command).await?;
+            self.store.query::<u64>("drop_revocations", &command).await?;
         }
         Ok(())
     }

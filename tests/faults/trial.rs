@@ -230,10 +230,10 @@ impl Trial {
     pub async fn said(&self, times: usize) -> Result<(), String> {
         let fleet = self.fleet.read().await;
         for index in 0..fleet.instances.len() {
-            let (away, back) = (fleet.lines(index, "redis is away"), fleet.lines(index, "redis is back"));
+            let (away, back) = (fleet.lines(index, "cannot reach redis"), fleet.lines(index, "reconnected to redis"));
             if (away, back) != (times, times) {
                 return Err(format!(
-                    "instance {index} said {away} times that Redis is away, {back} times that it is back"
+                    "instance {index} said {away} times that it cannot reach Redis, {back} times that it is connected again"
                 ));
             }
         }

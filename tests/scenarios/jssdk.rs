@@ -269,7 +269,7 @@ async fn processes_that_share_a_redis_share_one_ticket() {
     for number in 1..=5 {
         others.push(another(&stack, number).await);
     }
-    stack.until_log_holds("redis is there").await;
+    stack.until_log_holds("connected to redis").await;
     stack
         .simulator
         .inject(Fault::at(Endpoint::Any, Effect::DelayAfter(Duration::from_millis(400))).times(Times::FOREVER));

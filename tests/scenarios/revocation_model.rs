@@ -279,7 +279,7 @@ impl World {
     async fn flush(&self) {
         let names = self.store.keys();
         let command = ::redis::Cmd::del(&[names.revoked(), names.mark()]);
-        self.store.ask::<u64>("test", &command).await.unwrap();
+        self.store.query::<u64>("test", &command).await.unwrap();
     }
 
     /// Whether revocation `number` concerns the session of `claims`.
@@ -464,13 +464,13 @@ impl World {
     async fn list(&self) -> Vec<String> {
         let mut command = ::redis::cmd("ZRANGE");
         command.arg(self.store.keys().revoked()).arg(0).arg(-1);
-        self.store.ask("test", &command).await.unwrap()
+        self.store.query("test", &command).await.unwrap()
     }
 
     async fn ask(&self, line: &[&str]) {
         let mut command = ::redis::cmd(line[0]);
         command.arg(&line[1..]);
-        self.store.ask::<::redis::Value>("test", &command).await.unwrap();
+        self.store.query::<::redis::Value>("test", &command).await.unwrap();
     }
 }
 

@@ -41,12 +41,12 @@ async fn until_up(store: &Store) {
 
 async fn get(store: &Store) -> Result<Option<String>, CallError> {
     let name = store.keys().mark();
-    store.ask("test", ::redis::cmd("GET").arg(name)).await
+    store.query("test", ::redis::cmd("GET").arg(name)).await
 }
 
 async fn set(store: &Store) -> Result<(), CallError> {
     let name = store.keys().mark();
-    store.ask("test", ::redis::cmd("SET").arg(name).arg("x".repeat(1_000)).arg("PX").arg(60_000)).await
+    store.query("test", ::redis::cmd("SET").arg(name).arg("x".repeat(1_000)).arg("PX").arg(60_000)).await
 }
 
 /// Asks until `wanted` comes, and says how long the slowest call took.
@@ -191,7 +191,7 @@ async fn few_rights_suffice_and_a_new_password_is_used() {
     let store = kept(with("first-password"));
     until_up(&store).await;
     assert_eq!(set(&store).await, Ok(()));
-    assert_eq!(store.ask::<()>("test", ::redis::cmd("SET").arg("foreign").arg(1)).await, Err(CallError::Refused));
+    assert_eq!(store.query::<()>("test", ::redis::cmd("SET").arg("foreign").arg(1)).await, Err(CallError::Refused));
     redis.ask::<()>(&["ACL", "SETUSER", "wechat-authz", "resetpass", ">second-password"]).await;
     redis.ask::<u64>(&["CLIENT", "KILL", "USER", "wechat-authz"]).await;
     until(&store, |answer| *answer == Err(CallError::Down)).await;

@@ -73,7 +73,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-key=a%20key".into()),
     ]);
     let stack = Stack::planned(plan).await;
-    stack.until_log_holds("redis is there").await;
+    stack.until_log_holds("connected to redis").await;
     let mut browser = Browser::wechat();
     browser.headers = vec![traceparent("01"), ("tracestate".into(), "vendor=1".into())];
     stack.hand_to(&mut browser, "follower");

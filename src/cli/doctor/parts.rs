@@ -173,7 +173,7 @@ async fn redis(settings: &Settings) -> Vec<Finding> {
     let attempt = timeout(TIMEOUT, store.first_attempt()).await;
     let mut command = redis::cmd("TIME");
     command.arg(&[] as &[&str]);
-    let time = store.ask::<(u64, u64)>("doctor", &command).await;
+    let time = store.query::<(u64, u64)>("doctor", &command).await;
     connection.abort();
     match time {
         Ok((seconds, _)) => vec![Finding::ok("Redis", "answers"), compare_clocks("Redis's", Timestamp(seconds))],
