@@ -1,8 +1,8 @@
-//! Envoy's HTTP ext_authz (docs/en/ext-authz.md): a check has the client's request line, host and the allowed headers.
+//! Envoy's HTTP ext_authz (docs/en/ext-authz.md). A check has the client's request line, host and the allowed headers.
 //!
-//! Reads method, path and query from the request line, the host from `:authority` or `Host`, the address from the one
-//! configured source, and nothing else that a client could have written. Answers exactly 200 to allow; a denial is 302,
-//! 401, 403 or 429, because Envoy throws a 5xx away and hands any other 2xx to the browser as final.
+//! Method, path and query come from the request line, the host from `:authority` or `Host`; other headers with these
+//! values are ignored, because clients can write them. An allow is exactly 200. A denial is 302, 401, 403 or 429, because
+//! Envoy discards a 5xx and sends any other 2xx to the browser.
 
 use super::answer::{self, Answer};
 use super::request::{CheckRequest, Credential};
@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-/// Envoy's own header by which an answer takes headers out of the request.
+/// Envoy's header for removing headers from the request.
 const REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
 /// Reads a check.
@@ -46,7 +46,7 @@ pub fn write(decision: &Decision, check: CheckRequest) -> Answer {
     }
 }
 
-/// The answer when there is no better one: a denial that Envoy passes on.
+/// A denial without a body. Envoy sends it to the client.
 pub fn denied() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::FORBIDDEN;
@@ -55,12 +55,12 @@ pub fn denied() -> Answer {
 }
 
 fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: CheckRequest) -> Answer {
-    /// What the three usual answers begin with, by what becomes of the cookies.
-    static USUAL: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
-        // A header both set and removed is removed, so this names only what is not set.
+    /// The headers of the three usual responses, by what happens to the cookies.
+    static TEMPLATES: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
+        // Envoy removes a header that is both set and removed, so this lists only headers that are not set.
         [None, Some((header::COOKIE, "")), Some((REMOVE, "cookie"))].map(answer::HeaderTemplate::with)
     });
-    let [untouched, rest, nothing] = &*USUAL;
+    let [untouched, rest, nothing] = &*TEMPLATES;
     let only_our_cookies = check.forwarded_cookies == Forwarded::Nothing;
     let mut headers = match check.forwarded_cookies {
         Forwarded::Untouched => untouched.with_identity(identity),
@@ -96,12 +96,13 @@ pub fn host(request: &Parts) -> &str {
     }
 }
 
-/// The session cookie, or a bearer token where there is no such cookie: an application may have bearer tokens of its own.
+/// The session cookie, or else the bearer token. The cookie comes first, because applications may have their own bearer
+/// tokens.
 pub fn credential(headers: &HeaderMap) -> Credential<'_> {
     credential_and_cookies(headers).0
 }
 
-/// The same, and what the application may see of the cookies.
+/// The credential, and the cookies for the application.
 fn credential_and_cookies(headers: &HeaderMap) -> (Credential<'_>, Forwarded) {
     let (found, forwarded) = cookie::session_and_rest(headers);
     let credential = match found {
@@ -117,7 +118,7 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
     match (lines.next(), lines.next()) {
         (Some(line), None) => match line.to_str().ok().and_then(|line| line.split_once(' ')) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Credential::Bearer(token.trim()),
-            // Another scheme is the application's own business.
+            // Other schemes belong to the application.
             _ => Credential::Absent,
         },
         (None, _) => Credential::Absent,
@@ -125,7 +126,7 @@ fn bearer(headers: &HeaderMap) -> Credential<'_> {
     }
 }
 
-/// Each bearer token of a request that shows several.
+/// All bearer tokens of a request.
 pub fn bearers(headers: &HeaderMap) -> Vec<&str> {
     let lines = headers.get_all(header::AUTHORIZATION).iter().filter_map(|line| line.to_str().ok()?.split_once(' '));
     let bearers = lines.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn each_datum_comes_from_one_place_whatever_else_the_client_says() {
+    fn each_value_comes_from_one_place() {
         let spoofed: &[(&str, &str)] = &[
             ("host", "shop.example.com"),
             ("x-auth-client-ip", "203.0.113.9"),
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_goes_before_the_bearer_token_which_may_be_the_applications_own() {
+    fn the_cookie_takes_precedence_over_the_bearer_token() {
         for (lines, shown) in [
             (&[("cookie", "__Host-wechat_session=a")][..], Credential::Cookie("a")),
             (&[("cookie", "__Host-wechat_session=a"), ("authorization", "Bearer b")], Credential::Cookie("a")),
@@ -267,12 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_answer_nobody_passes() {
+    fn the_fallback_is_a_denial() {
         assert_eq!(text(denied()), "403\ncache-control: no-store\n\n");
     }
 
     #[test]
-    fn what_shows_a_session_is_taken_from_what_the_application_sees() {
+    fn the_application_does_not_see_the_session() {
         for (lines, known, header_is) in [
             (&[("cookie", "a=1; __Host-wechat_session=s")][..], true, Some(("cookie", "a=1"))),
             (&[("cookie", "__Host-wechat_session=s")], true, Some(("x-envoy-auth-headers-to-remove", "cookie"))),
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_request_is_told_in_json_where_to_log_in() {
+    fn a_data_request_gets_the_login_address_as_json() {
         let login =
             Decision::Login { location: "https://shop.example.com/_wechat/login".into(), reason: Reason::NoSession };
         assert_eq!(

@@ -1,31 +1,31 @@
-//! The rules by which Envoy passes a request with a valid token without asking (`envoy/fast.yaml`).
+//! The rules by which Envoy passes a request with a valid token without a check (`envoy/fast.yaml`).
 //!
-//! Each application has an ordered list of steps; the first step whose method and path match decides, as in the policy.
-//! An asking step matches every plain path that any server could read as a path of its rules: in another letter case,
-//! with a last slash, with an extension. A passing step matches only plain paths that no reading takes out of its
-//! rules. So a request passes unasked only if the policy requires a session of anybody, or names a user if there is
-//! one, under every reading. All other requests are asked about: that costs time and risks nothing.
+//! Each application has an ordered list of steps. The first step whose method and path match decides, as in the policy.
+//! A step `ask` matches every plain path that any server could read as a path of its rules: in another letter case, with
+//! a last slash, with an extension. A step `pass` matches only plain paths that no reading takes out of its rules. So a
+//! request passes without a check only if the policy, for every reading, requires a session of any user or none. All
+//! other requests are checked, which is slower but safe.
 
 use crate::decision::Requirement;
 use crate::policy::{HostMatch, PathMatch, Policy, Rule, Segment};
 use http::Method;
 use serde::Serialize;
 
-/// The methods that can pass unasked. All others are asked about, and so are these in lower case.
+/// The methods that can pass without a check. All others are checked, and so are these in lower case.
 pub(crate) const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// Any path that every server reads alike: no `%`, `;` or `//`, and no segment that starts or ends with a dot.
+/// Any path with only one reading: no `%`, `;` or `//`, and no segment that starts or ends with a dot.
 const PLAIN: &str = "/|(?:/SEG)+/?";
 
-/// One segment of such a path.
+/// One segment of a plain path.
 const SEGMENT: &str = "[A-Za-z0-9_~!$&'()*+,=:@-](?:[A-Za-z0-9._~!$&'()*+,=:@-]*[A-Za-z0-9_~!$&'()*+,=:@-])?";
 
-/// What Envoy does with a request that brings a valid token.
+/// What Envoy does with a request that has a valid token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// Asks the check.
+    /// Checks it.
     Ask,
     /// Passes it with the token's identity.
     Pass,
@@ -34,47 +34,47 @@ pub(crate) enum Verdict {
 /// One step of an application's list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Step {
-    /// What happens to a request that matches.
+    /// What happens to a matching request.
     pub verdict: Verdict,
-    /// The methods it is about; all if absent.
+    /// The methods; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub methods: Option<Vec<String>>,
     /// A regular expression (RE2) that the whole path matches.
     pub path: String,
 }
 
-/// A step before its paths are joined.
+/// A step with separate paths.
 struct Draft {
     verdict: Verdict,
     methods: Option<Vec<String>>,
     paths: Vec<String>,
 }
 
-/// The steps for the application at `host`. Paths in `asked` are asked about whatever the policy says.
+/// The steps for the application at `host`. Paths in `asked` are always checked.
 ///
-/// None of them passes anything if the policy asks about every path.
+/// If the policy restricts every path, no step is `pass`.
 pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatch]) -> Vec<Step> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut add = |verdict, methods: Option<Vec<String>>, path: String| match drafts.last_mut() {
         Some(last) if last.verdict == verdict && last.methods == methods => last.paths.push(path),
         _ => drafts.push(Draft { verdict, methods, paths: vec![path] }),
     };
-    // PHP serves the path behind the script, which may be a restricted one, or below our own prefix.
+    // PHP serves the path after the script, which may be restricted or below the prefix.
     add(Verdict::Ask, None, ".*\\.php/.*".to_owned());
     for path in std::iter::once(&PathMatch::Prefix(prefix.to_owned())).chain(asked) {
         if let Some(path) = widest(path) {
             add(Verdict::Ask, None, path);
         }
     }
-    let about_host = |rule: &&Rule| match &rule.host {
+    let applies_to_host = |rule: &&Rule| match &rule.host {
         HostMatch::One(other) => other == host,
         HostMatch::Applications | HostMatch::Any => true,
     };
-    // A path that two rules spell differently meets both, whatever their order. So nothing passes before the last rule.
-    let in_order = !policy.has_respelled_names();
-    for rule in policy.rules().iter().filter(about_host) {
+    // A path that two rules spell differently has to meet both, whatever their order. So only the last step can pass.
+    let can_pass_early = !policy.has_respelled_names();
+    for rule in policy.rules().iter().filter(applies_to_host) {
         if passes(rule) {
-            if !in_order || rule.clients.is_some() {
+            if !can_pass_early || rule.clients.is_some() {
                 continue;
             }
             let methods = narrowest_methods(rule.methods.as_deref());
@@ -92,7 +92,7 @@ pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatc
             return join(drafts);
         }
     }
-    // The last step passes what the rules before it pass, too.
+    // The last step also passes what earlier `pass` steps at the end pass.
     while drafts.last().is_some_and(|last| last.verdict == Verdict::Pass) {
         drafts.pop();
     }
@@ -109,7 +109,7 @@ fn join(drafts: Vec<Draft>) -> Vec<Step> {
     drafts.into_iter().map(step).collect()
 }
 
-/// Whether Envoy may pass what this rule is about. Where a rule is `public` the check names nobody, and a token does.
+/// Whether Envoy may pass what this rule matches. Not for `public`: a check would send no identity, but Envoy would.
 fn passes(rule: &Rule) -> bool {
     match rule.requirement {
         Requirement::Required | Requirement::Optional => true,
@@ -125,7 +125,7 @@ fn is_everything(path: &PathMatch) -> bool {
     }
 }
 
-/// HEAD belongs to GET.
+/// All methods that could match; HEAD counts as GET.
 fn widest_methods(methods: &[Method]) -> Vec<String> {
     let get = methods.contains(&Method::GET) || methods.contains(&Method::HEAD);
     let about = |method: &&Method| methods.contains(method) || (get && **method == Method::HEAD);
@@ -143,8 +143,8 @@ fn narrowest_methods(methods: Option<&[Method]>) -> Vec<String> {
     METHODS.iter().filter(about).map(|method| method.as_str().to_owned()).collect()
 }
 
-/// Every plain path that some server could read as one of these, for a comparison that ignores letter case; none if
-/// there is no such path.
+/// Every plain path that some server could read as one of these, for a case-insensitive comparison; `None` if no path
+/// is.
 fn widest(path: &PathMatch) -> Option<String> {
     const BELOW: &str = "(?:[./].*)?";
     match path {
@@ -168,7 +168,7 @@ fn widest(path: &PathMatch) -> Option<String> {
     }
 }
 
-/// The plain paths that stay under this rule, however they are read; none if there is no such path.
+/// The plain paths that match this rule in every reading; `None` if no path does.
 fn narrowest(path: &PathMatch) -> Option<String> {
     match path {
         PathMatch::Any => Some(plain(PLAIN)),
@@ -180,7 +180,7 @@ fn narrowest(path: &PathMatch) -> Option<String> {
             [] => None,
             [Segment::Rest] => Some(plain(PLAIN)),
             [before @ .., Segment::Rest] => below(before),
-            // The last segment without its extension would be another one.
+            // Without its extension, the last segment would be another one.
             [.., Segment::Literal(last)] if last.is_empty() || last.contains('.') => None,
             [.., Segment::Suffix(_)] => None,
             segments => exactly(segments),
@@ -190,7 +190,7 @@ fn narrowest(path: &PathMatch) -> Option<String> {
 
 /// The paths of these segments and all below.
 fn below(segments: &[Segment]) -> Option<String> {
-    // The prefix itself without its extension would be another path.
+    // Without its extension, the prefix would be another path.
     let extension = matches!(segments.last(), Some(Segment::Literal(last)) if last.contains('.'));
     Some(exactly(segments)? + &plain(if extension { "(?:/SEG)+/?" } else { "(?:/SEG)*/?" }))
 }
@@ -218,7 +218,7 @@ fn plain(regex: &str) -> String {
     regex.replace("SEG", SEGMENT)
 }
 
-/// A text for a comparison with plain paths that ignores letter case; none if no plain path can hold it.
+/// A text for a case-insensitive comparison with plain paths; `None` if no plain path contains it.
 fn folded(text: &str) -> Option<String> {
     let mut regex = String::new();
     for char in text.chars() {
@@ -230,7 +230,7 @@ fn folded(text: &str) -> Option<String> {
             .chain(char.to_lowercase())
             .any(|char| char.is_ascii())
         {
-            // Such as `ſ` and `K`, which are `s` and `k` in another case.
+            // Such as `ſ` and `K`, which fold to `s` and `k`.
             regex += "[^/]*";
         } else {
             return None;

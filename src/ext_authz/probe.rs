@@ -1,10 +1,9 @@
-//! The probe of `doctor`: what a live gateway hands to the check, and what it hands to the application afterwards.
+//! The probe of `doctor`: what a running gateway sends to the check, and afterwards to the application.
 //!
-//! A probe is a sealed text in the query, made with the signing keys and valid for a minute: only an operator who has
-//! the keys can make one. A gateway that loses something in either direction looks healthy from outside; the probe has
-//! the check report what it received, fail on purpose, or allow the request to the page `probe`, which stands in for the
-//! application and reports what reached it. No request of a probe reaches the application of a gateway that closes when
-//! the check fails.
+//! A probe is a sealed text in the query, made with the signing keys and valid for a minute, so only an operator with the
+//! keys can make one. It makes the check report what it received, fail, or allow the request to the page `probe`, which
+//! stands for the application and reports what it received. No probe reaches the application of a gateway that fails
+//! closed.
 
 use super::answer::{Answer, IDENTITY};
 use super::authorize::Authorizer;
@@ -30,22 +29,22 @@ pub(crate) const PAGE: &str = "probe";
 /// How long a probe is valid.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// What a probe is sealed for.
+/// The context of the seal.
 const CONTEXT: &str = "doctor probe";
 
-/// The sealed text at most, in characters.
+/// Characters of the sealed text.
 const MAX_SEALED: usize = 256;
 
-/// The subject whom the check names for a probe. No login makes one like it.
+/// The subject of a probe. No login creates it.
 pub(crate) const SUBJECT: &str = "probe:doctor";
 
-/// What a probe has the check do.
+/// What a probe makes the check do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Wish {
-    /// Refuse, and report what the check received.
+pub(crate) enum Action {
+    /// Deny, and report what the check received.
     Report,
-    /// Fail as a broken check does.
+    /// Fail like a broken check.
     Fail,
     /// Allow the request to the page `probe`, as if [`SUBJECT`] were logged in.
     Allow,
@@ -53,41 +52,41 @@ pub(crate) enum Wish {
 
 #[derive(Serialize, Deserialize)]
 struct Probe {
-    wish: Wish,
+    action: Action,
     made: u64,
 }
 
-/// What one side received. Names of headers, never their values, but for the identity headers of the probe itself.
+/// What one side received. No values of headers, except the probe's own identity headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// `check` or `application`.
     pub received_by: String,
-    /// The names of its cookies.
+    /// The names of the cookies.
     pub cookies: Vec<String>,
     /// Whether the configured source names the client's address.
     pub client_address: bool,
-    /// Whether an `Authorization` came.
+    /// Whether the request has `Authorization`.
     pub authorization: bool,
     /// The identity headers.
     pub identity: Vec<(String, String)>,
 }
 
-/// The query of a probe at `now`; none if no key can seal it.
-pub(crate) fn query(wish: Wish, keys: &KeyRing, now: Timestamp) -> Option<String> {
-    let plain = serde_json::to_vec(&Probe { wish, made: now.0 }).ok()?;
+/// The query of a probe; `None` if no key can seal it.
+pub(crate) fn query(action: Action, keys: &KeyRing, now: Timestamp) -> Option<String> {
+    let plain = serde_json::to_vec(&Probe { action, made: now.0 }).ok()?;
     Some(format!("{PARAMETER}{}", keys.seal(CONTEXT, &plain, now)?))
 }
 
-/// What the probe in this query wishes, if it is one and still valid.
-pub(crate) fn wish(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Wish> {
+/// The action of the probe in this query, if it is valid.
+pub(crate) fn action(query: Option<&str>, keys: &KeyRing, now: Timestamp) -> Option<Action> {
     let sealed = query?.strip_prefix(PARAMETER)?;
     let probe: Probe = serde_json::from_slice(&keys.open(CONTEXT, sealed, MAX_SEALED)?).ok()?;
     let made = Timestamp(probe.made);
     let valid = now.since(made) <= LIFETIME && made.since(now) <= LIFETIME;
-    valid.then_some(probe.wish)
+    valid.then_some(probe.action)
 }
 
-/// The identity of [`SUBJECT`]: every header has a value, so that each can be missed.
+/// The identity of [`SUBJECT`]. Every header has a value, so that a missing one is detected.
 pub(crate) fn identity() -> IdentityHeaders {
     IdentityHeaders::new(&IdentityFields {
         subject: SUBJECT,
@@ -109,25 +108,25 @@ pub(super) fn respond(
     authorizer: &Authorizer,
     now: Timestamp,
 ) -> Option<Answer> {
-    let wish = wish(request.uri.query(), &authorizer.sessions.keys, now)?;
+    let action = action(request.uri.query(), &authorizer.sessions.keys, now)?;
     // An allow reaches only the page `probe`, and only if the gateway has a route to the pages.
     let path = request.uri.path().strip_prefix(authorizer.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
     let is_page = path == Some(PAGE) && !authorizer.pages_in_band;
-    Some(match wish {
-        Wish::Fail => failure(),
-        Wish::Allow if is_page => {
+    Some(match action {
+        Action::Fail => failure(),
+        Action::Allow if is_page => {
             let identity = Identity::Known(identity());
             let allow = Decision::Allow { identity, renewed: None, reason: Reason::SessionValid };
             envoy::write(&allow, check.clone())
         }
-        Wish::Report | Wish::Allow => {
+        Action::Report | Action::Allow => {
             let address = authorizer.client_address.named_address(check.headers, check.peer);
             answer(&report("check", request, address.is_some()), StatusCode::FORBIDDEN)
         }
     })
 }
 
-/// What a request brought.
+/// Reports a request.
 pub(crate) fn report(received_by: &str, request: &Parts, client_address: bool) -> Report {
     let headers = &request.headers;
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -148,7 +147,7 @@ pub(crate) fn report(received_by: &str, request: &Parts, client_address: bool) -
     }
 }
 
-/// The report as an answer. A check refuses with it, because Envoy hands only a refusal's body to the client.
+/// The report as a response. A check denies with it, because Envoy sends only the body of a denial to the client.
 pub(crate) fn answer(report: &Report, status: StatusCode) -> Answer {
     let body = serde_json::to_vec(report).unwrap_or_default();
     let mut answer = Answer::new(Full::new(Bytes::from(body)));
@@ -158,7 +157,7 @@ pub(crate) fn answer(report: &Report, status: StatusCode) -> Answer {
     answer
 }
 
-/// The answer of a check that is broken.
+/// The response of a broken check.
 pub(crate) fn failure() -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -178,7 +177,7 @@ mod tests {
     #[test]
     fn only_a_fresh_probe_of_our_keys_is_one() {
         let (ours, other, now) = (key_ring(), key_ring(), Timestamp(1_800_000_000));
-        for wanted in [Wish::Report, Wish::Fail, Wish::Allow] {
+        for wanted in [Action::Report, Action::Fail, Action::Allow] {
             let query = query(wanted, &ours, now).unwrap();
             assert!(query.len() < MAX_SEALED);
             for (query, keys, at, found) in [
@@ -194,7 +193,7 @@ mod tests {
                 (Some(""), &ours, now, None),
                 (None, &ours, now, None),
             ] {
-                assert_eq!(wish(query, keys, at), found, "{query:?}");
+                assert_eq!(action(query, keys, at), found, "{query:?}");
             }
         }
     }

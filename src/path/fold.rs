@@ -1,4 +1,4 @@
-//! Letter case: one spelling for all that a server without regard to case reads alike.
+//! Case folding: texts that differ only in letter case become equal.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ fn fold_letter(letter: char) -> char {
     let mut upper = letter.to_uppercase();
     let upper = match (upper.next(), upper.next()) {
         (Some(upper), None) => upper,
-        // `ß` has no capital of one letter.
+        // The upper case of `ß` has two letters.
         _ => letter,
     };
     upper.to_lowercase().next().unwrap_or(upper)

@@ -1,9 +1,9 @@
-//! Paths: the path that a request asks for, and the other paths that a server could read it as.
+//! The path of a request, and its readings: the paths that a server could understand it as.
 //!
-//! A rule that matches one form of a path while the application serves another is how gateways are bypassed
-//! (oauth2-proxy CVE-2026-40575, Envoy CVE-2026-73511). [`NormalPath::parse`] decodes a path once and refuses what no
-//! sound client sends. [`NormalPath::readings`] lists the paths that servers could make of the rest, so that the policy
-//! requires the strictest of what it requires for any of them.
+//! A gateway can be bypassed if a rule matches one form of a path and the application serves another (oauth2-proxy
+//! CVE-2026-40575, Envoy CVE-2026-73511). [`NormalPath::parse`] decodes a path once and refuses what no valid client
+//! sends. [`NormalPath::readings`] lists the readings of the result, so that the policy can apply the strictest requirement
+//! of all of them.
 
 pub mod fold;
 mod readings;
@@ -17,45 +17,45 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath<'a> {
     text: Cow<'a, [u8]>,
-    /// A union of the bits below.
+    /// The union of the bits below.
     traits: u8,
 }
 
-/// Holds a letter that has another case, or could have.
+/// Contains a letter with another case, or a non-ASCII byte.
 const CASED: u8 = 1;
-/// Holds a dot: its last segment may have an extension.
+/// Contains a dot: the last segment may have an extension.
 const DOTTED: u8 = 2;
-/// A server could read it as another path for more than its case, its last slash or its extension.
+/// Has readings that differ in more than letter case, last slash and extension.
 const ODD: u8 = 4;
-/// `%` and two hex digits remain after decoding.
+/// Contains `%` and two hex digits after decoding.
 const ENCODED: u8 = 8;
-/// Cannot be taken as it stands: has to be decoded or examined.
+/// Has to be decoded or examined.
 const RAW: u8 = 16;
 
-/// Why a path is refused.
+/// The path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// Does not start with a slash: `*`, an authority, nothing.
+    /// It does not start with a slash: `*`, an authority, or empty.
     #[error("does not start with a slash")]
     NotAbsolute,
-    /// `.` or `..` as a segment in any reading, also before path parameters.
-    #[error("holds a dot segment")]
+    /// A reading has the segment `.` or `..`, also before path parameters.
+    #[error("contains a dot segment")]
     DotSegment,
-    /// A raw backslash or `#`, which browsers never send.
-    #[error("holds a backslash or `#` that is not encoded")]
+    /// It contains a raw backslash or `#`, which browsers never send.
+    #[error("contains a backslash or `#` that is not encoded")]
     NotEncoded,
-    /// A percent sign without two hex digits.
-    #[error("is not decodable")]
+    /// It contains a percent sign without two hex digits.
+    #[error("contains an invalid percent-encoding")]
     NotDecodable,
-    /// A control character, decoded once or more.
-    #[error("holds a control character")]
+    /// It contains a control character, after decoding once or more.
+    #[error("contains a control character")]
     ControlCharacter,
-    /// More readings than [`MAX_READINGS`], or more bytes in them than are worth a request.
-    #[error("could be read in too many ways")]
+    /// It has more readings than [`MAX_READINGS`], or they have too many bytes.
+    #[error("has too many readings")]
     TooManyReadings,
 }
 
-/// What each byte says about the path that holds it.
+/// The traits of a path that contains a byte.
 static CLASSES: [u8; 256] = classes();
 
 #[allow(clippy::indexing_slicing, clippy::cast_possible_truncation)] // In a constant: an error is a compile error.
@@ -96,10 +96,7 @@ fn traits(text: &[u8]) -> u8 {
 }
 
 impl<'a> NormalPath<'a> {
-    /// Reads the path part of a request target (no query).
-    ///
-    /// # Errors
-    /// [`PathError`] for what is refused whatever the policy says.
+    /// Parses the path of a request target, without the query. Refuses what no policy may allow.
     pub fn parse(raw: &'a str) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
             return Err(PathError::NotAbsolute);
@@ -113,7 +110,7 @@ impl<'a> NormalPath<'a> {
             return Err(PathError::NotEncoded);
         }
         let text = decode_once(raw.as_bytes())?;
-        readings::check(&text)?;
+        readings::validate(&text)?;
         let encoded = if readings::is_encoded(&text) { ENCODED } else { 0 };
         let traits = traits(&text) & !RAW | encoded;
         Ok(Self { text, traits })
@@ -130,21 +127,18 @@ impl<'a> NormalPath<'a> {
         self.traits & ENCODED != 0
     }
 
-    /// Whether a letter of it could be written in another case.
+    /// Whether it contains a letter that has another case.
     pub fn is_cased(&self) -> bool {
         self.traits & CASED != 0
     }
 
-    /// Whether it holds a dot.
+    /// Whether it contains a dot.
     pub fn is_dotted(&self) -> bool {
         self.traits & DOTTED != 0
     }
 
-    /// The paths that servers could read it as, this one first. Letter case and extensions are left to
-    /// the policy, which knows the names that matter.
-    ///
-    /// # Errors
-    /// [`PathError`] where a reading is refused, or there are too many.
+    /// The readings of this path, itself first. The policy, which knows the names in rules, adds those that differ in letter
+    /// case or extension. Fails if a reading is refused, or if there are too many.
     pub fn readings(&self) -> Result<Readings<'_>, PathError> {
         Readings::of(&self.text, self.traits & ODD != 0, self.has_encoded_slashes())
     }
@@ -161,7 +155,7 @@ pub fn is_under(path: &[u8], prefix: &[u8]) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
 }
 
-/// Percent-decodes once, but for encoded slashes and backslashes. Borrows where there is nothing to decode.
+/// Percent-decodes once, except encoded slashes and backslashes. Borrows if nothing is encoded.
 fn decode_once(raw: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
     if !raw.contains(&b'%') {
         return Ok(raw.into());

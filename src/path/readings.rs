@@ -1,20 +1,20 @@
-//! The other paths that servers could read a path as.
+//! The readings of a path.
 //!
-//! Each stage is something that some server does before it looks for the resource; a reading is what any choice of them
-//! makes of the path, in this order: decode again, read overlong UTF-8, take backslashes for slashes, end at `?` or `#`,
-//! drop parameters, drop blanks and dots at the end of names, merge slashes or take `//name` for an authority, drop the
+//! Each stage is something that some server does with a path before it finds the resource. A reading is the result of any
+//! choice of stages, in this order: decode again, read overlong UTF-8, read backslashes as slashes, end at `?` or `#`,
+//! drop parameters, drop blanks and dots at the end of names, merge slashes or read `//name` as an authority, drop the
 //! last slash.
 
 use super::PathError;
 use std::borrow::Cow;
 
-/// The most readings of one path. Ordinary paths have one or two.
+/// Readings of one path. Ordinary paths have one or two.
 pub const MAX_READINGS: usize = 64;
 
-/// The most bytes in all readings of one path: several times the longest path that a gateway lets through.
+/// Bytes of all readings of one path: several times the longest path that a gateway accepts.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// How often a path may be percent-encoded where that is allowed at all.
+/// How often a path may be percent-encoded, if that is allowed.
 const MAX_DECODINGS: usize = 3;
 
 /// The readings of one path, the path itself first.
@@ -30,7 +30,7 @@ impl<'p> Readings<'p> {
             let others = without_last_slash(exact).map(|path| vec![path.into()]).unwrap_or_default();
             return Ok(Self { exact, others });
         }
-        let mut all = All { paths: vec![exact.to_vec()], bytes: exact.len() };
+        let mut all = Collector { paths: vec![exact.to_vec()], bytes: exact.len() };
         if is_encoded {
             all.decode()?;
         }
@@ -49,23 +49,23 @@ impl<'p> Readings<'p> {
         self.exact
     }
 
-    /// The other readings; none for most paths.
+    /// The other readings; most paths have none.
     pub fn others(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.others.iter().map(AsRef::as_ref)
     }
 }
 
-struct All {
+struct Collector {
     paths: Vec<Vec<u8>>,
     bytes: usize,
 }
 
-impl All {
-    /// Adds what one stage makes of each path so far.
+impl Collector {
+    /// Adds the results of one stage for each path so far.
     fn add(&mut self, stage: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> Result<(), PathError> {
         for number in 0..self.paths.len() {
-            let made = self.paths.get(number).map(|path| stage(path)).unwrap_or_default();
-            made.into_iter().try_for_each(|path| self.push(path))?;
+            let results = self.paths.get(number).map(|path| stage(path)).unwrap_or_default();
+            results.into_iter().try_for_each(|path| self.push(path))?;
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl All {
         if self.paths.contains(&path) {
             return Ok(());
         }
-        check(&path)?;
+        validate(&path)?;
         self.bytes += path.len();
         if self.paths.len() >= MAX_READINGS || self.bytes > MAX_BYTES {
             return Err(PathError::TooManyReadings);
@@ -97,8 +97,8 @@ impl All {
     }
 }
 
-/// Refuses what is refused in any reading.
-pub(super) fn check(path: &[u8]) -> Result<(), PathError> {
+/// Refuses a reading that no policy may allow.
+pub(super) fn validate(path: &[u8]) -> Result<(), PathError> {
     if path.iter().any(u8::is_ascii_control) {
         return Err(PathError::ControlCharacter);
     }
@@ -113,7 +113,7 @@ pub(super) fn check(path: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
-/// The value of two hex digits, and what follows them.
+/// The value of two hex digits, and the rest.
 pub(super) fn hex(text: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, after) = text.split_first_chunk::<2>()?;
     let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
@@ -136,8 +136,8 @@ fn decoded(path: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// The path with overlong UTF-8 read as the ASCII it stands for, as decoders without a check do. A NUL ends the path, and
-/// other control characters stay as they came: they are common second bytes of GBK.
+/// The path with overlong UTF-8 read as ASCII, as lenient decoders do. A NUL ends the path. Other control characters stay
+/// unchanged: they are common second bytes of GBK.
 fn overlong(path: &[u8]) -> Option<Vec<u8>> {
     let mut read = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -157,10 +157,10 @@ fn overlong(path: &[u8]) -> Option<Vec<u8>> {
     (read != path).then_some(read)
 }
 
-/// The ASCII character that overlong UTF-8 begins with, and what follows it.
+/// The ASCII character of the overlong UTF-8 at the start of `text`, and the rest.
 fn overlong_ascii(text: &[u8]) -> Option<(u8, &[u8])> {
     let (first, rest) = text.split_first()?;
-    // How many bytes of padding stand between the first byte and the last two.
+    // The number of padding bytes between the first byte and the last two.
     let (padding, pair) = match first {
         0xc0 | 0xc1 => {
             let (last, after) = rest.split_first()?;
@@ -201,7 +201,7 @@ fn by_segment(path: &[u8], change: impl Fn(&[u8]) -> &[u8]) -> Vec<Vec<u8>> {
     if changed == path { Vec::new() } else { vec![changed] }
 }
 
-/// The path with its slashes merged, and, where it starts with two, without the name between them and the next.
+/// The path with merged slashes; if it starts with two, also without the name after them.
 fn merged(path: &[u8]) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
     if !path.windows(2).any(|pair| pair == b"//") {

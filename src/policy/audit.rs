@@ -1,19 +1,19 @@
-//! Rules that do not do what they seem to: for `check-config`, and for the log at start.
+//! Warnings about rules without the effect that they suggest, for `check-config` and the log at start.
 
 use super::{HostMatch, PathMatch, Policy, Rule, Segment, stricter};
 use crate::decision::Requirement;
 use http::Method;
 use std::borrow::Cow;
 
-/// What is wrong with a rule that is valid. Rules are named by their numbers in the order.
+/// A warning about a valid rule. Rules are numbers in the policy's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// An earlier rule matches whatever this one matches.
+    /// An earlier rule matches every request that this one matches.
     Shadowed {
         /// The earlier rule.
         by: usize,
     },
-    /// An earlier rule requires something else for the same path in another letter case, or with or without a last slash.
+    /// An earlier rule has another requirement for the same path in another letter case, or with or without a last slash.
     Respelled {
         /// The earlier rule.
         of: usize,
@@ -25,7 +25,7 @@ pub enum Warning {
 }
 
 impl Policy {
-    /// What is wrong with the rules, by their numbers.
+    /// The warnings about the rules, by their numbers.
     pub fn warnings(&self) -> Vec<(usize, Warning)> {
         let mut warnings = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {
@@ -36,19 +36,19 @@ impl Policy {
                 warnings.push((number, Warning::Shadowed { by }));
             } else if let Some(of) = earlier().position(|other| other.is_respelled_by(rule)) {
                 warnings.push((number, Warning::Respelled { of }));
-            } else if self.is_undone_by_its_last_slash(rule) {
+            } else if self.has_no_effect_due_to_last_slash(rule) {
                 warnings.push((number, Warning::LastSlash));
             }
         }
         warnings
     }
 
-    fn is_undone_by_its_last_slash(&self, rule: &Rule) -> bool {
+    fn has_no_effect_due_to_last_slash(&self, rule: &Rule) -> bool {
         let PathMatch::Pattern(segments) = &rule.path else { return false };
         if segments.len() < 2 || !ends_with_slash(segments) {
             return false;
         }
-        // No name holds a star, so the path of the stars themselves is as good as any.
+        // No name contains a star, so the pattern's text stands for any path that it matches.
         let path = rule.path.to_string();
         let path = path.trim_end_matches('/').as_bytes();
         let method = rule.methods.as_ref().and_then(|methods| methods.first()).unwrap_or(&Method::GET);
@@ -102,7 +102,7 @@ fn covers(wide: Option<&Vec<Method>>, narrow: Option<&Vec<Method>>) -> bool {
     })
 }
 
-/// The path's one spelling: its case folded, without a last slash.
+/// The path in folded case, without a last slash.
 fn plain(path: &PathMatch) -> Vec<Segment> {
     let mut segments = path.folded().segments();
     if segments.len() > 1 && ends_with_slash(&segments) {

@@ -1,10 +1,10 @@
-//! The policy: host, path, method and client network → what is required.
+//! The policy: host, path, method and client network → requirement.
 //!
-//! For one path, the first rule that matches decides; without one, a live session is required. A request is judged by the
-//! strictest of what is required for all paths that a server could read its path as: another letter case, without the
-//! last slash, without an extension, and those of [`Readings`].
+//! For one path, the first matching rule decides; if none matches, a live session is required. Servers may read a path in
+//! several ways: in another letter case, without the last slash, without an extension, and as in [`Readings`]. The
+//! strictest requirement of all of them applies.
 //!
-//! Rules see decoded paths only, never the query.
+//! Rules match decoded paths, never the query.
 
 mod audit;
 mod network;
@@ -24,21 +24,21 @@ use ipnet::IpNet;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use tree::{NONE, Names, Place, Segments, Walk};
+use tree::{NONE, Names, Node, Segments, Walk};
 
-/// What is required where no rule matches.
+/// The requirement if no rule matches.
 const DEFAULT: &Requirement = &Requirement::Required;
 
-/// The rules, in their order, and where to find those that a request may match.
+/// The rules in their order, and the trees that find those which a request may match.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     rules: Vec<Rule>,
     /// Rules for any host.
-    anywhere: Place,
+    any_host: Node,
     /// Rules for one host.
-    hosts: HashMap<String, Place, FixedState>,
+    hosts: HashMap<String, Node, FixedState>,
     names: Names,
-    /// Rules about client networks.
+    /// Rules with client networks.
     with_clients: Vec<usize>,
 }
 
@@ -53,34 +53,34 @@ pub struct Rule {
     pub methods: Option<Vec<Method>>,
     /// Which client addresses.
     pub clients: Option<Vec<IpNet>>,
-    /// Whether a path may hold encoded slashes, and be encoded more than once.
+    /// Whether a path may contain encoded slashes and be encoded more than once.
     pub allow_encoded_slashes: bool,
-    /// What is required then.
+    /// The requirement.
     pub requirement: Requirement,
 }
 
 impl Rule {
-    /// A rule for `path` at every application, whatever the method and the client.
+    /// A rule for `path` at every application, for all methods and clients.
     pub fn new(path: PathMatch, requirement: Requirement) -> Self {
         let host = HostMatch::Applications;
         Self { host, path, methods: None, clients: None, allow_encoded_slashes: false, requirement }
     }
 
-    fn is_about(&self, method: &Method, is_from: impl FnOnce(&[IpNet]) -> bool) -> bool {
+    fn applies_to(&self, method: &Method, contains_client: impl FnOnce(&[IpNet]) -> bool) -> bool {
         self.methods.as_ref().is_none_or(|methods| {
             methods.contains(method) || (method == Method::HEAD && methods.contains(&Method::GET))
-        }) && self.clients.as_deref().is_none_or(is_from)
+        }) && self.clients.as_deref().is_none_or(contains_client)
     }
 }
 
-/// Which hosts a rule is about.
+/// The hosts of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostMatch {
-    /// Those of all applications.
+    /// The hosts of all applications.
     Applications,
-    /// This one: an application's authority, as [`crate::origin::Origin::authority`] gives it.
+    /// One host: an application's authority, as [`crate::origin::Origin::authority`] gives it.
     One(String),
-    /// Any, also those of no application: for health checks by address.
+    /// Any host, even of no application: for health checks by address.
     Any,
 }
 
@@ -142,10 +142,10 @@ impl Policy {
         for (number, rule) in rules.iter().enumerate() {
             let start = match &rule.host {
                 HostMatch::One(host) => policy.hosts.entry(host.clone()).or_default(),
-                HostMatch::Applications | HostMatch::Any => &mut policy.anywhere,
+                HostMatch::Applications | HostMatch::Any => &mut policy.any_host,
             };
-            start.take(&rule.path, number);
-            policy.names.take(&rule.path);
+            start.insert(&rule.path, number);
+            policy.names.insert(&rule.path);
             policy.with_clients.extend(rule.clients.is_some().then_some(number));
         }
         Self { rules, ..policy }
@@ -156,8 +156,8 @@ impl Policy {
         &self.rules
     }
 
-    /// Whether two rules write one name in two letter cases, or a rule ends with a slash: then a path meets what is required
-    /// in either spelling, whatever the rules' order.
+    /// Whether two rules spell one name in two letter cases, or a rule ends with a slash. Then a path has to meet the
+    /// requirements of both spellings, whatever the rules' order.
     pub fn has_respelled_names(&self) -> bool {
         self.names.are_respelled()
     }
@@ -196,15 +196,17 @@ impl Policy {
     ) -> Result<Cow<'_, Requirement>, PathError> {
         let at_host = self.hosts.get(host);
         let may_match = self.may_match(client);
-        if readings.others().len() == 0 && may_match.is_empty() && !self.may_be_named_otherwise(path) {
+        if readings.others().len() == 0 && may_match.is_empty() && !self.may_have_other_spellings(path) {
             let allows = self.allows(method, client, None);
-            return Ok(Cow::Borrowed(self.exact(at_host, path.as_bytes(), &allows).map_or(DEFAULT, of)));
+            return Ok(Cow::Borrowed(
+                self.exact(at_host, path.as_bytes(), &allows).map_or(DEFAULT, |rule| &rule.requirement),
+            ));
         }
         let mut strictest: Option<Cow<Requirement>> = None;
-        let roots: Vec<&Place> = [&self.anywhere].into_iter().chain(at_host).collect();
-        for matches in one_or_none(may_match) {
-            self.each(&roots, readings, &self.allows(method, client, matches), |rule| {
-                let next = rule.map_or(DEFAULT, of);
+        let roots: Vec<&Node> = [&self.any_host].into_iter().chain(at_host).collect();
+        for matches in none_and_each(may_match) {
+            self.for_each_reading(&roots, readings, &self.allows(method, client, matches), |rule| {
+                let next = rule.map_or(DEFAULT, |rule| &rule.requirement);
                 strictest = Some(strictest.take().map_or(Cow::Borrowed(next), |so_far| stricter(so_far, next)));
             })?;
         }
@@ -212,25 +214,25 @@ impl Policy {
     }
 
     /// Whether rules for any host make the request public in each reading of its path, and no application's rules require
-    /// more: which application serves an unknown host is the gateway's to say.
+    /// more: the gateway decides which application serves an unknown host.
     pub fn is_public_at_any_host(&self, readings: &Readings, method: &Method, client: Option<IpAddr>) -> bool {
         if !self.rules.iter().any(|rule| rule.host == HostMatch::Any) {
             return false;
         }
         let is_public = |rule: &Rule| rule.requirement == Requirement::Public;
         let is_open = |rule: &Rule| rule.host == HostMatch::Any && is_public(rule);
-        let all_are = |roots: &[&Place], is_open: &dyn Fn(&Rule) -> bool| {
-            one_or_none(self.may_match(client)).all(|matches| {
+        let all_are = |roots: &[&Node], is_open: &dyn Fn(&Rule) -> bool| {
+            none_and_each(self.may_match(client)).all(|matches| {
                 let mut all = true;
                 let allows = self.allows(method, client, matches);
-                self.each(roots, readings, &allows, |rule| all &= rule.is_some_and(is_open)).is_ok() && all
+                self.for_each_reading(roots, readings, &allows, |rule| all &= rule.is_some_and(is_open)).is_ok() && all
             })
         };
-        all_are(&[&self.anywhere], &is_open)
-            && self.hosts.values().all(|at_host| all_are(&[&self.anywhere, at_host], &is_public))
+        all_are(&[&self.any_host], &is_open)
+            && self.hosts.values().all(|at_host| all_are(&[&self.any_host, at_host], &is_public))
     }
 
-    /// Whether the rule that decides the very path allows encoded slashes.
+    /// Whether the rule that decides the exact path allows encoded slashes.
     pub fn allows_encoded_slashes(
         &self,
         host: &str,
@@ -251,36 +253,36 @@ impl Policy {
     /// is `matches`: the gateway's address says nothing about its clients.
     fn allows(&self, method: &Method, client: Option<IpAddr>, matches: Option<usize>) -> impl Fn(usize) -> bool {
         move |number| {
-            let is_from = |networks: &[IpNet]| match client {
+            let contains_client = |networks: &[IpNet]| match client {
                 Some(address) => networks.iter().any(|network| network.contains(&address.to_canonical())),
                 None => matches == Some(number),
             };
-            self.rules.get(number).is_some_and(|rule| rule.is_about(method, is_from))
+            self.rules.get(number).is_some_and(|rule| rule.applies_to(method, contains_client))
         }
     }
 
-    /// The first rule for the very path.
-    fn exact(&self, at_host: Option<&Place>, path: &[u8], allows: &impl Fn(usize) -> bool) -> Option<&Rule> {
+    /// The first rule for the exact path.
+    fn exact(&self, at_host: Option<&Node>, path: &[u8], allows: &impl Fn(usize) -> bool) -> Option<&Rule> {
         let path = Segments::of(path);
-        let mut first = self.anywhere.first(path, allows, NONE);
+        let mut first = self.any_host.first(path, allows, NONE);
         if let Some(start) = at_host {
             first = start.first(path, allows, first);
         }
         self.rules.get(first)
     }
 
-    /// Whether the rules could name `path` in another letter case, without an extension or with a last slash.
-    fn may_be_named_otherwise(&self, path: &NormalPath) -> bool {
+    /// Whether a rule could match `path` in another letter case, without an extension or with a last slash.
+    fn may_have_other_spellings(&self, path: &NormalPath) -> bool {
         !self.rules.is_empty()
             && (path.is_cased()
                 || self.names.are_cased
                 || self.names.end_with_slash
-                || (path.is_dotted() && !self.named_otherwise(path.as_bytes()).is_empty()))
+                || (path.is_dotted() && !self.rule_readings(path.as_bytes()).is_empty()))
     }
 
-    /// The paths that a server could read `path` as and that count only where a rule is about them and not about `path`:
-    /// nobody who opens `/favicon.ico` means to say something of `/favicon`.
-    fn named_otherwise<'p>(&self, path: &'p [u8]) -> Vec<Cow<'p, [u8]>> {
+    /// Other readings of `path` that count only if a rule matches them and does not match `path`: a rule that opens
+    /// `/favicon.ico` says nothing about `/favicon`.
+    fn rule_readings<'p>(&self, path: &'p [u8]) -> Vec<Cow<'p, [u8]>> {
         let mut others: Vec<&[u8]> = script(path).map(|(script, info)| vec![script, info]).unwrap_or_default();
         let shorter = |path: &&'p [u8]| self.names.without_extension(path);
         let shorter: Vec<_> = std::iter::once(&path).chain(&others).flat_map(shorter).collect();
@@ -294,13 +296,13 @@ impl Policy {
         others
     }
 
-    /// Shows `see` the first rule for each reading in each spelling, [`None`] where there is none.
-    fn each<'p>(
+    /// Passes the first rule for each spelling of each reading to `visit`; [`None`] if no rule matches.
+    fn for_each_reading<'p>(
         &'p self,
-        roots: &[&'p Place],
+        roots: &[&'p Node],
         readings: &Readings,
         allows: &impl Fn(usize) -> bool,
-        mut see: impl FnMut(Option<&'p Rule>),
+        mut visit: impl FnMut(Option<&'p Rule>),
     ) -> Result<(), PathError> {
         let walk = |path: &[u8]| {
             let mut walk = Walk::new(&self.names, allows, path);
@@ -308,27 +310,23 @@ impl Policy {
             Ok(walk.found)
         };
         for path in [readings.exact()].into_iter().chain(readings.others()) {
-            walk(path)?.into_iter().for_each(|number| see(self.rules.get(number)));
-            for other in self.named_otherwise(path) {
+            walk(path)?.into_iter().for_each(|number| visit(self.rules.get(number)));
+            for other in self.rule_readings(path) {
                 let folded = crate::path::fold::fold(path);
                 let rules = walk(&other)?.into_iter().filter_map(|number| self.rules.get(number));
-                rules.filter(|rule| !rule.path.folded().matches(&folded)).for_each(|rule| see(Some(rule)));
+                rules.filter(|rule| !rule.path.folded().matches(&folded)).for_each(|rule| visit(Some(rule)));
             }
         }
         Ok(())
     }
 }
 
-/// None of `rules`, and then each of them alone: together these show every rule that may be the first to match.
-fn one_or_none(rules: &[usize]) -> impl Iterator<Item = Option<usize>> {
+/// None of `rules`, then each of them alone. Together they find every rule that may be the first match.
+fn none_and_each(rules: &[usize]) -> impl Iterator<Item = Option<usize>> {
     std::iter::once(None).chain(rules.iter().copied().map(Some))
 }
 
-fn of(rule: &Rule) -> &Requirement {
-    &rule.requirement
-}
-
-/// What meets both: the stricter one, and of two lists those who are on both.
+/// The requirement that meets both: the stricter one; of two lists, their intersection.
 fn stricter<'r>(one: Cow<'r, Requirement>, other: &'r Requirement) -> Cow<'r, Requirement> {
     use Requirement::{Optional, Public, Required, Subjects};
     let rank = |requirement: &Requirement| match requirement {
@@ -346,7 +344,7 @@ fn stricter<'r>(one: Cow<'r, Requirement>, other: &'r Requirement) -> Cow<'r, Re
     }
 }
 
-/// The script and the path behind it, of a path such as `/index.php/admin`: PHP runs the one, which serves the other.
+/// The script and the rest of a path such as `/index.php/admin`: PHP runs the script, which serves the rest.
 fn script(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = path.windows(5).position(|window| window.eq_ignore_ascii_case(b".php/"))? + 4;
     path.split_at_checked(end)

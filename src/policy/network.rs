@@ -1,4 +1,4 @@
-//! The networks that clients are in.
+//! Networks of clients.
 
 use ipnet::IpNet;
 use std::fmt;
@@ -8,13 +8,13 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 
-/// Why a text is not a network.
+/// The text is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Neither `ADDRESS/LENGTH` nor an address.
+    /// It is neither `ADDRESS/LENGTH` nor an address.
     #[error("is not a network or an address")]
     NotANetwork,
-    /// An address inside the network instead of its first.
+    /// It is an address inside the network instead of the first one.
     #[error("has bits beyond its prefix: write {0}")]
     HostBits(IpNet),
 }

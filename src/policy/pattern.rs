@@ -1,4 +1,4 @@
-//! What a rule says of paths, as the operator writes it.
+//! The path of a rule.
 
 use crate::path::NormalPath;
 use crate::path::fold::fold;
@@ -64,7 +64,7 @@ impl fmt::Display for PathPattern {
     }
 }
 
-/// Why a text is refused as a pattern or prefix.
+/// The text is not a pattern or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// Not an absolute path.
@@ -100,7 +100,7 @@ pub enum PatternError {
 impl PathMatch {
     /// A prefix such as `/static`; `/` is [`PathMatch::Any`].
     pub fn prefix(text: &str) -> Result<Self, PatternError> {
-        judge(text)?;
+        validate(text)?;
         if text.contains('*') {
             return Err(PatternError::StarInPrefix);
         }
@@ -110,7 +110,7 @@ impl PathMatch {
 
     /// A pattern such as `/users/*/avatar`, `/files/**`, `/*.js` or `/assets/**/*.js`.
     pub fn pattern(text: &str) -> Result<Self, PatternError> {
-        judge(text)?;
+        validate(text)?;
         let mut segments = Vec::new();
         let mut texts = text.split('/').skip(1).peekable();
         while let Some(text) = texts.next() {
@@ -132,7 +132,7 @@ impl PathMatch {
         Ok(Self::Pattern(segments))
     }
 
-    /// The same as a pattern.
+    /// The segments of the equivalent pattern.
     pub fn segments(&self) -> Vec<Segment> {
         match self {
             Self::Any => vec![Segment::Rest],
@@ -149,7 +149,7 @@ impl PathMatch {
         covers(&self.segments(), &other.segments())
     }
 
-    /// The same with the case of its letters folded.
+    /// This path in folded case.
     pub fn folded(&self) -> Self {
         let fold = |text: &str| String::from_utf8_lossy(&fold(text.as_bytes())).into_owned();
         match self {
@@ -168,7 +168,7 @@ impl PathMatch {
         }
     }
 
-    /// Whether it matches `path`. The policy asks its tree instead, which is quicker.
+    /// Whether it matches `path`. For many rules the policy uses its tree, which is faster.
     pub fn matches(&self, path: &[u8]) -> bool {
         matches_segments(&self.segments(), &path.split(|byte| *byte == b'/').skip(1).collect::<Vec<_>>())
     }
@@ -233,8 +233,8 @@ fn is_extension(text: &str) -> bool {
     text.strip_prefix('.').is_some_and(|words| words.split('.').all(is_word))
 }
 
-/// What a rule writes must be what a request reads as, and mean what its writer meant.
-fn judge(text: &str) -> Result<(), PatternError> {
+/// Refuses a text that no decoded path equals, or that probably means something else.
+fn validate(text: &str) -> Result<(), PatternError> {
     if !text.starts_with('/') {
         return Err(PatternError::NotAbsolute);
     }
@@ -248,14 +248,14 @@ fn judge(text: &str) -> Result<(), PatternError> {
         let name = segment.strip_prefix(':').unwrap_or_default();
         name.starts_with(|first: char| first.is_alphabetic() || first == '_')
     };
-    let holds_mark = text.contains(['{', '}', '<', '>', '[', ']', '^', '|', '\\', '"', '`']) || text.contains(".+");
-    if holds_mark || text.ends_with('$') || text.split('/').any(is_variable) {
+    let has_special = text.contains(['{', '}', '<', '>', '[', ']', '^', '|', '\\', '"', '`']) || text.contains(".+");
+    if has_special || text.ends_with('$') || text.split('/').any(is_variable) {
         return Err(PatternError::NotLiteral);
     }
-    let is_same = NormalPath::parse(text).is_ok_and(|path| path.as_bytes() == text.as_bytes());
-    // Windows drops blanks and dots at the end of a name: such a rule would stand for more than it says.
+    let is_normal = NormalPath::parse(text).is_ok_and(|path| path.as_bytes() == text.as_bytes());
+    // Windows drops blanks and dots at the end of a name, so such a rule would also match other paths there.
     let is_trimmed = text.split('/').all(|segment| !segment.ends_with(['.', ' ']));
-    if is_same && is_trimmed && !text.contains("//") && !text.contains(';') {
+    if is_normal && is_trimmed && !text.contains("//") && !text.contains(';') {
         Ok(())
     } else {
         Err(PatternError::NotNormal)

@@ -413,7 +413,7 @@ fn plainly<'p>(policy: &'p Policy, host: &str, path: &[u8], method: &Method) -> 
             HostMatch::One(wanted) => wanted == host,
             HostMatch::Applications | HostMatch::Any => true,
         };
-        is_at_host && rule.is_about(method, is_from_client) && rule.path.matches(path)
+        is_at_host && rule.applies_to(method, is_from_client) && rule.path.matches(path)
     };
     policy.rules.iter().find(matches)
 }
@@ -480,7 +480,7 @@ proptest! {
         for (host, path, method) in requests {
             let allows = policy.allows(&method, client(), None);
             let at_host = policy.hosts.get(&host);
-            let roots: Vec<&Place> = [&policy.anywhere].into_iter().chain(at_host).collect();
+            let roots: Vec<&Node> = [&policy.any_host].into_iter().chain(at_host).collect();
             let mut walk = Walk::new(&policy.names, &allows, path.as_bytes());
             prop_assert!(walk.from(&roots, Vec::new(), 0, NONE).is_ok());
             let exact = policy.exact(at_host, path.as_bytes(), &allows);

@@ -1,5 +1,4 @@
-//! The rules arranged by the segments of their paths, so that a request costs the same under one rule and under a
-//! thousand.
+//! A tree of the rules by the segments of their paths, so that the cost of a request does not grow with their number.
 
 use super::pattern::{PathMatch, Segment, ends_in};
 use crate::path::fold::fold;
@@ -8,54 +7,54 @@ use memchr::memchr;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// The number of no rule.
+/// Stands for no rule.
 pub(super) const NONE: usize = usize::MAX;
 
-/// The most steps through the tree for the spellings of one path: a policy would have to name dozens of spellings of one
-/// path to need more.
+/// Steps through the tree for the spellings of one path. A policy needs more only if it names dozens of spellings of one
+/// path.
 const MAX_STEPS: usize = 512;
 
-/// A place in the tree of paths, one segment below another: which rules are about it, each by its number in the order.
-/// The names in it are the operator's alone, so its hashes need no secret.
+/// A node of the tree. Rules are numbers in the policy's order. All names come from the operator, so the hashes need no
+/// secret.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
-    /// About this very path.
+pub(super) struct Node {
+    /// Rules for exactly this path.
     here: Vec<usize>,
-    /// About this path and all below.
+    /// Rules for this path and all below.
     below: Vec<usize>,
-    /// One segment further, by its name.
-    named: HashMap<Box<[u8]>, Place, FixedState>,
-    /// One segment further, whatever its name.
-    any: Option<Box<Place>>,
-    /// One segment further, by its end.
+    /// Children by their segment.
+    named: HashMap<Box<[u8]>, Node, FixedState>,
+    /// The child for any segment.
+    any: Option<Box<Node>>,
+    /// Rules for one more segment with a suffix.
     suffixes: Vec<(String, usize)>,
-    /// Any number of segments further, by the end of the last.
+    /// Rules for any number of further segments, the last with a suffix.
     below_suffixes: Vec<(String, usize)>,
 }
 
-impl Place {
-    /// Takes rule `number` in, whose path is `path`.
-    pub(super) fn take(&mut self, path: &PathMatch, number: usize) {
-        let mut place = self;
+impl Node {
+    /// Adds rule `number` with `path`.
+    pub(super) fn insert(&mut self, path: &PathMatch, number: usize) {
+        let mut node = self;
         let segments = path.segments();
         let mut segments = segments.iter();
         while let Some(segment) = segments.next() {
-            place = match segment {
-                Segment::Literal(name) => place.named.entry(name.as_bytes().into()).or_default(),
-                Segment::One => place.any.get_or_insert_default(),
-                Segment::Suffix(suffix) => return place.suffixes.push((suffix.clone(), number)),
+            node = match segment {
+                Segment::Literal(name) => node.named.entry(name.as_bytes().into()).or_default(),
+                Segment::One => node.any.get_or_insert_default(),
+                Segment::Suffix(suffix) => return node.suffixes.push((suffix.clone(), number)),
                 Segment::Rest => {
                     return match segments.next() {
-                        Some(Segment::Suffix(suffix)) => place.below_suffixes.push((suffix.clone(), number)),
-                        _ => place.below.push(number),
+                        Some(Segment::Suffix(suffix)) => node.below_suffixes.push((suffix.clone(), number)),
+                        _ => node.below.push(number),
                     };
                 }
             };
         }
-        place.here.push(number);
+        node.here.push(number);
     }
 
-    /// The lowest number of a rule that `path` leads to from here and that `allows` accepts; `best` if none is lower.
+    /// The lowest number of a rule below this node that matches `path` and that `allows` accepts; `best` if none is lower.
     pub(super) fn first(&self, mut path: Segments<'_>, allows: &impl Fn(usize) -> bool, best: usize) -> usize {
         let mut best = lowest(&self.below, allows, best);
         if !self.below_suffixes.is_empty() {
@@ -65,11 +64,11 @@ impl Place {
         match path.next() {
             None => best = lowest(&self.here, allows, best),
             Some(segment) => {
-                if let Some(place) = self.named.get(segment) {
-                    best = place.first(path, allows, best);
+                if let Some(node) = self.named.get(segment) {
+                    best = node.first(path, allows, best);
                 }
-                if let Some(place) = self.any.as_ref().filter(|_| !segment.is_empty()) {
-                    best = place.first(path, allows, best);
+                if let Some(node) = self.any.as_ref().filter(|_| !segment.is_empty()) {
+                    best = node.first(path, allows, best);
                 }
                 if !self.suffixes.is_empty() && path.rest.is_none() {
                     best = by_suffix(self.suffixes.iter(), segment, allows, best);
@@ -101,7 +100,7 @@ pub(super) struct Segments<'p> {
 }
 
 impl<'p> Segments<'p> {
-    /// Those of `path`, which starts with a slash.
+    /// The segments of `path`, which starts with a slash.
     pub(super) fn of(path: &'p [u8]) -> Self {
         Self { rest: path.get(1..) }
     }
@@ -127,24 +126,22 @@ impl<'p> Iterator for Segments<'p> {
     }
 }
 
-/// A name as a rule writes it.
-type Text = Box<[u8]>;
-
-/// The names that rules write, by what they fold to.
+/// The spellings of names in rules, by their case-folded form.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    literals: HashMap<Box<[u8]>, Vec<Text>, FixedState>,
-    /// As written, and folded.
+    literals: HashMap<Box<[u8]>, Vec<Box<[u8]>>, FixedState>,
+    /// Suffixes as written and case-folded.
     suffixes: Vec<(String, String)>,
     longest: usize,
-    /// Whether a name differs from what it folds to.
+    /// Whether a name differs from its case-folded form.
     pub(super) are_cased: bool,
     /// Whether a pattern ends with a slash.
     pub(super) end_with_slash: bool,
 }
 
 impl Names {
-    pub(super) fn take(&mut self, path: &PathMatch) {
+    /// Adds the names in `path`.
+    pub(super) fn insert(&mut self, path: &PathMatch) {
         let segments = path.segments();
         self.end_with_slash |=
             segments.len() > 1 && matches!(segments.last(), Some(Segment::Literal(text)) if text.is_empty());
@@ -171,7 +168,7 @@ impl Names {
         }
     }
 
-    /// Whether a name stands there in two letter cases, or a pattern ends with a slash.
+    /// Whether a name occurs in two letter cases, or a pattern ends with a slash.
     pub(super) fn are_respelled(&self) -> bool {
         let cases = |suffix: &str| self.suffixes.iter().filter(|(_, folded)| folded == suffix).count();
         self.end_with_slash
@@ -179,20 +176,20 @@ impl Names {
             || self.suffixes.iter().any(|(_, folded)| cases(folded) > 1)
     }
 
-    /// The path without each extension of its last segment that leaves a name which a rule writes.
+    /// `path` without each extension of its last segment, if a name from a rule remains.
     pub(super) fn without_extension<'p>(&self, path: &'p [u8]) -> Vec<&'p [u8]> {
         let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let segment = path.get(start..).unwrap_or_default();
         let folded = fold(segment);
         let dots = |text: &[u8]| text.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at).collect();
-        // Nothing but a dot folds to a dot, so both have the same number of them.
+        // Only a dot folds to a dot, so both have the same number of dots.
         let (at, at_folded): (Vec<usize>, Vec<usize>) = (dots(segment), dots(&folded));
         let mut suffixes: Vec<&str> = self.suffixes.iter().map(|(_, folded)| folded.as_str()).collect();
         let mut shorter = Vec::new();
         for (at, at_folded) in at.into_iter().zip(at_folded).filter(|(at, _)| *at > 0) {
             let name = folded.get(..at_folded).unwrap_or_default();
             let is_literal = name.len() <= self.longest && self.literals.contains_key(name);
-            // One name for each suffix is enough: rules see no more of it.
+            // One name per suffix is enough: a rule sees only the suffix.
             let before = suffixes.len();
             suffixes.retain(|suffix| !ends_in(name, suffix));
             if is_literal || suffixes.len() < before {
@@ -202,7 +199,7 @@ impl Names {
         shorter
     }
 
-    /// What `segment` could be spelled as, itself first.
+    /// The spellings of `segment` in rules, itself first.
     fn spellings<'s>(&'s self, segment: &'s [u8], is_last: bool) -> Vec<Cow<'s, [u8]>> {
         let folded = fold(segment);
         let mut spellings = vec![Cow::Borrowed(segment)];
@@ -210,7 +207,7 @@ impl Names {
         spellings.extend(named.filter(|name| ***name != *segment).map(|name| Cow::Borrowed(&**name)));
         for (suffix, lower) in self.suffixes.iter().filter(|_| is_last) {
             if ends_in(&folded, lower) && !segment.ends_with(suffix.as_bytes()) {
-                // A star is in no name, so only the suffix counts.
+                // No name contains a star, so only the suffix counts.
                 spellings.push(Cow::Owned(format!("*{suffix}").into_bytes()));
             }
         }
@@ -218,17 +215,17 @@ impl Names {
     }
 }
 
-/// A walk that takes each spelling of a path that the rules know.
+/// A search through the tree over all spellings of a path.
 pub(super) struct Walk<'t, A> {
     pub(super) names: &'t Names,
     pub(super) allows: &'t A,
     pub(super) path: Vec<&'t [u8]>,
     steps: usize,
-    /// The first rule for each spelling, [`NONE`] for none.
+    /// The first rule for each spelling, or [`NONE`].
     pub(super) found: Vec<usize>,
 }
 
-/// The walk would take too long.
+/// The search exceeds [`MAX_STEPS`].
 pub(super) struct TooManySteps;
 
 impl<'t, A: Fn(usize) -> bool> Walk<'t, A> {
@@ -236,10 +233,10 @@ impl<'t, A: Fn(usize) -> bool> Walk<'t, A> {
         Self { names, allows, path: Segments::of(path).collect(), steps: 0, found: Vec::new() }
     }
 
-    /// Walks on from `places`, all of which the first `at` segments lead to.
+    /// Continues from `nodes`, which the first `at` segments lead to.
     pub(super) fn from(
         &mut self,
-        places: &[&'t Place],
+        nodes: &[&'t Node],
         mut ends: Vec<&'t (String, usize)>,
         at: usize,
         mut best: usize,
@@ -248,30 +245,30 @@ impl<'t, A: Fn(usize) -> bool> Walk<'t, A> {
         if self.steps > MAX_STEPS {
             return Err(TooManySteps);
         }
-        for place in places {
-            best = lowest(&place.below, self.allows, best);
-            ends.extend(&place.below_suffixes);
+        for node in nodes {
+            best = lowest(&node.below, self.allows, best);
+            ends.extend(&node.below_suffixes);
         }
         let Some(segment) = self.path.get(at).copied() else {
-            for place in places {
-                best = lowest(&place.here, self.allows, best);
+            for node in nodes {
+                best = lowest(&node.here, self.allows, best);
             }
             self.found.push(best);
             return Ok(());
         };
         let is_last = at + 1 == self.path.len();
         for (number, spelling) in self.names.spellings(segment, is_last).into_iter().enumerate() {
-            let mut next: Vec<&Place> = places.iter().filter_map(|place| place.named.get(&*spelling)).collect();
+            let mut next: Vec<&Node> = nodes.iter().filter_map(|node| node.named.get(&*spelling)).collect();
             let is_named = !next.is_empty();
-            next.extend(places.iter().filter_map(|place| place.any.as_deref()).filter(|_| !segment.is_empty()));
+            next.extend(nodes.iter().filter_map(|node| node.any.as_deref()).filter(|_| !segment.is_empty()));
             let mut best = best;
             let mut is_suffixed = false;
             if is_last {
-                let suffixes = || places.iter().flat_map(|place| &place.suffixes).chain(ends.iter().copied());
+                let suffixes = || nodes.iter().flat_map(|node| &node.suffixes).chain(ends.iter().copied());
                 is_suffixed = suffixes().any(|(suffix, _)| ends_in(&spelling, suffix));
                 best = by_suffix(suffixes(), &spelling, self.allows, best);
             }
-            // A spelling that no rule here knows leads where the segment itself leads.
+            // A spelling that no rule here contains leads to the same nodes as the segment itself.
             if number > 0 && !is_named && !is_suffixed {
                 continue;
             }

@@ -36,7 +36,7 @@ impl Pages {
             // limit of logins.
             None => {
                 if let Err(exceeded) = self.limits.login(request.client) {
-                    self.record_limit(request, exceeded.budget);
+                    self.record_limit(request, exceeded.limit);
                     return response::rate_limited(exceeded.retry_after);
                 }
                 self.login.access_tokens.ticket(&account.application).await

@@ -92,7 +92,7 @@ impl Pages {
 
     /// The page for a client that exceeds a rate limit.
     pub(super) fn too_many_requests(&self, request: &PageRequest, exceeded: LimitExceeded) -> Response {
-        self.record_limit(request, exceeded.budget);
+        self.record_limit(request, exceeded.limit);
         let page = request.page(&Page::TooManyRequests { retry_after: exceeded.retry_after });
         response::retry_after(page, exceeded.retry_after)
     }

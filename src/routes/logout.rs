@@ -101,8 +101,8 @@ impl Pages {
 
     fn session_to_end(&self, request: &PageRequest<'_>, token: &str) -> Result<SessionToEnd, EndError> {
         let admit = || {
-            self.limits.ending_token(request.client).map_err(|exceeded| {
-                self.record_limit(request, exceeded.budget);
+            self.limits.logout_token(request.client).map_err(|exceeded| {
+                self.record_limit(request, exceeded.limit);
                 exceeded.retry_after
             })
         };

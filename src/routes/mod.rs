@@ -153,7 +153,7 @@ impl Pages {
 
     /// Tells a probe of `doctor` which headers reached this listener. For all other clients the page does not exist.
     fn probe(&self, request: &PageRequest) -> Response {
-        match probe::wish(request.parts.uri.query(), &self.sessions().keys, request.now) {
+        match probe::action(request.parts.uri.query(), &self.sessions().keys, request.now) {
             Some(_) => {
                 let address = self.client_address.named_address(&request.parts.headers, request.client);
                 let report = probe::report("application", request.parts, address.is_some());
@@ -175,7 +175,7 @@ impl Pages {
         let Some(token) = request.token() else { return Ok(None) };
         let admit = || {
             self.limits.new_token(request.client).map_err(|exceeded| {
-                self.record_limit(request, exceeded.budget);
+                self.record_limit(request, exceeded.limit);
                 exceeded.retry_after
             })
         };

@@ -142,7 +142,7 @@ async fn a_denial_is_logged_with_its_request_trace_and_source() {
         let strange =
             compose("GET", "/", "elsewhere.example", &[("x-forwarded-for", CLAIMED), ("traceparent", &parent)]);
         assert_eq!(raw(stack.edge, &strange).await.unwrap().status, 403, "{scenario}");
-        let line = stack.until_logged("a check was refused", 0).await;
+        let line = stack.until_logged("check denied", 0).await;
         assert_eq!((&line["trace_id"], &line["client"]), (&TRACE.into(), &last.clone().into()), "{scenario}: {line}");
         assert!(line["request_id"].as_str().is_some_and(|id| id.len() == 36), "{scenario}: {line}");
     }

@@ -233,7 +233,7 @@ async fn each_log_line_of_a_request_has_its_trace_id() {
     for message in ["code exchange failed", "login failed, operator action required"] {
         assert_eq!(lines(&stack, message)[0]["span"]["trace_id"], OUTSIDE, "{message}");
     }
-    for line in lines(&stack, "a check asks for a login") {
+    for line in lines(&stack, "check requires a login") {
         assert!(traces("check").contains(&line["trace_id"].as_str().unwrap()), "{line}");
     }
     let exchange = spans.iter().find(|span| span.name == "wechat access_token" && span.trace == OUTSIDE).unwrap();

@@ -10,7 +10,7 @@ use crate::cli::policy::Rules;
 use crate::clock;
 use crate::cookie;
 use crate::ext_authz::answer::IDENTITY;
-use crate::ext_authz::probe::{self, Report, Wish};
+use crate::ext_authz::probe::{self, Action, Report};
 use crate::login::settings::App;
 use crate::login_method::LoginMethod;
 use crate::session::keys::{KeyRing, KeySet};
@@ -47,7 +47,7 @@ impl LiveGateway<'_> {
         let Ok(keys) = KeySet::load(&self.settings.keys).map(KeyRing::new) else { return Vec::new() };
         let page = format!("{}/{}", self.settings.prefix, probe::PAGE);
         let mut findings = vec![self.check(url.path(), &keys).await];
-        let checked = self.probe(Wish::Report, &page, &keys).await.is_ok_and(|answer| answer.is_by("check"));
+        let checked = self.probe(Action::Report, &page, &keys).await.is_ok_and(|answer| answer.is_by("check"));
         let checked = checked && !self.settings.pages_in_band;
         if checked {
             findings.push(self.application(&page, &keys).await);
@@ -60,8 +60,8 @@ impl LiveGateway<'_> {
         findings
     }
 
-    async fn probe(&self, wish: Wish, path: &str, keys: &KeyRing) -> Result<ProbeAnswer, String> {
-        let query = probe::query(wish, keys, clock::now()).ok_or("no key can sign now")?;
+    async fn probe(&self, action: Action, path: &str, keys: &KeyRing) -> Result<ProbeAnswer, String> {
+        let query = probe::query(action, keys, clock::now()).ok_or("no key can sign now")?;
         let cookies = format!("wechat_probe=1; {}=probe", cookie::SESSION);
         let headers = [
             ("accept", DATA),
@@ -75,7 +75,7 @@ impl LiveGateway<'_> {
 
     async fn check(&self, path: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: check";
-        let answer = match self.probe(Wish::Report, path, keys).await {
+        let answer = match self.probe(Action::Report, path, keys).await {
             Ok(answer) => answer,
             Err(error) => return Finding::fail(about, format!("no answer: {error}"), "see the gateway's log"),
         };
@@ -104,7 +104,7 @@ impl LiveGateway<'_> {
 
     async fn application(&self, page: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: identity";
-        let answer = match self.probe(Wish::Allow, page, keys).await {
+        let answer = match self.probe(Action::Allow, page, keys).await {
             Ok(answer) => answer,
             Err(error) => return Finding::fail(about, format!("no answer: {error}"), "see the gateway's log"),
         };
@@ -147,7 +147,7 @@ impl LiveGateway<'_> {
     /// Whether requests pass while the check fails. The check fails for this probe only.
     async fn failure(&self, path: &str, keys: &KeyRing) -> Finding {
         let about = "gateway: failure";
-        match self.probe(Wish::Fail, path, keys).await {
+        match self.probe(Action::Fail, path, keys).await {
             Err(error) => Finding::warn(about, format!("no answer: {error}"), "see the gateway's log"),
             Ok(answer) if answer.is_closed() && answer.report.is_none() => {
                 Finding::ok(about, format!("a request gets {} while the check fails", answer.status))

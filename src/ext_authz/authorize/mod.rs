@@ -1,7 +1,7 @@
-//! The decision: from the question and the time to the answer.
+//! The decision: from a check and the time to a [`Decision`].
 //!
-//! Synchronous, without I/O: the security tests are tables over [`Decider::decide`]. Every way to an answer is written
-//! out; an allow is never what is left over.
+//! Synchronous and without I/O, so the security tests are tables over [`Authorizer::decide`]. An allow is always explicit,
+//! never a default.
 
 use super::request::{CheckRequest, Credential};
 use crate::client_address::ClientAddress;
@@ -21,34 +21,34 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// One application as the check knows it.
+/// What a check needs to know about an application.
 #[derive(Clone, Debug)]
 pub struct AppPolicy {
-    /// Where it lives.
+    /// Its origin.
     pub origin: Origin,
-    /// Its sessions.
+    /// Its session settings.
     pub session: session::Settings,
-    /// Whether its paths may hold encoded slashes, and be encoded more than once, whatever the rules say.
+    /// Whether its paths may contain encoded slashes and be encoded more than once, without a rule that allows it.
     pub allow_encoded_slashes: bool,
 }
 
-/// All that a decision rests on besides the question and the time.
+/// Everything that a decision depends on besides the check and the time.
 pub struct Authorizer {
-    /// Applications by authority. The names in it are the operator's alone, so its hashes need no secret.
+    /// Applications by authority. All names come from the operator, so the hashes need no secret.
     pub apps: HashMap<String, AppPolicy, FixedState>,
     /// The rules.
     pub policy: Policy,
-    /// Where the pages are, such as `/_wechat`.
+    /// The prefix of the pages, such as `/_wechat`.
     pub prefix: String,
     /// Whether a `Set-Cookie` on an allow reaches the browser.
     pub delivers_set_cookie: bool,
-    /// Whether the pages are answered at the check door, too.
+    /// Whether the check listener answers the pages, too.
     pub pages_in_band: bool,
     /// The source of the client address.
     pub client_address: ClientAddress,
     /// Tokens and revocations.
     pub sessions: Arc<Sessions>,
-    /// Budgets.
+    /// Rate limits.
     pub limits: Arc<Limits>,
 }
 
@@ -59,12 +59,12 @@ impl Authorizer {
             return Decision::Deny { reason: Reason::ConnectDenied };
         }
         if check.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
-            // Methods are case-sensitive, but not to every application.
+            // Methods are case-sensitive, but some applications ignore case.
             return Decision::Deny { reason: Reason::MethodNotUpperCase };
         }
-        // Most clients write it as we do.
-        let known = self.apps.get_key_value(check.host);
-        let Some((host, site)) = known.or_else(|| self.apps.get_key_value(&*authority(check.host))) else {
+        // Most clients send the canonical form.
+        let canonical = self.apps.get_key_value(check.host);
+        let Some((host, app)) = canonical.or_else(|| self.apps.get_key_value(&*authority(check.host))) else {
             return self.at_unknown_host(check);
         };
         let (path, readings) = match self.readings(check) {
@@ -80,7 +80,7 @@ impl Authorizer {
         }
         let client = self.client_for_policy(check);
         let allows_encoded =
-            || site.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, client);
+            || app.allow_encoded_slashes || self.policy.allows_encoded_slashes(host, path, check.method, client);
         if path.has_encoded_slashes() && !allows_encoded() {
             return Decision::Deny { reason: Reason::AmbiguousPath };
         }
@@ -89,25 +89,25 @@ impl Authorizer {
         };
         match &*requirement {
             Requirement::Public => anonymous(Reason::PublicPath),
-            Requirement::Optional => match self.session(check, site, now) {
-                Ok(live) => self.allow(check, site, &live, now),
+            Requirement::Optional => match self.session(check, app, now) {
+                Ok(live) => self.allow(check, app, &live, now),
                 Err(_) => self.within_limit(check, anonymous(Reason::AnonymousAllowed)),
             },
-            Requirement::Required => match self.session(check, site, now) {
-                Ok(live) => self.allow(check, site, &live, now),
-                Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
+            Requirement::Required => match self.session(check, app, now) {
+                Ok(live) => self.allow(check, app, &live, now),
+                Err(refusal) => self.within_limit(check, self.deny(check, app, refusal)),
             },
-            Requirement::Subjects(subjects) => match self.session(check, site, now) {
+            Requirement::Subjects(subjects) => match self.session(check, app, now) {
                 Ok(live) if subjects.iter().any(|subject| subject.as_str() == live.subject()) => {
-                    self.allow(check, site, &live, now)
+                    self.allow(check, app, &live, now)
                 }
                 Ok(_) => Decision::Deny { reason: Reason::SubjectNotAllowed },
-                Err(refusal) => self.within_limit(check, self.deny(check, site, refusal)),
+                Err(refusal) => self.within_limit(check, self.deny(check, app, refusal)),
             },
         }
     }
 
-    /// Only what rules for any host make public: there is no application, so there is no session.
+    /// Allows what rules for any host make public. Without an application there is no session.
     fn at_unknown_host(&self, check: &CheckRequest) -> Decision {
         match self.readings(check) {
             Ok((path, readings))
@@ -121,64 +121,64 @@ impl Authorizer {
         }
     }
 
-    /// The path and its readings. None of them leads to our pages unless the path itself does.
+    /// The path and its readings. Fails if a reading, but not the path itself, leads to the pages.
     fn readings<'c>(&self, check: &'c CheckRequest<'c>) -> Result<(&'c NormalPath<'c>, Readings<'c>), Reason> {
         let path = check.path.as_ref().map_err(|_| Reason::AmbiguousPath)?;
         let readings = path.readings().map_err(|_| Reason::AmbiguousPath)?;
         if (path.is_cased() || readings.others().len() > 0) && !path.is_under(&self.prefix) {
             let prefix = fold(self.prefix.as_bytes());
-            let is_ours = |path: &[u8]| is_under(&fold(path), &prefix);
-            if is_ours(path.as_bytes()) || readings.others().any(is_ours) {
+            let is_page = |path: &[u8]| is_under(&fold(path), &prefix);
+            if is_page(path.as_bytes()) || readings.others().any(is_page) {
                 return Err(Reason::AmbiguousPath);
             }
         }
         Ok((path, readings))
     }
 
-    /// The live session the request shows, if it shows one.
-    fn session(&self, check: &CheckRequest, site: &AppPolicy, now: Timestamp) -> Result<LiveSession, NoSession> {
+    /// The live session of the request.
+    fn session(&self, check: &CheckRequest, app: &AppPolicy, now: Timestamp) -> Result<LiveSession, NoSession> {
         let token = match check.credential {
-            Credential::Absent => return Err(NoSession::NotShown),
+            Credential::Absent => return Err(NoSession::Absent),
             Credential::Conflict => return Err(NoSession::Conflict),
             Credential::Cookie(token) | Credential::Bearer(token) => token,
         };
         let admit = || self.limits.new_token(self.client(check)).map_err(|exceeded| exceeded.retry_after);
-        self.sessions.verify(token, &site.session, now, admit).map_err(NoSession::Refused)
+        self.sessions.verify(token, &app.session, now, admit).map_err(NoSession::Refused)
     }
 
-    fn allow(&self, check: &CheckRequest, site: &AppPolicy, live: &LiveSession, now: Timestamp) -> Decision {
+    fn allow(&self, check: &CheckRequest, app: &AppPolicy, live: &LiveSession, now: Timestamp) -> Decision {
         let identity = Identity::Known(live.identity());
-        // Only the cookie is renewed here: a bearer's holder asks the renewal page.
-        let cookie = matches!(check.credential, Credential::Cookie(_));
-        if cookie && live.state() != TokenState::Fresh {
+        // Only cookies are renewed here. Clients with a bearer token use the renewal page.
+        let has_cookie = matches!(check.credential, Credential::Cookie(_));
+        if has_cookie && live.state() != TokenState::Fresh {
             if self.delivers_set_cookie
-                && let Ok(next) = self.sessions.renew(live, &site.session, now)
+                && let Ok(next) = self.sessions.renew(live, &app.session, now)
             {
                 let renewed = cookie::set(cookie::SESSION, &next.token, "/", next.session_expires.since(now));
                 return Decision::Allow { identity, renewed: Some(renewed), reason: Reason::SessionRenewed };
             }
-            let follows = || check.method == Method::GET && check.client_kind() == ClientKind::Page;
+            let follows_redirect = || check.method == Method::GET && check.client_kind() == ClientKind::Page;
             if !self.delivers_set_cookie
                 && live.state() == TokenState::Expired
-                && follows()
+                && follows_redirect()
                 && live.admit_renewal_redirect(now)
             {
-                let location = self.page(site, "renew", Some(check.target));
+                let location = self.page(app, "renew", Some(check.target));
                 return Decision::Renew { location, reason: Reason::SessionNeedsRenewal };
             }
         }
         Decision::Allow { identity, renewed: None, reason: Reason::SessionValid }
     }
 
-    fn deny(&self, check: &CheckRequest, site: &AppPolicy, no: NoSession) -> Decision {
+    fn deny(&self, check: &CheckRequest, app: &AppPolicy, no: NoSession) -> Decision {
         let reason = match no {
-            NoSession::NotShown if check.client_kind() == ClientKind::Preflight => {
+            NoSession::Absent if check.client_kind() == ClientKind::Preflight => {
                 return Decision::Deny { reason: Reason::PreflightDenied };
             }
             NoSession::Refused(SessionError::Busy(retry_after)) => {
                 return Decision::Limited { retry_after, reason: Reason::TooManyNewTokens };
             }
-            NoSession::NotShown => Reason::NoSession,
+            NoSession::Absent => Reason::NoSession,
             NoSession::Conflict => Reason::ConflictingCredentials,
             NoSession::Refused(SessionError::Token(error)) => match error {
                 TokenError::Malformed | TokenError::ImpossibleTimes => Reason::TokenMalformed,
@@ -191,14 +191,14 @@ impl Authorizer {
             NoSession::Refused(SessionError::Idle) => Reason::SessionIdle,
             NoSession::Refused(SessionError::Revoked) => Reason::SessionRevoked,
         };
-        // A script's address is no place for a person to come back to: who shows the login adds the way back.
+        // The address of a script's request is not a page to return to. The application adds one when it shows the login.
         let back = matches!(check.client_kind(), ClientKind::Page | ClientKind::Form).then_some(check.target);
-        Decision::Login { location: self.page(site, "login", back), reason }
+        Decision::Login { location: self.page(app, "login", back), reason }
     }
 
-    /// `decision`, unless its client asks too often without a session.
+    /// `decision`, unless the client exceeds the limit of checks without a session.
     fn within_limit(&self, check: &CheckRequest, decision: Decision) -> Decision {
-        match self.limits.check(self.client(check)) {
+        match self.limits.unauthenticated_check(self.client(check)) {
             Ok(()) => decision,
             Err(exceeded) => Decision::Limited { retry_after: exceeded.retry_after, reason: Reason::TooManyChecks },
         }
@@ -218,15 +218,15 @@ impl Authorizer {
         }
     }
 
-    fn page(&self, site: &AppPolicy, name: &str, back: Option<&str>) -> String {
-        site.origin.page(&format!("{}/{name}", self.prefix), back)
+    fn page(&self, app: &AppPolicy, name: &str, back: Option<&str>) -> String {
+        app.origin.page(&format!("{}/{name}", self.prefix), back)
     }
 }
 
-/// Why a request shows no live session.
+/// The request has no live session.
 #[derive(Clone, Copy, Debug)]
 enum NoSession {
-    NotShown,
+    Absent,
     Conflict,
     Refused(SessionError),
 }
