@@ -13,17 +13,22 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use per_client::{PerClient, key};
 use queue::{MAX_WAIT, MAX_WAITING, Queue};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// A sustained rate and a burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// The sustained rate per minute.
+    /// How many a minute in the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_minute: NonZeroU32,
-    /// The number allowed at once.
+    /// How many at once after a pause.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: NonZeroU32,
 }
 

@@ -1143,9 +1143,9 @@ async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) 
 }
 
 async fn every_way_to_reach_the_check_decides_the_same(plan: fn() -> Plan) {
-    for (http1, unix) in [(true, false), (false, true), (true, true)] {
-        let stack = Stack::planned(Plan { http1, unix, more: POLICY.to_owned(), ..plan() }).await;
-        let way = format!("HTTP/1.1 {http1}, unix {unix}");
+    for (h2c, unix) in [(true, false), (false, true), (true, true)] {
+        let stack = Stack::planned(Plan { h2c, unix, more: POLICY.to_owned(), ..plan() }).await;
+        let way = format!("h2c {h2c}, unix {unix}");
         let mut browser = Browser::wechat();
         let home = stack.log_in(&mut browser, "/orders?a=b").await;
         assert_eq!(home.json()["target"], "/orders?a=b", "{way}");

@@ -33,14 +33,14 @@ def between(text, first, last):
     return text[:start], text[start:end], text[end:]
 
 
-def shipped(listen, app, admin, check=None, pages=None, http1=False, fast=None):
+def shipped(listen, app, admin, check=None, pages=None, h2c=False, fast=None):
     """A shipped configuration with these addresses, without its access log: strict.yaml, or with `fast` (a configuration and
     a program) fast.yaml."""
     command = [sys.executable, ROOT / "envoy/render", "--listen", f"127.0.0.1:{listen}", "--app", f"127.0.0.1:{app}"]
     command += ["--admin", str(admin)]
     command += ["--check", check] if check else []
     command += ["--pages", f"127.0.0.1:{pages}"] if pages else []
-    command += ["--http1"] if http1 else []
+    command += ["--h2c"] if h2c else []
     command += ["--fast", "--config", fast[0], "--program", fast[1]] if fast else []
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     before, _, after = between(text, "          access_log:\n", "          # Envoy's own responses")

@@ -163,7 +163,7 @@ class Stage:
     def start_envoy(self, case, side):
         side.edge, side.admin = free_port(), free_port()
         fast = (side.config, self.program) if case.gateway == "fast" else None
-        text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way != "h2c", fast)
+        text = gateways.shipped(side.edge, self.app, side.admin, side.check, side.pages, case.way == "h2c", fast)
         if case.gateway == "none":
             text = gateways.without(text, "gate")
         elif case.gateway in ("native", "native_cached"):

@@ -28,8 +28,8 @@ pub struct Plan {
     pub app: String,
     /// More top-level lines for the configuration.
     pub more: String,
-    /// The check over HTTP/1.1.
-    pub http1: bool,
+    /// The check over HTTP/2.
+    pub h2c: bool,
     /// The check over a Unix socket.
     pub unix: bool,
     /// Lines under `wechat:` beside its hosts, indented by two.
@@ -64,7 +64,7 @@ impl Default for Plan {
             scope: "snsapi_base",
             app: String::new(),
             more: String::new(),
-            http1: false,
+            h2c: false,
             unix: false,
             wechat: String::new(),
             fast: false,
@@ -266,8 +266,8 @@ impl Stack {
         if self.plan.pod && edge == self.edge {
             render.args(["--ops", &self.envoy_ops.to_string(), "--ops-listener", &self.ops.to_string()]);
         }
-        if self.plan.http1 {
-            render.arg("--http1");
+        if self.plan.h2c {
+            render.arg("--h2c");
         }
         if fast {
             render.arg("--fast").arg("--config").arg(self.config()).arg("--program").arg(program());
