@@ -78,7 +78,7 @@ pub mod sessions {
 
 pub mod telemetry {
     pub use crate::telemetry::{
-        AccessTokenMetrics, Lookups, Metrics, OutboxMetrics, RedisMetrics, TraceMetrics, Traces, traces,
+        AccessTokenMetrics, Metrics, OutboxMetrics, RedisMetrics, TokenMetrics, TraceMetrics, Traces, traces,
     };
 }
 

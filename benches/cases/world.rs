@@ -44,7 +44,7 @@ impl World {
         let keys = KeyRing::new(fixtures::load_keys(keys));
         let metrics = Metrics::default();
         let week = Duration::from_secs(7 * 86_400);
-        let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), metrics.lookups.clone());
+        let sessions = Sessions::new(keys, Revocations::new(week, None, NOW), metrics.tokens.clone());
         let app = fixtures::shop();
         let authorizer = Authorizer {
             apps: HashMap::from_iter([fixtures::app_policy(&app)]),

@@ -78,7 +78,7 @@ impl Refresh {
     fn fresh(&self, state: &SharedState) -> Option<CachedToken> {
         let (_, ttl) = state.value.as_ref()?;
         let token = self.usable(state).filter(|_| *ttl > self.tokens.settings.refresh_before)?;
-        self.tokens.metrics.got(self.kind.as_str(), "redis");
+        self.tokens.metrics.obtained(self.kind.as_str(), "redis");
         Some(token)
     }
 
@@ -185,7 +185,7 @@ impl Refresh {
                 }
             }
         };
-        metrics.got(self.kind.as_str(), "wechat");
+        metrics.obtained(self.kind.as_str(), "wechat");
         Ok(response)
     }
 
@@ -198,7 +198,7 @@ impl Refresh {
         };
         match count {
             Some(today) => {
-                self.tokens.metrics.spent(self.app.appid.as_str(), self.kind.as_str(), call.as_str(), today);
+                self.tokens.metrics.calls_today(self.app.appid.as_str(), self.kind.as_str(), call.as_str(), today);
                 Ok(())
             }
             None => Err(AccessTokenError::QuotaExhausted),

@@ -129,7 +129,7 @@ impl Admin {
             RevocationRequest::App(app) => ("app", app.to_string(), Target::App(app.clone())),
         };
         tracing::info!(target: "audit", event = "revoke", scope = kind, id = telemetry::redact(&id), "revoked by the admin listener");
-        self.metrics.session_revoked(kind);
+        self.metrics.sessions.revoked(kind);
         let Ok(revoked) = self.sharing.revoke(target, now).await else {
             return error_response(StatusCode::INTERNAL_SERVER_ERROR, "the revocation was interrupted; send it again");
         };

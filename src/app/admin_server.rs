@@ -86,21 +86,21 @@ fn refresh(
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Box::new(move || {
         let (metrics, sessions, state) = (&process.metrics, &process.sessions, state.load());
-        metrics.sessions_cached.set(number(sessions.cached_count()));
-        metrics.revocations.set(number(sessions.revocations.len()));
-        metrics.revocations_age.set(sessions.revocations.sync_status().age().as_secs_f64());
-        metrics.limiter_clients.set(number(state.limits.clients()));
-        metrics.flow_outcomes.set(number(process.memory.outcomes.len()));
-        metrics.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));
+        metrics.sessions.cached_tokens.set(number(sessions.cached_count()));
+        metrics.sessions.revocations.set(number(sessions.revocations.len()));
+        metrics.sessions.revocations_staleness.set(sessions.revocations.sync_status().age().as_secs_f64());
+        metrics.logins.limiter_clients.set(number(state.limits.clients()));
+        metrics.logins.outcomes.set(number(process.memory.outcomes.len()));
+        metrics.instance.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));
         let now = clock::now();
-        metrics.keys(sessions.keys.current().keys().iter().map(|key| (key.kid(), now.since(key.created()))));
+        metrics.sessions.keys(sessions.keys.current().keys().iter().map(|key| (key.kid(), now.since(key.created()))));
         for (appid, endpoint, state) in state.client.breakers() {
             let state = match state {
                 wechat::breaker::State::Closed => 0,
                 wechat::breaker::State::HalfOpen => 1,
                 wechat::breaker::State::Open => 2,
             };
-            metrics.breaker(appid.as_str(), endpoint.as_str(), state);
+            metrics.wechat.breaker(appid.as_str(), endpoint.as_str(), state);
         }
     })
 }

@@ -80,7 +80,7 @@ fn error_page(error: PageError, metrics: &Metrics, headers: &HeaderMap, now: Tim
     const LIMIT: &str = "pages_in_band";
     match error {
         PageError::Busy => {
-            metrics.limited(LIMIT);
+            metrics.logins.limited(LIMIT);
             if let Some(suppressed) = metrics.limit_lines.admit(now) {
                 tracing::info!(target: "audit", event = "limit", limit = LIMIT, suppressed, "too many requests");
             }

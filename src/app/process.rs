@@ -60,9 +60,9 @@ impl ProcessState {
         }
         // No session outlives MAX_LIFETIME, so no revocation has to.
         let revocations = Revocations::new(MAX_LIFETIME, journal, clock::now());
-        let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.lookups.clone()));
+        let sessions = Arc::new(Sessions::new(KeyRing::new(keys), revocations, metrics.tokens.clone()));
         let store = match &settings.redis {
-            Some(redis) => Redis::new(redis.store.clone(), metrics.store.clone()),
+            Some(redis) => Redis::new(redis.store.clone(), metrics.redis.clone()),
             None => {
                 tracing::info!("no redis: logins and revocations are not shared with other instances");
                 Redis::none()
@@ -119,14 +119,14 @@ impl ProcessState {
     {
         let (failures, panics) = (Arc::clone(&self.metrics), Arc::clone(&self.metrics));
         let on_failure = move |error: &std::io::Error| {
-            failures.accept_failure(name);
+            failures.instance.accept_failure(name);
             tracing::warn!(listener = name, %error, "cannot accept a connection");
         };
         let on_panic = move || {
-            panics.panic(name);
+            panics.instance.panic(name);
             internal_error()
         };
-        listener.serve(handler, drain.clone(), self.metrics.connections(name), on_failure, on_panic)
+        listener.serve(handler, drain.clone(), self.metrics.instance.connections(name), on_failure, on_panic)
     }
 }
 

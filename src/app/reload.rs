@@ -84,14 +84,14 @@ impl Reloader {
     }
 
     fn log_reloaded(&self, what: &'static str) {
-        self.process.metrics.reload("accepted");
+        self.process.metrics.instance.reloaded("accepted");
         set_reload_time(&self.process);
         tracing::info!(target: "audit", event = "reload", changed = what, "reloaded");
     }
 
     fn log_rejected(&mut self, errors: String) {
         if !errors.is_empty() && errors != self.last_errors {
-            self.process.metrics.reload("rejected");
+            self.process.metrics.instance.reloaded("rejected");
             tracing::error!(errors, "change rejected; the previous configuration stays in use");
         }
         self.last_errors = errors;
@@ -99,7 +99,7 @@ impl Reloader {
 }
 
 fn set_reload_time(process: &ProcessState) {
-    process.metrics.reloaded_at.set(i64::try_from(clock::now().0).unwrap_or(i64::MAX));
+    process.metrics.instance.loaded_at.set(i64::try_from(clock::now().0).unwrap_or(i64::MAX));
 }
 
 /// The configuration, if it or a secret has changed since `current`.

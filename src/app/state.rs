@@ -50,7 +50,7 @@ impl AppState {
             Some(previous) => Arc::clone(&previous.client),
             None => {
                 let calls = Arc::clone(&metrics);
-                let observer = move |endpoint, outcome, elapsed| calls.wechat_call(endpoint, outcome, elapsed);
+                let observer = move |endpoint, outcome, elapsed| calls.wechat.call(endpoint, outcome, elapsed);
                 Arc::new(wechat::Client::new(&settings.wechat, observer)?)
             }
         };
@@ -61,7 +61,7 @@ impl AppState {
                 Arc::clone(&client),
                 process.store.clone(),
                 Arc::clone(&process.sealer),
-                metrics.central.clone(),
+                metrics.access_tokens.clone(),
                 process.tasks.clone(),
                 access_token::Settings::default(),
             ),
@@ -115,8 +115,10 @@ impl AppState {
                 app.official_account.as_ref().map(|_| LoginMethod::OfficialAccount),
                 app.website.as_ref().map(|_| LoginMethod::Website),
             ];
-            flows.into_iter().flatten().for_each(|flow| process.metrics.flow(&app.name, flow));
-            Rejection::ALL.iter().for_each(|reason| process.metrics.rejection(&app.name, reason.as_str()));
+            flows.into_iter().flatten().for_each(|flow| process.metrics.create_login_method(&app.name, flow));
+            Rejection::ALL
+                .iter()
+                .for_each(|reason| process.metrics.logins.create_rejection(&app.name, reason.as_str()));
         }
         Ok(Self {
             authorizer,

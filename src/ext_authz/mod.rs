@@ -58,7 +58,7 @@ pub fn check(
         Decision::Page { .. } => CheckOutcome::Page,
         _ => CheckOutcome::Response(envoy::write(&decision, check)),
     };
-    metrics.check(&decision, started.elapsed());
+    metrics.checks.record(&decision, started.elapsed());
     if span.is_traced() {
         annotate_span(&span, &request.method, &decision, &outcome);
     }

@@ -87,7 +87,7 @@ impl Login {
             std::iter::once(attempt::forget(&callback.state)).chain(remembered).collect()
         };
         let Some(code) = callback.code else {
-            self.metrics.login_failed(&app.name, matched.flow(), "denied", "denied");
+            self.metrics.logins.failed(&app.name, matched.flow(), "denied", "denied");
             return CallbackOutcome::Denied { return_to, cookies: ends(attempts) };
         };
         if self.memory.outcomes.deliveries(&callback.state) >= MAX_FREE_DELIVERIES
@@ -169,7 +169,7 @@ impl Login {
                 None
             }
             Known::Alone(away) => {
-                self.metrics.login_unshared(away.as_str());
+                self.metrics.logins.without_redis(away.as_str());
                 None
             }
         };
@@ -184,10 +184,10 @@ impl Login {
         match &result {
             Ok(entered) => {
                 self.limits.login_finished(client);
-                self.metrics.login_finished(&app.name, flow.flow(), flow.age(now));
+                self.metrics.logins.finished(&app.name, flow.flow(), flow.age(now));
                 self.end_former(&former, entered.sid, now).await;
             }
-            Err(error) => self.metrics.login_failed(&app.name, flow.flow(), error.class(), error.label()),
+            Err(error) => self.metrics.logins.failed(&app.name, flow.flow(), error.class(), error.label()),
         }
         result
     }
@@ -292,7 +292,7 @@ impl Login {
             let _step = traces::span("issue session");
             self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Internal)?
         };
-        self.metrics.session_issued(&app.name);
+        self.metrics.sessions.issued(&app.name);
         tracing::info!(
             target: "audit", event = "login", app = app.name.as_str(), method = flow.flow().as_str(), subject = who,
             session = telemetry::redact(&issued.sid.to_string()), "logged in"
@@ -344,7 +344,7 @@ impl Login {
         }
         let told = traces::span("fetch profile").instrument(self.client.userinfo(application, exchanged));
         told.await.map(Some).map_err(|error| {
-            self.metrics.profile_degraded(&app.name);
+            self.metrics.logins.profile_unavailable(&app.name);
             tracing::warn!(app = app.name.as_str(), %error, "no profile came; the last known one is used");
             LoginError::from(&error)
         })

@@ -327,7 +327,7 @@ impl Login {
             &callback,
             &attempt.state,
         );
-        self.metrics.login_started(&app.name, method);
+        self.metrics.logins.started(&app.name, method);
         Some((location, attempt.cookies))
     }
 }

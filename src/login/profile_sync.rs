@@ -124,7 +124,7 @@ impl Login {
             if matches!(outcome, Outcome::NoToken | Outcome::Failed) {
                 self.memory.tokens.tried.insert(key, ());
             }
-            self.metrics.profile_refreshed(outcome.as_str());
+            self.metrics.logins.profile_refreshed(outcome.as_str());
         }
     }
 

@@ -112,7 +112,7 @@ impl Pages {
     async fn end_session(&self, request: &PageRequest<'_>, session: &SessionToEnd) -> Result<(), LogoutError> {
         let claims = session.claims();
         self.login.end_session(session, request.now);
-        self.metrics.session_revoked("logout");
+        self.metrics.sessions.revoked("logout");
         tracing::info!(
             target: "audit", event = "logout", app = request.app.name.as_str(),
             subject = telemetry::redact(claims.sub.as_str()), session = telemetry::redact(&claims.sid.to_string()), "logged out"

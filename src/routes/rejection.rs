@@ -100,7 +100,7 @@ impl Pages {
         now: Timestamp,
     ) {
         let (page, reason) = (self.page_name(parts.uri.path()), rejection.as_str());
-        self.metrics.page_rejected(app, reason);
+        self.metrics.logins.rejected(app, reason);
         let app = app.map_or("", AppName::as_str);
         if let Some(suppressed) = self.metrics.reject_lines.admit(now) {
             let client = client.to_string();
@@ -115,7 +115,7 @@ impl Pages {
     pub(super) fn record_limit(&self, request: &PageRequest, budget: LimitKind) {
         let (app, page, budget) =
             (request.app.name.as_str(), self.page_name(request.parts.uri.path()), budget.as_str());
-        self.metrics.limited(budget);
+        self.metrics.logins.limited(budget);
         if let Some(suppressed) = self.metrics.limit_lines.admit(request.now) {
             let client = request.client.to_string();
             tracing::info!(target: "audit", event = "limit", limit = budget, page, app, client, suppressed, "rate limit exceeded");

@@ -49,7 +49,7 @@ impl Pages {
             });
             return response::json(StatusCode::OK, "renewed", data);
         }
-        self.metrics.session_renewed(&request.app.name);
+        self.metrics.sessions.renewed(&request.app.name);
         let response = if !page {
             let data = json!({ "token_expires_at": next.expires.0, "session_expires_at": next.session_expires.0 });
             response::json(StatusCode::OK, "renewed", data)

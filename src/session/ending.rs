@@ -64,7 +64,7 @@ impl Sessions {
             _ => EndError::NoSession,
         })?;
         admit().map_err(EndError::Busy)?;
-        self.lookups.verified.inc();
+        self.tokens.verifications.inc();
         match unverified.verify() {
             Ok(token) => Ok(SessionToEnd { claims: token.claims().clone() }),
             Err(error) => {

@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::identity::IdentityHeaders;
 use crate::login_method::LoginMethod;
 use crate::session_id::SessionId;
-use crate::telemetry::Lookups;
+use crate::telemetry::TokenMetrics;
 use cache::Cache;
 use cached_session::{CachedSession, NextToken, TokenAudience};
 pub use claims::{Claims, Grant};
@@ -52,7 +52,7 @@ pub struct Sessions {
     cache: Cache,
     /// The audiences of the cached tokens, which share them.
     audiences: Mutex<Vec<Arc<TokenAudience>>>,
-    lookups: Lookups,
+    tokens: TokenMetrics,
 }
 
 /// A session that was used recently. It may have ended since.
@@ -94,15 +94,15 @@ pub struct Issued {
 }
 
 impl Sessions {
-    /// Sessions with these keys and revocations. `lookups` counts the results of the token cache.
-    pub fn new(keys: KeyRing, revocations: Revocations, lookups: Lookups) -> Self {
+    /// Sessions with these keys and revocations. `tokens` counts the results of the token cache.
+    pub fn new(keys: KeyRing, revocations: Revocations, tokens: TokenMetrics) -> Self {
         Self {
             keys,
             revocations,
             profiles: Profiles::default(),
             cache: Cache::default(),
             audiences: Mutex::default(),
-            lookups,
+            tokens,
         }
     }
 
@@ -138,29 +138,29 @@ impl Sessions {
         admit: impl FnOnce() -> Result<(), Duration>,
     ) -> Result<Arc<CachedSession>, SessionError> {
         if token.len() > token::MAX_BYTES {
-            self.lookups.refused_cheaply.inc();
+            self.tokens.rejected_unverified.inc();
             return Err(SessionError::Token(TokenError::Malformed));
         }
         let keys = self.keys.current();
         let key = self.cache.fingerprint(keys.generation(), token);
         match key.and_then(|key| self.cache.get(&key, now)) {
             Some(Ok(session)) if session.audience.is_of(settings) => {
-                self.lookups.hits.inc();
+                self.tokens.cache_hits.inc();
                 return Ok(session);
             }
             Some(Err(error)) => {
-                self.lookups.rejected_hits.inc();
+                self.tokens.cache_rejected_hits.inc();
                 return Err(SessionError::Token(error));
             }
             // Of another application: the claims are checked without a signature check.
             Some(Ok(_)) | None => {}
         }
         let unverified = Unverified::read(token, &keys, settings, now).map_err(|error| {
-            self.lookups.refused_cheaply.inc();
+            self.tokens.rejected_unverified.inc();
             SessionError::Token(error)
         })?;
         admit().map_err(SessionError::Busy)?;
-        self.lookups.verified.inc();
+        self.tokens.verifications.inc();
         match unverified.verify() {
             Ok(token) => {
                 let session = Arc::new(CachedSession::new(&token, self.audience(settings)));

@@ -233,7 +233,7 @@ fn line_3_the_key_is_looked_up_by_its_exact_name() {
             "{kid}"
         );
     }
-    assert_eq!(fixture.sessions.lookups.verified.get(), 0, "no signature was checked");
+    assert_eq!(fixture.sessions.tokens.verifications.get(), 0, "no signature was checked");
 }
 
 #[test]
@@ -406,11 +406,11 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
     let none_left = || Err(Duration::from_secs(3));
     let refused = fixture.sessions.verify(&junk, &settings(), NOW, none_left).err();
     assert_eq!(refused, Some(SessionError::Busy(Duration::from_secs(3))));
-    assert_eq!(fixture.sessions.lookups.verified.get(), 0);
+    assert_eq!(fixture.sessions.tokens.verifications.get(), 0);
     for _ in 0..5 {
         assert_eq!(fixture.error(&junk, NOW), SessionError::Token(TokenError::Forged));
     }
-    assert_eq!(fixture.sessions.lookups.verified.get(), 1);
+    assert_eq!(fixture.sessions.tokens.verifications.get(), 1);
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
     let known = fixture.sessions.verify(&token, &settings(), NOW, none_left);

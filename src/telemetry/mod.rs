@@ -10,5 +10,5 @@ pub(crate) use ids::{RequestIds, redact};
 pub(crate) use log_limit::LogLimiter;
 pub(crate) use logs::{LogError, logs};
 pub(crate) use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
-pub use metrics::{AccessTokenMetrics, Lookups, Metrics, OutboxMetrics, RedisMetrics, TraceMetrics};
+pub use metrics::{AccessTokenMetrics, Metrics, OutboxMetrics, RedisMetrics, TokenMetrics, TraceMetrics};
 pub use traces::Traces;

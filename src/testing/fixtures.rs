@@ -12,7 +12,7 @@ use crate::session::keys::{self, KeyRing, KeySet, KeySettings};
 use crate::session::revocations::Revocations;
 use crate::session::token::MAX_LIFETIME;
 use crate::session::{self, Grant, Sessions};
-use crate::telemetry::Lookups;
+use crate::telemetry::TokenMetrics;
 use crate::wechat::{AppId, Credentials, Scope};
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -49,7 +49,7 @@ pub fn key_ring() -> KeyRing {
 
 /// No session yet, and no revocation at `now`.
 pub fn sessions(keys: KeyRing, now: Timestamp) -> Sessions {
-    Sessions::new(keys, Revocations::new(MAX_LIFETIME, None, now), Lookups::default())
+    Sessions::new(keys, Revocations::new(MAX_LIFETIME, None, now), TokenMetrics::default())
 }
 
 /// The sessions of an application.

@@ -1,61 +1,83 @@
-//! What is counted of the things that wait to be written to Redis.
+//! Events and session records that are written to Redis.
 
+use super::declare::{Counters, Gauges};
 use super::labels::{DropLabels, EventLabels, GroupLabels, ItemLabels};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 
-/// What is counted where it happens.
-#[derive(Clone, Default)]
-pub struct OutboxMetrics {
-    pub(super) waiting: Family<ItemLabels, Gauge>,
-    pub(super) dropped: Family<DropLabels, Counter>,
-    pub(super) events: Family<EventLabels, Counter>,
-    pub(super) trimmed: Counter,
-    pub(super) lost: Family<GroupLabels, Counter>,
-    pub(super) lag: Family<GroupLabels, Gauge>,
-    pub(super) unreadable: Counter,
+metrics! {
+    /// Events and session records that are written to Redis.
+    pub struct OutboxMetrics {
+        /// Items that wait to be written to Redis: events and session records.
+        waiting: Gauges<ItemLabels> = "outbox_waiting", with_items(|item| ItemLabels { item });
+        /// Items that were not written to Redis, by reason: full, refused or ended.
+        dropped: Counters<DropLabels> = "outbox_dropped", with_items(|item| DropLabels { item, reason: "full" });
+        /// Events appended to the stream, by event.
+        events: Counters<EventLabels> = "events_appended";
+        /// Events removed from the stream to keep it within redis.events.max.
+        trimmed: Counter = "events_trimmed";
+        /// Events removed from the stream before a consumer group had read them, by group.
+        lost: Counters<GroupLabels> = "events_lost";
+        /// Events that a consumer group has not read yet, by group; an upper bound if Redis does not know the number.
+        lag: Gauges<GroupLabels> = "events_lag";
+        /// Records in Redis that this version or its keys cannot read.
+        unreadable: Counter = "redis_records_unreadable";
+    }
+}
+
+/// A family with a series for each item: `rate` does not see the first event of a series that starts with it.
+fn with_items<L, M>(labels: fn(&'static str) -> L) -> Family<L, M>
+where
+    L: Clone + std::hash::Hash + Eq,
+    M: Default,
+{
+    let family = Family::default();
+    for item in ["events", "records"] {
+        drop(family.get_or_create(&labels(item)));
+    }
+    family
 }
 
 impl OutboxMetrics {
-    /// How many of a kind wait: `events`, `records`.
+    /// Sets the number of waiting `events` or `records`.
     pub fn waiting(&self, item: &'static str, count: usize) {
         self.waiting.get_or_create(&ItemLabels { item }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// One of a kind was given up, and why: `full`, `refused`, `ended`.
+    /// Records an item that was not written: `full`, `refused` or `ended`.
     pub fn dropped(&self, item: &'static str, reason: &'static str) {
         self.dropped.get_or_create(&DropLabels { item, reason }).inc();
     }
 
-    /// An event of this type is in the stream.
+    /// Records an event in the stream.
     pub fn appended(&self, event: &'static str) {
         self.events.get_or_create(&EventLabels { event }).inc();
     }
 
-    /// Events were removed from the stream to keep it within its maximum.
+    /// Records events that were removed to keep the stream within its maximum.
     pub fn trimmed(&self, events: u64) {
         self.trimmed.inc_by(events);
     }
 
-    /// Events were removed before this consumer group had read them.
+    /// Records events that were removed before this consumer group had read them.
     pub fn lost(&self, group: &str, events: u64) {
         self.lost.get_or_create(&GroupLabels { group: group.to_owned() }).inc_by(events);
     }
 
-    /// How far each consumer group lags; a group that is gone is shown no more. Of groups with one label the worst counts.
+    /// Sets the lag of each consumer group and removes the series of deleted groups. Of several groups with one label, the
+    /// largest lag counts.
     pub fn lags(&self, groups: impl Iterator<Item = (String, u64)>) {
         self.lag.clear();
         for (group, lag) in groups {
             let labels = GroupLabels { group };
-            // The series of losses exist before the first loss, or an alert's `increase` misses it.
+            // `increase` does not see the first loss of a series that starts with it.
             drop(self.lost.get_or_create(&labels));
             let gauge = self.lag.get_or_create_owned(&labels);
             gauge.set(gauge.get().max(i64::try_from(lag).unwrap_or(i64::MAX)));
         }
     }
 
-    /// A record of Redis could not be read: another version's, another key's, or nobody's.
+    /// Records a record in Redis that cannot be read.
     pub fn unreadable(&self) {
         self.unreadable.inc();
     }

@@ -272,7 +272,7 @@ mod tests {
         let meter = TraceMetrics::default();
         let tally = ExportStats::new(2, meter.clone());
         assert_eq!([(); 4].map(|()| tally.admit()), [true, true, false, false]);
-        assert_eq!((tally.waiting(), meter.dropped_so_far("full")), (2, 2));
+        assert_eq!((tally.waiting(), meter.dropped_total("full")), (2, 2));
         tally.waiting.fetch_sub(2, Ordering::Relaxed);
         assert!(tally.admit(), "what has left makes room");
     }
@@ -283,11 +283,11 @@ mod tests {
         let tally = ExportStats::new(9, meter.clone());
         tally.refused.store(3, Ordering::Relaxed);
         tally.settle(5, true);
-        assert_eq!((meter.exported_so_far(), meter.dropped_so_far("refused")), (2, 3));
+        assert_eq!((meter.exported_total(), meter.dropped_total("refused")), (2, 3));
         tally.refused.store(99, Ordering::Relaxed);
         tally.settle(5, true);
-        assert_eq!((meter.exported_so_far(), meter.dropped_so_far("refused")), (2, 8), "no more than there were");
+        assert_eq!((meter.exported_total(), meter.dropped_total("refused")), (2, 8), "no more than there were");
         tally.settle(4, false);
-        assert_eq!((meter.exported_so_far(), meter.dropped_so_far("failed")), (2, 4));
+        assert_eq!((meter.exported_total(), meter.dropped_total("failed")), (2, 4));
     }
 }
