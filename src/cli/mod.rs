@@ -61,7 +61,7 @@ Signals:
 
 Exit codes:
    0  success
-   1  the command failed: for example, a listener cannot be opened or does not answer
+   1  the command failed; for example, a listener does not open or answer
    2  the command line is wrong
   74  the output could not be printed
   78  the configuration, a secret or a key is wrong; every error is named";

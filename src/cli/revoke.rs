@@ -90,17 +90,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_is_said() {
-        let told = |known: Value, kept, shared| {
+    fn uncertain_results_are_reported() {
+        let lines = |known: Value, kept, shared| {
             describe(&json!({ "revoked": "subject", "known": known, "kept": kept, "shared": shared }))
         };
-        assert_eq!(told(json!(true), true, true), ["all sessions of this user are revoked"]);
-        assert!(told(json!(false), true, true).iter().any(|line| line.contains("the name is right")));
-        assert!(told(json!(null), true, true).iter().any(|line| line.contains("has not seen it")));
-        assert!(told(json!(true), true, false).iter().any(|line| line.contains("this instance alone")));
-        let alone = |reason| describe(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
-        assert!(alone("not_configured").iter().any(|line| line.contains("no Redis is configured")));
-        assert!(alone("down").iter().any(|line| line.contains("until Redis answers")));
-        assert!(told(json!(true), false, false).iter().any(|line| line.contains("a restart")));
+        assert_eq!(lines(json!(true), true, true), ["all sessions of this user are revoked"]);
+        assert!(lines(json!(false), true, true).iter().any(|line| line.contains("check the subject")));
+        assert!(lines(json!(null), true, true).iter().any(|line| line.contains("does not know the session")));
+        assert!(lines(json!(true), true, false).iter().any(|line| line.contains("this instance only")));
+        let not_shared =
+            |reason| describe(&json!({ "revoked": "app", "known": true, "shared": false, "reason": reason }));
+        assert!(not_shared("not_configured").iter().any(|line| line.contains("no Redis is configured")));
+        assert!(not_shared("down").iter().any(|line| line.contains("until Redis is available again")));
+        assert!(lines(json!(true), false, false).iter().any(|line| line.contains("a restart")));
     }
 }

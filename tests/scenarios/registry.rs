@@ -213,7 +213,7 @@ async fn the_command_line_says_what_is_wrong_and_ends_with_its_code() {
     assert!(table.starts_with("SESSION") && table.contains("wechat_ios"), "{table}");
     assert!(table.ends_with("(as known to this instance alone: no Redis is configured)\n"), "{table}");
     let alone = told(&cli(&at("good.yaml"), &["revoke", "--subject", &subject]));
-    assert!(alone.contains("is revoked") && alone.contains("a restart of the instance forgets it"), "{alone}");
+    assert!(alone.contains("revoked") && alone.contains("a restart of the instance forgets the revocation"), "{alone}");
     for (file, words, code, says) in [
         ("good.yaml", &["revoke", "--app", "shoop"][..], 1, "no application of this name"),
         ("good.yaml", &["revoke", "--subject", "oAlice"], 1, "this is not a subject; nothing was done"),
