@@ -167,7 +167,7 @@ impl Admin {
             RevocationRequest::Subject(id) => {
                 let listed = self.registry.list(id, now).await;
                 let found = !listed.sessions.is_empty();
-                (found || listed.alone.is_none()).then_some(found)
+                (found || listed.unavailable.is_none()).then_some(found)
             }
             RevocationRequest::App(_) => Some(true),
         }
@@ -206,7 +206,7 @@ impl Admin {
                 (app.into(), profile)
             })
             .collect();
-        let from = listed.alone.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
+        let from = listed.unavailable.map_or("all instances".to_owned(), |why| format!("this instance alone: {why}"));
         let answer = json!({ "subject": subject, "from": from, "sessions": sessions, "profiles": profiles });
         done("listed", answer)
     }

@@ -150,6 +150,6 @@ mod tests {
         let digest = format!("{:?}", event.fields("i1", SubjectForm::Digest));
         assert!(!digest.contains("oAlice") && digest.contains(&crate::redis::keys::digest_of("wx:union:oAlice")));
         let bare = Event::new(Kind::Revocation, Timestamp(7)).fields("i1", SubjectForm::Digest);
-        assert!(bare.iter().all(|(name, _)| *name != "subject"), "nobody has no digest");
+        assert!(bare.iter().all(|(name, _)| *name != "subject"), "an event without a subject has no digest");
     }
 }

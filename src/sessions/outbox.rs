@@ -317,7 +317,7 @@ impl Outbox {
             let outcome = self.write_subject(subject, &own, unknown).await;
             let whose = records.iter().map(|record| record.subject == subject);
             outcomes.iter_mut().zip(whose).filter(|(_, own)| *own).for_each(|(place, _)| *place = outcome);
-            if matches!(outcome, Err(away) if away != CallError::Refused) {
+            if matches!(outcome, Err(error) if error != CallError::Refused) {
                 break;
             }
         }

@@ -128,7 +128,7 @@ pub struct SubjectSessions {
     /// Profiles by application.
     pub profiles: BTreeMap<AppName, ProfileRecord>,
     /// Why the list lacks the sessions of other instances, if it does.
-    pub alone: Option<CallError>,
+    pub unavailable: Option<CallError>,
 }
 
 /// The sealed part of a session in Redis.
@@ -274,7 +274,7 @@ impl Registry {
             .filter(|(_, record)| record.subject == *subject)
             .map(|(sid, record)| (*sid, SessionRecord::clone(&record)))
             .collect();
-        let mut alone = None;
+        let mut unavailable = None;
         match self.stored_sessions(subject).await {
             Ok(stored) => {
                 for record in stored {
@@ -282,27 +282,27 @@ impl Registry {
                     sessions.insert(record.session, SessionRecord { seen, ..record });
                 }
             }
-            Err(away) => alone = Some(away),
+            Err(error) => unavailable = Some(error),
         }
         let mut sessions: Vec<SessionRecord> = sessions.into_values().filter(|record| record.ends > now).collect();
         sessions.sort_by(|one, other| (other.created, other.session).cmp(&(one.created, one.session)));
         sessions.truncate(MAX_LISTED);
-        (sessions, alone)
+        (sessions, unavailable)
     }
 
     /// The live sessions and the profiles of `subject` at `now`.
     pub async fn list(&self, subject: &Subject, now: Timestamp) -> SubjectSessions {
-        let (sessions, alone) = self.sessions(subject, now).await;
+        let (sessions, unavailable) = self.sessions(subject, now).await;
         let mut profiles = BTreeMap::new();
         for app in sessions.iter().map(|record| &record.app) {
-            if alone.is_none()
+            if unavailable.is_none()
                 && !profiles.contains_key(app)
                 && let Ok(Some(profile)) = self.stored_profile(app, subject).await
             {
                 profiles.insert(app.clone(), profile);
             }
         }
-        SubjectSessions { sessions, profiles, alone }
+        SubjectSessions { sessions, profiles, unavailable }
     }
 
     /// Writes the outbox to Redis, forever. Returns at once without Redis.

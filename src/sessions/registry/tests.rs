@@ -14,7 +14,7 @@ impl Sealer for Plain {
     }
 }
 
-fn alone() -> Registry {
+fn registry() -> Registry {
     Registry::new(Redis::none(), Arc::new(Plain), Settings::default(), OutboxMetrics::default())
 }
 
@@ -37,14 +37,14 @@ fn record(session: &str, subject: &Subject, created: u64) -> SessionRecord {
 
 #[tokio::test]
 async fn without_redis_an_instance_lists_the_sessions_it_knows() {
-    let (registry, one, two) = (alone(), subject("1"), subject("2"));
+    let (registry, one, two) = (registry(), subject("1"), subject("2"));
     registry.session_started(record("a", &one, 100));
     registry.session_started(record("b", &one, 200));
     registry.session_started(record("c", &two, 200));
     let seen = SessionRecord { seen: Timestamp(900), browser: None, ..record("a", &one, 100) };
     registry.sessions_used([seen, SessionRecord { browser: None, ..record("d", &one, 50) }]);
     let listed = registry.list(&one, Timestamp(300)).await;
-    assert_eq!(listed.alone, Some(CallError::NotConfigured));
+    assert_eq!(listed.unavailable, Some(CallError::NotConfigured));
     let told: Vec<_> = listed.sessions.iter().map(|one| (one.session, one.seen.0, one.browser.as_deref())).collect();
     assert_eq!(
         told,
@@ -63,7 +63,7 @@ async fn without_redis_an_instance_lists_the_sessions_it_knows() {
 
 #[test]
 fn records_of_another_version_and_unknown_fields_are_ignored() {
-    let registry = alone();
+    let registry = registry();
     let open = |text: &str| registry.open::<SealedSession>("place", text).map(|text| text.app);
     let good = r#"{"v":1,"app":"shop","flow":"website","created":7,"mood":"good"}"#;
     assert_eq!(open(good), "shop".parse().ok());
