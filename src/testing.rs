@@ -51,7 +51,7 @@ pub mod html {
 }
 
 pub mod login {
-    pub use crate::login::{attempt, callback, callback_lock, loop_guard, outcomes, return_to, settings};
+    pub use crate::login::{attempt, callback, loop_guard, once, return_to, settings};
 }
 
 pub mod rate_limit {

@@ -30,7 +30,7 @@ pub fn holds(data: &[u8]) {
         let opened = attempt::open(app, state, &headers, keys, NOW);
         assert_eq!(opened.is_ok(), unchanged, "{state:?} at {}", app.name);
         if let Ok(opened) = opened {
-            assert_eq!((opened.state(), opened.flow(), opened.restarts()), (state, way, 1));
+            assert_eq!((opened.state(), opened.method(), opened.restarts()), (state, way, 1));
             assert_eq!(opened.return_to(), Some(&*format!("{}/a?b=c", app.origin.as_str())));
             let late = NOW + attempt::LIFETIME + std::time::Duration::from_secs(1);
             assert!(attempt::open(app, state, &headers, keys, late).is_err(), "a flow that lives for ever");

@@ -9,8 +9,7 @@ use crate::world::{ALICE, NOW, world};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use wechat_authz::testing::login::callback_lock::CallbackLock;
-use wechat_authz::testing::login::outcomes::CodeAction;
+use wechat_authz::testing::login::once::Once;
 use wechat_authz::testing::redis::Redis;
 use wechat_authz::testing::seal::Sealer;
 use wechat_authz::testing::session::Claims;
@@ -62,16 +61,16 @@ fn revocation(text: &str) {
 }
 
 fn login(text: &str) {
-    static OPEN: LazyLock<CallbackLock> =
-        LazyLock::new(|| CallbackLock::new(Redis::none(), Arc::new(Unsealed), Duration::from_secs(1)));
+    fn once(sealer: Arc<dyn Sealer>) -> Once {
+        Once::new(Arc::default(), Redis::none(), sealer, Duration::from_secs(1), Arc::default())
+    }
+    static OPEN: LazyLock<Once> = LazyLock::new(|| once(Arc::new(Unsealed)));
     if let Some(progress) = OPEN.open("flow", text) {
         assert!(progress.failures() <= 3);
-        let next = progress.next("a code");
-        assert_eq!(matches!(next, CodeAction::Done(_)), progress.entered().is_some());
+        assert_eq!(matches!(progress.result("a code"), Some(Ok(_))), progress.outcome().is_some());
     }
     // With the real seal, for a text that an instance of ours sealed for something else or that was changed.
-    static SEALED: LazyLock<CallbackLock> =
-        LazyLock::new(|| CallbackLock::new(Redis::none(), world().sessions.clone(), Duration::from_secs(1)));
+    static SEALED: LazyLock<Once> = LazyLock::new(|| once(world().sessions.clone()));
     assert!(SEALED.open("flow", text).is_none(), "a record that nobody sealed: {text}");
 }
 

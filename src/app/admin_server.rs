@@ -90,7 +90,7 @@ fn refresh(
         metrics.sessions.revocations.set(number(sessions.revocations.len()));
         metrics.sessions.revocations_staleness.set(sessions.revocations.sync_status().age().as_secs_f64());
         metrics.logins.limiter_clients.set(number(state.limits.clients()));
-        metrics.logins.outcomes.set(number(process.memory.outcomes.len()));
+        metrics.logins.outcomes.set(number(process.memory.callbacks.len()));
         metrics.instance.log_lines_dropped.set(i64::try_from(log.dropped()).unwrap_or(i64::MAX));
         let now = clock::now();
         metrics.sessions.keys(sessions.keys.current().keys().iter().map(|key| (key.kid(), now.since(key.created()))));

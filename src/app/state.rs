@@ -7,7 +7,8 @@ use crate::access_token::{self, AccessTokens};
 use crate::config::settings::Settings;
 use crate::ext_authz::authorize::{AppPolicy, Authorizer};
 use crate::login::Login;
-use crate::login::callback_lock::CallbackLock;
+use crate::login::once::Once;
+use crate::login::return_address_store::ReturnAddresses;
 use crate::login::settings::App;
 use crate::login_method::LoginMethod;
 use crate::rate_limit::{self, Limits};
@@ -94,7 +95,18 @@ impl AppState {
             access_tokens: Arc::clone(&access_tokens),
             sessions: Arc::clone(&process.sessions),
             sharing: Arc::clone(&process.sharing),
-            shared: CallbackLock::new(process.store.clone(), Arc::clone(&process.sealer), longest_login),
+            once: Once::new(
+                Arc::clone(&process.memory.callbacks),
+                process.store.clone(),
+                Arc::clone(&process.sealer),
+                longest_login,
+                Arc::clone(&metrics),
+            ),
+            return_addresses: ReturnAddresses::new(
+                Arc::clone(&process.memory.addresses),
+                process.store.clone(),
+                Arc::clone(&process.sealer),
+            ),
             registry: Arc::clone(&process.registry),
             profile_max_age: settings.profile_max_age,
             memory: Arc::clone(&process.memory),

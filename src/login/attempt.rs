@@ -1,9 +1,8 @@
-//! A login under way: sealed into a cookie of the browser that started it, one per `state`.
+//! A login attempt, sealed in a cookie of the browser that started it, one per `state`.
 //!
-//! WeChat has no PKCE, no nonce and does not bind the redirect address, so the bond between `state` and this cookie is
-//! the only defence against a callback that somebody else started (docs/en/wechat.md, No PKCE). The cookie is `__Host-`:
-//! no sibling sub-domain can plant one, so it is the bond to the browser as well. [`MatchedFlow`] exists only where both
-//! agree.
+//! WeChat has no PKCE and no nonce and does not bind the redirect URI, so only the match of `state` and cookie protects
+//! against login CSRF (docs/en/wechat.md, No PKCE). The cookie has the `__Host-` prefix: a sibling subdomain cannot set it.
+//! [`open`] returns a [`MatchedAttempt`] only if both match.
 
 use crate::clock::Timestamp;
 use crate::cookie::{self, FLOW_PREFIX};
@@ -17,120 +16,120 @@ use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How long a person may take at WeChat.
+/// The lifetime of an attempt.
 pub const LIFETIME: Duration = Duration::from_secs(600);
 
-/// Logins one browser may have under way; beyond, the oldest is forgotten.
+/// The most attempts of one browser. Beyond, the oldest is removed.
 pub const MAX: usize = 16;
 
-/// The cookies of all of them together, as a browser sends them: common servers take lines of 8 KiB, and the application's
-/// own cookies need room too.
+/// The most bytes of all attempt cookies together. Common servers accept header lines of 8 KiB, and the application needs
+/// room for its own cookies.
 pub const MAX_BYTES: usize = 4_096;
 
-/// The longest return address that lies in the cookie itself.
+/// The longest return address in a cookie.
 const MAX_INLINE: usize = 2_048;
 
-/// A shorter one takes hardly more room than its absence.
+/// Shorter return addresses stay in the cookie: to remove them saves little.
 const MIN_SET_ASIDE: usize = 64;
 
-/// The sealed text at most: the longest return address and what goes with it.
+/// The longest sealed attempt.
 const MAX_SEALED: usize = 3_600;
 
-/// Cookies looked at, however many a client sends.
+/// The most attempt cookies that are read from a request.
 const MAX_READ: usize = 2 * MAX;
 
-/// What the cookie holds. Names of one letter: it goes along with every request.
+/// The content of the cookie. The names have one letter because the browser sends the cookie with every request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// 32 hex digits, also in the address at WeChat.
+    /// 32 hex digits, also in the redirect to WeChat.
     #[serde(rename = "s")]
     state: String,
-    /// Which way of logging in, so that a code of one AppID is never spent as another's.
+    /// The login method. A code of one AppID is never exchanged with another.
     #[serde(rename = "f")]
-    flow: LoginMethod,
-    /// Where to go in the end: an absolute address, or what follows the application's origin. Absent where it is set aside.
+    method: LoginMethod,
+    /// The return address: absolute, or relative to the application's origin. Absent if it is set aside.
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     return_to: Option<String>,
-    /// When it was started.
+    /// The time of the start.
     #[serde(rename = "a")]
     at: u64,
-    /// How many restarts led to this one.
+    /// The number of restarts before this attempt.
     #[serde(rename = "n")]
     restarts: u8,
-    /// The trace in which it was started, if there was one.
+    /// The trace of the start.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
 
-/// A flow whose `state` and cookie agree, of this application, not too old. Only [`open`] makes one, and the exchange
-/// asks for one: no code is spent before.
+/// An attempt of this application whose `state` and cookie match and that has not expired. Only [`open`] creates one, and
+/// the exchange requires one.
 #[derive(Clone, Debug)]
 pub struct MatchedAttempt {
-    under_way: Attempt,
+    attempt: Attempt,
     return_to: Option<String>,
 }
 
 impl MatchedAttempt {
-    /// Its `state`.
+    /// The `state`.
     pub fn state(&self) -> &str {
-        &self.under_way.state
+        &self.attempt.state
     }
 
-    /// Which way of logging in.
-    pub fn flow(&self) -> LoginMethod {
-        self.under_way.flow
+    /// The login method.
+    pub fn method(&self) -> LoginMethod {
+        self.attempt.method
     }
 
-    /// Where to go in the end, an absolute address; none where it is set aside.
+    /// The absolute return address. `None` if it is set aside.
     pub fn return_to(&self) -> Option<&str> {
         self.return_to.as_deref()
     }
 
-    /// The same flow, which goes to `return_to` in the end.
+    /// The attempt with another return address.
     pub fn returning_to(self, return_to: String) -> Self {
         Self { return_to: Some(return_to), ..self }
     }
 
-    /// How many restarts led to it.
+    /// The number of restarts before it.
     pub fn restarts(&self) -> u8 {
-        self.under_way.restarts
+        self.attempt.restarts
     }
 
-    /// The trace in which it was started, as [`traces::link`] takes it.
+    /// The trace of the start, for [`traces::link`].
     pub fn trace(&self) -> Option<&str> {
-        self.under_way.trace.as_deref()
+        self.attempt.trace.as_deref()
     }
 
-    /// How long the person has been at it.
+    /// The time since the start.
     pub fn age(&self, now: Timestamp) -> Duration {
-        now.since(Timestamp(self.under_way.at))
+        now.since(Timestamp(self.attempt.at))
     }
 }
 
-/// A flow just started.
+/// A new attempt.
 #[derive(Debug)]
 pub struct NewAttempt {
-    /// For WeChat.
+    /// The `state` for WeChat.
     pub state: String,
-    /// The flow's cookie, and changes to those there were too many or too large of.
+    /// The attempt's cookie, and changes to the cookies of older attempts.
     pub cookies: Vec<HeaderValue>,
-    /// Return addresses that the cookies have no room for.
+    /// Return addresses that do not fit into cookies.
     pub set_aside: Vec<SetAside>,
 }
 
-/// A return address to keep for the flow of `state` until it ends.
+/// A return address to store outside the cookie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
-    /// The flow's.
+    /// The attempt's `state`.
     pub state: String,
-    /// Absolute.
+    /// The absolute address.
     pub return_to: String,
 }
 
-/// Starts a flow at `now`. None where nothing could be sealed.
+/// Creates an attempt. `None` if it cannot be sealed.
 pub fn begin(
     app: &App,
-    flow: LoginMethod,
+    method: LoginMethod,
     return_to: String,
     restarts: u8,
     headers: &HeaderMap,
@@ -140,21 +139,21 @@ pub fn begin(
     let state = random::state();
     let mut set_aside = Vec::new();
     let inline = Some(relative(app, &return_to)).filter(|target| target.len() <= MAX_INLINE);
-    let mut under_way = Attempt {
+    let mut attempt = Attempt {
         state: state.clone(),
-        flow,
+        method,
         return_to: inline.map(str::to_owned),
         at: now.0,
         restarts,
         trace: traces::current_id(),
     };
-    let mut sealed = seal(app, &under_way, keys, now)?;
-    // Some texts grow when they are written as JSON.
-    if under_way.return_to.is_some() && sealed.len() > MAX_SEALED {
-        under_way.return_to = None;
-        sealed = seal(app, &under_way, keys, now)?;
+    let mut sealed = seal(app, &attempt, keys, now)?;
+    // JSON escapes make some texts longer.
+    if attempt.return_to.is_some() && sealed.len() > MAX_SEALED {
+        attempt.return_to = None;
+        sealed = seal(app, &attempt, keys, now)?;
     }
-    if under_way.return_to.is_none() {
+    if attempt.return_to.is_none() {
         set_aside.push(SetAside { state: state.clone(), return_to });
     }
     let name = name(&state);
@@ -162,10 +161,10 @@ pub fn begin(
     let mut room = MAX_BYTES.saturating_sub(cookie_bytes(&name, &sealed));
     others.set_aside(room, app, keys, now, &mut set_aside);
     if others.bytes > room
-        && let Some(target) = under_way.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE)
+        && let Some(target) = attempt.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE)
     {
         set_aside.push(SetAside { state: state.clone(), return_to: absolute(app, &target) });
-        sealed = seal(app, &under_way, keys, now)?;
+        sealed = seal(app, &attempt, keys, now)?;
         room = MAX_BYTES.saturating_sub(cookie_bytes(&name, &sealed));
     }
     others.forget(room);
@@ -207,81 +206,83 @@ pub fn open(
         cookie::Found::None => return Err(AttemptError::Unknown),
         cookie::Found::Conflict => return Err(AttemptError::Conflict),
     };
-    let under_way = unseal(app, sealed, keys).ok_or(AttemptError::Foreign)?;
+    let attempt = unseal(app, sealed, keys).ok_or(AttemptError::Foreign)?;
     // The cookie's name holds only the beginning of the state.
-    if !secret::constant_time_eq(under_way.state.as_bytes(), state.as_bytes()) {
+    if !secret::constant_time_eq(attempt.state.as_bytes(), state.as_bytes()) {
         return Err(AttemptError::Unknown);
     }
-    if now.since(Timestamp(under_way.at)) > LIFETIME {
+    if now.since(Timestamp(attempt.at)) > LIFETIME {
         return Err(AttemptError::Expired);
     }
-    let return_to = under_way.return_to.as_deref().map(|target| absolute(app, target));
-    Ok(MatchedAttempt { under_way, return_to })
+    let return_to = attempt.return_to.as_deref().map(|target| absolute(app, target));
+    Ok(MatchedAttempt { attempt, return_to })
 }
 
-/// Ends the flow's cookie.
+/// Deletes the attempt's cookie.
 pub fn forget(state: &str) -> HeaderValue {
     cookie::clear(&name(state), "/")
 }
 
-/// Whether a text could be a `state` of ours.
+/// Whether a text has the form of a `state`.
 pub fn is_state(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The flows that this browser has under way already, and what changes of their cookies.
+/// The other attempts of this browser, and the changes to their cookies.
 struct Others<'a> {
-    /// The oldest first.
+    /// Attempts that have not expired, the oldest first.
     alive: Vec<Other<'a>>,
-    /// Their cookies together.
+    /// The bytes of their cookies.
     bytes: usize,
     cookies: Vec<HeaderValue>,
 }
 
 struct Other<'a> {
-    flow: Attempt,
+    attempt: Attempt,
     name: &'a str,
     bytes: usize,
-    /// Its new cookie.
+    /// The new cookie.
     changed: Option<HeaderValue>,
 }
 
 impl<'a> Others<'a> {
-    /// Reads them. Ends those that are dead or cannot be opened.
+    /// Reads the attempts. Deletes the cookies that have expired or do not open.
     fn read(app: &App, headers: &'a HeaderMap, keys: &KeyRing, now: Timestamp) -> Self {
         let mut others = Self { alive: Vec::new(), bytes: 0, cookies: Vec::new() };
-        for (name, value) in cookie::pairs(headers).filter(|(name, _)| is_flow_name(name)).take(MAX_READ) {
-            match unseal(app, value, keys).filter(|flow| now.since(Timestamp(flow.at)) <= LIFETIME) {
-                Some(flow) => {
+        for (name, value) in cookie::pairs(headers).filter(|(name, _)| is_attempt_name(name)).take(MAX_READ) {
+            match unseal(app, value, keys).filter(|attempt| now.since(Timestamp(attempt.at)) <= LIFETIME) {
+                Some(attempt) => {
                     let bytes = cookie_bytes(name, value);
                     others.bytes += bytes;
-                    others.alive.push(Other { flow, name, bytes, changed: None });
+                    others.alive.push(Other { attempt, name, bytes, changed: None });
                 }
                 None => others.cookies.push(cookie::clear(name, "/")),
             }
         }
-        others.alive.sort_unstable_by_key(|other| other.flow.at);
+        others.alive.sort_unstable_by_key(|other| other.attempt.at);
         others
     }
 
-    /// Sets return addresses aside, the oldest first, until the cookies fit into `room`.
+    /// Removes return addresses from the cookies, the oldest first, until the cookies fit into `room` bytes.
     fn set_aside(&mut self, room: usize, app: &App, keys: &KeyRing, now: Timestamp, set_aside: &mut Vec<SetAside>) {
         for other in &mut self.alive {
             if self.bytes <= room {
                 return;
             }
-            let Some(target) = other.flow.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE) else { continue };
-            let Some(sealed) = seal(app, &other.flow, keys, now) else { continue };
-            set_aside.push(SetAside { state: other.flow.state.clone(), return_to: absolute(app, &target) });
+            let Some(target) = other.attempt.return_to.take_if(|target| target.len() >= MIN_SET_ASIDE) else {
+                continue;
+            };
+            let Some(sealed) = seal(app, &other.attempt, keys, now) else { continue };
+            set_aside.push(SetAside { state: other.attempt.state.clone(), return_to: absolute(app, &target) });
             let smaller = cookie_bytes(other.name, &sealed);
             self.bytes = self.bytes.saturating_sub(other.bytes) + smaller;
             other.bytes = smaller;
-            let rest = LIFETIME.saturating_sub(now.since(Timestamp(other.flow.at)));
+            let rest = LIFETIME.saturating_sub(now.since(Timestamp(other.attempt.at)));
             other.changed = Some(cookie::set(other.name, &sealed, "/", rest));
         }
     }
 
-    /// Forgets the oldest flows until the others fit into `room` and one more is not too many.
+    /// Removes the oldest attempts until the others fit into `room` bytes and leave room for one more.
     fn forget(&mut self, room: usize) {
         let mut count = self.alive.len() + 1;
         for other in &mut self.alive {
@@ -295,12 +296,12 @@ impl<'a> Others<'a> {
     }
 }
 
-/// What a cookie adds to the `Cookie` line: its name, its value, `=` and `; `.
+/// The bytes of a cookie in the `Cookie` header: name, value, `=` and `; `.
 fn cookie_bytes(name: &str, value: &str) -> usize {
     name.len() + value.len() + 3
 }
 
-/// `target` as the cookie holds it, which is never a text that [`absolute`] reads as something else.
+/// `target` without the origin of the application. [`absolute`] is the inverse.
 fn relative<'a>(app: &App, target: &'a str) -> &'a str {
     target.strip_prefix(app.origin.as_str()).filter(|rest| rest.starts_with('/')).unwrap_or(target)
 }
@@ -317,7 +318,7 @@ fn unseal(app: &App, sealed: &str, keys: &KeyRing) -> Option<Attempt> {
     serde_json::from_slice(&keys.open(&context(app), sealed, MAX_SEALED)?).ok()
 }
 
-/// What a flow is sealed for: this purpose, this application at this origin.
+/// The context of the seal: purpose, application, origin.
 fn context(app: &App) -> String {
     format!("flow v2 {} {}", app.origin.as_str(), app.name)
 }
@@ -326,8 +327,8 @@ fn name(state: &str) -> String {
     format!("{FLOW_PREFIX}{}", state.get(..8).unwrap_or_default())
 }
 
-/// A name that can be repeated in an answer.
-fn is_flow_name(name: &str) -> bool {
+/// Whether a cookie name is that of an attempt. Such a name is safe in a response header.
+fn is_attempt_name(name: &str) -> bool {
     name.strip_prefix(FLOW_PREFIX)
         .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }

@@ -1,11 +1,10 @@
-//! The callback's way to a session.
+//! Completes a login: from the callback to the session.
 
 use super::attempt::{self, MatchedAttempt};
-use super::callback_lock::Known;
 use super::choice::{self, Family};
 use super::error::LoginError;
 use super::loop_guard::RecentOutcomes;
-use super::outcomes::{CodeAction, LoginOutcome, Progress};
+use super::once::LoginOutcome;
 use super::settings::{App, SubjectRule};
 use super::{CallbackOutcome, CallbackRequest, Login};
 use crate::access_token::AccessTokenError;
@@ -26,250 +25,207 @@ use http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 use tracing::Instrument as _;
 
-/// How `code` of a flow ended, if it has.
-fn finished_login(progress: &Progress<LoginError>, code: &Code) -> Option<Result<LoginOutcome, LoginError>> {
-    match progress.next(code.expose()) {
-        CodeAction::Done(entered) => Some(Ok(entered)),
-        CodeAction::Failed(error) => Some(Err(error)),
-        CodeAction::Spend => None,
-    }
-}
+/// The longest return address that is stored with an outcome. It bounds the memory of all outcomes.
+const MAX_STORED_LOCATION: usize = 2_048;
 
-/// The longest address that is remembered with an outcome, for a browser that comes back without its flow: it bounds the
-/// memory of all outcomes.
-const MAX_REMEMBERED: usize = 2_048;
+/// How many callbacks with one state may be in progress before more count against the rate limit. WeChat sends two or
+/// three. All of them wait for one exchange.
+const MAX_FREE_CALLBACKS: usize = 16;
 
-/// Deliveries of one callback at once that cost nothing: WeChat makes two or three. Each waits for one exchange.
-const MAX_FREE_DELIVERIES: usize = 16;
-
-/// Restarts of one flow at most: after three failures a person is shown a page.
+/// The most restarts of one login. After three failures the user sees a page.
 const MAX_RESTARTS: u8 = 2;
 
 impl Login {
-    /// Takes a callback to its end, at `now`.
+    /// Completes a callback.
     ///
-    /// A callback that matches its flow costs its address nothing, and a login that ends well returns the start's token. Only
-    /// with the flow's cookie is anything spent or called. The exchange runs apart from the browser's connection:
-    /// WeChat's browsers hang up and ask again, and a code is good once.
-    pub(crate) async fn complete(self: &Arc<Self>, back: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
-        let CallbackRequest { app, headers, callback, live, tokens, client } = back;
+    /// Without the attempt's cookie, no code is exchanged. A callback with the cookie does not count against the rate limit,
+    /// and a successful login returns the permit of its start. The exchange is a task of its own: WeChat's browsers
+    /// disconnect and send the callback again, but a code can be exchanged only once.
+    pub(crate) async fn complete(self: &Arc<Self>, request: CallbackRequest<'_>, now: Timestamp) -> CallbackOutcome {
+        let CallbackRequest { app, headers, callback, live, tokens, client } = request;
         let matched = {
-            let step = traces::span("match attempt");
+            let span = traces::span("match attempt");
             let matched = attempt::open(app, &callback.state, headers, &self.sessions.keys, now);
-            step.set_attribute("wechat_authz.matched", matched.is_ok());
+            span.set_attribute("wechat_authz.matched", matched.is_ok());
             matched
         };
-        // A browser takes no trace along to WeChat and back.
-        if let Some(begun) = matched.as_ref().ok().and_then(MatchedAttempt::trace) {
-            traces::link(begun);
+        // The browser does not carry a trace context to WeChat and back.
+        if let Some(start) = matched.as_ref().ok().and_then(MatchedAttempt::trace) {
+            traces::link(start);
         }
-        let matched = match matched {
-            Ok(matched) => matched,
+        let attempt = match matched {
+            Ok(attempt) => attempt,
             Err(error) => {
                 let Some(live) = live else { return CallbackOutcome::NoAttempt(error) };
-                let location = self.location_of_finished_login(&callback.state, live.claims().sid).await;
-                return location.map_or(CallbackOutcome::AlreadyLoggedIn(error), |location| {
-                    CallbackOutcome::AlreadyCompleted { location }
-                });
+                return match self.once.location(&callback.state, live.claims().sid).await {
+                    Some(location) => CallbackOutcome::AlreadyCompleted { location },
+                    None => CallbackOutcome::AlreadyLoggedIn(error),
+                };
             }
         };
-        let return_to = match matched.return_to() {
+        let return_to = match attempt.return_to() {
             Some(return_to) => return_to.to_owned(),
-            None => self.set_aside_for(matched.state()).await.unwrap_or_else(|| self.return_to_dropped_url(app)),
+            None => {
+                self.return_addresses.find(attempt.state()).await.unwrap_or_else(|| self.return_to_dropped_url(app))
+            }
         };
-        let matched = matched.returning_to(return_to.clone());
-        let attempts = RecentOutcomes::read(app, headers, &self.sessions.keys, now);
-        let ends = |attempts: RecentOutcomes| -> Vec<HeaderValue> {
-            let remembered = attempts.cookie(app, &self.sessions.keys, now);
-            std::iter::once(attempt::forget(&callback.state)).chain(remembered).collect()
+        let attempt = attempt.returning_to(return_to.clone());
+        let recent = RecentOutcomes::read(app, headers, &self.sessions.keys, now);
+        let cookies = |recent: RecentOutcomes| -> Vec<HeaderValue> {
+            let recent = recent.cookie(app, &self.sessions.keys, now);
+            std::iter::once(attempt::forget(&callback.state)).chain(recent).collect()
         };
         let Some(code) = callback.code else {
-            self.metrics.logins.failed(&app.name, matched.flow(), "denied", "denied");
-            return CallbackOutcome::Denied { return_to, cookies: ends(attempts) };
+            self.metrics.logins.failed(&app.name, attempt.method(), "denied", "denied");
+            return CallbackOutcome::Denied { return_to, cookies: cookies(recent) };
         };
-        if self.memory.outcomes.deliveries(&callback.state) >= MAX_FREE_DELIVERIES
+        if self.once.in_progress(&callback.state) >= MAX_FREE_CALLBACKS
             && let Err(exceeded) = self.limits.login(client)
         {
             return CallbackOutcome::Limited(exceeded);
         }
-        let (login, flow_app, flow) = (Arc::clone(self), Arc::clone(app), matched.clone());
         let browser = Family::of(&choice::user_agent(headers));
-        let former: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
-        let spend = async move {
-            let step = traces::span("redeem code");
-            step.set_attribute("wechat_authz.app", SpanValue::configured(flow_app.name.as_str()));
-            step.set_attribute("wechat_authz.method", flow.flow().as_str());
-            let spent = step.scope(login.exchange_once(&flow_app, &flow, &code, browser, former, client)).await;
-            if let Err(error) = &spent {
-                step.set_error(error.class());
+        let exchange = {
+            let (login, app, attempt) = (Arc::clone(self), Arc::clone(app), attempt.clone());
+            let tokens: Vec<String> = tokens.into_iter().map(str::to_owned).collect();
+            async move {
+                let span = traces::span("redeem code");
+                span.set_attribute("wechat_authz.app", SpanValue::configured(app.name.as_str()));
+                span.set_attribute("wechat_authz.method", attempt.method().as_str());
+                let result = span.scope(login.exchange_once(&app, &attempt, &code, browser, tokens, client)).await;
+                if let Err(error) = &result {
+                    span.set_error(error.class());
+                }
+                result
             }
-            spent
         };
-        let spending = self.tasks.spawn(traces::with_context(spend.in_current_span()));
-        match spending.await.unwrap_or(Err(LoginError::Internal)) {
-            Ok(entered) => {
-                let entered = LoginOutcome { location: return_to, ..entered };
-                CallbackOutcome::LoggedIn { login: entered, cookies: ends(attempts.succeeded(now)) }
+        let task = self.tasks.spawn(traces::with_context(exchange.in_current_span()));
+        match task.await.unwrap_or(Err(LoginError::Internal)) {
+            Ok(login) => {
+                let login = LoginOutcome { location: return_to, ..login };
+                CallbackOutcome::LoggedIn { login, cookies: cookies(recent.succeeded(now)) }
             }
             Err(LoginError::CodeSpent(_)) => {
-                self.restart(app, &matched, headers, attempts.failed(now), client, now).await
+                self.restart(app, &attempt, headers, recent.failed(now), client, now).await
             }
             Err(error) => CallbackOutcome::Failed {
                 error,
-                method: matched.flow(),
+                method: attempt.method(),
                 return_to,
-                cookies: ends(attempts.failed(now)),
+                cookies: cookies(recent.failed(now)),
             },
         }
     }
 
-    /// Where the flow of `state` goes in the end, if its cookie had no room for it and it is still known.
-    async fn set_aside_for(&self, state: &str) -> Option<String> {
-        match self.memory.addresses.find(state, Instant::now()) {
-            Some(return_to) => Some(return_to),
-            None => self.shared.return_to(state).await,
-        }
-    }
-
-    /// Where the flow of `state` ended, if it ended in session `sid`, here or at another instance.
-    async fn location_of_finished_login(&self, state: &str, sid: SessionId) -> Option<String> {
-        match self.memory.outcomes.location_for(state, sid) {
-            Some(location) => Some(location),
-            None => {
-                self.shared.entered(state).await.filter(|entered| entered.sid == sid).map(|entered| entered.location)
-            }
-        }
-    }
-
-    /// Spends the code once for however many deliveries of this flow, to however many instances.
+    /// Exchanges the code once for all callbacks of this attempt at all instances.
     async fn exchange_once(
         &self,
         app: &App,
-        flow: &MatchedAttempt,
+        attempt: &MatchedAttempt,
         code: &Code,
         browser: Family,
-        former: Vec<String>,
+        tokens: Vec<String>,
         client: IpAddr,
     ) -> Result<LoginOutcome, LoginError> {
-        let slot = self.memory.outcomes.slot(flow.state(), Instant::now());
-        let mut progress = slot.lock().await;
-        if let Some(end) = finished_login(&progress, code) {
-            return end;
+        let exchange = self.exchange(app, attempt, code, browser);
+        let (result, exchanged) = self.once.run_once(attempt.state(), code.expose(), exchange).await;
+        if !exchanged {
+            return result;
         }
-        let turn = match self.shared.acquire(flow.state(), code.expose()).await {
-            Known::Mine(turn) => Some(turn),
-            Known::Ended(elsewhere) => {
-                *progress = elsewhere;
-                if let Some(end) = finished_login(&progress, code) {
-                    return end;
-                }
-                None
-            }
-            Known::Alone(away) => {
-                self.metrics.logins.without_redis(away.as_str());
-                None
-            }
-        };
-        let result = self.finish_login(app, flow, code, browser).await;
-        progress.record(code.expose(), &result);
-        if let Some(turn) = turn {
-            // Who waits elsewhere must not wait until the turn runs out.
-            let _ = self.shared.release(flow.state(), &turn, Some(&progress)).await;
-        }
-        drop(progress);
         let now = clock::now();
         match &result {
-            Ok(entered) => {
+            Ok(login) => {
                 self.limits.login_finished(client);
-                self.metrics.logins.finished(&app.name, flow.flow(), flow.age(now));
-                self.end_former(&former, entered.sid, now).await;
+                self.metrics.logins.finished(&app.name, attempt.method(), attempt.age(now));
+                self.end_previous_sessions(&tokens, login.sid, now).await;
             }
-            Err(error) => self.metrics.logins.failed(&app.name, flow.flow(), error.class(), error.label()),
+            Err(error) => self.metrics.logins.failed(&app.name, attempt.method(), error.class(), error.label()),
         }
         result
     }
 
-    /// From a code to a session.
-    async fn finish_login(
+    /// Exchanges the code and creates the session.
+    async fn exchange(
         &self,
         app: &App,
-        flow: &MatchedAttempt,
+        attempt: &MatchedAttempt,
         code: &Code,
         browser: Family,
     ) -> Result<LoginOutcome, LoginError> {
-        let application = app.application(flow.flow()).ok_or(LoginError::MethodRemoved)?;
+        let application = app.application(attempt.method()).ok_or(LoginError::MethodRemoved)?;
         let exchange = traces::span("exchange code").instrument(self.client.exchange(application, code));
         let exchanged = exchange.await.map_err(|error| {
-            tracing::warn!(app = app.name.as_str(), method = flow.flow().as_str(), %error, "code exchange failed");
+            tracing::warn!(app = app.name.as_str(), method = attempt.method().as_str(), %error, "code exchange failed");
             LoginError::from(&error)
         })?;
         if exchanged.snapshot {
             return Err(LoginError::Snapshot);
         }
-        self.require_follower(app, flow.flow(), application, &exchanged).await?;
-        let (told, missed) = match self.fetch_profile(app, flow.flow(), application, &exchanged).await {
-            Ok(told) => (told, None),
+        self.require_follower(app, attempt.method(), application, &exchanged).await?;
+        let (user_info, profile_error) = match self.fetch_profile(app, attempt.method(), application, &exchanged).await
+        {
+            Ok(user_info) => (user_info, None),
             Err(error) => (None, Some(error)),
         };
-        let unionid = exchanged.unionid.as_ref().or(told.as_ref().and_then(|told| told.unionid.as_ref()));
+        let unionid = exchanged.unionid.as_ref().or(user_info.as_ref().and_then(|info| info.unionid.as_ref()));
         let unionid = unionid.map(|unionid| unionid.as_str().to_owned());
         let subject = match (app.subject, &unionid) {
             (SubjectRule::Openid, _) => Subject::from_openid(application.appid.as_str(), exchanged.openid.as_str()),
             (SubjectRule::Unionid, Some(unionid)) => Subject::from_unionid(unionid),
-            // It might have come with the profile.
-            (SubjectRule::Unionid, None) => return Err(missed.unwrap_or(LoginError::NoUnionid)),
+            // The profile might have contained it.
+            (SubjectRule::Unionid, None) => return Err(profile_error.unwrap_or(LoginError::NoUnionid)),
         };
         let subject = subject.map_err(|_| LoginError::Internal)?;
-        let profile = match told {
-            Some(told) => {
-                self.remember(app, flow.flow(), &subject, &exchanged, &told).await;
-                told.profile
+        let profile = match user_info {
+            Some(user_info) => {
+                self.remember(app, attempt.method(), &subject, &exchanged, &user_info).await;
+                user_info.profile
             }
-            None => self.last_known_profile(app, &subject, missed.is_some()).await,
+            None => self.last_known_profile(app, &subject, profile_error.is_some()).await,
         };
         let grant = Grant {
             subject,
-            flow: flow.flow(),
+            flow: attempt.method(),
             appid: application.appid.as_str().to_owned(),
             openid: exchanged.openid.as_str().to_owned(),
             unionid: unionid.unwrap_or_default(),
             profile,
         };
-        self.issue_session(app, flow, grant, browser)
+        self.issue_session(app, attempt, grant, browser)
     }
 
-    /// Whether this application lets in who does not follow its Official Account, and if it does not, that this person
-    /// does. Where WeChat does not say, nobody is let in.
+    /// Checks that the user follows the Official Account, if the application requires it. If WeChat does not answer, the login
+    /// fails.
     async fn require_follower(
         &self,
         app: &App,
-        flow: LoginMethod,
+        method: LoginMethod,
         application: &Credentials,
         exchanged: &ExchangeResponse,
     ) -> Result<(), LoginError> {
-        if flow != LoginMethod::OfficialAccount || !app.requires_subscription() {
+        if method != LoginMethod::OfficialAccount || !app.requires_subscription() {
             return Ok(());
         }
-        let asked = traces::span("check subscription")
+        let query = traces::span("check subscription")
             .instrument(self.access_tokens.is_subscribed(application, &exchanged.openid));
-        let answer = tokio::time::timeout(self.wechat.subscription_timeout(), asked).await;
+        let answer = tokio::time::timeout(self.wechat.subscription_timeout(), query).await;
         match answer.unwrap_or(Err(AccessTokenError::TimedOut)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(LoginError::NotSubscribed),
             Err(error) => {
-                tracing::warn!(app = app.name.as_str(), %error, "WeChat did not say whether a person follows the account");
+                tracing::warn!(app = app.name.as_str(), %error, "subscription check failed");
                 Err(LoginError::from(&error))
             }
         }
     }
 
-    /// The last known profile. Where WeChat was asked and did not answer, another instance may know a later one.
-    async fn last_known_profile(&self, app: &App, subject: &Subject, asked: bool) -> Profile {
+    /// The last known profile. If WeChat did not answer, Redis may have a newer one.
+    async fn last_known_profile(&self, app: &App, subject: &Subject, unanswered: bool) -> Profile {
         let own = self.sessions.profiles.last_known(&app.name, subject);
-        let stored = if asked { self.registry.stored_profile(&app.name, subject).await.ok().flatten() } else { None };
+        let stored =
+            if unanswered { self.registry.stored_profile(&app.name, subject).await.ok().flatten() } else { None };
         match (own, stored) {
             (Some(own), Some(stored)) if own.at < stored.at => stored.profile,
             (Some(own), _) => own.profile.clone(),
@@ -281,27 +237,27 @@ impl Login {
     fn issue_session(
         &self,
         app: &App,
-        flow: &MatchedAttempt,
+        attempt: &MatchedAttempt,
         grant: Grant,
         browser: Family,
     ) -> Result<LoginOutcome, LoginError> {
         let now = clock::now();
         let subject = grant.subject.clone();
-        let who = telemetry::redact(grant.subject.as_str());
+        let redacted = telemetry::redact(grant.subject.as_str());
         let issued = {
-            let _step = traces::span("issue session");
+            let _span = traces::span("issue session");
             self.sessions.begin(grant, &app.session, now).map_err(|_| LoginError::Internal)?
         };
         self.metrics.sessions.issued(&app.name);
         tracing::info!(
-            target: "audit", event = "login", app = app.name.as_str(), method = flow.flow().as_str(), subject = who,
+            target: "audit", event = "login", app = app.name.as_str(), method = attempt.method().as_str(), subject = redacted,
             session = telemetry::redact(&issued.sid.to_string()), "logged in"
         );
         self.registry.session_started(SessionRecord {
             session: issued.sid,
             subject: subject.clone(),
             app: app.name.clone(),
-            flow: flow.flow(),
+            flow: attempt.method(),
             created: now,
             ends: issued.session_expires,
             seen: now,
@@ -309,7 +265,7 @@ impl Login {
         });
         self.registry.emit(Event {
             app: Some(app.name.clone()),
-            flow: Some(flow.flow()),
+            flow: Some(attempt.method()),
             subject: Some(subject),
             session: Some(issued.sid),
             ..Event::new(Kind::Login, now)
@@ -318,77 +274,76 @@ impl Login {
             token: issued.token,
             sid: issued.sid,
             lifetime: issued.session_expires.since(now),
-            location: flow
+            location: attempt
                 .return_to()
-                .filter(|address| address.len() <= MAX_REMEMBERED)
+                .filter(|address| address.len() <= MAX_STORED_LOCATION)
                 .map_or_else(|| self.return_to_dropped_url(app), str::to_owned),
         })
     }
 
-    /// What WeChat tells of the person, where this login may ask. Its failure degrades the profile, not the login.
+    /// Fetches the profile if the scope permits it. An error affects the profile only, not the login.
     async fn fetch_profile(
         &self,
         app: &App,
-        flow: LoginMethod,
+        method: LoginMethod,
         application: &Credentials,
         exchanged: &ExchangeResponse,
     ) -> Result<Option<UserInfo>, LoginError> {
-        let asks = match app.scope(flow) {
+        let permitted = match app.scope(method) {
             Scope::Base => false,
-            // Asked for, but the person or WeChat granted less: no error, no profile (48001).
+            // The user or WeChat may grant less than the requested scope (48001).
             Scope::Userinfo => exchanged.granted.iter().any(|scope| scope == "snsapi_userinfo"),
             Scope::Login => true,
         };
-        if !asks {
+        if !permitted {
             return Ok(None);
         }
-        let told = traces::span("fetch profile").instrument(self.client.userinfo(application, exchanged));
-        told.await.map(Some).map_err(|error| {
+        let user_info = traces::span("fetch profile").instrument(self.client.userinfo(application, exchanged));
+        user_info.await.map(Some).map_err(|error| {
             self.metrics.logins.profile_unavailable(&app.name);
-            tracing::warn!(app = app.name.as_str(), %error, "no profile came; the last known one is used");
+            tracing::warn!(app = app.name.as_str(), %error, "profile not fetched, using the last known one");
             LoginError::from(&error)
         })
     }
 
-    /// Ends the sessions of the tokens that the browser had, but for the one that it has `entered` (no fixation, no
-    /// session that outlives its cookie). No budget is asked: the login has paid for it, and a neighbour who spends the
-    /// address's budgets must not keep a session alive.
-    async fn end_former(&self, tokens: &[String], entered: SessionId, now: Timestamp) {
+    /// Ends the previous sessions of the browser, except `current`. This prevents session fixation. It does not count against
+    /// a rate limit: another client at the same address must not keep a session alive by exhausting the limit.
+    async fn end_previous_sessions(&self, tokens: &[String], current: SessionId, now: Timestamp) {
         for token in tokens {
             match self.sessions.to_end(token, now, || Ok(())) {
-                Ok(session) if session.claims().sid == entered || session.is_over(&self.sessions, now) => {}
+                Ok(session) if session.claims().sid == current || session.is_over(&self.sessions, now) => {}
                 Ok(session) => {
                     let ending = traces::span("end previous session").instrument(self.sharing.end(&session, now));
-                    // What breaks off has been logged; the login stands.
+                    // An error has been logged. The login stays valid.
                     let _ = ending.await;
                     self.revoke_session(&session, "new_login", now);
                     self.collapse_ended(&session.claims().sub, now).await;
                 }
                 Err(EndError::NoSession) => {}
                 Err(EndError::Busy(_) | EndError::UnknownKey(_)) => {
-                    tracing::warn!("a login could not end the former session: this instance lacks its key");
+                    tracing::warn!("previous session not ended: the key of its token is unknown");
                 }
             }
         }
     }
 
-    /// Makes the many ended sessions of `subject` one revocation, so that nobody fills the table by logging in again and
-    /// again. Its sessions that live on, as far as they are known, stay alive.
+    /// Replaces many ended sessions of `subject` by one revocation, so that repeated logins do not fill the table. The live
+    /// sessions that are known stay valid.
     pub(crate) async fn collapse_ended(&self, subject: &Subject, now: Timestamp) {
         if !self.sessions.revocations.wants_collapse(subject) {
             return;
         }
-        let (live, alone) = self.registry.sessions(subject, now).await;
-        if matches!(alone, None | Some(CallError::NotConfigured)) {
+        let (live, error) = self.registry.sessions(subject, now).await;
+        if matches!(error, None | Some(CallError::NotConfigured)) {
             let live =
                 live.into_iter().filter(|record| !self.sessions.revocations.is_revoked(record, &AtomicU64::new(0)));
             let live = live.map(|record| record.created.0).collect();
             self.sharing.collapse(subject, live, now).await;
         }
-        // Otherwise Redis may know more sessions; a few dozen entries more can wait for it.
+        // Otherwise Redis may know more live sessions. A later call retries.
     }
 
-    /// Ends what goes with a session that its person leaves.
+    /// Deletes what belongs to a session that its user ends.
     pub(crate) fn end_session(&self, session: &SessionToEnd, now: Timestamp) {
         let claims = session.claims();
         self.forget_tokens(&claims.aud, &claims.sub);
@@ -408,39 +363,39 @@ impl Login {
         });
     }
 
-    /// Once more to WeChat, unless this has been tried often enough.
+    /// Redirects to WeChat again, unless too many logins failed.
     async fn restart(
         &self,
         app: &App,
-        matched: &MatchedAttempt,
+        attempt: &MatchedAttempt,
         headers: &HeaderMap,
-        attempts: RecentOutcomes,
+        recent: RecentOutcomes,
         client: IpAddr,
         now: Timestamp,
     ) -> CallbackOutcome {
-        let remembered = attempts.cookie(app, &self.sessions.keys, now);
-        let return_to = matched.return_to().map_or_else(|| self.return_to_dropped_url(app), str::to_owned);
-        let forget = attempt::forget(matched.state());
-        if matched.restarts() >= MAX_RESTARTS || attempts.are_too_many() {
+        let recent_cookie = recent.cookie(app, &self.sessions.keys, now);
+        let return_to = attempt.return_to().map_or_else(|| self.return_to_dropped_url(app), str::to_owned);
+        let forget = attempt::forget(attempt.state());
+        if attempt.restarts() >= MAX_RESTARTS || recent.are_too_many() {
             return CallbackOutcome::TooManyAttempts {
                 return_to,
-                cookies: remembered.into_iter().chain([forget]).collect(),
+                cookies: recent_cookie.into_iter().chain([forget]).collect(),
             };
         }
-        // A start like any other: otherwise one flow's cookie would be good for exchanges without end. The flow stays, so that
-        // the page's button, which loads the callback again, restarts it.
+        // A restart counts as a start: otherwise one attempt's cookie would permit any number of exchanges. The cookie stays, so
+        // that the button of the page, which loads the callback again, restarts the login.
         if let Err(exceeded) = self.limits.login(client) {
             return CallbackOutcome::Limited(exceeded);
         }
-        match self.redirect(app, matched.flow(), return_to.clone(), matched.restarts() + 1, headers, now).await {
+        match self.redirect(app, attempt.method(), return_to.clone(), attempt.restarts() + 1, headers, now).await {
             Some((location, mut cookies)) => {
-                cookies.extend(remembered);
+                cookies.extend(recent_cookie);
                 cookies.push(forget);
                 CallbackOutcome::Restart { location, cookies }
             }
             None => CallbackOutcome::Failed {
                 error: LoginError::MethodRemoved,
-                method: matched.flow(),
+                method: attempt.method(),
                 return_to,
                 cookies: vec![forget],
             },

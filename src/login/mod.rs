@@ -11,15 +11,14 @@
 
 pub mod attempt;
 pub mod callback;
-pub mod callback_lock;
 pub(crate) mod choice;
 mod complete;
 pub(crate) mod error;
 pub mod loop_guard;
-pub mod outcomes;
+pub mod once;
 pub(crate) mod profile_sync;
+pub(crate) mod return_address_store;
 pub mod return_to;
-pub(crate) mod set_aside;
 pub mod settings;
 
 use crate::clock::Timestamp;
@@ -33,30 +32,29 @@ use crate::telemetry::Metrics;
 use crate::telemetry::traces::{self, SpanValue};
 use crate::wechat;
 use attempt::AttemptError;
-use callback_lock::CallbackLock;
 use choice::Choice;
 use error::LoginError;
 use http::{HeaderMap, HeaderValue};
 use loop_guard::RecentOutcomes;
-use outcomes::{CallbackRegistry, LoginOutcome};
+use once::{LoginOutcome, Once, RecentCallbacks};
 use profile_sync::Tokens;
-use set_aside::Addresses;
+use return_address_store::{Addresses, ReturnAddresses};
 use settings::App;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// State that a reload of the configuration keeps.
 #[derive(Default)]
 pub(crate) struct LoginMemory {
-    /// The outcomes of recent attempts.
-    pub outcomes: CallbackRegistry<LoginError>,
+    /// The progress of recent attempts.
+    pub callbacks: Arc<RecentCallbacks>,
     /// Tokens for later calls for profiles.
     pub tokens: Tokens,
     /// Return addresses that do not fit into cookies.
-    pub addresses: Addresses,
+    pub addresses: Arc<Addresses>,
 }
 
 /// The login of all applications of this instance.
@@ -75,8 +73,10 @@ pub(crate) struct Login {
     pub sessions: Arc<Sessions>,
     /// Publishes revocations to all instances.
     pub sharing: Arc<RevocationSync>,
-    /// Shares outcomes with other instances.
-    pub shared: CallbackLock,
+    /// Runs each callback once.
+    pub once: Once,
+    /// Return addresses that do not fit into cookies.
+    pub return_addresses: ReturnAddresses,
     /// The list of sessions and the event stream.
     pub registry: Arc<Registry>,
     /// The age at which a profile is fetched again.
@@ -315,8 +315,7 @@ impl Login {
         let application = app.application(method)?;
         let attempt = attempt::begin(app, method, return_to, restarts, headers, &self.sessions.keys, now)?;
         for entry in &attempt.set_aside {
-            self.memory.addresses.keep(entry, Instant::now());
-            self.shared.set_aside(entry).await;
+            self.return_addresses.store(entry).await;
         }
         let callback = app.origin.absolute(&format!("{}/callback", self.prefix));
         let location = wechat::authorize_url(
