@@ -1,4 +1,4 @@
-//! What names a request or a person in a log line.
+//! The ids of requests and users in log lines.
 
 use super::traces::{Span, TraceParent};
 use crate::random;
@@ -6,14 +6,14 @@ use aws_lc_rs::digest;
 use http::HeaderMap;
 use std::borrow::Cow;
 
-/// A subject or session id as logs may show it: 16 hex digits of its SHA-256. The same id gives the same digits, and
-/// the id cannot be had back from them.
+/// The form of a subject or session id in logs: the first 16 hex digits of its SHA-256. The same id gives the same digits,
+/// which do not reveal it.
 pub(crate) fn redact(id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, id.as_bytes());
     random::hex(hash.as_ref().get(..8).unwrap_or_default())
 }
 
-/// The ids a gateway gave a request; empty where it gave none that can be printed.
+/// The ids that a gateway gave a request; empty if absent or not printable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestIds<'a> {
     /// `x-request-id`.
@@ -26,7 +26,7 @@ pub(crate) struct RequestIds<'a> {
 const MAX_REQUEST_ID: usize = 64;
 
 impl<'a> RequestIds<'a> {
-    /// Reads them. What is not of their form is somebody's attempt to write into our log.
+    /// Reads the ids. Ignores values of another form: a client could use them to write into the log.
     pub(crate) fn of(headers: &'a HeaderMap) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = text("x-request-id");
@@ -36,7 +36,7 @@ impl<'a> RequestIds<'a> {
         Self { request_id: if is_id { request_id } else { "" }, trace_id }
     }
 
-    /// The trace that the request belongs to: the gateway's, or one that begins with `span`.
+    /// The trace of the request: the gateway's, or the one that `span` starts.
     pub(crate) fn trace_id(&self, span: &Span) -> Cow<'a, str> {
         span.trace_id().map_or(Cow::Borrowed(self.trace_id), Cow::Owned)
     }
@@ -48,14 +48,14 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
-    fn an_id_is_told_apart_but_not_told() {
+    fn redacted_ids_differ_and_do_not_contain_the_id() {
         assert_eq!(redact("wx:wx01:oAlice").len(), 16);
         assert_ne!(redact("wx:wx01:oAlice"), redact("wx:wx01:oBob"));
         assert!(!redact("oAlice").contains("Alice"));
     }
 
     #[test]
-    fn ids_are_read_only_in_their_own_form() {
+    fn ids_of_another_form_are_ignored() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         for (request_id, traceparent, ids) in [
             ("d74144f0-1f", &format!("00-{trace}-00f067aa0ba902b7-01")[..], ("d74144f0-1f", trace)),

@@ -1,8 +1,8 @@
-//! Logs: one JSON object per line on standard output, whatever strings come in.
+//! Logs: one JSON object per line on standard output, whatever strings they contain.
 //!
-//! The writer has a thread of its own and drops lines when nobody reads them, which is counted: a blocked output never
-//! blocks a check. The libraries below us stay at `warn` whatever the level, because at `debug` they print headers and
-//! addresses, and WeChat's addresses hold secrets.
+//! The writer has its own thread. If standard output is blocked, it drops and counts lines, so that a check is never
+//! blocked. Libraries log at `warn` at any level, because at `debug` they print headers and URLs, and the URLs of calls to
+//! WeChat contain secrets.
 
 use crate::clock;
 use std::fmt;
@@ -14,39 +14,39 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-/// Lines that may wait for a slow reader.
+/// The maximum of lines that wait for a slow reader.
 const MAX_WAITING: usize = 10_000;
 
-/// The logs, as long as this is held. Dropping it writes out what waits.
+/// The open log. Dropping it writes the waiting lines.
 pub(crate) struct Logs {
     level: Level,
     _guard: WorkerGuard,
 }
 
-/// Changes what is logged, and knows what was dropped.
+/// Changes the log level and counts dropped lines.
 #[derive(Clone)]
 pub(crate) struct Level {
     filter: reload::Handle<EnvFilter, Registry>,
     dropped: ErrorCounter,
 }
 
-/// The logs could not be opened.
+/// The log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
-    /// There is a subscriber already.
-    #[error("another log was opened first")]
+    /// The process already has a subscriber.
+    #[error("the process already has a log")]
     Twice,
 }
 
-/// Opens the logs at `level`: `error`, `warn`, `info`, `debug` or `trace`.
+/// Opens the log at `level`: `error`, `warn`, `info`, `debug` or `trace`.
 pub(crate) fn logs(level: &str) -> Result<Logs, LogError> {
-    let (subscriber, logs) = opened(level, io::stdout(), MAX_WAITING);
+    let (subscriber, logs) = open(level, io::stdout(), MAX_WAITING);
     subscriber.try_init().map_err(|_| LogError::Twice)?;
     Ok(logs)
 }
 
-/// Logs into `sink`, and keeps at most so many lines for it.
-fn opened<W: io::Write + Send + 'static>(
+/// Logs to `sink`, with at most `waiting` lines in the queue.
+fn open<W: io::Write + Send + 'static>(
     level: &str,
     sink: W,
     waiting: usize,
@@ -59,7 +59,7 @@ fn opened<W: io::Write + Send + 'static>(
 }
 
 impl Logs {
-    /// What changes the level.
+    /// A handle that changes the level.
     pub(crate) fn level(&self) -> Level {
         self.level.clone()
     }
@@ -68,18 +68,18 @@ impl Logs {
 impl Level {
     /// Logs at `level` from now on.
     pub(crate) fn set(&self, level: &str) {
-        // Fails only where the subscriber is gone, and then nothing is logged any more.
+        // Fails only after the subscriber was dropped.
         let _ = self.filter.reload(filter(level));
     }
 
-    /// Lines dropped because nobody read them.
+    /// The number of lines dropped because standard output was blocked.
     pub(crate) fn dropped(&self) -> u64 {
         u64::try_from(self.dropped.dropped_lines()).unwrap_or(u64::MAX)
     }
 }
 
 fn filter(level: &str) -> EnvFilter {
-    // Everything else is at most `warn`; an explicit list would miss the next library.
+    // `warn` for all other targets: a list of libraries would miss the next one.
     EnvFilter::new(format!("warn,wechat_authz={level},audit=info"))
 }
 
@@ -138,9 +138,9 @@ mod tests {
 
     fn logged(level: &str, log: impl FnOnce(&Level)) -> Vec<serde_json::Value> {
         let memory = Memory::default();
-        let (subscriber, logs) = opened(level, memory.clone(), MAX_WAITING);
+        let (subscriber, logs) = open(level, memory.clone(), MAX_WAITING);
         tracing::subscriber::with_default(subscriber, || log(&logs.level()));
-        // Writes out what waits.
+        // Writes the waiting lines.
         drop(logs);
         memory.lines()
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_utc_as_rfc_3339_writes_it() {
+    fn timestamps_are_rfc_3339_in_utc() {
         let lines = logged("info", |_| tracing::info!("now"));
         let time = lines[0]["timestamp"].as_str().unwrap();
         let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_stay_quiet_whatever_the_level() {
+    fn libraries_log_nothing_below_warn() {
         let lines = logged("trace", |_| {
             tracing::debug!(target: "hyper::client", "GET /sns/oauth2/access_token?secret=x");
             tracing::trace!(target: "reqwest", "headers");
@@ -207,21 +207,24 @@ mod tests {
     }
 
     #[test]
-    fn what_libraries_say_of_a_request_at_trace_is_not_in_the_log() {
+    fn requests_of_libraries_are_not_logged_at_trace() {
         let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
-        // What they say, where they are let.
-        let told = Memory::default();
-        let writer = told.clone();
+        // The libraries' lines without our filter.
+        let unfiltered = Memory::default();
+        let writer = unfiltered.clone();
         let everything =
             tracing_subscriber::registry().with(layer(move || writer.clone()).with_filter(EnvFilter::new("trace")));
         tracing::subscriber::with_default(everything, || runtime().block_on(exchange()));
-        assert!(told.text().contains("\"target\":\"h2::"), "the libraries say nothing: this test shows nothing");
+        assert!(
+            unfiltered.text().contains("\"target\":\"h2::"),
+            "the libraries log nothing, so this test proves nothing"
+        );
         let lines = logged("trace", |_| runtime().block_on(exchange()));
         assert!(lines.is_empty(), "{lines:?}");
     }
 
     #[test]
-    fn the_level_changes_while_it_runs() {
+    fn the_level_can_change_at_run_time() {
         let lines = logged("info", |level| {
             tracing::debug!("before");
             level.set("debug");
@@ -235,12 +238,12 @@ mod tests {
         assert_eq!(messages, ["between", "an audit has no level"]);
     }
 
-    /// An output that nobody reads, until it is let go.
+    /// An output that is blocked until the sender is dropped.
     struct Blocked(std::sync::mpsc::Receiver<()>, Memory);
 
     impl Write for Blocked {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // An error says that the other end is gone: let go.
+            // Returns an error when the sender is dropped.
             let _ = self.0.recv();
             self.1.write(bytes)
         }
@@ -251,16 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_nobody_reads_blocks_nobody_and_what_is_dropped_is_counted() {
-        let (let_go, blocked) = std::sync::mpsc::channel();
+    fn a_blocked_output_drops_and_counts_lines() {
+        let (release, blocked) = std::sync::mpsc::channel();
         let memory = Memory::default();
-        let (subscriber, logs) = opened("info", Blocked(blocked, memory.clone()), 10);
-        let begun = std::time::Instant::now();
+        let (subscriber, logs) = open("info", Blocked(blocked, memory.clone()), 10);
+        let started = std::time::Instant::now();
         tracing::subscriber::with_default(subscriber, || (0..1_000).for_each(|line| tracing::info!(line, "a check")));
-        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
         let dropped = logs.level().dropped();
         assert!((980..1_000).contains(&dropped), "{dropped}");
-        drop(let_go);
+        drop(release);
         drop(logs);
         let lines = memory.lines();
         assert_eq!(u64::try_from(lines.len()).unwrap() + dropped, 1_000, "each line is written or counted");

@@ -262,8 +262,8 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
     let stack = Stack::planned(ours_alone(&collector, &few)).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
-    const AWAY: &str = "the collector takes no traces: they are dropped and counted, and this is said once";
-    const BACK: &str = "the collector takes traces again";
+    const AWAY: &str = "the collector does not accept traces; dropping them until it does";
+    const BACK: &str = "the collector accepts traces again";
     let dropped =
         async |kind: &str| stack.metric(&format!("wechat_authz_spans_dropped_total{{reason=\"{kind}\"}}")).await;
     for (times, mood) in [Mood::Refuse(503), Mood::Refuse(400), Mood::Hang, Mood::Babble].into_iter().enumerate() {
@@ -324,7 +324,7 @@ async fn the_shutdown_sends_the_last_spans_for_two_seconds_at_most() {
         took.push(begun.elapsed());
         one(&collector.spans(), "redeem code");
         search(&collector, &stack);
-        let told = lines(&stack, "the collector did not take all traces before the end");
+        let told = lines(&stack, "shutting down before the collector accepted all traces");
         assert_eq!(told.len(), usize::from(matches!(mood, Mood::Hang)));
     }
     let longer = took[1].saturating_sub(took[0]);

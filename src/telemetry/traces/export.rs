@@ -1,11 +1,11 @@
-//! From a span's end to the collector, so that nobody ever waits for it.
+//! The export of ended spans to the collector. No request waits for it.
 //!
 //! ```text
-//! Span ends ─▶ Queue ─▶ the library's batches, on a thread of their own ─▶ Counted ─▶ OTLP ─▶ Carrier ─▶ collector
+//! span ends ─▶ SpanQueue ─▶ BatchSpanProcessor (its own thread) ─▶ CountingExporter ─▶ OTLP ─▶ OtlpHttpClient ─▶ collector
 //! ```
 //!
-//! Spans that find no room, or that no collector takes, are counted and gone. The log says once that a collector does not
-//! take them and once that it does again: the library's own words, one for each batch, are compiled out.
+//! Spans beyond the queue and spans that the collector does not accept are dropped and counted. The log reports a failure
+//! once and the recovery once; the library's own log lines, one for each batch, are compiled out.
 
 use super::settings::Settings;
 use crate::http_client;
@@ -26,28 +26,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// A collector's answer has a few bytes.
+/// The maximum size of a collector's response, which has a few bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// The longest wait for a connection.
-const CONNECT: Duration = Duration::from_secs(3);
+/// The time-out of a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Traces cannot leave.
+/// Traces cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// TLS cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
-    /// What a variable says that only the library reads.
+    /// The library rejects one of the variables that it reads itself.
     #[error("{0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Takes ended spans, as many as may wait.
+/// A bounded queue of ended spans.
 #[derive(Debug)]
 pub(super) struct SpanQueue {
     batches: BatchSpanProcessor,
-    tally: Arc<ExportStats>,
+    stats: Arc<ExportStats>,
 }
 
 impl SpanQueue {
@@ -55,24 +55,24 @@ impl SpanQueue {
     pub(super) fn new(
         settings: &Settings,
         runtime: Handle,
-        meter: TraceMetrics,
+        metrics: TraceMetrics,
     ) -> Result<(Self, Arc<ExportStats>), TraceError> {
-        let tally = Arc::new(ExportStats::new(settings.most_waiting, meter));
+        let stats = Arc::new(ExportStats::new(settings.max_queue_size, metrics));
         let http = http_client::client(|| configured(settings)).map_err(TraceError::Http)?;
         let otlp = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(OtlpHttpClient { http, runtime, tally: Arc::clone(&tally) })
+            .with_http_client(OtlpHttpClient { http, runtime, stats: Arc::clone(&stats) })
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(settings.endpoint.as_str())
             .with_timeout(settings.timeout)
             .build()?;
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(settings.most_waiting)
+            .with_max_queue_size(settings.max_queue_size)
             .with_max_export_batch_size(settings.batch)
             .with_scheduled_delay(settings.delay)
             .build();
-        let batches = BatchSpanProcessor::new(CountingExporter { otlp, tally: Arc::clone(&tally) }, config);
-        Ok((Self { batches, tally: Arc::clone(&tally) }, tally))
+        let batches = BatchSpanProcessor::new(CountingExporter { otlp, stats: Arc::clone(&stats) }, config);
+        Ok((Self { batches, stats: Arc::clone(&stats) }, stats))
     }
 }
 
@@ -80,8 +80,8 @@ impl SpanProcessor for SpanQueue {
     fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
 
     fn on_end(&self, span: SpanData) {
-        // The library drops what does not fit as well, but tells nobody how much.
-        if self.tally.admit() {
+        // The library drops excess spans as well, but does not count them.
+        if self.stats.admit() {
             self.batches.on_end(span);
         }
     }
@@ -99,88 +99,85 @@ impl SpanProcessor for SpanQueue {
     }
 }
 
-/// What became of the spans.
+/// The state of the export.
 #[derive(Debug)]
 pub(super) struct ExportStats {
-    most_waiting: usize,
+    max_queue_size: usize,
     waiting: AtomicUsize,
-    /// Refused by an answer that took the others.
+    /// Spans that a partial success rejected.
     refused: AtomicU64,
-    /// How the last request failed.
-    why: Mutex<String>,
-    told: AtomicBool,
-    meter: TraceMetrics,
+    /// The reason for the last failure.
+    reason: Mutex<String>,
+    failing: AtomicBool,
+    metrics: TraceMetrics,
 }
 
 impl ExportStats {
-    pub(super) fn new(most_waiting: usize, meter: TraceMetrics) -> Self {
+    pub(super) fn new(max_queue_size: usize, metrics: TraceMetrics) -> Self {
         Self {
-            most_waiting,
+            max_queue_size,
             waiting: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
-            why: Mutex::default(),
-            told: AtomicBool::new(false),
-            meter,
+            reason: Mutex::default(),
+            failing: AtomicBool::new(false),
+            metrics,
         }
     }
 
-    /// Spans that have ended and are at no collector.
+    /// The number of spans that wait for the export.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for one more.
+    /// Whether the queue has room for one more span.
     fn admit(&self) -> bool {
-        let fits = self.waiting.fetch_add(1, Ordering::Relaxed) < self.most_waiting;
+        let fits = self.waiting.fetch_add(1, Ordering::Relaxed) < self.max_queue_size;
         if !fits {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.meter.dropped("full", 1);
+            self.metrics.dropped("full", 1);
         }
         fits
     }
 
-    fn failing(&self, why: impl Into<String>) {
-        *self.why.lock() = why.into();
+    fn set_reason(&self, reason: impl Into<String>) {
+        *self.reason.lock() = reason.into();
     }
 
-    fn settle(&self, count: usize, went_well: bool) {
+    fn settle(&self, count: usize, accepted: bool) {
         let spans = u64::try_from(count).unwrap_or(u64::MAX);
         let refused = self.refused.swap(0, Ordering::Relaxed).min(spans);
-        if went_well {
-            self.meter.exported(spans - refused);
+        if accepted {
+            self.metrics.exported(spans - refused);
             if refused > 0 {
-                self.meter.dropped("refused", refused);
+                self.metrics.dropped("refused", refused);
             }
-            if self.told.swap(false, Ordering::Relaxed) {
-                tracing::info!("the collector takes traces again");
+            if self.failing.swap(false, Ordering::Relaxed) {
+                tracing::info!("the collector accepts traces again");
             }
         } else {
-            self.meter.dropped("failed", spans);
-            if !self.told.swap(true, Ordering::Relaxed) {
-                let why = self.why.lock().clone();
-                tracing::warn!(
-                    why,
-                    "the collector takes no traces: they are dropped and counted, and this is said once"
-                );
+            self.metrics.dropped("failed", spans);
+            if !self.failing.swap(true, Ordering::Relaxed) {
+                let reason = self.reason.lock().clone();
+                tracing::warn!(reason, "the collector does not accept traces; dropping them until it does");
             }
         }
     }
 }
 
-/// The library's exporter, counted.
+/// The library's exporter; counts its results.
 #[derive(Debug)]
 struct CountingExporter {
     otlp: opentelemetry_otlp::SpanExporter,
-    tally: Arc<ExportStats>,
+    stats: Arc<ExportStats>,
 }
 
 impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let count = batch.len();
-        // The queue's room is free from here on.
-        self.tally.waiting.fetch_sub(count, Ordering::Relaxed);
+        // The spans have left the queue.
+        self.stats.waiting.fetch_sub(count, Ordering::Relaxed);
         let exported = self.otlp.export(batch).await;
-        self.tally.settle(count, exported.is_ok());
+        self.stats.settle(count, exported.is_ok());
         exported
     }
 
@@ -195,58 +192,58 @@ impl SpanExporter for CountingExporter {
 
 fn configured(settings: &Settings) -> reqwest::ClientBuilder {
     http_client::builder()
-        .connect_timeout(CONNECT.min(settings.timeout))
+        .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
         .timeout(settings.timeout)
         .pool_max_idle_per_host(1)
 }
 
-/// Makes the exporter's requests: it runs on a thread without a runtime.
+/// Sends the exporter's requests on the runtime, because the exporter's thread has none.
 struct OtlpHttpClient {
     http: reqwest::Client,
     runtime: Handle,
-    tally: Arc<ExportStats>,
+    stats: Arc<ExportStats>,
 }
 
 impl fmt::Debug for OtlpHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Carrier")
+        f.write_str("OtlpHttpClient")
     }
 }
 
-/// A request that got no answer; the words say how.
+/// A request without a response, and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct NoAnswer(&'static str);
+struct NoResponse(&'static str);
 
 #[async_trait]
 impl HttpClient for OtlpHttpClient {
     async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let sending = self.runtime.spawn(send(self.http.clone(), request));
-        let answer = sending.await.unwrap_or(Err(NoAnswer("ended")));
+        let answer = sending.await.unwrap_or(Err(NoResponse("ended")));
         match &answer {
             Ok(answer) if answer.status().is_success() => {
-                let said = ExportTraceServiceResponse::decode(answer.body().clone()).ok();
-                let refused = said.and_then(|said| said.partial_success).map_or(0, |part| part.rejected_spans);
-                self.tally.refused.fetch_add(u64::try_from(refused).unwrap_or(0), Ordering::Relaxed);
+                let body = ExportTraceServiceResponse::decode(answer.body().clone()).ok();
+                let refused = body.and_then(|body| body.partial_success).map_or(0, |part| part.rejected_spans);
+                self.stats.refused.fetch_add(u64::try_from(refused).unwrap_or(0), Ordering::Relaxed);
             }
-            Ok(answer) => self.tally.failing(format!("status {}", answer.status().as_u16())),
-            Err(NoAnswer(how)) => self.tally.failing(*how),
+            Ok(answer) => self.stats.set_reason(format!("status {}", answer.status().as_u16())),
+            Err(NoResponse(reason)) => self.stats.set_reason(*reason),
         }
         Ok(answer?)
     }
 }
 
-async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, NoAnswer> {
-    let request = request.try_into().map_err(|_| NoAnswer("no request"))?;
-    let mut answer = http.execute(request).await.map_err(|error| NoAnswer(how(&error)))?;
+async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, NoResponse> {
+    let request = request.try_into().map_err(|_| NoResponse("no request"))?;
+    let mut answer = http.execute(request).await.map_err(|error| NoResponse(error_kind(&error)))?;
     let mut whole = http::Response::new(Bytes::new());
     *whole.status_mut() = answer.status();
-    // The rest of the head, because it may say when to come again.
+    // The headers, because they may contain `Retry-After`.
     *whole.headers_mut() = answer.headers().clone();
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| NoAnswer(how(&error)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| NoResponse(error_kind(&error)))? {
         if body.len() + chunk.len() > MAX_BODY {
-            return Err(NoAnswer("answer too large"));
+            return Err(NoResponse("answer too large"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -254,8 +251,8 @@ async fn send(http: reqwest::Client, request: http::Request<Bytes>) -> Result<ht
     Ok(whole)
 }
 
-/// Never the error itself: it quotes the address, which may hold a token.
-fn how(error: &reqwest::Error) -> &'static str {
+/// The kind of the error. The error itself contains the URL, which may contain a token.
+fn error_kind(error: &reqwest::Error) -> &'static str {
     match error {
         error if error.is_timeout() => "timed out",
         error if error.is_connect() => "not connected",
@@ -268,26 +265,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_is_bounded_and_what_does_not_fit_is_counted() {
-        let meter = TraceMetrics::default();
-        let tally = ExportStats::new(2, meter.clone());
-        assert_eq!([(); 4].map(|()| tally.admit()), [true, true, false, false]);
-        assert_eq!((tally.waiting(), meter.dropped_total("full")), (2, 2));
-        tally.waiting.fetch_sub(2, Ordering::Relaxed);
-        assert!(tally.admit(), "what has left makes room");
+    fn the_queue_is_bounded_and_counts_dropped_spans() {
+        let metrics = TraceMetrics::default();
+        let stats = ExportStats::new(2, metrics.clone());
+        assert_eq!([(); 4].map(|()| stats.admit()), [true, true, false, false]);
+        assert_eq!((stats.waiting(), metrics.dropped_total("full")), (2, 2));
+        stats.waiting.fetch_sub(2, Ordering::Relaxed);
+        assert!(stats.admit(), "exported spans make room");
     }
 
     #[test]
-    fn an_answer_may_refuse_a_part() {
-        let meter = TraceMetrics::default();
-        let tally = ExportStats::new(9, meter.clone());
-        tally.refused.store(3, Ordering::Relaxed);
-        tally.settle(5, true);
-        assert_eq!((meter.exported_total(), meter.dropped_total("refused")), (2, 3));
-        tally.refused.store(99, Ordering::Relaxed);
-        tally.settle(5, true);
-        assert_eq!((meter.exported_total(), meter.dropped_total("refused")), (2, 8), "no more than there were");
-        tally.settle(4, false);
-        assert_eq!((meter.exported_total(), meter.dropped_total("failed")), (2, 4));
+    fn a_partial_success_counts_rejected_spans() {
+        let metrics = TraceMetrics::default();
+        let stats = ExportStats::new(9, metrics.clone());
+        stats.refused.store(3, Ordering::Relaxed);
+        stats.settle(5, true);
+        assert_eq!((metrics.exported_total(), metrics.dropped_total("refused")), (2, 3));
+        stats.refused.store(99, Ordering::Relaxed);
+        stats.settle(5, true);
+        assert_eq!(
+            (metrics.exported_total(), metrics.dropped_total("refused")),
+            (2, 8),
+            "at most as many as were sent"
+        );
+        stats.settle(4, false);
+        assert_eq!((metrics.exported_total(), metrics.dropped_total("failed")), (2, 4));
     }
 }

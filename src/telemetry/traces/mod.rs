@@ -1,9 +1,9 @@
-//! Traces: what happened to a request, and how long each part took, for an OpenTelemetry collector.
+//! Traces of requests for an OpenTelemetry collector.
 //!
-//! A request's span is a child of the gateway's (`traceparent`), and what is done for it is below it: steps of a login,
-//! calls to WeChat and to Redis. Off where no endpoint is given. Promises: a request that is not traced costs one look at
-//! a header; nobody waits for a collector; no span holds anything but words of ours, numbers and names of the
-//! configuration, because [`Said`] cannot be made of anything else. Refuses to tell WeChat or the application of a trace.
+//! A request's span is a child of the gateway's (`traceparent`). Its own children are the steps of a login and the calls to
+//! WeChat and Redis. Traces are off without an endpoint. A request that is not traced costs one look at a header, and no
+//! request waits for the collector. Spans contain only words of this program, numbers and names of the configuration,
+//! because [`SpanValue`] accepts nothing else. WeChat and the application receive no trace context.
 
 mod export;
 mod parent;
@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Begins the spans of requests.
+/// Starts the spans of requests.
 #[derive(Clone)]
 pub struct Traces(Option<Arc<Tracing>>);
 
@@ -40,11 +40,11 @@ struct Tracing {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     sampling: Sampling,
-    tally: Arc<ExportStats>,
+    stats: Arc<ExportStats>,
 }
 
 impl Traces {
-    /// Nothing is traced.
+    /// Traces nothing.
     pub const fn off() -> Self {
         Self(None)
     }
@@ -55,17 +55,17 @@ impl Traces {
         instance: &str,
         service_name: Option<String>,
         runtime: Handle,
-        meter: TraceMetrics,
+        metrics: TraceMetrics,
     ) -> Result<Self, TraceError> {
-        let (queue, tally) = SpanQueue::new(settings, runtime, meter)?;
+        let (queue, stats) = SpanQueue::new(settings, runtime, metrics)?;
         let provider = SdkTracerProvider::builder()
-            // Who gets here is traced.
+            // `Sampling` has already decided.
             .with_sampler(Sampler::AlwaysOn)
             .with_resource(resource(instance, service_name))
             .with_span_processor(queue)
             .build();
         let tracer = provider.tracer("wechat-authz");
-        Ok(Self(Some(Arc::new(Tracing { provider, tracer, sampling: settings.sampling, tally }))))
+        Ok(Self(Some(Arc::new(Tracing { provider, tracer, sampling: settings.sampling, stats }))))
     }
 
     /// The span of a request with these headers, if it is traced.
@@ -80,27 +80,27 @@ impl Traces {
         Span::start(&tracing.tracer, &context, name(), SpanKind::Server)
     }
 
-    /// Exports what waits, no longer than this.
+    /// Exports the waiting spans, for at most `within`.
     pub async fn close(&self, within: Duration) {
         let Some(tracing) = self.0.clone() else { return };
         let closing = tokio::task::spawn_blocking(move || {
             let closed = tracing.provider.shutdown_with_timeout(within);
-            (closed.is_ok(), tracing.tally.waiting())
+            (closed.is_ok(), tracing.stats.waiting())
         });
         if let Ok((false, waiting)) = closing.await {
-            tracing::warn!(waiting, "the collector did not take all traces before the end");
+            tracing::warn!(waiting, "shutting down before the collector accepted all traces");
         }
     }
 }
 
-/// By what name a collector knows this process. What the variables say of it goes before what it says itself.
+/// The attributes of this process. The variables override the defaults.
 fn resource(instance: &str, service_name: Option<String>) -> Resource {
-    let own = [
+    let defaults = [
         KeyValue::new("service.name", "wechat-authz"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", instance.to_owned()),
     ];
-    let builder = Resource::builder_empty().with_attributes(own);
+    let builder = Resource::builder_empty().with_attributes(defaults);
     let builder = builder.with_detector(Box::new(TelemetryResourceDetector));
     let builder = builder.with_detector(Box::new(EnvResourceDetector::new()));
     match service_name.filter(|name| !name.is_empty()) {
@@ -109,15 +109,15 @@ fn resource(instance: &str, service_name: Option<String>) -> Resource {
     }
 }
 
-/// What makes the spans below a request's: part of its context.
+/// The tracer of a request's child spans, in its context.
 struct SpanParent(SdkTracer);
 
-/// Something that is going on; over when dropped. Where the request is not traced, nothing.
+/// A span, which ends when it is dropped. Empty if the request is not traced.
 #[must_use = "a span lasts as long as it is held"]
 pub struct Span(Option<Context>);
 
 impl Span {
-    /// Not traced.
+    /// A span that is not traced.
     pub const fn none() -> Self {
         Self(None)
     }
@@ -127,7 +127,7 @@ impl Span {
         Self(Some(parent.with_span(span)))
     }
 
-    /// A span below the current one, if there is one.
+    /// A child of the current span, if there is one.
     fn child(kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         Context::map_current(|current| match current.get::<SpanParent>() {
             Some(SpanParent(tracer)) => Self::start(tracer, current, name(), kind),
@@ -135,7 +135,7 @@ impl Span {
         })
     }
 
-    /// Whether what is noted gets anywhere.
+    /// Whether the span is traced.
     pub fn is_traced(&self) -> bool {
         self.0.is_some()
     }
@@ -145,33 +145,33 @@ impl Span {
         self.0.as_ref().map(|context| context.span().span_context().trace_id().to_string())
     }
 
-    /// Says something of it.
-    pub fn set_attribute(&self, key: &'static str, said: impl Into<SpanValue>) {
+    /// Sets an attribute.
+    pub fn set_attribute(&self, key: &'static str, value: impl Into<SpanValue>) {
         if let Some(context) = &self.0 {
-            context.span().set_attribute(KeyValue::new(key, said.into().0));
+            context.span().set_attribute(KeyValue::new(key, value.into().0));
         }
     }
 
-    /// It failed, by one of our words.
-    pub fn set_error(&self, why: &'static str) {
+    /// Marks the span as failed.
+    pub fn set_error(&self, reason: &'static str) {
         if let Some(context) = &self.0 {
-            context.span().set_attribute(KeyValue::new("error.type", why));
-            context.span().set_status(Status::error(why));
+            context.span().set_attribute(KeyValue::new("error.type", reason));
+            context.span().set_status(Status::error(reason));
         }
     }
 
-    /// What a request was and what became of it.
+    /// Sets the request's method and the response's status.
     pub fn set_response(&self, method: &Method, status: http::StatusCode) {
         self.set_attribute("http.request.method", word(method));
         self.set_attribute("http.response.status_code", status.as_u16());
     }
 
-    /// Does `work`; spans begun in it are below this one.
+    /// Runs `work` with this span as the parent of its spans.
     pub fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         work.with_context(self.0.clone().unwrap_or_default())
     }
 
-    /// Lasts as long as `work`, and has below it what is begun in it.
+    /// Runs `work` with this span as the parent of its spans, and ends the span with it.
     pub async fn instrument<F: Future>(self, work: F) -> F::Output {
         self.scope(work).await
     }
@@ -179,43 +179,43 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // Work that outlives it may hold its context.
+        // Work that outlives the span may hold its context.
         if let Some(context) = &self.0 {
             context.span().end();
         }
     }
 }
 
-/// A step of a login: what is done here, below the current span.
+/// A step of a login, as a child of the current span.
 pub fn span(name: &'static str) -> Span {
     Span::child(SpanKind::Internal, || name.into())
 }
 
-/// A call to another server, below the current span: `whom` is `wechat` or `redis`.
-pub fn client_span(whom: &'static str, what: &'static str) -> Span {
-    Span::child(SpanKind::Client, || format!("{whom} {what}").into())
+/// A call to the server `peer`, `wechat` or `redis`, as a child of the current span.
+pub fn client_span(peer: &'static str, call: &'static str) -> Span {
+    Span::child(SpanKind::Client, || format!("{peer} {call}").into())
 }
 
 tokio::task_local! {
     static REQUEST_TRACE_ID: String;
 }
 
-/// `work` for a request that belongs to the trace `trace_id`, which is empty without one.
+/// Runs `work` for a request of the trace `trace_id`; empty without a trace.
 pub fn for_request<F: Future>(trace_id: String, work: F) -> impl Future<Output = F::Output> + use<F> {
     REQUEST_TRACE_ID.scope(trace_id, work)
 }
 
-/// The trace of the current request, sampled or not; empty without one.
+/// The trace id of the current request, sampled or not; empty without a trace.
 pub fn request_trace_id() -> String {
     REQUEST_TRACE_ID.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// `work` for a task of its own: its spans are below the current one, and it belongs to the same request.
+/// Runs `work` in a task of its own, for the same request and with the current span as the parent of its spans.
 pub fn with_context<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
     for_request(request_trace_id(), work.with_current_context())
 }
 
-/// The current span, to be linked to from another trace: its trace's id and its own.
+/// The ids of the current span and its trace, for [`link`].
 pub fn current_id() -> Option<String> {
     Context::map_current(|current| {
         current.get::<SpanParent>()?;
@@ -224,24 +224,24 @@ pub fn current_id() -> Option<String> {
     })
 }
 
-/// Links the current span to another, as [`here`] gave it. What was not traced has no link.
-pub fn link(there: &str) {
-    let ids = there.split_once('-');
+/// Links the current span to the span of [`current_id`]. Does nothing if either is not traced.
+pub fn link(id: &str) {
+    let ids = id.split_once('-');
     let ids = ids.and_then(|(trace, span)| Some((TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?)));
     let Some((trace, span)) = ids else { return };
-    let there = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
+    let linked = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
     Context::map_current(|current| {
-        if there.is_valid() && current.get::<SpanParent>().is_some() {
-            current.span().add_link(there, Vec::new());
+        if linked.is_valid() && current.get::<SpanParent>().is_some() {
+            current.span().add_link(linked, Vec::new());
         }
     });
 }
 
-/// What a span may say.
+/// The value of a span's attribute.
 pub struct SpanValue(Value);
 
 impl SpanValue {
-    /// A name that the configuration gives: of an application, of a host.
+    /// A name from the configuration, of an application or a host.
     pub fn configured(name: &str) -> Self {
         Self(Value::from(name.to_owned()))
     }
@@ -265,7 +265,7 @@ impl From<bool> for SpanValue {
     }
 }
 
-/// A client may write anything in a method's place.
+/// The method, or `_OTHER`: a client may send any text.
 fn word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

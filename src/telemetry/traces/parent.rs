@@ -6,13 +6,13 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What every tracer must at least pass on (W3C Trace Context §3.3.1.5). More than that is dropped, as it may be.
+/// The length that every tracer must at least propagate (W3C Trace Context §3.3.1.5). A longer value is dropped.
 const MAX_STATE: usize = 512;
 
-/// Where the flags of a version `00` begin.
+/// The offset of the flags in version `00`.
 const FLAGS: usize = 53;
 
-/// A whole and valid `traceparent`.
+/// A valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent<'a> {
     /// 32 hex digits.
@@ -29,7 +29,7 @@ impl<'a> TraceParent<'a> {
         Self::parse(headers.get(&TRACEPARENT)?.to_str().ok()?)
     }
 
-    /// Half of one is no tracer's work. A version after `00` may say more.
+    /// Parses a `traceparent`. A version after `00` may have more fields.
     fn parse(text: &'a str) -> Option<Self> {
         let hex = |text: &str, length| {
             text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -42,7 +42,7 @@ impl<'a> TraceParent<'a> {
         (known && whole && hex(flags, 2)).then(|| Self { trace_id, span_id, sampled: is_odd(flags.as_bytes()) })
     }
 
-    /// What a span below it needs to know, `tracestate` of the same `headers` included.
+    /// The context for child spans, with the `tracestate` of the same `headers`.
     pub(super) fn context(&self, headers: &HeaderMap) -> Option<SpanContext> {
         let (trace, span) = (TraceId::from_hex(self.trace_id).ok()?, SpanId::from_hex(self.span_id).ok()?);
         let state = headers.get(&TRACESTATE).and_then(|state| state.to_str().ok());
@@ -52,8 +52,8 @@ impl<'a> TraceParent<'a> {
     }
 }
 
-/// Whether a `traceparent` says that this trace is not recorded. Looks at the flags alone: it is asked for every check,
-/// and what is no trace at all is not recorded either.
+/// Whether the flags of a `traceparent` say that the trace is not recorded. Does not validate the ids: every check calls
+/// this, and an invalid trace is not recorded either.
 pub(super) fn is_unsampled(headers: &HeaderMap) -> bool {
     let Some(line) = headers.get(&TRACEPARENT) else { return false };
     let line = line.as_bytes();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_is_recorded_where_the_lowest_flag_says_so() {
+    fn a_parent_is_sampled_if_the_lowest_flag_is_set() {
         for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("fe", false), ("ff", true)]
         {
             let line = format!("00-{TRACE}-{SPAN}-{flags}");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parent_never_says_that_a_trace_is_recorded() {
+    fn an_invalid_parent_is_ignored() {
         for line in [
             String::new(),
             "00-x-y-01".into(),
@@ -116,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_may_say_more() {
+    fn a_later_version_may_have_more_fields() {
         let line = format!("cc-{TRACE}-{SPAN}-01-more");
         let headers = headers(&[("traceparent", &line)]);
         assert!(TraceParent::of(&headers).unwrap().sampled && !is_unsampled(&headers));
     }
 
     #[test]
-    fn a_state_is_passed_on_in_bounds() {
+    fn a_state_is_propagated_up_to_its_maximum() {
         let line = format!("00-{TRACE}-{SPAN}-01");
         let long = format!("a={}", "x".repeat(600));
         for (state, kept) in [("vendor=1,other=2", "vendor=1,other=2"), ("", ""), ("no state", ""), (&long, "")] {

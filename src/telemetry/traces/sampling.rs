@@ -1,20 +1,19 @@
-//! Which requests are traced: `OTEL_TRACES_SAMPLER`.
+//! The sampler: `OTEL_TRACES_SAMPLER`.
 //!
-//! Decided here and not by the library's samplers, because those are asked after a span's name, ids and attributes have
-//! been made, and most checks want none.
+//! The library's samplers run after a span's name, ids and attributes have been created, and most checks need none.
 
 use super::parent::{self, TraceParent};
 use http::HeaderMap;
 
-/// A sampler's standard names stand in [`Sampling::named`].
+/// A sampler. [`Sampling::named`] lists the standard names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Whether the caller's decision counts, where there is one.
+    /// Whether to use the caller's decision if there is one.
     follows_parent: bool,
     rest: Share,
 }
 
-/// How many of those for whom nobody has decided.
+/// The share of requests without a decision of the caller.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Share {
     All,
@@ -24,14 +23,14 @@ enum Share {
 }
 
 impl Default for Sampling {
-    /// What the standard says: as the caller says, and all where there is no caller.
+    /// The default of the standard: `parentbased_always_on`.
     fn default() -> Self {
         Self { follows_parent: true, rest: Share::All }
     }
 }
 
 impl Sampling {
-    /// The sampler of this name. The share counts for those by share.
+    /// The sampler of this name. Ratio samplers use `share`.
     pub fn named(name: &str, share: f64) -> Option<Self> {
         let share = Share::Of(share);
         let (follows_parent, rest) = match name {
@@ -46,12 +45,12 @@ impl Sampling {
         Some(Self { follows_parent, rest })
     }
 
-    /// Whether nothing can ever be traced.
+    /// Whether the sampler never samples.
     pub fn is_never(self) -> bool {
         self == Self { follows_parent: false, rest: Share::None }
     }
 
-    /// Whether a request with these headers is traced, and its parent.
+    /// The parent of a request with these headers, if the request is traced.
     pub(super) fn sample(self, headers: &HeaderMap) -> Option<Option<TraceParent<'_>>> {
         if self.follows_parent && parent::is_unsampled(headers) {
             return None;
@@ -70,14 +69,14 @@ impl Share {
         match self {
             Self::All => true,
             Self::None => false,
-            // A trace has one fate at everyone who decides by its id.
+            // Every service that samples by trace id comes to the same decision.
             Self::Of(share) => parent.map_or_else(fastrand::f64, |parent| position(parent.trace_id)) < share,
         }
     }
 }
 
-/// Where between 0 and 1 a trace id lies: by the 63 bits that other SDKs take as well.
-#[allow(clippy::cast_precision_loss)] // the lost bits decide nothing
+/// The position of a trace id between 0 and 1, by the same 63 bits as in other SDKs.
+#[allow(clippy::cast_precision_loss)] // the lost bits do not matter
 fn position(trace_id: &str) -> f64 {
     let low = trace_id.get(16..).and_then(|half| u64::from_str_radix(half, 16).ok()).unwrap_or(u64::MAX);
     (low >> 1) as f64 / (1_u64 << 63) as f64

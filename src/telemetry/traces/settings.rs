@@ -1,7 +1,7 @@
-//! What the standard `OTEL_*` variables say.
+//! The settings from the standard `OTEL_*` variables.
 //!
-//! As the standard wants it, a value that cannot be used is told of and passed over: a trace is not worth a login. What
-//! is told names the variable and never its value, which may hold a token. The library itself reads
+//! As the standard requires, an invalid value is reported and ignored. The report names the variable and never its value,
+//! which may contain a token. The library itself reads
 //! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
 
 use super::sampling::Sampling;
@@ -10,49 +10,49 @@ use std::str::FromStr;
 use std::time::Duration;
 use url::Url;
 
-/// How traces leave this process.
+/// The settings of the export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where a collector takes them: the whole address.
+    /// The complete URL of the collector.
     pub endpoint: Url,
-    /// For one batch, repetitions included.
+    /// The time-out of a batch, including retries.
     pub timeout: Duration,
-    /// Which requests are traced.
+    /// The sampler.
     pub sampling: Sampling,
-    /// Spans that may wait.
-    pub most_waiting: usize,
-    /// Spans in one request at most.
+    /// The maximum of waiting spans.
+    pub max_queue_size: usize,
+    /// The maximum of spans in one request.
     pub batch: usize,
-    /// How long a span waits for others.
+    /// The pause between two batches.
     pub delay: Duration,
 }
 
-/// The variables, read.
+/// The result of reading the variables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ParsedSettings {
-    /// None: nothing is traced.
+    /// `None` if traces are off.
     pub settings: Option<Settings>,
-    /// What could not be used.
+    /// The invalid values.
     pub errors: Vec<String>,
 }
 
-/// Spans that may wait, whatever a variable says: some 2 KiB each.
+/// The limits of the queue: a span takes about 2 KiB.
 const WAITING: RangeInclusive<usize> = 1..=65_536;
-/// A collector that takes longer is away.
+/// The limits of time-outs, in milliseconds.
 const TIMEOUT: RangeInclusive<u64> = 1..=60_000;
-/// Not without a pause, and not so seldom that a batch is never seen.
+/// The limits of the pause between batches, in milliseconds.
 const DELAY: RangeInclusive<u64> = 10..=600_000;
 
-/// Reads the variables: off where none names an endpoint.
+/// Reads the variables. Traces are off without an endpoint.
 pub fn read(variable: impl Fn(&str) -> Option<String>) -> ParsedSettings {
-    let mut reader = Reader { variable: &variable, complaints: Vec::new() };
+    let mut reader = Reader { variable: &variable, errors: Vec::new() };
     let settings = reader.settings();
-    ParsedSettings { settings, errors: reader.complaints }
+    ParsedSettings { settings, errors: reader.errors }
 }
 
 struct Reader<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
-    complaints: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -64,7 +64,7 @@ impl Reader<'_> {
             None | Some("otlp") => {}
             Some("none") => return None,
             Some(_) => {
-                self.complain("OTEL_TRACES_EXPORTER", "otlp and none are known here; nothing is traced");
+                self.report("OTEL_TRACES_EXPORTER", "otlp and none are known here; nothing is traced");
                 return None;
             }
         }
@@ -75,7 +75,7 @@ impl Reader<'_> {
         {
             let advice =
                 "http/protobuf is what is sent, which a collector takes at another port than gRPC, usually 4318";
-            self.complain(name, advice);
+            self.report(name, advice);
         }
         let sampling = self.sampling();
         if sampling.is_never() {
@@ -84,19 +84,19 @@ impl Reader<'_> {
         let timeouts = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
         let timeout = self.number(&timeouts, TIMEOUT).unwrap_or(10_000);
         let at_most = self.number(&["OTEL_BSP_EXPORT_TIMEOUT"], TIMEOUT).unwrap_or(30_000);
-        let most_waiting = self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], WAITING).unwrap_or(2_048);
+        let max_queue_size = self.number(&["OTEL_BSP_MAX_QUEUE_SIZE"], WAITING).unwrap_or(2_048);
         let batch = self.number(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], WAITING).unwrap_or(512);
         Some(Settings {
             endpoint,
             timeout: Duration::from_millis(timeout.min(at_most)),
             sampling,
-            most_waiting,
-            batch: batch.min(most_waiting),
+            max_queue_size,
+            batch: batch.min(max_queue_size),
             delay: Duration::from_millis(self.number(&["OTEL_BSP_SCHEDULE_DELAY"], DELAY).unwrap_or(5_000)),
         })
     }
 
-    /// The one for traces as it is; the one for everything with the path for traces.
+    /// The variable for traces holds the complete URL; the general one lacks the path.
     fn endpoint(&mut self) -> Option<Url> {
         let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
         let (name, text) = self.first(&names)?;
@@ -107,7 +107,7 @@ impl Reader<'_> {
             path.pop_if_empty().extend(["v1", "traces"]);
         }
         if url.is_none() {
-            self.complain(name, "no http or https address; nothing is traced");
+            self.report(name, "no http or https address; nothing is traced");
         }
         url
     }
@@ -118,20 +118,20 @@ impl Reader<'_> {
         let Some(name) = self.text(NAME) else { return Sampling::default() };
         let share = match self.text(SHARE).map(|text| text.parse::<f64>()) {
             Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
-            // For the other samplers it means nothing.
+            // The other samplers ignore it.
             Some(_) if name.ends_with("traceidratio") => {
-                self.complain(SHARE, "no number from 0 to 1; all are traced");
+                self.report(SHARE, "no number from 0 to 1; all are traced");
                 1.0
             }
             None | Some(_) => 1.0,
         };
         Sampling::named(&name, share).unwrap_or_else(|| {
-            self.complain(NAME, "no sampler that is known here; parentbased_always_on is taken");
+            self.report(NAME, "no sampler that is known here; parentbased_always_on is taken");
             Sampling::default()
         })
     }
 
-    /// The first of these variables that says something, as a number in `range`.
+    /// The first of these variables that is set, as a number in `range`.
     fn number<N>(&mut self, names: &[&'static str], range: RangeInclusive<N>) -> Option<N>
     where
         N: FromStr + PartialOrd + Copy + std::fmt::Display,
@@ -140,7 +140,7 @@ impl Reader<'_> {
         let number = text.parse::<N>().ok().filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = (range.start(), range.end());
-            self.complain(name, &format!("no whole number from {least} to {most}; the default is taken"));
+            self.report(name, &format!("no whole number from {least} to {most}; the default is taken"));
         }
         number
     }
@@ -149,13 +149,13 @@ impl Reader<'_> {
         names.iter().find_map(|name| self.text(name).map(|text| (*name, text)))
     }
 
-    /// An empty variable counts as none.
+    /// The value of a variable; `None` if it is empty.
     fn text(&self, name: &str) -> Option<String> {
         (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    fn complain(&mut self, name: &str, what: &str) {
-        self.complaints.push(format!("{name}: {what}"));
+    fn report(&mut self, name: &str, error: &str) {
+        self.errors.push(format!("{name}: {error}"));
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
         reading.settings.unwrap()
     }
 
-    fn complaint(name: &str, value: &str) -> (String, Settings) {
+    fn one_error(name: &str, value: &str) -> (String, Settings) {
         let mut reading = reading(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"), (name, value)]);
         assert_eq!(reading.errors.len(), 1, "{name}={value}");
         (reading.errors.remove(0), reading.settings.unwrap())
@@ -213,7 +213,7 @@ mod tests {
     fn what_is_not_said_is_as_the_standard_says() {
         let said = settings(&[]);
         assert_eq!((said.timeout, said.delay), (Duration::from_secs(10), Duration::from_secs(5)));
-        assert_eq!((said.most_waiting, said.batch), (2_048, 512));
+        assert_eq!((said.max_queue_size, said.batch), (2_048, 512));
         assert_eq!(said.sampling, Sampling::default());
     }
 
@@ -232,7 +232,7 @@ mod tests {
             ("OTEL_TRACES_EXPORTER", "otlp"),
         ]);
         assert_eq!((said.timeout, said.delay), (Duration::from_millis(300), Duration::from_millis(50)));
-        assert_eq!((said.most_waiting, said.batch), (100, 100), "a batch is no larger than what may wait");
+        assert_eq!((said.max_queue_size, said.batch), (100, 100), "a batch is no larger than what may wait");
         assert_eq!(Some(said.sampling), Sampling::named("parentbased_traceidratio", 0.25));
         let shorter = settings(&[("OTEL_BSP_EXPORT_TIMEOUT", "2000")]);
         assert_eq!(shorter.timeout, Duration::from_secs(2));
@@ -254,7 +254,7 @@ mod tests {
                 "http/protobuf is what is sent, which a collector takes at another port than gRPC, usually 4318",
             ),
         ] {
-            let (said, taken) = complaint(name, value);
+            let (said, taken) = one_error(name, value);
             assert_eq!(said, format!("{name}: {told}"));
             assert_eq!(taken, settings(&[]), "{name}={value}");
         }

@@ -41,8 +41,8 @@ fn traces(sampling: Sampling) -> (Traces, Kept) {
     let provider =
         SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).with_span_processor(kept.clone()).build();
     let tracer = provider.tracer("test");
-    let tally = Arc::new(ExportStats::new(1, TraceMetrics::default()));
-    (Traces(Some(Arc::new(Tracing { provider, tracer, sampling, tally }))), kept)
+    let stats = Arc::new(ExportStats::new(1, TraceMetrics::default()));
+    (Traces(Some(Arc::new(Tracing { provider, tracer, sampling, stats }))), kept)
 }
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
