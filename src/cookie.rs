@@ -1,6 +1,6 @@
-//! Cookies: reading what arrives in however many lines, and writing ours.
+//! Reads request cookies from any number of `Cookie` headers, and writes our own.
 //!
-//! Names are compared exactly, case included. Two different values under our name are never chosen between.
+//! Names are case-sensitive. Two different values of one of our cookies are a conflict; neither is used.
 //!
 //! A gateway may join several `Cookie` lines with a bare comma (docs/en/ext-authz.md, Cookies of a check), and programs
 //! send several. A browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to
@@ -15,18 +15,18 @@ use std::time::Duration;
 
 /// The session: an ES256 JWT.
 pub const SESSION: &str = "__Host-wechat_session";
-/// When this browser's last logins ended, sealed; stops a loop.
+/// When this browser's recent logins ended, sealed. It stops redirect loops.
 pub const ATTEMPTS: &str = "__Host-wechat_attempts";
-/// One login under way, followed by the first digits of its `state`.
+/// An attempt. The first digits of its `state` follow.
 pub const FLOW_PREFIX: &str = "__Host-wechat_flow_";
 
-/// What all of their names begin with.
+/// The prefix of all our cookie names.
 const OURS: &[u8] = b"__Host-wechat_";
 
 /// Browsers send it, and no page can set it.
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// What the request's cookies hold under one name.
+/// The values of one cookie in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// No such cookie.
@@ -37,10 +37,10 @@ pub enum Found<'a> {
     Conflict,
 }
 
-/// What stands between cookies.
+/// The separators between cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separators {
-    /// `;`, as every browser writes.
+    /// `;`, as browsers send.
     Semicolon,
     /// `;` and `,`: several lines may have been joined.
     SemicolonAndComma,
@@ -75,7 +75,7 @@ impl Separators {
     }
 }
 
-/// Every `name=value` of every `Cookie` line, in order. Bytes that are not text are passed over here.
+/// Every `name=value` of all `Cookie` headers, in order. Cookies that are not UTF-8 are skipped.
 pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     headers
         .get_all(header::COOKIE)
@@ -85,12 +85,12 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .filter_map(|piece| piece.trim().split_once('='))
 }
 
-/// The cookie called `name`, as a browser sends it.
+/// The cookie `name` of a browser.
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
     find_among(headers, name, Separators::Semicolon)
 }
 
-/// The cookie called `name` among cookies that `separators` stand between.
+/// The cookie `name`, with these separators.
 pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators) -> Found<'a> {
     let mut found = Found::None;
     for line in headers.get_all(header::COOKIE) {
@@ -109,7 +109,7 @@ pub fn find_among<'a>(headers: &'a HeaderMap, name: &str, separators: Separators
     found
 }
 
-/// Each different text that stands under `name`, for who must not choose between them.
+/// All different values of the cookie `name`.
 pub fn values<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let separators = Separators::of(headers);
     let mut values = Vec::new();
@@ -164,21 +164,21 @@ fn plain_line(line: &[u8]) -> Option<(Found<'_>, Forwarded)> {
     Some((Found::One(value), Forwarded::Rest(rest.ok()?)))
 }
 
-/// What the application may see of the request's cookies.
+/// The cookies that the application receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
-    /// None of ours among them: leave the header alone.
+    /// There are none of ours: the header stays unchanged.
     Untouched,
-    /// These remain without ours.
+    /// The cookies without ours.
     Rest(HeaderValue),
-    /// Only ours: the header goes.
+    /// There are only ours: the header is removed.
     Nothing,
 }
 
 /// Whether a piece between separators is a cookie of ours.
 fn is_ours(piece: &[u8]) -> bool {
     let piece = piece.trim_ascii_start();
-    // Most are not, which their first letters tell.
+    // The prefix rules out most cookies.
     if !piece.starts_with(OURS) {
         return false;
     }
@@ -186,7 +186,7 @@ fn is_ours(piece: &[u8]) -> bool {
     name == SESSION.as_bytes() || name == ATTEMPTS.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
 }
 
-/// The request's cookies without our own, whose holder could act as the user.
+/// The request's cookies without our own, which would let the application act as the user.
 pub fn without_ours(headers: &HeaderMap) -> Forwarded {
     let lines = headers.get_all(header::COOKIE);
     if !lines.iter().any(|line| Separators::SemicolonAndComma.pieces(line.as_bytes()).any(is_ours)) {
@@ -198,7 +198,7 @@ pub fn without_ours(headers: &HeaderMap) -> Forwarded {
             let kept = match memchr::memchr(b',', part) {
                 None if is_ours(part) => continue,
                 None => Cow::Borrowed(part),
-                // A comma may be part of another cookie's value: it stays where both its sides stay.
+                // A comma may be part of another cookie's value. It stays if both sides stay.
                 Some(_) => {
                     let kept: Vec<&[u8]> = part.split(|byte| *byte == b',').filter(|piece| !is_ours(piece)).collect();
                     kept.join(&b","[..]).into()
@@ -217,17 +217,17 @@ pub fn without_ours(headers: &HeaderMap) -> Forwarded {
     if rest.is_empty() {
         return Forwarded::Nothing;
     }
-    // The bytes came out of header values, so they make one.
+    // Parts of header values form a valid header value.
     HeaderValue::from_bytes(&rest).map_or(Forwarded::Nothing, Forwarded::Rest)
 }
 
-/// A `Set-Cookie` for `value`, for this host and `path` only, out of reach of scripts.
+/// A `Set-Cookie` for this host and `path`, with `HttpOnly`.
 pub fn set(name: &str, value: &str, path: &str, max_age: Duration) -> HeaderValue {
     let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
     render(Cookie::build((name, value)).max_age(cookie::time::Duration::seconds(seconds)), path)
 }
 
-/// A `Set-Cookie` that ends the cookie; it repeats every attribute, or browsers keep the old one.
+/// A `Set-Cookie` that deletes the cookie. Browsers require the same attributes.
 pub fn clear(name: &str, path: &str) -> HeaderValue {
     render(Cookie::build((name, "")).max_age(cookie::time::Duration::ZERO), path)
 }

@@ -1,6 +1,6 @@
-//! Origins: where an application lives, as the browser counts it (scheme, host, port).
+//! Web origins: scheme, host and port of an application.
 //!
-//! Every absolute address we hand out starts from a configured origin; what a client calls us by never shapes one.
+//! Every absolute URL in a response starts with a configured origin, never with the `Host` header of a request.
 
 use std::fmt;
 use url::{Host, Url};
@@ -12,13 +12,13 @@ pub struct Origin {
     scheme_len: usize,
 }
 
-/// The longest address that a login leads back to.
+/// The longest return address.
 pub const MAX_RETURN_BYTES: usize = 8_192;
 
-/// What stands in the address of a page of ours instead of the way back, where that is too long.
+/// The query parameter of a page that replaces a return address that is too long.
 pub const LOST: &str = "lost=1";
 
-/// Why a text is refused as an origin.
+/// Why a text is not a valid origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
     /// Not a URL.
@@ -27,7 +27,7 @@ pub enum OriginError {
     /// Anything but https, or http on this machine.
     #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
     NotHttps,
-    /// A host that no client could send: a wildcard, an empty label, a dot at the end, port 0.
+    /// A host that no client sends: a wildcard, an empty label, a dot at the end, port 0.
     #[error("must name one host, without a wildcard, an empty label or a dot at the end")]
     NotAHost,
     /// More than scheme, host and port.
@@ -36,7 +36,7 @@ pub enum OriginError {
 }
 
 impl Origin {
-    /// Reads `https://host[:port]`; a single trailing slash is forgiven.
+    /// Parses `https://host[:port]`. A single trailing slash is accepted.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         let url = Url::parse(text).map_err(|_| OriginError::NotAUrl)?;
         let host = url.host().ok_or(OriginError::NotAUrl)?;
@@ -62,7 +62,7 @@ impl Origin {
         &self.text
     }
 
-    /// What a client's `Host` header says for this origin, as [`authority`] reads it.
+    /// The `Host` header of requests to this origin, in the form that [`authority`] returns.
     pub fn authority(&self) -> &str {
         self.text.get(self.scheme_len + 3..).unwrap_or_default()
     }
@@ -73,8 +73,8 @@ impl Origin {
         Url::parse(&self.text).expect("an origin is a URL")
     }
 
-    /// The absolute address of one of our pages, `path` perhaps with a query, and the way back from it, which stands last.
-    /// Instead of a way back that is too long [`LOST`] says that there was one.
+    /// The absolute URL of a page, with the return address as its last parameter. [`LOST`] replaces a return address that is
+    /// too long. `path` may have a query.
     pub fn page(&self, path: &str, return_to: Option<&str>) -> String {
         let mut url = self.absolute(path);
         let Some(target) = return_to else { return url };
@@ -88,7 +88,7 @@ impl Origin {
         url
     }
 
-    /// The absolute address of `path`, which starts with one slash.
+    /// The absolute URL of `path`, which starts with one slash.
     pub fn absolute(&self, path: &str) -> String {
         debug_assert!(path.starts_with('/'));
         format!("{}{path}", self.text)

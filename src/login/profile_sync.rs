@@ -1,8 +1,8 @@
-//! Old profiles are looked after in the background: nobody waits for it, and nobody is logged out by its failure.
+//! Refreshes old profiles in the background. A failure ends no session.
 //!
-//! WeChat tells a profile for the tokens it gave at the login. They are kept in the memory of the instance that logged
-//! the person in, and sealed in Redis only where the configuration says so. A profile that another instance has brought
-//! up to date is taken from Redis instead. What is new reaches the application with the session's next token.
+//! A call for a profile needs the tokens from the login. The instance that completed the login has them in memory; Redis has
+//! them, sealed, only if the configuration says so. A profile that another instance has refreshed is read from Redis. The
+//! application gets the new profile with the session's next token.
 
 use super::Login;
 use super::settings::App;
@@ -18,26 +18,26 @@ use crate::wechat::{Class, Credentials, ExchangeResponse, OpenId, Scope, UnionId
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Tokens kept at most; about 500 bytes each.
+/// The most users whose tokens are in memory, each with about 500 bytes.
 const MAX_PROFILES: u64 = 20_000;
 
 /// The lifetime of a refresh token (docs/en/wechat.md, Refresh).
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 
-/// Who was looked after in vain is left alone for so long.
+/// The time before a failed refresh is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// A round ends after so long, at the latest; whoever is left comes with the session's next use.
+/// The longest time of a round. The remaining profiles are refreshed when their sessions are used again.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An access token is not used in its last minute.
+/// An access token is not used in the last minute before it expires.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// WeChat's tokens of those who logged in here.
+/// WeChat's tokens of the users who logged in at this instance.
 pub(crate) struct Tokens {
     kept: moka::sync::Cache<(AppName, Subject), Arc<TokensRecord>>,
     tried: moka::sync::Cache<(AppName, Subject), ()>,
-    /// One round at a time.
+    /// Held during a round.
     rounds: tokio::sync::Mutex<()>,
 }
 
@@ -51,14 +51,14 @@ impl Default for Tokens {
     }
 }
 
-/// How a look after a profile ended.
+/// The result of a refresh, for the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Changed,
     Unchanged,
-    /// Another instance had done it.
+    /// Another instance has refreshed the profile.
     Shared,
-    /// There is no token to ask with.
+    /// There is no token for the call.
     NoToken,
     Failed,
 }
@@ -76,7 +76,7 @@ impl Outcome {
 }
 
 impl Login {
-    /// Keeps what a login brought: the profile, and the tokens to ask for it again.
+    /// Stores the profile and the tokens of a login.
     pub(super) async fn remember(
         &self,
         app: &App,
@@ -96,13 +96,13 @@ impl Login {
         }
     }
 
-    /// Forgets the tokens of a person who leaves.
+    /// Deletes the tokens of a user who logs out.
     pub(super) fn forget_tokens(&self, app: &AppName, subject: &Subject) {
         self.memory.tokens.kept.invalidate(&(app.clone(), subject.clone()));
         self.registry.delete_tokens(app, subject);
     }
 
-    /// Looks after the old profiles among those of sessions in use, one after the other.
+    /// Refreshes the old profiles of recently used sessions, one after the other.
     pub(crate) async fn refresh_profiles(&self, seen: &[RecentSession]) {
         let Ok(_alone) = self.memory.tokens.rounds.try_lock() else { return };
         let began = Instant::now();
@@ -112,7 +112,7 @@ impl Login {
             }
             let Some(app) = self.apps.values().find(|app| app.name == *seen.application()) else { continue };
             if matches!(app.scope(seen.flow()), Scope::Base) {
-                // WeChat tells no profile then.
+                // This scope does not permit calls for profiles.
                 continue;
             }
             let claims = seen.claims();
@@ -156,9 +156,9 @@ impl Login {
                 }
             }
             Err(error) => {
-                tracing::info!(app = app.name.as_str(), %error, "an old profile could not be brought up to date; it stays in use");
+                tracing::info!(app = app.name.as_str(), %error, "profile refresh failed, the old profile stays in use");
                 if error.class() == Class::RestartLogin {
-                    // No token lives any more: WeChat need not be asked again before the next login.
+                    // The tokens are invalid. The next login brings new ones.
                     self.forget_tokens(&app.name, subject);
                 }
                 Outcome::Failed
@@ -171,7 +171,7 @@ impl Login {
             Some(tokens) => tokens,
             None => Arc::new(self.registry.stored_tokens(app, &claims.sub).await.ok()??),
         };
-        // A subject by unionid may have logged in by another account since: these tokens are still theirs.
+        // A user with a unionid may have logged in with another AppID since. Then these tokens belong to another openid.
         (tokens.appid == claims.appid && tokens.openid == claims.openid).then_some(tokens)
     }
 
@@ -196,7 +196,7 @@ impl Login {
                 expires_in: Duration::ZERO,
             };
             match self.client.userinfo(application, &exchanged).await {
-                // Dead before its time; there may be another.
+                // The token is already invalid: refresh it.
                 Err(error) if error.class() == Class::RestartLogin => {}
                 told => return told,
             }
@@ -209,7 +209,7 @@ impl Login {
         Ok(told)
     }
 
-    /// Takes what WeChat told at `at`; whether that is other than what was known.
+    /// Stores a profile from WeChat. Returns whether it differs from the last known one.
     async fn take_profile(
         &self,
         app: &AppName,
@@ -251,7 +251,7 @@ impl Login {
     }
 }
 
-/// What to keep of an exchange or a refresh; a refresh may not repeat what is known from `before`.
+/// The tokens of an exchange or a refresh. A response to a refresh may omit values, which come from `before`.
 fn tokens(
     application: &Credentials,
     exchanged: &ExchangeResponse,

@@ -1,40 +1,39 @@
-//! Where a login may return to (docs/en/threat-model.md, Return addresses): a path of the application itself, or an
-//! origin on its list.
+//! Validates return addresses (docs/en/threat-model.md, Return addresses): a path of the application, or a URL of one of the
+//! configured origins.
 //!
-//! What is given comes from a link anybody can write. Whatever is doubtful becomes `/`; `Location` always starts with a
-//! configured origin.
+//! The input is untrusted. An invalid address becomes `/`; `Location` always starts with a configured origin.
 
 use super::settings::App;
 use crate::origin::{MAX_RETURN_BYTES, Origin};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use std::borrow::Cow;
 
-/// What an address holds in encoded form only; everything else stays as it is written.
+/// The characters that are percent-encoded. All others stay unchanged.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ');
 
-/// The absolute address that `wanted` leads back to from WeChat, without what WeChat appends to shared addresses.
+/// The absolute return address after a login, without the parameters that WeChat appends to shared pages.
 pub fn accept(wanted: Option<&str>, app: &App, prefix: &str) -> String {
     wanted.and_then(|wanted| accepted(wanted, app, prefix, without_sharing)).unwrap_or_else(|| app.origin.absolute("/"))
 }
 
-/// The absolute address that `wanted` leads back to, its query as it is: the person was not at WeChat.
+/// The absolute return address without a login. Its query stays unchanged.
 pub fn accept_as_it_is(wanted: Option<&str>, app: &App, prefix: &str) -> String {
     wanted
         .and_then(|wanted| accepted(wanted, app, prefix, |query| Some(query)))
         .unwrap_or_else(|| app.origin.absolute("/"))
 }
 
-/// Whether `wanted` is longer than any address that a login leads back to.
+/// Whether `wanted` is too long for a return address.
 pub fn is_too_long(wanted: &str) -> bool {
     wanted.len() > MAX_RETURN_BYTES || encoded(wanted).len() > MAX_RETURN_BYTES
 }
 
-/// `wanted` as an address is written: a link that a person wrote may hold `/商品` as it is.
+/// `wanted` with percent-encoding. A handwritten link may contain `/商品` unencoded.
 fn encoded(wanted: &str) -> Cow<'_, str> {
     utf8_percent_encode(wanted, ENCODED).into()
 }
 
-/// `query` says what is left of a query.
+/// `query` filters the query.
 fn accepted(wanted: &str, app: &App, prefix: &str, query: fn(&str) -> Option<&str>) -> Option<String> {
     if is_too_long(wanted) || wanted.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'\\') {
         return None;
@@ -52,8 +51,8 @@ fn accepted(wanted: &str, app: &App, prefix: &str, query: fn(&str) -> Option<&st
     Some(origin.absolute(&target(if rest.is_empty() { "/" } else { rest }, query)?) + fragment)
 }
 
-/// A query without what WeChat appends to the address of a page that is shared: known names with known
-/// values, at the end. The same words elsewhere are the page's own.
+/// A query without the parameters that WeChat appends to a shared page: known names with known values, at the end. The same
+/// names elsewhere belong to the page.
 fn without_sharing(query: &str) -> Option<&str> {
     let (before, last) = query.rsplit_once('&').map_or((None, query), |(before, last)| (Some(before), last));
     let appended = match last.split_once('=') {
@@ -65,7 +64,7 @@ fn without_sharing(query: &str) -> Option<&str> {
     if appended { before.and_then(without_sharing) } else { Some(query) }
 }
 
-/// What follows `origin` in `wanted`, where a parser agrees that this is its origin.
+/// The part of `wanted` after `origin`, if a URL parser finds the same origin.
 fn strip_origin<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
     let rest = wanted.strip_prefix(origin.as_str())?;
     let parsed = url::Url::parse(wanted).ok()?;
@@ -73,22 +72,22 @@ fn strip_origin<'a>(wanted: &'a str, origin: &Origin) -> Option<&'a str> {
     (ends && parsed.origin().ascii_serialization() == origin.as_str()).then_some(rest)
 }
 
-/// Path and query to go to, if the path is one in every reading.
+/// Path and query, if every reading of the path is local.
 fn target(wanted: &str, query: fn(&str) -> Option<&str>) -> Option<String> {
     let (path, asked) = wanted.split_once('?').map_or((wanted, None), |(path, asked)| (path, Some(asked)));
     readings(path).iter().all(|reading| is_local(reading)).then_some(())?;
-    // Pairs of the page's own stay as they were written.
+    // The parameters of the page stay unchanged.
     Some(asked.and_then(query).map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")))
 }
 
-/// The path as it is, decoded once, and decoded twice: browsers, gateways and frameworks differ in how often.
+/// The path as it is, decoded once, and decoded twice: browsers, gateways and frameworks differ.
 fn readings(path: &str) -> [Vec<u8>; 3] {
     let once: Vec<u8> = percent_decode_str(path).collect();
     let twice: Vec<u8> = percent_encoding::percent_decode(&once).collect();
     [path.as_bytes().to_vec(), once, twice]
 }
 
-/// Whether a browser that gets this as a relative address stays at the origin.
+/// Whether a browser resolves this relative URL to the same origin.
 fn is_local(path: &[u8]) -> bool {
     if path.iter().any(|byte| *byte < 0x20 || *byte == 0x7f) {
         return false;
@@ -114,13 +113,13 @@ fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     format!("/{}", kept.join("/")).into_bytes()
 }
 
-/// Whether this is none of our own pages in any reading: a login that ends at the logout, or at another callback.
+/// Whether no reading is one of our pages. A login must not return to the logout or to a callback.
 fn is_outside_prefix(wanted: &str, prefix: &str) -> bool {
     let path = wanted.split('?').next().unwrap_or_default();
     readings(path).iter().all(|reading| {
         let plain = String::from_utf8_lossy(&remove_dot_segments(reading)).to_ascii_lowercase();
         let rest = plain.strip_prefix(&prefix.to_ascii_lowercase());
-        // A decoded `?` or `#` ends the path for a server that decodes before it parses.
+        // For a server that decodes before it parses, a decoded `?` or `#` ends the path.
         !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ';', '?', '#']))
     })
 }
