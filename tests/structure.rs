@@ -110,7 +110,12 @@ fn arrows() -> BTreeMap<(String, String), PathBuf> {
     for file in files {
         let module = module_of(&file, &root);
         // `testing` shows the crate to tests, fuzz targets and benchmarks, so it uses everything.
-        if matches!(module.as_str(), "lib" | "testing") || file.file_stem().is_some_and(|name| name == "tests") {
+        let is_test = file
+            .strip_prefix(&root)
+            .unwrap()
+            .components()
+            .any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")));
+        if matches!(module.as_str(), "lib" | "testing") || is_test {
             continue;
         }
         for other in used(&production(&fs::read_to_string(&file).unwrap())) {
