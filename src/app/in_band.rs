@@ -100,7 +100,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn a_page_without_a_permit_is_refused_at_once_and_every_end_returns_the_permit() {
+    async fn a_page_without_a_permit_is_refused_and_each_end_returns_one() {
         let in_band = InBand::new(8, Arc::default());
         let places = &in_band.permits;
         let (mut first, mut second) =
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_take_a_quarter_of_a_small_listener_and_at_most_96_connections() {
+    fn pages_take_a_quarter_of_the_connections_and_at_most_96() {
         let places = |connections| InBand::new(connections, Arc::default()).permits.available_permits();
         assert_eq!([1_536, 616, 200, 16, 1].map(places), [96, 96, 50, 4, 1]);
     }

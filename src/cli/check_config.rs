@@ -100,7 +100,7 @@ mod tests {
                            official_account: { appid: wx0123456789abcdef, secret_file: ./oa.secret }\n";
 
     #[test]
-    fn a_good_file_is_shown_with_its_defaults_and_without_its_secrets() {
+    fn a_good_file_is_printed_with_defaults_and_without_secrets() {
         let text = checked(MINIMAL).unwrap();
         assert!(text.starts_with("# The effective configuration."));
         assert!(

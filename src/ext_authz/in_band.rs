@@ -75,7 +75,7 @@ mod tests {
     const JSON: (&str, &str) = ("content-type", "application/json");
 
     #[test]
-    fn no_page_in_band_lets_a_request_pass_or_is_thrown_away_by_envoy() {
+    fn no_page_in_band_passes_a_request_or_is_replaced_by_envoy() {
         for status in 100..=999 {
             for lines in [&[][..], &[HTML], &[JSON], &[("content-type", "text/plain")], &[HTML, ("retry-after", "9")]] {
                 let passed = rewrite(answered(status, lines)).status().as_u16();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_shows_stays_and_what_only_a_script_reads_says_where_it_is() {
+    fn a_page_stays_and_an_answer_for_scripts_names_its_address() {
         let cookies = [HTML, ("set-cookie", "a=1"), ("set-cookie", "b=2"), ("retry-after", "30")];
         let redirect = [("location", "https://open.weixin.qq.com/"), ("set-cookie", "a=1")];
         for (status, lines, passed) in [

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_depends_on_the_key_set_the_whole_token_and_this_process() {
+    fn a_fingerprint_depends_on_keys_token_and_process() {
         let cache = Cache::default();
         let place = |generation, token| cache.fingerprint(generation, token).unwrap();
         let known = place(1, "x.y.z");

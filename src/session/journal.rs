@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_last_line_is_ignored_and_an_invalid_one_is_an_error() {
+    fn an_incomplete_last_line_is_ignored_and_an_invalid_one_fails() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE_NAME);
         let whole = render(&revocation("a", 100));

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_after_the_revocation_counts_again_but_a_revoked_session_never_does() {
+    fn a_login_after_the_revocation_is_valid_and_the_session_never() {
         for (kind, covered) in [(0, true), (1, false), (2, false)] {
             let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
             revocations.revoke(target(kind), Timestamp(150));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_looked_up_is_looked_up_again_after_a_change() {
+    fn a_looked_up_session_is_looked_up_again_after_a_change() {
         let revocations = Revocations::new(Duration::from_secs(1_000), None, Timestamp(0));
         let (alice, seen) = (claims(Timestamp(100)), AtomicU64::new(0));
         assert!(!revocations.is_revoked(&alice, &seen));

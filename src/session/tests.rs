@@ -112,7 +112,7 @@ fn a_token_of_ours_is_a_live_session_and_names_its_user() {
 }
 
 #[test]
-fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
+fn a_full_token_and_its_cookie_stay_under_a_kilobyte() {
     let fixture = fixture();
     let mut grant = grant();
     grant.openid = "o".repeat(64);
@@ -127,7 +127,7 @@ fn a_token_with_everything_in_it_stays_under_a_kilobyte_with_its_cookie() {
 }
 
 #[test]
-fn a_nickname_is_written_as_the_application_sees_it_unless_that_costs_the_avatar() {
+fn a_nickname_is_stored_encoded_unless_that_costs_the_avatar() {
     let fixture = fixture();
     for (nickname, avatar, member, kept) in [
         ("小明 100%25", 90, "nickname", 90),
@@ -418,7 +418,7 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
 }
 
 #[test]
-fn a_session_is_renewed_past_the_end_of_its_token_and_keeps_its_id() {
+fn a_session_is_renewed_past_its_tokens_end_and_keeps_its_id() {
     let fixture = fixture();
     let token = fixture.token();
     let late = NOW + Duration::from_secs(901);
@@ -538,7 +538,7 @@ proptest! {
 }
 
 #[test]
-fn a_shorter_lifetime_in_the_configuration_counts_at_once_and_logs_nobody_out_before_it() {
+fn a_shorter_lifetime_applies_at_once_and_ends_no_session_early() {
     let fixture = fixture();
     let token = fixture.token();
     let shorter = Settings { token_lifetime: Duration::from_secs(60), lifetime: HOUR, idle: HOUR, ..settings() };

@@ -868,7 +868,7 @@ async fn a_cluster_keeps_all_of_it_too() {
 
 /// What 20,000 sessions cost Redis. The figure stands in `docs/en/several-instances.md`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_costs_redis_half_a_kilobyte_and_a_user_has_a_maximum() {
+async fn sessions_cost_half_a_kilobyte_and_are_limited_per_user() {
     const SESSIONS: u64 = 20_000;
     let redis = Redis::start().await;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

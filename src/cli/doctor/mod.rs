@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_a_line_and_its_cure_another_and_nothing_steers_the_terminal() {
+    fn a_finding_and_its_cure_are_two_lines_without_escapes() {
         let findings = [Finding::ok("keys", "2 keys"), Finding::fail("redis", "says \u{1b}[2J", "start it")];
         let mut out = Vec::new();
         print(&findings, false, &mut out).unwrap();

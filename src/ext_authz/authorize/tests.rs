@@ -260,7 +260,7 @@ fn a_rule_for_any_host_lets_health_checks_in_and_names_nobody() {
 }
 
 #[test]
-fn a_page_is_answered_in_band_only_where_that_is_switched_on_and_only_a_page() {
+fn only_a_page_is_answered_in_band_and_only_if_switched_on() {
     let mut fixture = fixture();
     fixture.authorizer.pages_in_band = true;
     let alice = Credential::Cookie(&fixture.alice.token);
@@ -339,7 +339,7 @@ fn the_login_address_is_ours_and_knows_the_way_back() {
 }
 
 #[test]
-fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
+fn a_preflight_is_refused_where_a_session_is_required() {
     let fixture = fixture();
     for (target, reason) in
         [("/api", Reason::PreflightDenied), ("/static/a", Reason::PublicPath), ("/maybe", Reason::AnonymousAllowed)]
@@ -350,7 +350,7 @@ fn a_preflight_is_refused_where_a_session_is_required_and_passes_elsewhere() {
 }
 
 #[test]
-fn a_session_near_its_end_is_renewed_in_the_way_the_gateway_allows() {
+fn a_session_is_renewed_in_the_way_the_gateway_allows() {
     let late = NOW + Duration::from_secs(901);
     let nearly = NOW + Duration::from_secs(700);
     let mut fixture = fixture();
@@ -401,7 +401,7 @@ fn an_ended_session_asks_for_a_login_with_its_reason() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_token_it_has_its_reason_and_lets_nobody_in() {
+fn each_wrong_token_is_denied_with_its_reason() {
     use Reason::*;
     let (fixture, stranger) = (fixture(), self::fixture());
     let alice = fixture.alice.token.as_str();

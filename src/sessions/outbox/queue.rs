@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_items_keep_their_order_and_refused_ones_move_to_the_end() {
+    fn failed_items_keep_their_order_and_refused_ones_go_last() {
         let queue = BoundedQueue::new("records");
         (1..=6).for_each(|number| assert!(queue.push(number, 1)));
         let outcomes =

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_for_everything_gets_the_path_and_the_one_for_traces_is_taken_as_it_is() {
+    fn only_the_general_endpoint_gets_the_traces_path() {
         for (name, value, endpoint) in [
             (ENDPOINT, "http://c:4318", "http://c:4318/v1/traces"),
             (ENDPOINT, "http://c:4318/", "http://c:4318/v1/traces"),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_without_its_value_and_passed_over() {
+    fn an_unusable_variable_is_reported_without_its_value() {
         for (name, value, told) in [
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0", "no whole number from 1 to 65536; the default is taken"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "99999999999999", "no whole number from 1 to 65536; the default is taken"),

@@ -57,7 +57,7 @@ fn at_once<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
-fn what_is_done_for_a_request_is_below_it_whichever_task_does_it() {
+fn spans_of_every_task_are_children_of_the_request() {
     let (traces, kept) = traces(Sampling::default());
     at_once(async {
         let request = traces.request(&headers("01"), || "page callback".into());
@@ -111,7 +111,7 @@ fn a_request_without_a_gateways_span_begins_a_trace() {
 }
 
 #[test]
-fn a_span_is_over_when_it_is_dropped_whoever_still_holds_its_context() {
+fn a_dropped_span_ends_though_its_context_lives_on() {
     let (traces, kept) = traces(Sampling::default());
     let request = traces.request(&headers("01"), || "check".into());
     let work = request.scope(std::future::pending::<()>());
