@@ -1,7 +1,7 @@
 //! Which of the two languages a page is written in, from `Accept-Language` (RFC 9110 §12.5.4).
 //!
-//! Chinese unless the browser clearly would rather have English: most people who log in by WeChat read it, and WeChat's
-//! own browsers do not always send the header. Whatever arrives, one language comes out.
+//! The default is Chinese, unless the header prefers English: most users of WeChat read Chinese, and WeChat's browsers do
+//! not always send the header.
 
 use http::{HeaderMap, header};
 
@@ -14,17 +14,17 @@ pub enum Language {
     English,
 }
 
-/// Ranges read of all the header's lines; a browser sends two to six.
+/// The most language ranges that are read. A browser sends two to six.
 const MAX_RANGES: usize = 32;
 
-/// Varieties of Chinese whose readers read Chinese pages.
+/// Languages whose readers get the Chinese pages.
 const CHINESE: [&str; 5] = ["zh", "cmn", "yue", "wuu", "hak"];
 
 impl Language {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::Chinese, Self::English];
 
-    /// The language this request's browser asks for; Chinese where it names neither or likes both the same.
+    /// The preferred language of a request. Chinese if the header names neither.
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let mut chinese = RankedPreference::default();
         let mut english = RankedPreference::default();
@@ -43,7 +43,7 @@ impl Language {
         }
         match (chinese.rank(), english.rank()) {
             (chinese, english) if english.0 > chinese.0 => Self::English,
-            // Equally liked: whichever stands first, as browsers list them.
+            // Equal quality: the first in the header wins.
             (chinese, english) if english.0 == chinese.0 && english.1 < chinese.1 => Self::English,
             _ => Self::Chinese,
         }
@@ -58,16 +58,16 @@ impl Language {
     }
 }
 
-/// What the header says about one language.
+/// The preference for one language.
 #[derive(Clone, Copy)]
 struct Preference {
-    /// Thousandths; 0 is "not acceptable".
+    /// The quality in thousandths. 0 means "not acceptable".
     quality: u16,
-    /// Where in the header.
+    /// The position in the header.
     place: usize,
 }
 
-/// How much a language is wanted: by name, or else by `*`.
+/// The preference for a language: by name, otherwise by `*`.
 #[derive(Clone, Copy, Default)]
 struct RankedPreference {
     named: Option<Preference>,
@@ -83,7 +83,7 @@ impl RankedPreference {
         keep_better(&mut self.wildcard, said);
     }
 
-    /// To compare by: refused, then not mentioned, then by quality; and the place.
+    /// The order: not acceptable, not mentioned, by quality; then the position.
     fn rank(self) -> (u16, usize) {
         match self.named.or(self.wildcard) {
             Some(Preference { quality: 0, .. }) => (0, 0),
@@ -93,14 +93,14 @@ impl RankedPreference {
     }
 }
 
-/// `en-GB;q=0.5, en;q=0.8` wants English at 0.8.
+/// Keeps the higher quality: `en-GB;q=0.5, en;q=0.8` is English at 0.8.
 fn keep_better(kept: &mut Option<Preference>, said: Preference) {
     if kept.is_none_or(|kept| said.quality > kept.quality) {
         *kept = Some(said);
     }
 }
 
-/// One range as its primary language and quality in thousandths; none where it is not a range.
+/// Parses a language range into its primary language and its quality in thousandths.
 fn read(range: &str) -> Option<(&str, u16)> {
     let mut parts = range.split(';').map(str::trim);
     // Some clients write `zh_CN`.

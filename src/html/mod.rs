@@ -1,8 +1,7 @@
-//! The pages a person sees when the login cannot simply go on: what happened, why, and the one thing to do next.
+//! The HTML pages. Each tells the user what happened, why, and what to do next.
 //!
-//! A page is whole in itself: one fixed stylesheet and one fixed script, which the Content-Security-Policy names by their
-//! hashes, and nothing from elsewhere but the image of the account to follow. Whatever is shown is escaped. No page leads
-//! to another by itself; a person presses.
+//! A page contains one fixed stylesheet and one fixed script, which the Content-Security-Policy allows by their hashes. It
+//! loads nothing else, except the QR code of the account to follow. All values are escaped. No page redirects.
 
 mod code;
 mod language;
@@ -21,7 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Every page there is. URLs are absolute paths or absolute http(s) addresses.
+/// The pages. URLs are absolute paths or absolute http(s) URLs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Page<'a> {
     /// Before the consent scope: WeChat opens a snapshot page unless the user pressed a button (docs/en/wechat.md,
@@ -29,58 +28,58 @@ pub(crate) enum Page<'a> {
     AskFirst { app: &'a str, continue_url: &'a str },
     /// After a logout. No redirect: the next silent login would undo it (docs/en/wechat.md, Logout).
     LoggedOut { login_url: &'a str },
-    /// A logout by a link from elsewhere: the button posts.
+    /// A logout by a link on another site. The button sends POST.
     LogoutConfirm { post_url: &'a str },
-    /// A logout of which it is not certain that it ended the session. Its button posts again.
+    /// A logout that may not have ended the session. The button sends POST again.
     NotLoggedOut { post_url: &'a str, retry_after: Duration, status: StatusCode },
-    /// WeChat came back without a code.
+    /// The callback has no code: the user refused.
     Denied { login_url: &'a str },
-    /// WeChat showed a snapshot page (快照页): whoever that is has no account.
+    /// WeChat showed a snapshot page (快照页), whose virtual account cannot log in.
     Snapshot { login_url: &'a str },
-    /// Who does not follow the Official Account may not log in. The account's name and the address of its QR code's image,
-    /// where they are configured.
+    /// The user does not follow the Official Account. With the account's name and the URL of its QR code, if they are
+    /// configured.
     NotSubscribed { login_url: &'a str, account: Option<&'a str>, code: Option<&'a str> },
-    /// A callback without its flow cookie, too late, fetched again, or reached by the back button.
+    /// A callback without its attempt cookie: too late, repeated, or reached by the back button.
     Expired { login_url: &'a str },
-    /// A callback that lacks something or was changed on its way.
+    /// A callback with a missing or malformed parameter.
     Incomplete { login_url: &'a str },
-    /// A login that was over already, by somebody who is logged in.
+    /// A callback of another login, while the user is logged in.
     AlreadyLoggedIn { continue_url: &'a str },
-    /// The place to come back to was too long to be kept.
+    /// The return address is too long.
     Lost { login_url: &'a str },
     /// The same after the login.
     LostLoggedIn { home_url: &'a str },
-    /// Several failures in a minute: redirecting stopped.
+    /// Several logins failed within a minute: the redirect loop is stopped.
     TooManyAttempts { login_url: &'a str, in_wechat: bool },
-    /// A limit was reached. Its button loads the same address again.
+    /// A rate limit is exceeded. The button reloads the page.
     TooManyRequests { retry_after: Duration },
-    /// WeChat is down, slow, or its breaker open.
+    /// WeChat is down or slow, or its circuit breaker is open.
     WechatUnreachable { login_url: &'a str, incident: &'a str },
-    /// The operator's error; the incident is in the log.
+    /// The configuration is wrong. The log contains the incident.
     Misconfigured { incident: &'a str, retry_url: &'a str },
     /// WeChat restricts this account (50002, 40226).
     UserRefused { incident: &'a str, retry_url: &'a str },
-    /// The application knows people by unionid, and WeChat sent none.
+    /// The subject is the unionid, and WeChat sent none.
     NoUnionid { incident: &'a str, retry_url: &'a str },
-    /// It has to be opened in WeChat, and this is no WeChat browser. Where there is a login by QR code too, its address.
+    /// The page must be opened in WeChat. `code_url` is the login by QR code, if there is one.
     NeedsWechat { url: &'a str, code: Option<&'a Code>, code_url: Option<&'a str> },
-    /// Only a website app is configured, and this is WeChat.
+    /// Only a website application is configured, and the browser is WeChat.
     NeedsBrowser { url: &'a str, code: Option<&'a Code> },
-    /// Only a website app is configured, and this is a phone, which cannot scan a code on its own screen.
+    /// Only a website application is configured, and the browser is on a phone, which cannot scan its own screen.
     NeedsComputer { url: &'a str, code: Option<&'a Code>, code_url: &'a str },
-    /// A form came without a session; what was typed is still on the page before.
+    /// A form was sent without a session. The previous page still has its values.
     FormNotSent { login_url: &'a str },
-    /// Logged in, but the application's rules let others in here.
+    /// The policy does not allow this user here.
     NotAllowed,
-    /// A request that cannot be read as what it should be.
+    /// A malformed request.
     BadRequest,
-    /// No application lives at this host.
+    /// No application has this host.
     UnknownHost,
-    /// Nothing lives at this address.
+    /// There is no page at this address.
     NotFound { home_url: &'a str },
 }
 
-/// A page ready to be sent.
+/// A rendered page.
 #[derive(Clone, Debug)]
 pub(crate) struct Rendered {
     /// The page's status.
@@ -91,7 +90,7 @@ pub(crate) struct Rendered {
     pub body: Bytes,
 }
 
-/// Writes `page` in `language`.
+/// Renders `page` in `language`.
 pub(crate) fn render(page: &Page<'_>, language: Language) -> Rendered {
     let plan = page.spec();
     let fill = |said: Text| page.fill(said.within(language), language);
@@ -111,7 +110,7 @@ pub(crate) fn render(page: &Page<'_>, language: Language) -> Rendered {
         code: plan.code,
         image: plan.image,
     };
-    // Writing to memory does not fail; were it to, an empty page still carries the right status.
+    // Rendering to memory does not fail. If it did, an empty page would still have the right status.
     let body = Bytes::from(layout.render().unwrap_or_default());
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -136,7 +135,7 @@ pub(crate) fn render(page: &Page<'_>, language: Language) -> Rendered {
     Rendered { status: plan.status, headers, body }
 }
 
-/// Sets what every answer under the prefix carries, pages or not (docs/en/threat-model.md, Responses).
+/// Sets the headers of every response under the prefix (docs/en/threat-model.md, Responses).
 pub(crate) fn security_headers(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     for (name, value) in [
@@ -149,10 +148,10 @@ pub(crate) fn security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// `Retry-After` at most, in seconds.
+/// The largest `Retry-After`, in seconds.
 const MAX_WAIT: u64 = 86_400;
 
-/// What one page is made of, before the language.
+/// The parts of a page, before translation.
 struct PageSpec<'a> {
     status: StatusCode,
     mark: Icon,
