@@ -56,7 +56,7 @@ fn the_full_file_shows_every_setting_and_every_default() {
     minimal.apps[0].return_to = full.apps[0].return_to.clone();
     minimal.apps[0].domain_proofs = full.apps[0].domain_proofs.clone();
     minimal.policy = full.policy.clone();
-    minimal.limits.checks_per_client = full.limits.checks_per_client.clone();
+    minimal.limits.checks_per_client = full.limits.checks_per_client;
     minimal.admin = full.admin.clone();
     assert_eq!(minimal, full);
 }

@@ -126,10 +126,13 @@ impl<'p> Iterator for Segments<'p> {
     }
 }
 
+/// A name of a path's segment, decoded.
+type Name = Box<[u8]>;
+
 /// The spellings of names in rules, by their case-folded form.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
-    literals: HashMap<Box<[u8]>, Vec<Box<[u8]>>, FixedState>,
+    literals: HashMap<Name, Vec<Name>, FixedState>,
     /// Suffixes as written and case-folded.
     suffixes: Vec<(String, String)>,
     longest: usize,

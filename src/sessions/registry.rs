@@ -285,7 +285,7 @@ impl Registry {
             Err(error) => unavailable = Some(error),
         }
         let mut sessions: Vec<SessionRecord> = sessions.into_values().filter(|record| record.ends > now).collect();
-        sessions.sort_by(|one, other| (other.created, other.session).cmp(&(one.created, one.session)));
+        sessions.sort_by_key(|record| std::cmp::Reverse((record.created, record.session)));
         sessions.truncate(MAX_LISTED);
         (sessions, unavailable)
     }
