@@ -28,5 +28,5 @@ def test_helm_make_notices_a_changed_default():
 def test_memory_limit_is_the_one_that_the_program_is_sized_for():
     limit = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["resources"]["limits"]["memory"]
     limits = (ROOT / "src" / "server" / "limits.rs").read_text(encoding="utf-8")
-    sized_for = re.search(r"assert!\(ALL_KIB / 1_024 <= (\d+) - ", limits)[1]
+    sized_for = re.search(r"assert!\(TOTAL_KIB / 1_024 <= (\d+) - ", limits)[1]
     assert limit == f"{sized_for}Mi"
