@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is told to, and keeps cookies as browsers do.
+//! An HTTP client that sends exactly the given bytes, and a browser that keeps cookies.
 
 use http_body_util::BodyExt as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-/// WeChat's own browser on a phone.
+/// The User-Agent of WeChat's browser on a phone.
 pub const WECHAT: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
      Mobile/15E148 MicroMessenger/8.0.50(0x18003237) NetType/WIFI Language/zh_CN";
-/// A desktop browser.
+/// The User-Agent of a desktop browser.
 pub const DESKTOP: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
-/// What browsers say they want of a page.
+/// The `Accept` header with which browsers request a page.
 pub const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -24,7 +24,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The one header of this name; empty where there is none.
+    /// The first header of this name, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
@@ -34,7 +34,7 @@ impl Answer {
         self.header("location")
     }
 
-    /// Where a login ends, without the empty fragment by which a browser drops `#wechat_redirect`.
+    /// The redirect target after a login, without the empty fragment that makes a browser drop `#wechat_redirect`.
     pub fn destination(&self) -> &str {
         let location = self.location();
         location.strip_suffix('#').unwrap_or(location)
@@ -44,20 +44,20 @@ impl Answer {
         self.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")).map(|(_, value)| value.as_str())
     }
 
-    /// Where a page's one button leads.
+    /// The target of the page's only button.
     pub fn button(&self) -> String {
         let href = self.body.split("<a class=\"button").nth(1).and_then(|rest| rest.split("href=\"").nth(1));
         let href = href.and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("no button: {self:?}"));
         href.replace("&#38;", "&").replace("&amp;", "&")
     }
 
-    /// The uuid of the QR code or question on a page of WeChat's.
+    /// The uuid of the QR code or consent on a page of WeChat.
     pub fn uuid(&self) -> String {
         let uuid = self.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("nothing to answer: {self:?}"));
         uuid.split('"').next().unwrap().to_owned()
     }
 
-    /// A page's incident id or address: what is there to be passed on.
+    /// The incident id or address that the page shows for passing on.
     pub fn shown(&self) -> String {
         let shown = self.body.split("<dd").nth(1).and_then(|rest| rest.split_once('>')).map(|(_, rest)| rest);
         let shown = shown.and_then(|rest| rest.split("</dd>").next());
@@ -68,7 +68,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// What the echoing application saw of a request header; none where it saw none.
+    /// The values of a request header that the echoing application received.
     pub fn seen(&self, name: &str) -> Option<String> {
         let json = self.json();
         let values: Vec<String> = json["headers"]
@@ -82,16 +82,16 @@ impl Answer {
     }
 }
 
-/// Sends raw bytes and reads one answer, or whatever comes until the other side closes.
+/// Sends raw bytes and reads one response, or everything until the server closes.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     raw_from(IpAddr::V4(Ipv4Addr::LOCALHOST), address, bytes).await
 }
 
-/// The same from this address of our own machine.
+/// The same from this loopback address.
 pub async fn raw_from(from: IpAddr, address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let exchange = async {
         let socket = TcpSocket::new_v4().ok()?;
-        // Unbound, the system may use one port towards many servers.
+        // Without `bind`, the system can use one port for many servers.
         if from != IpAddr::V4(Ipv4Addr::LOCALHOST) {
             socket.bind(SocketAddr::new(from, 0)).ok()?;
         }
@@ -112,7 +112,7 @@ pub async fn raw_from(from: IpAddr, address: SocketAddr, bytes: &[u8]) -> Option
     tokio::time::timeout(Duration::from_secs(40), exchange).await.expect("an answer within 40 s")
 }
 
-/// One request over HTTP/2 and its answer; none where the stream or the connection is reset. `host` may be a whole origin.
+/// One request over HTTP/2 and its response; `None` if the stream or the connection is reset. `host` may be an origin.
 pub async fn try_h2(
     address: SocketAddr,
     host: &str,
@@ -144,7 +144,7 @@ pub async fn try_h2(
 
 type Head = (u16, Vec<(String, String)>, usize);
 
-/// Status, headers, and where the body starts.
+/// Status, headers and the offset of the body.
 fn head(read: &[u8]) -> Option<Head> {
     let end = read.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&read[..end]).into_owned();
@@ -155,7 +155,7 @@ fn head(read: &[u8]) -> Option<Head> {
     Some((status, headers.collect(), end + 4))
 }
 
-/// One whole answer at the start of `read`, interim ones passed over.
+/// The first complete response in `read`, without interim responses.
 fn parse(read: &[u8], no_body: bool) -> Option<Answer> {
     let (status, headers, start) = head(read)?;
     if (100..200).contains(&status) && status != 101 {
@@ -196,7 +196,7 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// A cookie a browser keeps.
+/// A cookie in a jar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookie {
     pub name: String,
@@ -205,14 +205,14 @@ pub struct Cookie {
     pub host: String,
 }
 
-/// A browser: a User-Agent and a cookie jar, and no scripts.
+/// A browser without scripts: a User-Agent and a cookie jar.
 #[derive(Clone, Debug)]
 pub struct Browser {
     pub user_agent: String,
     pub jar: Vec<Cookie>,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
-    /// Where it is: an address of our own machine.
+    /// Its IP address, a loopback address.
     pub from: IpAddr,
 }
 
@@ -245,28 +245,28 @@ impl Browser {
         self.try_get(url).await.unwrap_or_else(|| panic!("no answer: GET {url}"))
     }
 
-    /// Asks as a script does.
+    /// Sends a request as a script does.
     pub async fn fetch(&mut self, url: &str) -> Answer {
         self.ask("GET", url, &[("accept", "application/json")], "").await
     }
 
-    /// Opens a page; none where no answer comes.
+    /// Opens a page; `None` without a response.
     pub async fn try_get(&mut self, url: &str) -> Option<Answer> {
         self.try_ask("GET", url, &[("accept", HTML)], "").await
     }
 
-    /// One request and its answer; cookies go along and are kept, redirects are not followed.
+    /// Sends one request with its cookies and keeps the cookies of the response. Follows no redirect.
     pub async fn ask(&mut self, method: &str, url: &str, lines: &[(&str, &str)], body: &str) -> Answer {
         let answer = self.try_ask(method, url, lines, body).await;
         answer.unwrap_or_else(|| panic!("no answer: {method} {url}"))
     }
 
-    /// The same; none where no answer comes.
+    /// The same; `None` without a response.
     async fn try_ask(&mut self, method: &str, url: &str, lines: &[(&str, &str)], body: &str) -> Option<Answer> {
         let parsed = url::Url::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
         let host = parsed.host_str().unwrap().to_owned();
         let port = parsed.port_or_known_default().unwrap();
-        // The address as it is written: a parser would tidy the path.
+        // The URL as it is written, because a parser normalizes the path.
         let target = url.splitn(4, '/').nth(3).map(|rest| format!("/{rest}")).unwrap_or_else(|| "/".to_owned());
         let target = target.split('#').next().unwrap();
         let mut head =
@@ -295,7 +295,7 @@ impl Browser {
         Some(answer)
     }
 
-    /// Keeps what an answer sets, as strictly as a browser that knows cookie prefixes.
+    /// Keeps the cookies of a response by the rules of a browser that knows cookie prefixes.
     fn keep(&mut self, answer: &Answer, host: &str) {
         for line in answer.set_cookies() {
             let mut parts = line.split(';').map(str::trim);
@@ -320,12 +320,12 @@ impl Browser {
         }
     }
 
-    /// Opens a page and goes wherever it leads, at most twenty hops; all answers, the last one last.
+    /// Opens a page and follows at most twenty redirects; returns all responses in order.
     pub async fn follow(&mut self, url: &str) -> Vec<Answer> {
         self.follow_until(url, |_| false).await
     }
 
-    /// The same, but not to an address of which `stop` says so.
+    /// The same, but stops before a URL for which `stop` returns true.
     pub async fn follow_until(&mut self, url: &str, stop: impl Fn(&str) -> bool) -> Vec<Answer> {
         let mut answers = Vec::new();
         let mut url = url.to_owned();
@@ -345,7 +345,7 @@ impl Browser {
     }
 }
 
-/// A request's bytes, exactly these lines and `host`; the connection ends after the answer unless a line says otherwise.
+/// The bytes of a request with `host` and exactly these header lines, and `connection: close` unless a line sets it.
 pub fn compose(method: &str, target: &str, host: &str, lines: &[(&str, &str)]) -> Vec<u8> {
     let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
     for (name, value) in lines {

@@ -1,4 +1,4 @@
-//! The Envoy under which everything is tested.
+//! Starts Envoy.
 
 use crate::client;
 use crate::process::Process;
@@ -8,20 +8,20 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// One of the shipped configurations, as `envoy/render` writes it with these arguments.
+/// Runs `envoy/render` with its arguments and returns the configuration.
 pub fn render(arguments: &mut Command) -> String {
     let rendered = arguments.output().unwrap();
     assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
     String::from_utf8(rendered.stdout).unwrap()
 }
 
-/// The command `envoy/render`.
+/// The command `envoy/render`, without arguments.
 pub fn renderer() -> Command {
     Command::new(root().join("envoy/render"))
 }
 
-/// Starts an Envoy with this configuration, whose admin listener is at `admin`, and waits until it is ready. It logs to
-/// `envoy.log` in this directory.
+/// Starts an Envoy with this configuration and waits until its admin listener reports it ready. It logs to `envoy.log` in
+/// this directory.
 pub async fn start(configuration: &str, admin: SocketAddr, directory: &Path) -> Process {
     let file = directory.join(format!("envoy-{}.yaml", admin.port()));
     let log = directory.join("envoy.log");

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// An instance with its files. Its process ends with this value.
+/// An instance and its files. Dropping it kills its process.
 pub struct Instance {
     /// Its configuration.
     pub config: PathBuf,
-    /// What it logs.
+    /// Its log.
     pub log: PathBuf,
-    /// Its wall clock's offset, if the test sets it.
+    /// The file with the offset of its wall clock, if the test sets the clock.
     clock: Option<PathBuf>,
-    /// How many files it may have open; by default as many as this process.
+    /// Its limit of open files; by default the one of this process.
     pub files: Option<u32>,
     /// Variables of its environment.
     pub environment: Vec<(&'static str, String)>,
@@ -22,7 +22,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An instance with files of this name in a directory: `config.yaml` and `authz.log`, or `config-1.yaml` and
+    /// An instance with its files in this directory: `config.yaml` and `authz.log`, or with a suffix `config-1.yaml` and
     /// `authz-1.log`.
     pub fn new(directory: &Path, suffix: &str) -> Self {
         Self {
@@ -35,16 +35,16 @@ impl Instance {
         }
     }
 
-    /// Lets the test set its wall clock; its durations stay on the true monotonic clock.
+    /// Lets the test set its wall clock. Its durations come from the real monotonic clock.
     pub fn with_clock(self) -> Self {
         Self { clock: Some(self.log.with_extension("clock")), ..self }
     }
 
-    /// Starts `serve`, and does not wait for it.
+    /// Starts `serve` without waiting for it.
     pub fn start(&mut self) {
         let mut command = Command::new(program());
         if let Some(files) = self.files {
-            // It sets the limit and becomes the program: the process id is the same.
+            // `prlimit` sets the limit and then executes the program, so that the process id stays the same.
             command = Command::new("prlimit");
             command.arg(format!("--nofile={files}:{files}")).arg(program());
         }
@@ -53,7 +53,7 @@ impl Instance {
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             self.set_clock(0);
         }
-        // The tests may run traced; an instance is as its plan says.
+        // The environment of the tests must not switch on traces.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
             command.env_remove(name);
         }
@@ -62,7 +62,7 @@ impl Instance {
         self.process = Some(Process::logging(&mut command, &self.log));
     }
 
-    /// Sets its wall clock this many seconds from the true time.
+    /// Sets its wall clock to this offset from the real time, in seconds.
     pub fn set_clock(&self, offset: i64) {
         let file = self.clock.as_ref().expect("an instance with a clock of its own");
         let fresh = file.with_extension("new");
@@ -70,12 +70,12 @@ impl Instance {
         std::fs::rename(&fresh, file).unwrap();
     }
 
-    /// What it has logged so far.
+    /// The text of its log.
     pub fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits for a line with this message in its log, past `offset`.
+    /// Waits for a line with this message after `offset` in its log.
     pub async fn until_logged(&mut self, message: &str, offset: usize) -> serde_json::Value {
         let start = Instant::now();
         loop {
@@ -91,14 +91,14 @@ impl Instance {
         }
     }
 
-    /// Fails with the log if it has ended.
+    /// Panics with its log if it has exited.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.process.as_mut().and_then(Process::status) {
             panic!("wechat-authz ended with {status}:\n{}", self.logged());
         }
     }
 
-    /// Its process, if it runs.
+    /// Its process, if it is running.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
@@ -113,7 +113,7 @@ impl Instance {
         self.process = None;
     }
 
-    /// Waits for it to end by itself; its exit code.
+    /// Waits until it exits and returns its exit code.
     pub async fn ended(&mut self, within: Duration) -> Option<i32> {
         let status = self.process.as_mut().expect("a running instance").ended(within).await;
         self.process = None;

@@ -1,6 +1,6 @@
-//! What the tests start and wait for: wechat-authz, Envoy, Redis, a WeChat, an application; and a client.
+//! Starts wechat-authz, Envoy, Redis, the WeChat simulator and an application for tests, and waits for them.
 //!
-//! Apart from the tests, so that each of their crates shares one compilation.
+//! A crate of its own, so that it is compiled once for all test crates.
 
 pub mod client;
 pub mod envoy;
@@ -38,34 +38,34 @@ pub const IDENTITY: [&str; 8] = [
     "x-wechat-avatar",
 ];
 
-/// The repository.
+/// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// The program under test: another build by `WECHAT_AUTHZ`.
+/// The program under test; `WECHAT_AUTHZ` selects another build.
 pub fn program() -> PathBuf {
-    // Cargo builds it for the tests, one directory above theirs.
+    // Cargo puts it into the directory above that of the tests.
     let built = || std::env::current_exe().unwrap().parent().unwrap().with_file_name("wechat-authz");
     std::env::var_os("WECHAT_AUTHZ").map_or_else(built, PathBuf::from)
 }
 
-/// The library that gives a process another wall clock.
+/// The library that sets the wall clock of a process.
 pub fn faketime() -> PathBuf {
     let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
     let library = |place: &str| PathBuf::from(format!("/usr/lib/{place}/faketime/libfaketimeMT.so.1"));
     places.iter().map(|place| library(place)).find(|path| path.is_file()).expect("Debian's package faketime")
 }
 
-/// A port for a server that starts later, given to no other test of this process. Below those that the system gives to
-/// outgoing connections: one of them could take it meanwhile.
+/// A port for a server that starts later. Returns each port once per process, and none of the range for outgoing
+/// connections, because a connection could take it before the server starts.
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     let mut ports = std::iter::repeat_with(|| 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000);
     ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
-/// The usual WeChat: an Official Account and a website application of one Open Platform account.
+/// The options of the usual simulator: an Official Account and a website application of one Open Platform account.
 pub fn wechat() -> Options {
     Options {
         apps: vec![
@@ -77,7 +77,7 @@ pub fn wechat() -> Options {
     }
 }
 
-/// A directory with a key and the secrets of the usual WeChat's applications and of the admin API.
+/// A directory with a signing key, the AppSecrets and the admin token.
 pub fn directory_with_secrets() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let made = Command::new(program()).arg("keygen").arg(directory.path().join("keys")).output().unwrap();

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process. It is killed when this value is dropped, and no other process is: it goes by its id.
+/// A process, which is killed by its id when this value is dropped.
 pub struct Process(Child);
 
 impl Process {
-    /// Starts a process without input.
+    /// Starts a process with an empty standard input.
     pub fn start(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).spawn();
         Self(child.unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display())))
@@ -36,12 +36,12 @@ impl Process {
         assert!(sent.success());
     }
 
-    /// The exit status, if it has ended.
+    /// The exit status, if it has exited.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -53,7 +53,7 @@ impl Process {
         }
     }
 
-    /// Its memory in MiB, by a name in `/proc/PID/status`: `VmRSS` now, `VmHWM` at most. None once it has ended.
+    /// Its memory in MiB: `VmRSS` (now) or `VmHWM` (peak) of `/proc/PID/status`. `None` after it has exited.
     pub fn memory(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -68,7 +68,7 @@ impl Drop for Process {
     }
 }
 
-/// Waits until something listens at this port of the machine.
+/// Waits until this process listens at a loopback port.
 pub async fn until_listening(port: u16, process: &mut Process) {
     let start = Instant::now();
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {

@@ -1,11 +1,11 @@
-//! A real Redis server of a test's own, on a free port of this machine, with nothing on a disk that outlives it.
+//! A real Redis server for one test, on a free loopback port and without persistence.
 
 use crate::free_port;
 use crate::process::Process;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The server. It ends with this value.
+/// A server. Dropping it kills the process.
 pub struct Redis {
     pub port: u16,
     process: Option<Process>,
@@ -14,7 +14,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// A server that answers.
+    /// Starts a server and waits until it answers.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -26,7 +26,7 @@ impl Redis {
         redis
     }
 
-    /// A server that has a port and does not run yet.
+    /// A server that has a port and is not started.
     pub fn planned(arguments: &[&str]) -> Self {
         Self {
             port: free_port(),
@@ -36,7 +36,7 @@ impl Redis {
         }
     }
 
-    /// Starts it, or starts it again, empty.
+    /// Starts it without data.
     pub async fn run(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
@@ -54,7 +54,7 @@ impl Redis {
         self.process = Some(process);
     }
 
-    /// Its lines in a configuration.
+    /// The lines that configure wechat-authz to use it.
     pub fn configuration(&self) -> String {
         format!("redis:\n  url: redis://127.0.0.1:{}/0\n", self.port)
     }
@@ -69,7 +69,7 @@ impl Redis {
         self.process.as_ref().unwrap().signal(name);
     }
 
-    /// One command's answer.
+    /// Sends one command and returns its reply.
     pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
@@ -82,7 +82,7 @@ impl Redis {
         command.query_async(&mut connection).await
     }
 
-    /// Every key, and how many milliseconds it still lives.
+    /// Every key and its remaining time to live in milliseconds.
     pub async fn keys(&self) -> Vec<(String, i64)> {
         let mut keys = Vec::new();
         for key in self.ask::<Vec<String>>(&["KEYS", "*"]).await {

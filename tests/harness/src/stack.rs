@@ -1,7 +1,6 @@
-//! A stack of its own for each test: simulator, application, wechat-authz and Envoy on free ports.
+//! The stack of one test: simulator, application, wechat-authz and Envoy on free ports.
 //!
-//! What it starts it ends, by process id. When it ends well, its logs are searched for everything that must not be in
-//! them: so the search covers the whole run.
+//! Dropping it kills its processes by id and, if the test has passed, searches the whole logs for secrets.
 
 use crate::client::{Answer, Browser, Cookie};
 use crate::instance::Instance;
@@ -14,13 +13,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Options, Simulator};
 
-/// For `Plan::more`: no limit that a test meets by its own speed.
+/// For `Plan::more`: login limits that no test reaches.
 pub const UNLIMITED: &str = "limits: { logins_per_client: { per_minute: 100000, burst: 100000 } }\n";
 
-/// For `Plan::wechat`: a breaker that stays closed, for tests about something else.
+/// For `Plan::wechat`: a breaker that stays closed.
 pub const PATIENT: &str = "  breaker: { failures: 1000, open: 1s }\n";
 
-/// How a stack differs from the usual one.
+/// The differences from the usual stack.
 pub struct Plan {
     /// The Official Account's scope.
     pub scope: &'static str,
@@ -28,31 +27,31 @@ pub struct Plan {
     pub app: String,
     /// More top-level lines for the configuration.
     pub more: String,
-    /// The check over HTTP/2.
+    /// Whether Envoy checks over HTTP/2.
     pub h2c: bool,
-    /// The check over a Unix socket.
+    /// Whether Envoy checks over a Unix socket.
     pub unix: bool,
     /// Lines under `wechat:` beside its hosts, indented by two.
     pub wechat: String,
-    /// Envoy with `fast.yaml` instead of `strict.yaml`.
+    /// Whether Envoy runs `fast.yaml` instead of `strict.yaml`.
     pub fast: bool,
-    /// Paths about which `fast.yaml` asks always, besides those that the policy restricts.
+    /// Paths that `fast.yaml` always checks, besides those that the policy restricts.
     pub asked: &'static [&'static str],
     /// Replaces text in Envoy's configuration; `EDGE_PORT` becomes its port.
     pub envoy: Vec<(String, String)>,
-    /// Envoy as in a pod: a second listener for probes and Prometheus (`ops.yaml`), and its admin port lets it be drained.
+    /// Whether Envoy runs as in a pod: with a second listener for probes and Prometheus (`ops.yaml`) and a drain.
     pub pod: bool,
-    /// A state directory, so that revocations are kept.
+    /// Whether wechat-authz has a state directory, which keeps revocations.
     pub state: bool,
-    /// Lets the test set wechat-authz's wall clock (see [`Stack::set_clock`]).
+    /// Whether the test sets wechat-authz's wall clock ([`Stack::set_clock`]).
     pub clock: bool,
-    /// How many files wechat-authz may have open; as many as this process, where nothing is said.
+    /// wechat-authz's limit of open files; by default the one of this process.
     pub files: Option<u32>,
-    /// Variables of wechat-authz's environment.
+    /// Environment variables of wechat-authz.
     pub environment: Vec<(&'static str, String)>,
     /// More arguments for `envoy/render`.
     pub render: Vec<String>,
-    /// Envoy's whole configuration, instead of one of the shipped ones.
+    /// Writes Envoy's configuration instead of a shipped one.
     pub derived: Option<Derived>,
     /// Changes the simulator before it starts.
     pub simulator: fn(&mut Options),
@@ -83,25 +82,25 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// The usual stack: Envoy with `strict.yaml`.
+    /// The usual stack, behind Envoy with `strict.yaml`.
     pub fn strict() -> Self {
         Self::default()
     }
 
-    /// The usual stack, but Envoy with `fast.yaml`.
+    /// The usual stack, behind Envoy with `fast.yaml`.
     pub fn fast() -> Self {
         Self { fast: true, ..Self::default() }
     }
 }
 
-/// Writes an Envoy's configuration for its place in a stack.
+/// Writes an Envoy configuration for the addresses of a stack.
 pub type Derived = Box<dyn Fn(&Addresses) -> String + Send + Sync>;
 
 /// The addresses that an Envoy needs.
 pub struct Addresses {
-    /// Where it listens.
+    /// Its listener.
     pub edge: SocketAddr,
-    /// Its own admin port.
+    /// Its admin listener.
     pub admin: SocketAddr,
     /// The application.
     pub app: SocketAddr,
@@ -114,7 +113,7 @@ pub struct Addresses {
 pub struct Stack {
     pub simulator: Simulator,
     pub upstream: Upstream,
-    /// `http://127.0.0.1:PORT`: what a browser opens.
+    /// The origin that a browser opens: `http://127.0.0.1:PORT`.
     pub origin: String,
     pub edge: SocketAddr,
     pub check: String,
@@ -123,25 +122,25 @@ pub struct Stack {
     pub admin: SocketAddr,
     /// Envoy's admin port.
     pub envoy_admin: SocketAddr,
-    /// Envoy's second listener, where the plan has one.
+    /// Envoy's second listener, if `Plan::pod` is set.
     pub envoy_ops: SocketAddr,
     pub directory: tempfile::TempDir,
     authz: Instance,
     envoy: Option<Process>,
-    /// More Envoys before the same program.
+    /// More Envoys in front of the same wechat-authz.
     others: Vec<Process>,
     plan: Plan,
-    /// Values that no log may hold, besides the simulator's.
+    /// Values that no log may contain, besides those of the simulator.
     canaries: Mutex<Vec<String>>,
 }
 
 impl Stack {
-    /// The usual stack.
+    /// Starts the usual stack.
     pub async fn start() -> Self {
         Self::planned(Plan::default()).await
     }
 
-    /// A stack that differs.
+    /// Starts a stack by this plan.
     pub async fn planned(plan: Plan) -> Self {
         let edge_port = free_port();
         let edge = SocketAddr::from(([127, 0, 0, 1], edge_port));
@@ -189,7 +188,7 @@ impl Stack {
         self.authz.config.clone()
     }
 
-    /// The configuration's text with these listeners: check, pages, ops, admin.
+    /// The text of the configuration with these listeners: check, pages, ops, admin.
     pub fn configuration(&self, listeners: &[&str; 4]) -> String {
         let Plan { scope, app, more, wechat, state, .. } = &self.plan;
         let [check, pages, ops, admin] = listeners;
@@ -208,7 +207,7 @@ impl Stack {
         .replace("EDGE_PORT", &self.edge.port().to_string())
     }
 
-    /// The configuration as it is now, with the ports in use.
+    /// The text of the configuration with the addresses in use.
     pub fn configured(&self) -> String {
         let [pages, ops, admin] = [self.pages, self.ops, self.admin].map(|address| address.to_string());
         self.configuration(&[&self.check, &pages, &ops, &admin])
@@ -226,12 +225,12 @@ impl Stack {
         self.admin = address("admin").parse().unwrap();
     }
 
-    /// Sets wechat-authz's wall clock this many seconds from the true time.
+    /// Sets wechat-authz's wall clock to this offset from the real time, in seconds.
     pub fn set_clock(&self, offset: i64) {
         self.authz.set_clock(offset);
     }
 
-    /// Waits until wechat-authz logs this message, past `offset` of its log.
+    /// Waits for a line with this message after `offset` in wechat-authz's log.
     pub async fn until_logged(&mut self, message: &str, offset: usize) -> serde_json::Value {
         self.authz.until_logged(message, offset).await
     }
@@ -240,7 +239,7 @@ impl Stack {
         self.authz.log.clone()
     }
 
-    /// What wechat-authz has logged so far.
+    /// The text of wechat-authz's log.
     pub fn logged(&self) -> String {
         self.authz.logged()
     }
@@ -249,7 +248,7 @@ impl Stack {
         self.envoy = Some(self.envoy_at(self.edge, self.envoy_admin, self.plan.fast).await);
     }
 
-    /// Starts one more Envoy, with `fast.yaml` or with `strict.yaml`, and tells where it listens.
+    /// Starts one more Envoy with `fast.yaml` or `strict.yaml`, and returns the address of its listener.
     pub async fn another_envoy(&mut self, fast: bool) -> SocketAddr {
         let edge = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -258,7 +257,7 @@ impl Stack {
         edge
     }
 
-    /// One of the shipped configurations, for this stack.
+    /// A shipped configuration for this stack.
     fn shipped(&self, edge: SocketAddr, admin: SocketAddr, fast: bool) -> String {
         let mut render = envoy::renderer();
         render.args(["--listen", &edge.to_string(), "--app", &self.upstream.address.to_string()]);
@@ -312,10 +311,10 @@ impl Stack {
         self.authz.signal(name);
     }
 
-    /// Has wechat-authz stand still, until the signal `CONT`.
+    /// Stops wechat-authz until the signal `CONT`.
     pub async fn stop_authz(&self) {
         self.signal("STOP");
-        // The signal is on its way when it is sent; a thread in the middle of an answer ends it first.
+        // The signal arrives later, and a thread can complete a response before it stops.
         let tasks = format!("/proc/{}/task", self.authz_pid());
         let stopped = |task: std::fs::DirEntry| {
             let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
@@ -331,22 +330,22 @@ impl Stack {
         self.envoy.as_ref().unwrap().signal(name);
     }
 
-    /// Waits for wechat-authz to end, and gives its exit code.
+    /// Waits until wechat-authz exits and returns its exit code.
     pub async fn authz_ended(&mut self, within: Duration) -> Option<i32> {
         self.authz.ended(within).await
     }
 
-    /// Waits for Envoy to end.
+    /// Waits until Envoy exits.
     pub async fn envoy_ended(&mut self, within: Duration) {
         self.envoy.take().unwrap().ended(within).await;
     }
 
-    /// Whether Envoy runs with `fast.yaml`.
+    /// Whether Envoy runs `fast.yaml`.
     pub fn is_fast(&self) -> bool {
         self.plan.fast
     }
 
-    /// How many checks wechat-authz has answered.
+    /// The number of checks that wechat-authz has answered.
     pub async fn asked(&self) -> u64 {
         let text = self.metrics().await;
         let counts = text.lines().filter(|line| line.starts_with("wechat_authz_checks_total{"));
@@ -364,24 +363,24 @@ impl Stack {
         self.start_authz().await;
     }
 
-    /// An address of the application.
+    /// The URL of a path of the application.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
 
-    /// The metrics' text.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         Browser::desktop().fetch(&format!("http://{}/metrics", self.ops)).await.body
     }
 
-    /// A metric's value: the series whose line starts with `series`, 0 where there is none.
+    /// The value of the first series whose line starts with `series`, or 0.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.metrics().await;
         let line = text.lines().find(|line| line.starts_with(series) && !line.starts_with('#'));
         line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
-    /// Logs a browser in at `path` and checks that it arrived; the last answer is the application's.
+    /// Logs a browser in at `path` and returns the response of the application.
     pub async fn log_in(&self, browser: &mut Browser, path: &str) -> Answer {
         let answers = browser.follow(&self.url(path)).await;
         let last = answers.last().unwrap().clone();
@@ -391,7 +390,7 @@ impl Stack {
         last
     }
 
-    /// The same step by step, in WeChat and silently; every answer on the way.
+    /// Logs a browser of WeChat in silently, compares each hop, and returns all responses.
     pub async fn log_in_by_each_hop(&self, browser: &mut Browser, path: &str) -> Vec<Answer> {
         let answers = browser.follow(&self.url(path)).await;
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
@@ -403,8 +402,8 @@ impl Stack {
         answers
     }
 
-    /// Past its token's end a session is renewed by one redirect for a page, and a script is served meanwhile: where no
-    /// cookie comes through on success.
+    /// Asserts that after the end of its token a script is served and one redirect renews a page. So it is if a
+    /// `Set-Cookie` on an allow does not reach the browser.
     pub async fn is_renewed_by_one_redirect(&self, browser: &mut Browser) {
         let data = browser.fetch(&self.url("/api/orders")).await;
         assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
@@ -416,7 +415,7 @@ impl Stack {
         assert_eq!(answers[2].json()["target"], "/a?b=c");
     }
 
-    /// Hands this browser's phone to somebody of the cast.
+    /// Makes a user of the simulator the user of this browser.
     pub fn hand_to(&self, browser: &mut Browser, user: &str) {
         let host = self.simulator.address().to_string();
         let value = url::form_urlencoded::byte_serialize(user.as_bytes()).collect();
@@ -424,14 +423,14 @@ impl Stack {
         browser.jar.push(Cookie { name: "sim_user".into(), value, path: "/".into(), host });
     }
 
-    /// What somebody's phone does with a QR code: `scan`, `confirm`, `cancel` or `expire`.
+    /// Sends an action of a user's phone for a QR code: `scan`, `confirm`, `cancel` or `expire`.
     pub async fn phone(&self, user: &str, uuid: &str, verb: &str) -> Answer {
         let mut phone = Browser::wechat();
         self.hand_to(&mut phone, user);
         phone.ask("POST", &format!("{}/_sim/qr/{uuid}/{verb}", self.simulator.base_url()), &[], "").await
     }
 
-    /// Starts a login at `path` and stops where WeChat sends the browser back: the callback's address, not yet opened.
+    /// Starts a login at `path` and returns the URL of the callback without opening it.
     pub async fn to_callback(&self, browser: &mut Browser, path: &str) -> String {
         let callback = self.url("/_wechat/callback?");
         let last = browser.follow_until(&self.url(path), |next| next.starts_with(&callback)).await.pop().unwrap();
@@ -439,7 +438,7 @@ impl Stack {
         last.location().to_owned()
     }
 
-    /// Waits until WeChat was asked to exchange this many codes.
+    /// Waits until the simulator has received this many code exchanges.
     pub async fn until_exchanged(&self, count: usize) {
         let begun = Instant::now();
         while self.exchanges().len() < count {
@@ -448,7 +447,7 @@ impl Stack {
         }
     }
 
-    /// Waits until wechat-authz's log holds this text; lines are written a moment after the answer.
+    /// Waits until wechat-authz's log contains this text. Lines are written shortly after the response.
     pub async fn until_log_holds(&self, text: &str) {
         let begun = Instant::now();
         while !self.logged().contains(text) {
@@ -457,7 +456,7 @@ impl Stack {
         }
     }
 
-    /// Starts wechat-authz anew, with `from` in its configuration replaced by `to`.
+    /// Replaces `from` by `to` in the configuration and restarts wechat-authz.
     pub async fn reconfigured(&mut self, from: &str, to: &str) {
         let text = self.configured();
         assert!(text.contains(from), "the configuration has no {from:?}");
@@ -466,19 +465,19 @@ impl Stack {
         self.start_authz().await;
     }
 
-    /// Values that no log may hold: a browser's cookies.
+    /// Adds a browser's cookies to the values that no log may contain.
     pub fn remember(&self, browser: &Browser) {
         let mut canaries = self.canaries.lock().unwrap();
         canaries.extend(browser.jar.iter().filter(|cookie| cookie.value.len() > 20).map(|cookie| cookie.value.clone()));
     }
 
-    /// Codes WeChat was asked to exchange so far.
+    /// The code exchanges that the simulator has received.
     pub fn exchanges(&self) -> Vec<wechat_simulator::Entry> {
         let journal = self.simulator.journal();
         journal.into_iter().filter(|entry| entry.path == "/sns/oauth2/access_token").collect()
     }
 
-    /// What nothing may hold that leaves the processes besides their answers: logs, traces.
+    /// Values that no log and no trace may contain.
     pub fn forbidden(&self) -> Vec<String> {
         let mut forbidden = self.simulator.issued_secrets();
         forbidden.extend([OA_SECRET, WEB_SECRET, ADMIN_TOKEN].map(str::to_owned));
@@ -491,7 +490,7 @@ impl Stack {
         forbidden
     }
 
-    /// Everything that was logged, by us and by Envoy, searched for what must not be there.
+    /// Searches the logs of wechat-authz and Envoy for values that they must not contain.
     fn search_logs(&self) {
         let logs = self.logged() + &self.envoy_log();
         for secret in self.forbidden() {
@@ -507,7 +506,7 @@ impl Stack {
 impl Drop for Stack {
     fn drop(&mut self) {
         let failing = std::thread::panicking();
-        // So that the logs are whole.
+        // Before the search, so that the logs are complete.
         self.authz.kill();
         self.envoy = None;
         self.others.clear();

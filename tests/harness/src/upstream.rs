@@ -8,10 +8,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-/// An application that knows nothing of logins and says what it saw.
+/// An application that returns each request as JSON.
 pub struct Upstream {
     pub address: SocketAddr,
-    /// Request lines it saw.
+    /// The request lines it has received.
     pub requests: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -40,7 +40,7 @@ impl Upstream {
         Self { address, requests, task }
     }
 
-    /// How many requests it saw.
+    /// The number of requests it has received.
     pub fn count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
