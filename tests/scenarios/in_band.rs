@@ -282,7 +282,7 @@ async fn no_page_in_band_is_a_2xx_or_a_5xx() {
                                     (&403.into(), &"page_in_band".into()),
                                     "{said}"
                                 );
-                                assert!(told["message"].as_str().unwrap().contains("pages' door"), "{said}");
+                                assert!(told["message"].as_str().unwrap().contains("pages listener"), "{said}");
                             }
                             count += 1;
                         }

@@ -134,7 +134,7 @@ async fn a_revocation_counts_at_the_next_check_and_after_a_crash() {
         stack.restart_authz().await;
         until(&browsers[2].0, &stack.url("/"), |answer| answer.status == 200).await;
         assert_eq!(statuses(&stack).await, if kept { [401, 401, 200] } else { [200, 200, 200] });
-        assert_eq!(stack.logged().contains("a restart forgets which sessions were revoked"), !kept, "and it says so");
+        assert_eq!(stack.logged().contains("a restart forgets revocations and logouts"), !kept, "and it says so");
     }
 }
 
