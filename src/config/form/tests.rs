@@ -88,6 +88,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("client-address", "x-forwarded-for", "which is neither header:NAME, peer nor x-forwarded-for:N"),
     ("client-address", "x-forwarded-for:0", "which has a position that is not a number from 1 to 16"),
     ("client-address", "x-forwarded-for:17", "which has a position that is not a number from 1 to 16"),
+    ("client-address", "header:x.real.ip", "which has no valid header name after header:"),
     ("client-address", "header:x-forwarded-for", "which names a header that clients can extend"),
     ("client-address", "header:X-Forwarded-For", "which names a header that clients can extend"),
     ("path", " ", "which is empty"),
