@@ -1,4 +1,4 @@
-//! Instructions of each case, by callgrind. `benches/run` starts it and compares with `benches/counts.json`.
+//! Instructions of each case, counted by callgrind. `benches/run` starts it and compares with `benches/counts.json`.
 
 mod cases;
 
@@ -32,7 +32,7 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 #[bench::render_limited_data("render_limited_data")]
 fn count(mut case: Case) -> Case {
     case.ask_all();
-    // Whoever gets it drops it, outside of what is counted.
+    // The caller drops the value outside of the measurement.
     case
 }
 

@@ -1,5 +1,5 @@
-//! Times of the same cases by the clock: `cargo bench --bench times [WORD]`. For reports, never a gate: on a machine that
-//! others use, only figures of one run can be compared, and those with care.
+//! Wall-clock times of the same cases: `cargo bench --bench times [WORD]`. For reports only, not for a pass or fail:
+//! on a shared machine only figures of one run are comparable, with caution.
 
 mod cases;
 
@@ -7,7 +7,7 @@ use cases::Case;
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::time::Duration;
 
-/// Those that can be asked for ever; an unseen token can be shown once only, so its cases have no time here.
+/// Cases that can repeat without end. An unseen token is unseen only once, so its cases are absent.
 const CASES: &[&str] = &[
     "check_valid_session",
     "check_no_session_page",
@@ -32,7 +32,7 @@ fn times(criterion: &mut Criterion) {
     }
 }
 
-/// What does not show in a count of instructions: the memory that many sessions lie in.
+/// A cost that instruction counts do not show: cache misses with many sessions.
 fn sessions(criterion: &mut Criterion) {
     for sessions in [1, 10_000, 100_000] {
         let mut case = cases::check_among(sessions);

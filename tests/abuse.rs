@@ -1,13 +1,14 @@
-//! Every connection at its largest, ten thousand slow ones, a million addresses, a million invalid tokens: memory stays under a stated bound, and
-//! who is logged in notices nothing (docs/en/threat-model.md, Exhaustion).
+//! The largest possible connections, ten thousand slow ones, a million addresses, a million invalid tokens: memory
+//! stays below a stated maximum, and a logged-in user sees no errors and no delay (docs/en/threat-model.md,
+//! Exhaustion).
 //!
-//! Everything a door can be made to hold is tried at the doors themselves, where only Envoy gets in a deployment: what
-//! holds here holds behind it. The valid user goes through Envoy. Calm and abuse take turns within one run and are
-//! compared with each other, because nothing else can be compared on a machine that others use too.
+//! The attacks go to the listeners directly, which only Envoy reaches in a deployment; the valid user goes through
+//! Envoy. Calm and attack alternate within one run and are compared with each other, because other work on the
+//! machine makes absolute figures useless.
 //!
-//! `ABUSE=full` takes the full figures, for a release build (`WECHAT_AUTHZ=target/release/wechat-authz`); otherwise a
-//! fortieth of the floods, all ten thousand connections, and the limits' own tests for the tables' ends. `--nocapture`
-//! shows what was measured.
+//! `ABUSE=full` runs the full figures, for a release build (`WECHAT_AUTHZ=target/release/wechat-authz`). Otherwise
+//! the test runs a fortieth of the floods and all ten thousand connections; the unit tests of the limits cover full
+//! tables. `--nocapture` shows the measurements.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
 
@@ -23,19 +24,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// What wechat-authz may hold resident, in MiB, whatever addresses and tokens come: three tables of 200,000 addresses,
-/// 20,000 refusals, and 20 MiB to begin with.
+/// Maximum resident memory of wechat-authz, in MiB, for any addresses and tokens: three tables of 200,000 addresses,
+/// 20,000 rejected tokens, and 20 MiB at the start.
 const MAX_AFTER_FLOODS: u64 = 64;
-/// And while ten thousand connections are open: hyper gives each a buffer of 8 KiB for either direction, and the
-/// system's allocator keeps what they leave for those who come next.
+/// The same with ten thousand open connections: hyper gives each a buffer of 8 KiB per direction, and the system's
+/// allocator keeps freed memory for later connections.
 const MAX_BESIDE_CONNECTIONS: u64 = 256;
-/// A kernel with 250 ticks a second looks every 4 ms who should run. Where other work fills the cores, a p99 below that
-/// says when the kernel looked, not what the program did.
+/// A kernel with 250 ticks per second schedules every 4 ms. If other work uses all cores, a p99 below that measures
+/// the scheduler, not the program.
 const FLOOR: Duration = Duration::from_millis(4);
-/// A neighbour of the machine can spoil a measurement, but hardly so many in a row.
+/// Other work on the machine can disturb one measurement, but rarely all of these in a row.
 const ATTEMPTS: usize = 3;
 
-/// Two measurements at once would be each other's abuse.
+/// Two measurements at the same time would disturb each other.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The full figure, or a fortieth of it.
@@ -43,8 +44,8 @@ fn scaled(full: u64) -> u64 {
     if is_full() { full } else { full / 40 }
 }
 
-/// Requests of a flood a second: what two cores answer beside everything else. A request costs an unoptimised build
-/// several times as much.
+/// Requests per second of a flood: what two cores can answer beside other work. A debug build needs several times as
+/// much processor time per request.
 fn rate() -> u64 {
     if is_full() { 20_000 } else { 2_000 }
 }
@@ -53,9 +54,9 @@ fn is_full() -> bool {
     std::env::var("ABUSE").is_ok_and(|value| value == "full")
 }
 
-// ---- the stage
+// ---- setup
 
-/// A stack with somebody logged in.
+/// A stack with a logged-in user.
 struct Stage {
     stack: Stack,
     browser: Browser,
@@ -65,7 +66,7 @@ struct Stage {
 impl Stage {
     async fn set(plan: Plan) -> Self {
         let mut stack = Stack::planned(plan).await;
-        // At `trace` every stranger is a line: the test would measure its own disk.
+        // At `trace` each request without a session logs a line, so the test would measure the disk.
         stack.reconfigured("log: { level: trace }", "log: { level: info }").await;
         let mut browser = Browser::wechat();
         stack.log_in(&mut browser, "/").await;
@@ -81,7 +82,7 @@ impl Stage {
         self.stack.authz().memory("VmRSS").unwrap()
     }
 
-    /// Open connections at a door.
+    /// Open connections at a listener.
     async fn open(&self, door: &str) -> f64 {
         self.stack.metric(&format!("wechat_authz_connections{{listener=\"{door}\"}}")).await
     }
@@ -90,7 +91,7 @@ impl Stage {
         self.stack.authz().memory("VmHWM").unwrap()
     }
 
-    /// The process that was there is still there, has not panicked, and knows its user.
+    /// The same process still runs, has not panicked, and still accepts its user.
     async fn assert_unharmed(&self) {
         let metrics = self.stack.metrics().await;
         let panics = metrics.lines().filter(|line| line.starts_with("wechat_authz_panics_total{"));
@@ -102,7 +103,7 @@ impl Stage {
 }
 
 impl Drop for Stage {
-    /// A refusal is a line. A million of them are like the first ten thousand, and those are searched for secrets.
+    /// Each denial logs a line. The first ten thousand lines are searched for secrets; the others have the same form.
     fn drop(&mut self) {
         let lines = std::fs::read(self.stack.authz_log()).unwrap_or_default();
         let ends = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
@@ -114,7 +115,7 @@ impl Drop for Stage {
     }
 }
 
-/// The processor time a process has used.
+/// The processor time that a process has used.
 fn processor(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let mut fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
@@ -128,7 +129,7 @@ const UNMEASURED: u8 = 0;
 const CALM: u8 = 1;
 const ABUSE: u8 = 2;
 
-/// Somebody logged in who asks for one page after the other, and takes the time.
+/// A logged-in user who requests one page after another and measures the time.
 struct User {
     phase: Arc<AtomicU8>,
     stop: Arc<AtomicBool>,
@@ -161,7 +162,7 @@ impl User {
                 if status != 200 {
                     measured.errors.push(format!("{status} after {took:?}"));
                 }
-                // Who asked in one phase and was answered in another belongs to neither.
+                // A request that spans two phases counts for neither.
                 match before {
                     CALM if seen.load(Ordering::Relaxed) == CALM => measured.calm.push(took),
                     ABUSE if seen.load(Ordering::Relaxed) == ABUSE => measured.abuse.push(took),
@@ -193,7 +194,7 @@ impl Measured {
         (times[times.len() / 2], times[times.len() * 99 / 100])
     }
 
-    /// What to compare, in words; the second is whether it holds.
+    /// The figures as text, and whether they meet the requirement.
     fn verdict(&self) -> (String, bool) {
         let (calm, abuse) = (Self::percentiles(&self.calm), Self::percentiles(&self.abuse));
         let said = format!(
@@ -210,9 +211,9 @@ impl Measured {
     }
 }
 
-// ---- HTTP/1 as fast as a debug build of a test can
+// ---- a fast HTTP/1 client
 
-/// A keep-alive connection whose answers are counted.
+/// A keep-alive connection that counts its responses.
 struct Line {
     stream: TcpStream,
     read: Vec<u8>,
@@ -227,7 +228,7 @@ impl Line {
         Self { stream, read: Vec::with_capacity(256 * 1024), at: 0 }
     }
 
-    /// The status of the next answer, which is read to its end.
+    /// Reads the next response to its end and returns its status.
     fn answer(&mut self) -> u16 {
         loop {
             if let Some((status, length)) = whole(&self.read[self.at..]) {
@@ -244,7 +245,7 @@ impl Line {
     }
 }
 
-/// Status and length of the answer that `read` begins with, if it is all there.
+/// Status and length of the first response in `read`, if it is complete.
 fn whole(read: &[u8]) -> Option<(u16, usize)> {
     let mut at = 0;
     let mut body = 0;
@@ -265,10 +266,10 @@ fn whole(read: &[u8]) -> Option<(u16, usize)> {
 
 // ---- floods
 
-/// Requests that come while `open`, `rate` a second at most, each written by `compose` from its number.
+/// Sends requests while `open`, `rate` per second at most; `compose` writes each from its number.
 ///
-/// The attacker's own processor is not what is measured, so its threads give way to everybody else's: as they would if
-/// they ran elsewhere.
+/// The attacker's processor time is not part of the measurement, so its threads run at low priority, as if they ran
+/// on another machine.
 struct Flood {
     open: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -277,7 +278,8 @@ struct Flood {
 }
 
 impl Flood {
-    /// Requests that a connection sends together. Few, as a gateway sends none together: they are answered in one go.
+    /// Requests that a connection sends together. Few, because the server answers them in one go and a gateway does
+    /// not pipeline.
     const BATCH: u64 = 4;
     const LINES: u64 = 8;
 
@@ -315,7 +317,7 @@ impl Flood {
                         *statuses.entry(line.answer()).or_default() += 1;
                     }
                     due += pause;
-                    // Who is late does not make up for it by a rush.
+                    // A late sender does not catch up with a burst.
                     due = due.max(Instant::now() - pause * 4);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
@@ -329,7 +331,7 @@ impl Flood {
         self.sent.load(Ordering::Relaxed) >= self.total
     }
 
-    /// What was answered, by status.
+    /// Responses by status.
     fn end(self) -> BTreeMap<u16, u64> {
         self.open.store(true, Ordering::Relaxed);
         let mut sums = BTreeMap::new();
@@ -342,7 +344,7 @@ impl Flood {
     }
 }
 
-/// What a flood came to, in words: answers, pace, and what wechat-authz spent on each request.
+/// The result of a flood as text: responses, rate, and processor time per request.
 fn cost(answers: &BTreeMap<u16, u64>, flooded: Duration, used: Duration) -> String {
     let count = answers.values().sum::<u64>();
     let pace = count * 1_000 / u64::try_from(flooded.as_millis()).unwrap().max(1);
@@ -350,7 +352,7 @@ fn cost(answers: &BTreeMap<u16, u64>, flooded: Duration, used: Duration) -> Stri
     format!("answers {answers:?}, {pace}/s, {each:?} of processor each")
 }
 
-/// Lets every other thread of the machine go first.
+/// Gives the thread the lowest priority.
 fn give_way() {
     let thread = std::fs::read_link("/proc/thread-self").unwrap();
     let id = thread.file_name().unwrap().to_owned();
@@ -358,7 +360,7 @@ fn give_way() {
     assert!(given.success());
 }
 
-/// Calm and `flood` take turns until the flood is over.
+/// Alternates calm and `flood` until the flood ends.
 async fn take_turns(user: &User, flood: &Flood) -> Duration {
     let mut under_flood = Duration::ZERO;
     while !flood.is_over() {
@@ -380,7 +382,7 @@ async fn take_turns(user: &User, flood: &Flood) -> Duration {
     under_flood
 }
 
-/// Address number so-and-so: every other one IPv6, each its own /64, spread over many networks.
+/// The address with this number: every second one is IPv6 with its own /64, spread over many networks.
 fn address(number: u64) -> IpAddr {
     let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) & 0xFFFF_FFFF_FFFF;
     if number.is_multiple_of(2) {
@@ -390,7 +392,7 @@ fn address(number: u64) -> IpAddr {
     }
 }
 
-/// Measures until it holds, three times at most.
+/// Measures up to three times, until the requirement is met.
 async fn holds(what: &str, mut measure: impl AsyncFnMut() -> (String, bool)) {
     let mut said = Vec::new();
     for _ in 0..ATTEMPTS {
@@ -407,7 +409,7 @@ async fn holds(what: &str, mut measure: impl AsyncFnMut() -> (String, bool)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_addresses_use_bounded_memory_and_slow_no_user() {
     let turn = TURN.lock().await;
-    // Ten seconds until an address is forgotten: the limiter really keeps them.
+    // Ten seconds until an address expires, so the limiter must store all of them.
     let more = "limits: { checks_per_client: { per_minute: 6, burst: 5 } }\n".to_owned();
     let stage = Stage::set(Plan { more, ..Plan::default() }).await;
     let (check, pages, edge) = (stage.check(), stage.stack.pages, stage.stack.edge);
@@ -419,7 +421,7 @@ async fn a_million_addresses_use_bounded_memory_and_slow_no_user() {
             let client = address(first + number);
             write!(batch, "GET /orders HTTP/1.1\r\nhost: {edge}\r\nx-auth-client-ip: {client}\r\n\r\n").unwrap();
         };
-        // Some of them begin to log in: from addresses of their own, in WeChat.
+        // Some of them start a login, from their own addresses, in WeChat's browser.
         let logins = move |number: u64, batch: &mut Vec<u8>| {
             let client = address(first + number);
             write!(
@@ -452,7 +454,7 @@ async fn a_million_addresses_use_bounded_memory_and_slow_no_user() {
     drop(turn);
     let highest = stage.highest();
     assert!(clients > 1_000.0, "the limiter kept {clients}");
-    // Ten seconds until their budgets are full, and ten until the next sweep.
+    // Ten seconds until their limits are full again, and ten until the next sweep.
     let begun = Instant::now();
     while stage.stack.metric("wechat_authz_limiter_clients").await > 100.0 {
         assert!(begun.elapsed() < Duration::from_secs(40), "they are not forgotten");
@@ -469,7 +471,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
     let turn = TURN.lock().await;
     let stage = Stage::set(Plan::default()).await;
     let (check, edge) = (stage.check(), stage.stack.edge);
-    // The user's own token with another signature: only a signature check tells.
+    // The user's own token with another signature: only a signature check can reject it.
     let token = stage.browser.cookie(SESSION).unwrap();
     let signed = token.rsplit_once('.').unwrap().0.to_owned();
     let mut first = 0;
@@ -478,7 +480,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
         let signed = signed.clone();
         let compose = move |number: u64, batch: &mut Vec<u8>| {
             let token = forged(&signed, first + number);
-            // Every other one from an address of its own, the rest from the user's.
+            // Every second one comes from its own address, the rest from the user's.
             let client = if number.is_multiple_of(2) { address(first + number) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
             write!(
                 batch,
@@ -506,7 +508,7 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
     drop(turn);
     let highest = stage.highest();
     if is_full() {
-        // Refusals are remembered for a minute.
+        // Rejected tokens are cached for a minute.
         tokio::time::sleep(Duration::from_secs(75)).await;
     }
     let (after, log) = (stage.resident(), std::fs::metadata(stage.stack.authz_log()).unwrap().len() >> 20);
@@ -515,29 +517,29 @@ async fn a_million_invalid_tokens_are_bounded_and_slow_nobody() {
     stage.assert_unharmed().await;
 }
 
-/// `signed` with a signature that nobody made: 64 bytes in canonical base64url, another for each number.
+/// `signed` with a random signature: 64 bytes in canonical base64url, different for each number.
 fn forged(signed: &str, number: u64) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digits: String =
         (0..8).map(|place| char::from(ALPHABET[usize::try_from((number >> (6 * place)) & 63).unwrap()])).collect();
-    // 85 digits of six bits and a last one of two: 64 bytes, and nothing left over.
+    // 85 digits of six bits and one of two: exactly 64 bytes.
     format!("{signed}.{}{digits}A", "q7Zk5m3vXJ1".repeat(7))
 }
 
 // ---- slow connections
 
-/// What a slow client has done so far, and does on.
+/// How far a slow client has come, and what it sends next.
 #[derive(Clone, Copy, Debug)]
 enum Slow {
-    /// Says nothing.
+    /// Sends nothing.
     Silent,
     /// A request that never ends.
     Half,
-    /// One whole request, and then one that never ends.
+    /// One complete request, then one that never ends.
     HalfAgain,
 }
 
-/// Keeps one slow connection open, again and again, until it is told to stop.
+/// Keeps one slow connection open and reopens it when it closes, until the test stops it.
 async fn hold(door: SocketAddr, host: SocketAddr, slow: Slow, pace: Duration, again: Arc<AtomicU64>) {
     loop {
         let Ok(mut stream) = tokio::net::TcpStream::connect(door).await else {
@@ -566,7 +568,7 @@ async fn hold(door: SocketAddr, host: SocketAddr, slow: Slow, pace: Duration, ag
     }
 }
 
-/// Slow connections, in a thread that gives way: they come from elsewhere.
+/// Slow connections, in a low-priority thread, as if they came from another machine.
 struct Crowd {
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -575,7 +577,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// So many at each door, opened over the given time.
+    /// Opens this number of connections at each listener, over the given time.
     fn gather(doors: &[(SocketAddr, u32)], host: SocketAddr, over: Duration) -> Self {
         let again = Arc::<AtomicU64>::default();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -587,7 +589,7 @@ impl Crowd {
                 let mut crowd = tokio::task::JoinSet::new();
                 for (door, count) in doors {
                     for number in 0..count {
-                        // Those who will be sent away soonest come last.
+                        // The connections with the shortest time-out open last.
                         let slow = [Slow::HalfAgain, Slow::HalfAgain, Slow::Half, Slow::Silent];
                         let slow = slow[(number * 4 / count) as usize];
                         let again = Arc::clone(&counted);
@@ -628,10 +630,11 @@ async fn ten_thousand_slow_connections_slow_nobody() {
         tokio::time::sleep(Duration::from_secs(4)).await;
         user.now(UNMEASURED);
         user.now(ABUSE);
-        // Far more than the listeners take at once: the others wait in the system's queue or are turned away by it.
+        // Far more than the listeners accept at once: the others wait in the system's queue, or the system rejects
+        // them.
         let crowd = Crowd::gather(&[(check, 8_000), (pages, 2_000)], edge, Duration::from_secs(4));
         let (begun, mut open) = (Instant::now(), 0.0_f64);
-        // Past ten seconds the first of those who never asked are sent away, and come back.
+        // After ten seconds the server closes the first silent connections, and they reconnect.
         while begun.elapsed() < Duration::from_secs(12) || (open < 1_500.0 && begun.elapsed() < Duration::from_secs(30))
         {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -656,9 +659,9 @@ async fn ten_thousand_slow_connections_slow_nobody() {
     stage.assert_unharmed().await;
 }
 
-// ---- everything at its largest
+// ---- connections of maximum size
 
-/// A literal header of HPACK without indexing (RFC 7541 §6.2.2), of at most 126 bytes each.
+/// A literal header of HPACK without indexing (RFC 7541 §6.2.2), name and value at most 126 bytes each.
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let length = |text: &str| u8::try_from(text.len()).unwrap();
     [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
@@ -670,13 +673,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The preface, and settings by which no answer's body may be sent.
+/// The preface, and settings that forbid the server to send a response body.
 fn http2_preface() -> Vec<u8> {
     let no_window = [0, 4, 0, 0, 0, 0];
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &no_window)].concat()
 }
 
-/// A request's header block: GET, this path, and as many headers as said.
+/// A request's header block: GET, this path, and the given number of headers.
 fn block(host: &str, path: &str, headers: usize, value: &str) -> Vec<u8> {
     let indexed = |at: u8, text: &str| [&[at, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let mut block = [vec![0x82, 0x86], indexed(4, path), indexed(1, host)].concat();
@@ -684,38 +687,38 @@ fn block(host: &str, path: &str, headers: usize, value: &str) -> Vec<u8> {
     block
 }
 
-/// What a connection is made to hold, in turn.
+/// What a connection makes the server keep in memory, in turn.
 fn largest(number: usize, host: &str, path: &str) -> Vec<u8> {
     match number % 5 {
-        // A head of HTTP/1 that stays a byte short of its end.
+        // An HTTP/1 head that lacks its last byte.
         0 => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nx: {}", "a".repeat(70 * 1024)).into_bytes(),
         // A header block of two thousand small headers without its end.
         1 => {
             let block = block(host, path, 1_900, "");
             [http2_preface(), frame(1, 1, 1, &block[..8_000]), frame(9, 0, 1, &block[8_000..])].concat()
         }
-        // As many streams as are allowed, each with a large header block and an answer that is not read.
+        // The maximum number of streams, each with a large header block and a response that the client does not read.
         2 => {
             let block = block(host, path, 120, &"a".repeat(100));
             let stream = |number: u32| frame(1, 5, 2 * number + 1, &block);
             http2_preface().into_iter().chain((0..100).flat_map(stream)).collect()
         }
-        // Requests in one piece, whose answers are not read.
+        // Pipelined requests; the client does not read the responses.
         3 => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/html\r\n\r\n").repeat(2_000).into_bytes(),
-        // A large head that is whole, and a connection that rests with its buffer.
+        // A large complete head, then an idle connection that keeps its buffer.
         _ => format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nx: {}\r\n\r\n", "a".repeat(60 * 1024)).into_bytes(),
     }
 }
 
-/// Opens a connection and has it hold as much as it can, until its task is dropped.
+/// Opens a connection that uses as much server memory as possible, until its task is dropped.
 async fn fill(listener: SocketAddr, bytes: Vec<u8>) {
     loop {
-        // Answers stay in a small buffer of the system's: the rest is the server's.
+        // With a small receive buffer here, the rest of the responses stays in the server.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         if let Ok(mut stream) = socket.connect(listener).await {
             let _ = tokio::time::timeout(Duration::from_secs(30), stream.write_all(&bytes)).await;
-            // Refused or let go: the next one.
+            // The server rejected or closed the connection: open the next one.
             while stream.try_write(b"").is_ok() && stream.peer_addr().is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 let mut none = [0; 0];
@@ -750,16 +753,17 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
         (stage.stack.admin, "/sessions", 32),
     ];
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    // They come from elsewhere: their thread gives way.
+    // They come from other machines, so their thread has low priority.
     let crowd = std::thread::spawn(move || {
         give_way();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let mut crowd = tokio::task::JoinSet::new();
-            // Every connection of check and pages; of ops and admin all but those by which this test looks.
+            // All connections of the check and pages listeners; all but those of this test at the ops and admin
+            // listeners.
             for (listener, path, count) in listeners {
                 for number in 0..count {
-                    // With all memory for answers taken, this test could not look.
+                    // If responses used up all memory, this test could not read the metrics.
                     let kind = if path == "/metrics" { number % 2 } else { number };
                     crowd.spawn(fill(listener, largest(kind, &host, path)));
                 }
@@ -778,11 +782,11 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
     let measured = user.end();
     let (highest, idle, answered) = (stage.highest(), stage.idle, measured.abuse.len());
     println!("largest: {answered} checks, {open} open, idle {idle} MiB, held {held} MiB, highest {highest} MiB");
-    // Those that are let go come back a little later.
+    // Closed connections reopen a little later.
     assert!(open >= 1_000.0, "{open} open");
-    // A check that waits for a thousand others, in a machine that is busy elsewhere, may be too late once.
+    // A check that waits for a thousand others may time out once on a busy machine.
     assert!(measured.errors.len() <= answered / 100, "{:?} of {answered}", measured.errors);
-    // 110 MiB are for a process with 100,000 sessions, 34 for the limits' addresses.
+    // 110 MiB are for a process with 100,000 sessions, 34 for the addresses of the limits.
     let share = chart_limit() - 110 - 34;
     assert!(highest - idle <= share, "{highest} MiB, {idle} MiB before; {share} MiB are theirs");
     stage.assert_unharmed().await;
@@ -791,7 +795,7 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_listener_stays_within_its_share_of_open_files() {
     let _turn = TURN.lock().await;
-    // What a shell without any set-up grants.
+    // The usual default of a shell.
     let stage = Stage::set(Plan { files: Some(1_024), ..Plan::default() }).await;
     let (check, pages, edge) = (stage.check(), stage.stack.pages, stage.stack.edge);
     let user = User::begin(&stage);
@@ -803,7 +807,7 @@ async fn each_listener_stays_within_its_share_of_open_files() {
         most = (most.0.max(stage.open("check").await), most.1.max(stage.open("pages").await));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Six tenths of the files for the checks, two for the pages; health and all else have the rest.
+    // 60% of the files for the checks, 20% for the pages; probes and the rest share the others.
     assert_eq!(most, (612.0, 204.0));
     let failed = stage.stack.metrics().await;
     let failed = failed.lines().filter(|line| line.starts_with("wechat_authz_accept_failures_total{"));

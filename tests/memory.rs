@@ -1,4 +1,4 @@
-//! What a session costs in memory, by the operating system's count: a process of its own, in which nothing else happens.
+//! Memory per session, as the operating system counts it: this test is its own process, so nothing else allocates.
 
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
@@ -7,7 +7,7 @@ use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::session::Grant;
 
-/// The bound of one session: 100,000 of them and 16 MiB of everything else are 110 MiB.
+/// Maximum bytes per session: 100,000 sessions and 16 MiB for everything else are 110 MiB.
 const MAX_BYTES: usize = 985;
 
 fn resident_bytes() -> usize {
@@ -34,7 +34,7 @@ fn a_hundred_thousand_sessions_fit_into_110_mib() {
         };
         sessions.begin(grant, &settings, NOW).unwrap();
     };
-    // What is allocated once.
+    // Allocates the one-time parts first.
     (0..100).for_each(enter);
     let (before, count) = (resident_bytes(), 20_000);
     (100..100 + count).for_each(enter);

@@ -1,6 +1,6 @@
-//! The structure of the repository: modules use modules of lower levels only (docs/en/architecture.md, Levels); the tests
-//! that `tests/README.md` names and the files that `docs/en/architecture.md` names exist; comments cite only what a reader
-//! of the repository can open.
+//! The structure of the repository: modules use modules of lower levels only (docs/en/architecture.md, Levels); the
+//! tests in `tests/README.md` and the files in `docs/en/architecture.md` exist; comments cite only documents that a
+//! reader of the repository can open.
 
 #![allow(clippy::unwrap_used)] // a test says what it means by failing
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules by level; a module uses those of lower levels and itself.
+/// Modules by level. A module uses itself and modules of lower levels.
 const LEVELS: [(u8, &[&str]); 9] = [
     (8, &["main", "cli"]),
     (7, &["app"]),
@@ -42,7 +42,7 @@ const LEVELS: [(u8, &[&str]); 9] = [
     ),
 ];
 
-/// Arrows between neighbours of one level, each with its reason.
+/// Allowed uses within one level, each with its reason.
 const NEIGHBOURS: [(&str, &str, &str); 6] = [
     ("redis", "telemetry", "calls to Redis are counted where they happen"),
     ("decision", "identity", "an allow has the identity"),
@@ -68,19 +68,19 @@ fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module a file belongs to: its folder or name under `src`.
+/// The module of a file: its folder or name under `src`.
 fn module_of(file: &Path, root: &Path) -> String {
     let first = file.strip_prefix(root).unwrap().components().next().unwrap();
     first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The text without its comments and its tests.
+/// The text without comments and tests.
 fn production(text: &str) -> String {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// Modules named after `crate::`, also in braces.
+/// Module names after `crate::`, also in braces.
 fn used(code: &str) -> Vec<String> {
     let mut modules = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -109,7 +109,7 @@ fn arrows() -> BTreeMap<(String, String), PathBuf> {
     let mut arrows = BTreeMap::new();
     for file in files {
         let module = module_of(&file, &root);
-        // `testing` shows the crate to tests, fuzz targets and benchmarks, so it uses everything.
+        // `testing` gives tests, fuzz targets and benchmarks access to the crate, so it uses everything.
         let is_test = file
             .strip_prefix(&root)
             .unwrap()
@@ -166,7 +166,7 @@ fn the_map_in_lib_names_every_module() {
     let map = fs::read_to_string(root.join("lib.rs")).unwrap();
     for entry in fs::read_dir(&root).unwrap() {
         let name = module_of(&entry.unwrap().path(), &root);
-        // `documents` and `testing` are for tests.
+        // Only tests use `documents` and `testing`.
         if !matches!(name.as_str(), "lib" | "main" | "documents" | "testing") {
             assert!(map.contains(&format!("\nmod {name};")), "{name} is not in lib.rs");
             level(&name);
@@ -195,7 +195,7 @@ fn functions() -> std::collections::HashSet<String> {
 fn every_test_that_the_map_names_exists() {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md")).unwrap();
     let functions = functions();
-    // Names of tests are sentences: at least two underscores.
+    // Test names are sentences: at least two underscores.
     let named: Vec<&str> = map
         .split('`')
         .skip(1)
@@ -212,14 +212,14 @@ fn every_test_that_the_map_names_exists() {
     }
 }
 
-/// Folders of the files whose comments are read.
+/// Folders with files whose comments this test checks.
 const COMMENTED: [&str; 6] = ["src", "tests", "fuzz", "benches", "envoy", "helm"];
 
 /// Folders of generated or installed files.
 const NOT_WRITTEN_HERE: [&str; 8] =
     ["target", "node_modules", "corpus", "artifacts", "coverage", "golden", "charts", "__pycache__"];
 
-/// The text files below `directory` that people write.
+/// The hand-written text files below `directory`.
 fn written_files(directory: &Path, into: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -239,7 +239,7 @@ fn written_files(directory: &Path, into: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// The comments of a file on one line, so that a citation may run over several; of a document, all of it.
+/// All comments of a file on one line, because a citation may span lines; for a document, its whole text.
 fn comments(path: &Path, text: &str) -> String {
     let marker = match path.extension().and_then(|extension| extension.to_str()) {
         Some("rs" | "go") => "//",
@@ -250,11 +250,12 @@ fn comments(path: &Path, text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What `comments` cite that is neither a public document nor a chapter of `docs/en`. `chapters` gives a document's headings.
+/// Citations in `comments` of anything but a public document or a chapter of `docs/en`. `chapters` returns the
+/// headings of a document.
 fn unknown_sources(comments: &str, chapters: impl Fn(&str) -> Option<Vec<String>>) -> Vec<String> {
     let pattern = |text: &str| regex::Regex::new(text).unwrap();
     let mut unknown = Vec::new();
-    // A section of a public document, or a numbered line of a note that is not here.
+    // A section of a public document, or a numbered line of an absent note.
     let section = pattern(r"§");
     let public = pattern(r"(RFC [0-9]{3,5}|Trace Context),? $");
     for found in section.find_iter(comments) {
@@ -287,7 +288,7 @@ fn unknown_sources(comments: &str, chapters: impl Fn(&str) -> Option<Vec<String>
     unknown
 }
 
-/// The place in a text, with some words of it.
+/// The place in a text, with the words around it.
 fn around(text: &str, at: usize) -> String {
     let begin = text[..at].char_indices().rev().nth(40).map_or(0, |(begin, _)| begin);
     text[begin..].chars().take(100).collect()
@@ -311,7 +312,7 @@ fn comments_cite_only_what_a_reader_can_open() {
     assert!(files.len() > 300, "the files are not read: {}", files.len());
     let mut cited = 0;
     let mut unknown = Vec::new();
-    // This file holds examples of what is wrong.
+    // This file contains bad examples.
     for (path, text) in files.iter().filter(|(path, _)| !path.ends_with("tests/structure.rs")) {
         let comments = comments(path, text);
         cited += comments.matches("docs/en/").count();

@@ -1,8 +1,8 @@
-//! What is measured, by name: small worlds of fixed inputs, each with one question to ask over and over.
+//! The cases by name: small worlds with fixed inputs, each with one operation to repeat.
 //!
-//! The instruction counts (`counts.rs`) and the wall-clock times (`times.rs`) ask the same questions.
+//! Instruction counts (`counts.rs`) and wall-clock times (`times.rs`) run the same cases.
 
-#![allow(dead_code, clippy::unwrap_used)] // each of the two uses its part; a bench says what it means by failing
+#![allow(dead_code, clippy::unwrap_used)] // each bench uses a part; a panic fails the bench
 
 mod world;
 
@@ -18,31 +18,31 @@ use wechat_authz::testing::path::NormalPath;
 use wechat_authz::testing::rate_limit::Limits;
 use world::{PEER, World};
 
-/// One question, prepared.
+/// One prepared case.
 pub struct Case {
     ask: Box<dyn FnMut()>,
 }
 
-/// How often a case is asked for one measurement: housekeeping that comes every 64th use or so counts for its share.
-/// `benches/run` divides by it.
+/// Repetitions per measurement, so that periodic cleanup (about every 64th use) counts for its share. `benches/run`
+/// divides by it.
 pub const ROUNDS: usize = 256;
 
 impl Case {
-    /// Prepares the case called `name`, everything that is done once done.
+    /// Prepares the case called `name` and does all one-time work.
     pub fn prepare(name: &str) -> Self {
         let mut case = make(name);
         case.ask_all();
         case
     }
 
-    /// One measurement.
+    /// Runs one measurement.
     pub fn ask_all(&mut self) {
         for _ in 0..ROUNDS {
             self.ask();
         }
     }
 
-    /// Asks once.
+    /// Runs the operation once.
     pub fn ask(&mut self) {
         (self.ask)();
     }
@@ -141,7 +141,7 @@ fn check(request: impl FnOnce(&mut World) -> http::request::Parts) -> Case {
     })
 }
 
-/// The whole check with so many live sessions, shown in no order that a processor could foresee.
+/// The whole check with this number of live sessions, used in an order that a processor cannot predict.
 pub fn check_among(sessions: usize) -> Case {
     let world = World::new(20);
     let requests: Vec<_> = (0..sessions).map(|_| world.page(Some(&world.token()))).collect();
@@ -153,11 +153,11 @@ pub fn check_among(sessions: usize) -> Case {
     })
 }
 
-/// `sessions` live ones, shown in turn.
+/// A case with `sessions` live sessions, used in turn.
 fn verify_hit(sessions: usize) -> Case {
     let world = World::new(0);
     let tokens: Vec<String> = (0..sessions).map(|_| world.token()).collect();
-    // The first use asks the revocations, once after each change of them.
+    // The first use reads the revocations, once after each change.
     assert!(tokens.iter().all(|token| world.verify(token).is_ok()));
     let mut turn = 0;
     Case::new(move || {
@@ -169,7 +169,7 @@ fn verify_hit(sessions: usize) -> Case {
 
 fn policy(rules: usize) -> Case {
     let policy = world::policy(rules);
-    // What the last rule is about.
+    // The path of the last rule.
     let path = NormalPath::parse(format!("/area{}/42/items", rules - 1).leak()).unwrap();
     Case::new(move || {
         let client = Some(PEER);

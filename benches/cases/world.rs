@@ -28,13 +28,13 @@ pub struct World {
 }
 
 impl World {
-    /// A world whose policy has so many rules.
+    /// A world whose policy has this number of rules.
     pub fn new(rules: usize) -> Self {
         let directory = fixtures::key_directory();
         Self::with(rules, directory.path())
     }
 
-    /// Two worlds of one key: what one issues the other has never seen.
+    /// Two worlds with one key: neither has cached the tokens of the other.
     pub fn pair() -> (Self, Self) {
         let directory = fixtures::key_directory();
         (Self::with(0, directory.path()), Self::with(0, directory.path()))
@@ -59,7 +59,7 @@ impl World {
         Self { authorizer, metrics, traces: Traces::off() }
     }
 
-    /// A new session's token, of usual length.
+    /// A token of usual length for a new session.
     pub fn token(&self) -> String {
         let grant = Grant {
             subject: "wx:wx0123456789abcdef:oAbCdEfGhIjKlMnOpQrStUvWxYz0".parse().unwrap(),
@@ -90,7 +90,7 @@ impl World {
         &self.authorizer.apps.get("shop.example.com").unwrap().session
     }
 
-    /// A page asked for inside WeChat, with cookies of the application beside ours.
+    /// A page request from WeChat's browser, with cookies of the application beside ours.
     pub fn page(&self, token: Option<&str>) -> Parts {
         request(
             "/orders/42?tab=items&from=timeline",
@@ -102,7 +102,7 @@ impl World {
         )
     }
 
-    /// The same asked for by a script.
+    /// The same request, sent by a script.
     pub fn data(&self, token: Option<&str>) -> Parts {
         request(
             "/api/orders/42?page=2",
@@ -140,14 +140,14 @@ fn request(target: &str, token: Option<&str>, lines: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// The token with another first letter in its signature: everything holds but that.
+/// The token with another first letter in its signature: only the signature is wrong.
 pub fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { "B" } else { "A" };
     format!("{signed}.{other}{}", signature.get(1..).unwrap())
 }
 
-/// Rules of every kind about areas of their own; no two match the same path.
+/// Rules of every kind for separate paths; no two match the same path.
 pub fn policy(rules: usize) -> Policy {
     let rule = |number: usize| {
         let path = match number % 3 {
@@ -163,7 +163,7 @@ pub fn policy(rules: usize) -> Policy {
     Policy::new((0..rules).map(rule).collect())
 }
 
-/// Traces to a collector that is not there: nothing is to be sent.
+/// Traces to a collector that does not run: no trace should be sent.
 pub fn traces() -> Traces {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = Box::leak(Box::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()));

@@ -1,11 +1,12 @@
-//! The callback's query: what a browser brings back from WeChat (docs/en/wechat.md, Callback).
+//! The callback's query: the parameters that a browser brings back from WeChat (docs/en/wechat.md, Callback).
 //!
 //! An input is the query.
 
 use url::form_urlencoded;
 use wechat_authz::testing::login::callback::Callback;
 
-/// A callback has a `state` of 32 hex digits and a code of WeChat's alphabet or none, each said once or always alike.
+/// A callback has a `state` of 32 hex digits and at most one code of WeChat's alphabet; repeated parameters must be
+/// equal.
 pub fn holds(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let said = |wanted: &str| -> Vec<String> {

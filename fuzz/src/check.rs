@@ -1,8 +1,8 @@
-//! The check: a request as a gateway passes it on, through reading, decision and answer (docs/en/threat-model.md, Access
-//! without a session).
+//! The check: a gateway's request through parsing, decision and answer (docs/en/threat-model.md, Access without a
+//! session).
 //!
-//! An input is a request's head: `METHOD TARGET`, then `name: value` a line; names in braces stand for tokens
-//! ([`crate::template`]).
+//! An input is the head of a request: `METHOD TARGET`, then one `name: value` per line; names in braces stand for
+//! tokens ([`crate::template`]).
 
 use crate::template::expand;
 use crate::world::{ALICE, NICKNAME, NOW, PREFIX, World, world};
@@ -19,8 +19,9 @@ use wechat_authz::testing::telemetry::Traces;
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const REMOVE: &str = "x-envoy-auth-headers-to-remove";
 
-/// Nobody passes but with a token that is good at this host, byte for byte, or where all readings of the path are open;
-/// whoever passes is named by the token alone; whoever does not is told so in four statuses and sent nowhere but to us.
+/// A request passes only with an unchanged token that is valid at this host, or if all readings of the path are open.
+/// Only the token sets the identity of an allowed request. A denied request gets one of four statuses and a redirect
+/// to our pages at most.
 pub fn holds(data: &[u8]) {
     let world = world();
     let Some(request) = request(&expand(data, |name| world.value(name))) else { return };
@@ -45,7 +46,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// The head of a request, if it is one.
+/// Parses the head of a request.
 #[must_use]
 pub fn request(text: &[u8]) -> Option<Parts> {
     let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -64,7 +65,7 @@ fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((&line[..at], &line[at + 1..]))
 }
 
-/// A page is one of ours: at a host of ours, below our prefix for whoever decodes the path once, and no tunnel.
+/// A page request has one of our hosts, a path below our prefix after one decoding, and is not a tunnel.
 fn is_a_page(world: &World, request: &Parts) {
     let path = servers::decoded(request.uri.path().as_bytes());
     let rest = path.strip_prefix(PREFIX.as_bytes()).expect("a page below the prefix");
@@ -109,7 +110,7 @@ fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
     hides_the_session(world, &behind(request, answer.headers()));
 }
 
-/// What the application sees of cookies and credentials after the gateway has done what the answer says.
+/// The cookies and credentials that the application receives after the gateway has applied the answer.
 fn behind(request: &Parts, answer: &HeaderMap) -> HeaderMap {
     let removed = answer.get(REMOVE).map_or("", |names| names.to_str().unwrap());
     let mut seen = HeaderMap::new();
@@ -138,7 +139,7 @@ fn hides_the_session(world: &World, seen: &HeaderMap) {
             let bearer = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
             bearer && value[7..].trim_ascii() == good.token.as_bytes()
         };
-        // Two such lines show nothing to us, and an application that takes either is not ours to mend.
+        // We ignore two such lines; an application that accepts either of them is outside our control.
         let alone = seen.get_all(header::AUTHORIZATION).iter().count() == 1;
         assert!(!alone || !world.good.iter().any(ours), "a session's token behind us");
     }
@@ -168,7 +169,7 @@ fn is_open(path: &str) -> bool {
         let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
         match names.as_slice() {
             [b"static", b"private", ..] => false,
-            // What is left without an extension counts where a rule is about it.
+            // The path without an extension matters if a rule matches it.
             [b"static", last] if view.cuts => !last.starts_with(b"private."),
             [b"static" | b"maybe", ..] | [b"users", _, b"avatar"] => true,
             _ => view.cuts,

@@ -1,12 +1,12 @@
-//! Cookies: what we find among them, and what we leave of them (docs/en/threat-model.md, Cookies).
+//! Cookies: the ones that we read and the ones that we pass on (docs/en/threat-model.md, Cookies).
 //!
-//! An input is the values of `Cookie` lines, one a line.
+//! An input is the values of `Cookie` lines, one per line.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use wechat_authz::testing::cookie::{self, Forwarded, Found, Separators};
 
-/// One value under our name or a conflict, as a reading of a few lines finds it too; and what the application sees is
-/// every cookie but ours, in their order.
+/// Our parser finds the value of our cookie, or a conflict, exactly as the simple parser below does; the application
+/// receives every cookie but ours, in the original order.
 pub fn holds(data: &[u8]) {
     let lines = data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = lines.map(|line| (header::COOKIE, line)).collect();
@@ -35,7 +35,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!(pieces(&seen), kept);
 }
 
-/// Everything that anybody could take for a cookie, without the white space around it.
+/// Every piece that a server could take for a cookie, trimmed.
 #[must_use]
 pub fn pieces(headers: &HeaderMap) -> Vec<&[u8]> {
     let lines = headers.get_all(header::COOKIE).iter();
@@ -43,7 +43,7 @@ pub fn pieces(headers: &HeaderMap) -> Vec<&[u8]> {
     pieces.map(<[u8]>::trim_ascii).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// Whether a piece bears a name of ours.
+/// Whether a piece has one of our names.
 #[must_use]
 pub fn is_ours(piece: &[u8]) -> bool {
     let name = piece.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();

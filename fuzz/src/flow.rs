@@ -1,6 +1,6 @@
-//! The sealed flow: the bond between a browser and the `state` at WeChat (docs/en/wechat.md, No PKCE).
+//! The sealed attempt: it binds the `state` at WeChat to one browser (docs/en/wechat.md, No PKCE).
 //!
-//! An input is a `state` and below it the values of `Cookie` lines, names in braces for what was sealed.
+//! An input is a `state` and below it the values of `Cookie` lines; names in braces stand for sealed values.
 
 use crate::template::expand;
 use crate::world::{NOW, world};
@@ -10,7 +10,7 @@ use wechat_authz::testing::login::attempt;
 use wechat_authz::testing::login::loop_guard::RecentOutcomes;
 use wechat_authz::testing::login_method::LoginMethod;
 
-/// A flow opens for its own `state`, with its own cookie, unchanged, at its own application; nothing else opens.
+/// An attempt opens only with its own `state`, its own cookie, unchanged, and at its own application.
 pub fn holds(data: &[u8]) {
     let world = world();
     let text = expand(data, |name| world.value(name));
@@ -44,7 +44,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// Whatever cookies come along, a login starts, and ends none but flows of this browser by names that are ours.
+/// For any cookies, a login starts, and it deletes only attempts of this browser under our cookie names.
 fn begins(app: &wechat_authz::testing::login::settings::App, headers: &HeaderMap) {
     let keys = &world().sessions.keys;
     let to = app.origin.absolute("/");

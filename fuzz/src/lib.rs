@@ -1,8 +1,8 @@
-//! What must hold of every parser of outside bytes, whatever the bytes.
+//! Properties that every parser of external bytes must have for every input.
 //!
-//! Each target is a function of bytes that panics where its promise is broken: a promise of the threat model, not only
-//! that nothing crashes. `src/bin/fuzz.rs` lets libFuzzer search for such bytes, `tests/corpus.rs` runs what is committed
-//! under `corpus/`.
+//! Each target is a function of bytes that panics when a property does not hold. The properties come from the threat
+//! model, beyond the absence of crashes. `src/bin/fuzz.rs` lets libFuzzer search for failing inputs;
+//! `tests/corpus.rs` runs the committed inputs under `corpus/`.
 
 pub mod callback;
 pub mod check;
@@ -17,10 +17,10 @@ pub mod token;
 pub mod wechat;
 pub mod world;
 
-/// A target: its name, which is also its corpus's, and what must hold.
+/// A target: its name, which is also the name of its corpus, and the property that it checks.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target there is.
+/// All targets.
 pub const TARGETS: [Target; 9] = [
     ("callback", callback::holds),
     ("check", check::holds),
@@ -33,13 +33,13 @@ pub const TARGETS: [Target; 9] = [
     ("wechat", wechat::holds),
 ];
 
-/// The target called `name`.
+/// Returns the target called `name`.
 #[must_use]
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, holds)| *holds)
 }
 
-/// Whether `bytes` hold `part`.
+/// Whether `bytes` contain `part`.
 #[must_use]
 pub fn contains(bytes: &[u8], part: &str) -> bool {
     bytes.windows(part.len()).any(|window| window == part.as_bytes())

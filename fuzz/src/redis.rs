@@ -1,8 +1,8 @@
-//! What lies in Redis, or is said there: whoever can write to it may write anything (docs/en/threat-model.md,
+//! The content of Redis and of its messages: a client with write access can write anything (docs/en/threat-model.md,
 //! Redis).
 //!
-//! An input is a kind, `revocation`, `login` or `session`, and below it the text that lies there. A login's record, and
-//! the sealed part of a session's, is taken as if the one who wrote it could seal.
+//! An input is a kind (`revocation`, `login` or `session`) on the first line and the stored text below it. The record
+//! of a login and the sealed part of a session are tested as if the attacker could seal.
 
 use crate::template::expand;
 use crate::world::{ALICE, NOW, world};
@@ -20,8 +20,8 @@ use wechat_authz::testing::sessions::revocation_sync;
 use wechat_authz::testing::sessions::{Registry, registry};
 use wechat_authz::testing::telemetry::OutboxMetrics;
 
-/// A revocation read is one that is written so, ends within ninety days, and makes nobody a session; a login's record
-/// tries no more codes than three; what is sealed opens in its own place, unchanged, alone.
+/// A revocation is accepted only in its canonical form, ends within ninety days, and never creates a session; the
+/// record of a login tries at most three codes; a sealed value opens only unchanged and in its own place.
 pub fn holds(data: &[u8]) {
     let world = world();
     let text = expand(data, |name| world.value(name));
@@ -56,7 +56,7 @@ fn revocation(text: &str) {
     assert!(revocations.is_revoked(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
     let covered = revocations.is_revoked(alice, &AtomicU64::new(0));
     let named = [&*alice.sid.to_string(), "shop", "everyone", "subject"].iter().any(|word| text.contains(word));
-    // Escapes can spell a name in other letters.
+    // JSON escapes can spell a name in another way.
     assert!(!covered || named || text.contains('\\'), "revoked by what does not name it: {text}");
 }
 
@@ -69,7 +69,7 @@ fn login(text: &str) {
         assert!(progress.failures() <= 3);
         assert_eq!(matches!(progress.result("a code"), Some(Ok(_))), progress.outcome().is_some());
     }
-    // With the real seal, for a text that an instance of ours sealed for something else or that was changed.
+    // With the real seal: a text that an instance sealed for another purpose, or a changed one, does not open.
     static SEALED: LazyLock<Once> = LazyLock::new(|| once(world().sessions.clone()));
     assert!(SEALED.open("flow", text).is_none(), "a record that nobody sealed: {text}");
 }
@@ -85,7 +85,7 @@ fn session(text: &str) {
     }
 }
 
-/// Whoever has the key: everything opens.
+/// A stand-in for an attacker with the sealing key: opens everything.
 struct Unsealed;
 
 impl Sealer for Unsealed {

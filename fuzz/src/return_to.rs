@@ -1,15 +1,14 @@
-//! Addresses that a browser may be sent to, or that are signed in our name (docs/en/threat-model.md, Return
-//! addresses).
+//! Return addresses: redirect targets and addresses that we sign (docs/en/threat-model.md, Return addresses).
 //!
-//! An input is the address asked for.
+//! An input is the requested address.
 
 use crate::world::{PREFIX, world};
 use url::{Url, form_urlencoded};
 use wechat_authz::testing::login::return_to::{accept, accept_as_it_is};
 use wechat_authz::testing::routes::jssdk::own_page;
 
-/// Wherever the login leads back to, it is this application or an origin on its list, in every reading of the address; and
-/// no page of ours. No foreign address is signed.
+/// A login redirects only to its own application or to an allowed origin, in every reading of the address, and never
+/// to one of our pages. A foreign address is never signed.
 pub fn holds(data: &[u8]) {
     let Ok(wanted) = std::str::from_utf8(data) else { return };
     let app = world().shop();
@@ -42,7 +41,7 @@ fn stays(to: &str, wanted: &str) {
     let path = to.strip_prefix(&origin).unwrap().split(['?', '#']).next().unwrap();
     let base = Url::parse("https://shop.example.com/x").unwrap();
     let mut reading = path.to_owned();
-    // As it is, decoded once, and decoded twice: each as an address relative to the application stays there.
+    // Undecoded, decoded once and decoded twice, each as a relative address: none leaves the application.
     for _ in 0..3 {
         let joined = base.join(&reading).unwrap();
         assert_eq!(joined.origin(), base.origin(), "{wanted:?} → {to}, read as {reading:?}");
@@ -54,7 +53,7 @@ fn stays(to: &str, wanted: &str) {
 }
 
 fn percent_decoded(text: &str) -> String {
-    // A plus is no space in a path.
+    // In a path, a plus is not a space.
     let query = format!("x={}", text.replace('+', "%2b").replace('&', "%26"));
     form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }

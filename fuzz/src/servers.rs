@@ -1,23 +1,23 @@
-//! How servers behind the gateway read a path: small models of Express, Flask, Rails, Spring, nginx, IIS and PHP, written
-//! from their documentation and not from our own code, which is judged by them.
+//! How servers behind the gateway read a path: small models of Express, Flask, Rails, Spring, nginx, IIS and PHP.
+//! They follow the documentation of those servers and do not use our code, because they test it.
 
-/// One server's view of a path.
+/// One server's reading of a path.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Whose.
+    /// The name of the server.
     pub server: &'static str,
-    /// The segments it routes by.
+    /// The segments that it routes by.
     pub segments: Vec<Vec<u8>>,
-    /// Whether it compares them without regard to case.
+    /// Whether it ignores case when it compares them.
     pub ignores_case: bool,
-    /// Whether it cuts an extension, or the name of a script before the path, to find the resource.
+    /// Whether it removes an extension, or the script name before the path, to find the resource.
     pub cuts: bool,
 }
 
 /// One segment of a route.
 #[derive(Clone, Debug)]
 pub enum Name {
-    /// This text.
+    /// Exactly this text.
     Literal(String),
     /// Any text that is not empty.
     Any,
@@ -26,15 +26,15 @@ pub enum Name {
 /// A resource that a server serves.
 #[derive(Clone, Debug)]
 pub struct Served {
-    /// By which server.
+    /// The name of the server.
     pub server: &'static str,
-    /// Its own path: the route's names, and the values of its variables.
+    /// The path of the resource: the route's names and the values of its variables.
     pub path: Vec<Vec<u8>>,
-    /// What it was asked for, where an extension or a script's name was cut.
+    /// The requested path, if an extension or a script name was removed.
     pub cut_from: Option<Vec<Vec<u8>>>,
 }
 
-/// What `route` serves for the raw path, by any of the servers.
+/// What each of the servers serves for the raw path, if the only route is `route`.
 #[must_use]
 pub fn serve(raw: &[u8], route: &[Name]) -> Vec<Served> {
     let mut served = Vec::new();
@@ -70,7 +70,7 @@ fn alike(one: &[u8], other: &[u8], ignores_case: bool) -> bool {
     one == other || ignores_case && (one.eq_ignore_ascii_case(other) || lower(one) == lower(other))
 }
 
-/// Without each extension of the last segment, and without what stands before the path behind a script.
+/// The path without each extension of the last segment, and without the script name and everything before it.
 fn cut(segments: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     let mut shorter = Vec::new();
     if let Some((last, before)) = segments.split_last() {
@@ -85,7 +85,7 @@ fn cut(segments: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     shorter
 }
 
-/// All views of a raw path.
+/// All readings of a raw path.
 #[must_use]
 pub fn views(raw: &[u8]) -> Vec<View> {
     let mut views = Vec::new();
@@ -94,16 +94,16 @@ pub fn views(raw: &[u8]) -> Vec<View> {
     };
     let once = decoded(raw);
     let twice = decoded(&once);
-    // Express routes the raw path, without regard to case or to one last slash, and decodes variables.
+    // Express routes by the raw path, ignores case and one trailing slash, and decodes variables.
     add("express", express(raw), true, false);
     // Node's `new URL(request.url, base)` takes `//name` for a host.
     let behind_host = raw.strip_prefix(b"//").map(|rest| rest.iter().skip_while(|byte| **byte != b'/').copied());
     add("node", behind_host.and_then(|rest| express(&rest.collect::<Vec<_>>())), false, false);
     // Static files: decoded once, normalised.
     add("nginx", resolved(&once), false, false);
-    // Werkzeug: decoded by the server, slashes merged by a redirect, which asks again.
+    // Werkzeug: the server decodes the path, and a redirect merges slashes.
     add("flask", Some(split(&once)), false, false);
-    // Rails: slashes squeezed, the last one dropped, `(.:format)` behind each route; decoded after, or before.
+    // Rails: slashes merged, the trailing one dropped, `(.:format)` after each route; decoded before or after that.
     let segments = squeezed(raw).iter().map(|segment| decoded(segment)).collect();
     for segments in [segments, squeezed(&once)] {
         add("rails", Some(segments.clone()), false, false);
@@ -114,10 +114,10 @@ pub fn views(raw: &[u8]) -> Vec<View> {
         add("spring", Some(squeezed(&path)), false, false);
         add("spring", Some(squeezed(&path)), false, true);
     }
-    // Tomcat resolves dots after it has dropped parameters.
+    // Tomcat drops parameters before it resolves dots.
     add("tomcat", resolved(&without_parameters(&once)), false, false);
-    // IIS: backslashes are slashes, blanks and dots at the end of names vanish, case does not matter; decoding twice is an
-    // option.
+    // IIS: a backslash is a slash, trailing spaces and dots of names are dropped, case is ignored; decoding twice is
+    // an option.
     for path in [&once, &twice] {
         let path: Vec<u8> = path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
         let names = resolved(&path).map(|names| names.iter().map(|name| name.trim_ascii_end().to_vec()).collect());
@@ -128,13 +128,13 @@ pub fn views(raw: &[u8]) -> Vec<View> {
         };
         add("iis", resolved(&path).map(|names| names.iter().map(trimmed).collect()), true, false);
     }
-    // PHP behind a rewrite that decodes: cut at the query, perhaps behind a script's name.
+    // PHP behind a rewrite that decodes: the path ends at the query and may follow the name of a script.
     for mark in [b'?', b'#'] {
         let path = once.split(|byte| *byte == mark).next().unwrap_or_default();
         add("php", resolved(path), false, false);
         add("php", resolved(path), false, true);
     }
-    // Decoders that take overlong UTF-8, once or twice encoded.
+    // Decoders that accept overlong UTF-8, encoded once or twice.
     for path in [&once, &twice] {
         add("lenient", resolved(&overlong_read(path)), false, false);
     }
@@ -155,7 +155,7 @@ fn squeezed(path: &[u8]) -> Vec<Vec<u8>> {
     split(path).into_iter().filter(|segment| !segment.is_empty()).collect()
 }
 
-/// Slashes merged and dots resolved; none that climbs out.
+/// Merges slashes and resolves dots; rejects paths that leave the root.
 fn resolved(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut segments = Vec::new();
     for segment in squeezed(path) {
@@ -173,7 +173,7 @@ fn without_parameters(path: &[u8]) -> Vec<u8> {
     names.collect::<Vec<_>>().join(&b'/')
 }
 
-/// Percent-decoded once; what is not encoded well stays.
+/// Percent-decodes once; invalid escapes stay as they are.
 #[must_use]
 pub fn decoded(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
@@ -194,7 +194,7 @@ pub fn decoded(text: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Sequences of two and three bytes that stand for ASCII.
+/// Sequences of two and three bytes that encode ASCII.
 fn overlong_read(text: &[u8]) -> Vec<u8> {
     let mut read = Vec::with_capacity(text.len());
     let mut rest = text;

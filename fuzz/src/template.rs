@@ -1,10 +1,10 @@
-//! Names in an input that stand for what no fuzzer could guess: a signed token, a sealed cookie.
+//! Names in an input that stand for values that a fuzzer cannot guess: a signed token, a sealed cookie.
 //!
-//! `{alice}` is the value called `alice`. What follows the name changes it, so that a search reaches the inside of the
-//! value: `{alice^12=4f}` has byte 12 (counted round) replaced by 0x4f, `{alice<20}` is its first 20 bytes, `{alice>20}` the
-//! rest. What is no such name stays as it is.
+//! `{alice}` is the value called `alice`. A suffix changes the value, so that a search reaches the inside of it:
+//! `{alice^12=4f}` replaces byte 12 (modulo the length) by 0x4f, `{alice<20}` is the first 20 bytes, `{alice>20}` the
+//! rest. Unknown names stay as they are.
 
-/// `input` with each name replaced by its value.
+/// Replaces each name in `input` by its value.
 #[must_use]
 pub fn expand<'v>(input: &[u8], value: impl Fn(&str) -> Option<&'v [u8]>) -> Vec<u8> {
     let mut expanded = Vec::with_capacity(input.len());

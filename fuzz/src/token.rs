@@ -1,7 +1,7 @@
-//! The session token: a closed list of what is accepted (docs/en/threat-model.md, Tokens).
+//! The session token: only listed forms are accepted (docs/en/threat-model.md, Tokens).
 //!
-//! An input is a token with names in braces, such as `{head}.{body}.{signature^3=41}`; or, after a first line `signed`, a
-//! header on the second line and a payload below it, which are then signed with our own key.
+//! An input is a token with names in braces, such as `{head}.{body}.{signature^3=41}`; or a first line `signed`, a
+//! header on the second line and a payload below it, which the target signs with our key.
 
 use crate::template::expand;
 use crate::world::{NOW, world};
@@ -17,8 +17,8 @@ use wechat_authz::testing::session::token::{self, Unverified};
 
 static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_ec_pem(world().pem.as_bytes()).unwrap());
 
-/// No text is a session but the very one that we issued; and not even our own signature makes a session of a header or
-/// claims that are not on the list.
+/// Only a token that we issued, unchanged, is accepted; our own signature does not make a header or claims valid that
+/// are not on the list.
 pub fn holds(data: &[u8]) {
     let world = world();
     match data.strip_prefix(b"signed\n") {
@@ -34,7 +34,8 @@ pub fn holds(data: &[u8]) {
             let text = expand(data, |name| world.value(name));
             let Ok(text) = std::str::from_utf8(&text) else { return };
             let issued = world.good.iter().any(|good| good.authority == "shop.example.com" && good.token == text)
-                // Issued by us and whole; that it was revoked, or rested too long, is not the token's to say.
+                // We issued this token and it is unchanged. It may still be revoked or idle, which the token does not
+                // show.
                 || text == world.text("revoked")
                 || text == world.text("idle");
             assert_eq!(accepts(text), issued, "{text:?}");
@@ -42,7 +43,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// A header and a payload under our own signature.
+/// Signs a header and a payload with our key.
 #[must_use]
 pub fn signed(header: &[u8], payload: &[u8]) -> String {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
@@ -50,7 +51,7 @@ pub fn signed(header: &[u8], payload: &[u8]) -> String {
     format!("{signed}.{signature}")
 }
 
-/// Whether a text is verified for the shop; panics where token and session disagree.
+/// Whether a text verifies as a token of the shop; panics if token and session differ.
 #[must_use]
 pub fn accepts(text: &str) -> bool {
     let world = world();
@@ -88,7 +89,7 @@ fn assert_on_the_list(header: &[u8], payload: &[u8]) {
     assert!(claims.0.iter().all(|(name, _)| name != "nbf") || claims.time("nbf") <= iat);
 }
 
-/// An object's members as they were written, doubles included.
+/// The members of an object as written, duplicates included.
 struct Members(Vec<(String, Value)>);
 
 impl Members {

@@ -1,6 +1,6 @@
-//! WeChat's answers: a broken or hostile end may send any bytes (docs/en/wechat.md, API answers).
+//! WeChat's answers: a broken or hostile server may send any bytes (docs/en/wechat.md, API answers).
 //!
-//! An input is the body of a 200.
+//! An input is the body of a 200 response.
 
 use crate::world::{NOW, world};
 use url::Url;
@@ -8,8 +8,8 @@ use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::session::{Grant, token};
 use wechat_authz::testing::wechat::{ExchangeResponse, UserInfo, WechatError, answers};
 
-/// What is read is bounded and of its alphabet, what is not is a fault without a word of the body; and a session made of
-/// it has a small token and headers that say the same.
+/// Accepted values have a maximum length and a fixed alphabet; the error for a rejected body quotes nothing of it. A
+/// session made of accepted values has a small token, and its headers equal the values.
 pub fn holds(data: &[u8]) {
     let exchanged = told(answers::exchanged(data));
     let profiled = told(answers::profiled(data));
@@ -32,7 +32,7 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// A success, or a fault of closed words.
+/// Returns the value, or panics if the error quotes the body.
 fn told<T>(read: Result<T, WechatError>) -> Option<T> {
     match read {
         Ok(read) => Some(read),

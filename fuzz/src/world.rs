@@ -1,4 +1,5 @@
-//! What all targets share: two applications, keys made at the start, and the tokens and cookies that inputs name.
+//! What all targets share: two applications, keys generated at start, and the tokens and cookies that inputs refer
+//! to.
 
 use http::HeaderMap;
 use std::collections::HashMap;
@@ -20,56 +21,56 @@ use wechat_authz::testing::session::revocation::Target;
 use wechat_authz::testing::session::{Grant, Sessions};
 use wechat_authz::testing::telemetry::Metrics;
 
-/// The nickname in the good tokens.
+/// The nickname in the valid tokens.
 pub const NICKNAME: &str = "小 明";
 
-/// Where the pages are.
+/// The prefix of the pages.
 pub const PREFIX: &str = "/_wechat";
 
-/// A token that is a live session now, and where.
+/// The token of a live session, and the application that accepts it.
 pub struct Good {
     /// The token.
     pub token: String,
-    /// Its session.
+    /// The id of its session.
     pub sid: String,
-    /// The authority of the one application it is good for.
+    /// The authority of the only application that accepts it.
     pub authority: String,
 }
 
-/// The shared part of every target.
+/// The state that every target uses.
 pub struct World {
-    /// The shop and the blog.
+    /// The applications: the shop and the blog.
     pub apps: [App; 2],
-    /// The signing key, as a file has it.
+    /// The signing key in the format of a key file.
     pub pem: String,
-    /// Keys, verified tokens, revocations.
+    /// Keys, verified tokens and revocations.
     pub sessions: Arc<Sessions>,
-    /// A session is required everywhere.
+    /// A policy that requires a session everywhere.
     pub strict: Authorizer,
-    /// Some of the paths are public or optional.
+    /// A policy with public and optional paths.
     pub mixed: Authorizer,
-    /// The gateway's mode.
-    /// Where checks are counted.
+    /// The contract of the gateway.
+    /// The metrics that count checks.
     pub metrics: Metrics,
-    /// Tokens that are live sessions.
+    /// Tokens of live sessions.
     pub good: Vec<Good>,
     values: HashMap<&'static str, Vec<u8>>,
 }
 
-/// The one world; made once.
+/// Returns the shared world; the first call creates it.
 pub fn world() -> &'static World {
     static WORLD: LazyLock<World> = LazyLock::new(World::new);
     &WORLD
 }
 
 impl World {
-    /// What the inputs' name stands for.
+    /// The value of each name that an input may use.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&[u8]> {
         self.values.get(name).map(Vec::as_slice)
     }
 
-    /// The value of a name that is there, as text.
+    /// The value of an existing name, as text.
     #[must_use]
     pub fn text(&self, name: &str) -> &str {
         std::str::from_utf8(&self.values[name]).unwrap()
@@ -81,7 +82,7 @@ impl World {
         &self.apps[0]
     }
 
-    /// A decision by these rules.
+    /// Decides a check by these rules.
     #[must_use]
     pub fn decider(&self, policy: Policy) -> Authorizer {
         decider(&self.apps, policy, &self.sessions, true)
@@ -145,7 +146,7 @@ impl World {
     }
 }
 
-/// Public below `/static`, optional below `/maybe` and at `/users/*/avatar`.
+/// `/static` is public; `/maybe` and `/users/*/avatar` are optional.
 fn mixed() -> Policy {
     let rule = Rule::new;
     Policy::new(vec![
@@ -164,7 +165,7 @@ fn decider(apps: &[App], policy: Policy, sessions: &Arc<Sessions>, delivers_set_
         policy,
         prefix: PREFIX.into(),
         delivers_set_cookie,
-        // Where no cookie comes through on success, pages often have no route either.
+        // Gateways that drop cookies on success often have no route to the pages either.
         pages_in_band: !delivers_set_cookie,
         client_address: "header:x-auth-client-ip".parse().unwrap(),
         sessions: Arc::clone(sessions),
@@ -177,7 +178,7 @@ fn sessions(pem: &str) -> Sessions {
     fixtures::sessions(KeyRing::new(fixtures::load_keys(directory.path())), NOW)
 }
 
-/// Who the good tokens are for.
+/// The subject of the valid tokens.
 #[must_use]
 pub fn grant() -> Grant {
     let profile = Profile { nickname: NICKNAME.into(), avatar: "https://wx.qlogo.cn/mmopen/0".into() };

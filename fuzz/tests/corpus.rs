@@ -1,4 +1,4 @@
-//! The committed corpus holds, findings of the past among it; no libFuzzer is needed for that.
+//! Every committed input passes, including past findings; this test does not need libFuzzer.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use wechat_authz_fuzz::template::expand;
 use wechat_authz_fuzz::world::{NOW, world};
 use wechat_authz_fuzz::{TARGETS, check, token};
 
-/// Beyond, a corpus is no longer looked at by anybody.
+/// A larger corpus is too large to review.
 const MAX_FILES: usize = 60;
 
 #[test]
@@ -43,10 +43,10 @@ fn committed(name: &str) -> Vec<u8> {
     expand(&bytes, |name| world().value(name))
 }
 
-/// In place of a status: in-band, a page is left to who holds the pages.
+/// Stands for the status of an in-band page, which the pages answer, not the check.
 const A_PAGE: u16 = 0;
 
-/// A search that never came as far as an allow would prove nothing about one.
+/// A corpus without an allowed request would test nothing about allowing.
 #[test]
 fn searches_start_from_both_sides_of_each_promise() {
     let world = world();

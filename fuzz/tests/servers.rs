@@ -1,5 +1,5 @@
-//! Whatever the policy and however a path is spelled: nobody reaches a resource whose own path requires more of them, by
-//! any of the modelled servers.
+//! For random policies and spellings of a path: no client reaches a resource through a modelled server without what
+//! the resource's own path requires.
 
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
@@ -13,19 +13,19 @@ use wechat_authz::testing::policy::{PathMatch, Policy, Rule};
 use wechat_authz_fuzz::servers::{Name, Served, serve};
 use wechat_authz_fuzz::world::{ALICE, NOW, world};
 
-/// One spelling for each name, as an operator writes the names of an application.
+/// One spelling for each name, as an operator would write it.
 const NAMES: [&str; 6] = ["a", "b", "Cd", "e.f", "admin", "users"];
 
 const HOST: &str = "shop.example.com";
 
-/// A rule, and what it means without our code.
+/// A rule, and its meaning without our code.
 #[derive(Clone, Debug)]
 struct Plain {
     segments: Vec<String>,
     requires: u8,
 }
 
-/// What a rule may require, by its number: public, optional, a session, Alice, Bob.
+/// The requirements of a rule, by number: public, optional, a session, Alice, Bob.
 const REQUIREMENTS: u8 = 5;
 
 impl Plain {
@@ -103,7 +103,7 @@ fn rule() -> impl Strategy<Value = Plain> {
         })
 }
 
-/// One way of writing a path otherwise, at a place in it.
+/// One other spelling of a path, at one place in it.
 fn respelled(path: &str, way: u8, at: usize) -> String {
     let places: Vec<usize> = path.char_indices().map(|(at, _)| at).collect();
     let at = places[at % places.len()];
@@ -147,14 +147,14 @@ fn respelled(path: &str, way: u8, at: usize) -> String {
 
 const WAYS: u8 = 27;
 
-/// What is allowed wrongly: the server, the resource and the client.
+/// The wrong allows: the server, the resource and the client.
 fn broken(decider: &Authorizer, rules: &[Plain], routes: &[Vec<Name>], raw: &str) -> Option<String> {
     let alice = Credential::Cookie(&world().good[0].token);
     let allows = |credential| matches!(decide(decider, raw, credential), Decision::Allow { .. });
     let (nobody, alice) = (allows(Credential::Absent), allows(alice));
     for Served { server, path, cut_from } in routes.iter().flat_map(|route| serve(raw.as_bytes(), route)) {
         let rule = first(rules, &path);
-        // An extension counts where a rule is about what is left without it.
+        // The path without an extension matters if a rule matches it.
         if cut_from.is_some_and(|from| rule.is_none_or(|rule| rule.matches(&from))) {
             continue;
         }
@@ -195,7 +195,7 @@ fn each_server_serves_some_other_spelling() {
     }
 }
 
-/// The oracle finds what the policy would miss if it read paths only exactly.
+/// The oracle finds the wrong allows of a policy that reads each path in one way only.
 #[test]
 fn the_models_tell_a_policy_that_reads_exactly() {
     let rules = [

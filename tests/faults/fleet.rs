@@ -1,4 +1,4 @@
-//! Several instances behind one Envoy, with a WeChat and an application: what a deployment is.
+//! A deployment: several instances behind one Envoy, with a WeChat simulator and an application.
 
 use harness::SESSION;
 use harness::client::{self, Answer, Browser};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use wechat_simulator::Simulator;
 
-/// Where one instance listens. A restart takes the same ports.
+/// The listeners of one instance. A restart uses the same ports.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     pub check: SocketAddr,
@@ -26,23 +26,23 @@ pub struct Fleet {
     pub upstream: Upstream,
     pub origin: String,
     pub directory: tempfile::TempDir,
-    /// Where each instance listens.
+    /// The listeners of each instance.
     pub listeners: Vec<Listeners>,
     pub instances: Vec<Instance>,
     envoy: Option<Process>,
     plan: Plan,
 }
 
-/// How a deployment differs from the usual one.
+/// How a deployment differs from the default.
 #[derive(Default)]
 pub struct Plan {
     /// The configuration's `redis:` lines.
     pub redis: String,
-    /// Whether instances run with a wall clock that can be set.
+    /// Whether the test can set the wall clock of the instances.
     pub clock: bool,
-    /// Open files that the last instance may have.
+    /// Maximum open files of the last instance.
     pub files: Option<u32>,
-    /// Whether each instance keeps revocations on its disk.
+    /// Whether each instance stores revocations on its disk.
     pub state: bool,
 }
 
@@ -52,7 +52,7 @@ impl Fleet {
         Self::planned(count, Plan { redis: redis.to_owned(), ..Plan::default() }).await
     }
 
-    /// `count` instances that differ from the usual ones.
+    /// `count` instances with these options.
     pub async fn planned(count: usize, plan: Plan) -> Self {
         let directory = directory_with_secrets();
         let port = || SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -83,7 +83,7 @@ impl Fleet {
         fleet
     }
 
-    /// The configuration's text for one instance.
+    /// The configuration of one instance.
     pub fn configuration(&self, index: usize) -> String {
         let Listeners { check, pages, ops, admin } = &self.listeners[index];
         let state = if self.plan.state { format!("state_directory: ./state-{index}\n") } else { String::new() };
@@ -104,7 +104,7 @@ impl Fleet {
         )
     }
 
-    /// Lines of an instance's log with a level from WARN on, but for the audit's, of which each denial has one.
+    /// Lines in an instance's log at WARN or above, except those of the audit log, which has one per denial.
     pub fn warnings(&self, index: usize) -> Vec<String> {
         let log = self.instances[index].logged();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -118,13 +118,13 @@ impl Fleet {
         self.instances[index].process().map(Process::id)
     }
 
-    /// Lines of an instance's log that hold `text`.
+    /// Lines in an instance's log that contain `text`.
     pub fn lines(&self, index: usize, text: &str) -> usize {
         let log = self.instances[index].logged();
         log.lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Starts an instance, and does not wait for it.
+    /// Starts an instance without waiting for it.
     pub fn launch(&mut self, index: usize) {
         let configuration = self.configuration(index);
         let instance = &mut self.instances[index];
@@ -147,14 +147,14 @@ impl Fleet {
         client::raw(self.listeners[index].ops, request.as_bytes()).await
     }
 
-    /// A metric of an instance: the sum of the series that start so.
+    /// A metric of an instance: the sum of the series with this prefix.
     pub async fn metric(&self, index: usize, series: &str) -> f64 {
         let Some(answer) = self.ask_ops(index, "/metrics").await else { return f64::NAN };
         let lines = answer.body.lines().filter(|line| line.starts_with(series));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Whether an instance's `/readyz` says yes.
+    /// Whether `/readyz` of an instance returns success.
     pub async fn is_ready(&self, index: usize) -> bool {
         self.ask_ops(index, "/readyz").await.is_some_and(|answer| answer.status == 200)
     }
@@ -164,35 +164,35 @@ impl Fleet {
         self.instances[index].process().and_then(|process| process.memory("VmRSS")).unwrap_or(0)
     }
 
-    /// Starts an instance again and waits for it.
+    /// Starts an instance again and waits until it is ready.
     pub async fn restart(&mut self, index: usize) {
         self.launch(index);
         self.until_ready(index).await;
     }
 
-    /// Revokes at an instance's admin listener; its JSON.
+    /// Revokes at an instance's admin listener; returns its JSON.
     pub async fn revoke(&self, index: usize, what: &serde_json::Value) -> serde_json::Value {
         revoke(&self.listeners[index], what).await.expect("an answer to a revocation")
     }
 
-    /// Whether an instance lets this browser pass.
+    /// Whether an instance allows this browser.
     pub async fn passes(&self, index: usize, browser: &Browser) -> bool {
         passes(&self.listeners[index], &self.origin, browser).await
     }
 
-    /// Delivers a callback to one instance, past Envoy.
+    /// Delivers a callback to one instance directly, not through Envoy.
     pub async fn deliver(&self, index: usize, browser: &Browser, callback: &str) -> Option<Answer> {
         deliver_to(&self.listeners[index], browser, callback).await
     }
 
-    /// Starts a login and stops at the callback's address; none where it does not come that far.
+    /// Starts a login and stops before the callback; `None` if the login fails earlier.
     pub async fn to_callback(&self, browser: &mut Browser) -> Option<String> {
         let callback = format!("{}/_wechat/callback?", self.origin);
         let answers = browser.follow_until(&format!("{}/a", self.origin), |next| next.starts_with(&callback)).await;
         answers.last().map(|answer| answer.location().to_owned()).filter(|location| location.starts_with(&callback))
     }
 
-    /// Logs a new browser in; none where that fails.
+    /// Logs in a new browser; `None` if that fails.
     pub async fn log_in(&self) -> Option<Browser> {
         log_in(&self.origin).await
     }
@@ -213,7 +213,7 @@ impl Fleet {
             render.args(["--check", &check.to_string(), "--pages", &pages.to_string()]);
         }
         let mut text = envoy::render(&mut render);
-        // Each is asked for its readiness at its ops listener.
+        // Envoy checks the readiness of each instance at its ops listener.
         for Listeners { check, pages, ops, .. } in &self.listeners {
             for listener in [check, pages] {
                 let address = format!(
@@ -241,10 +241,10 @@ impl Fleet {
     }
 }
 
-/// The longest wait for an instance's own answer, past Envoy.
+/// The time-out for a request to an instance without Envoy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Revokes at these listeners; the answer's data, none where no good answer came.
+/// Revokes at these listeners; returns the answer's data, `None` without a successful answer.
 pub async fn revoke(listeners: &Listeners, what: &serde_json::Value) -> Option<serde_json::Value> {
     let body = what.to_string();
     let request = format!(
@@ -256,7 +256,7 @@ pub async fn revoke(listeners: &Listeners, what: &serde_json::Value) -> Option<s
     (answer.status == 200).then(|| answer.json()["data"].clone())
 }
 
-/// Whether an instance lets this browser pass, asked at its check listener as Envoy asks.
+/// Whether an instance allows this browser; sends the check to its check listener as Envoy does.
 pub async fn passes(listeners: &Listeners, origin: &str, browser: &Browser) -> bool {
     let request = format!(
         "GET /a HTTP/1.1\r\nhost: {}\r\ncookie: {}\r\nx-auth-client-ip: 127.0.0.1\r\nuser-agent: {}\r\n\
@@ -285,12 +285,12 @@ pub async fn deliver_to(listeners: &Listeners, browser: &Browser, callback: &str
     client::raw(listeners.pages, request.as_bytes()).await
 }
 
-/// Logs a new browser in at `origin`; none where that fails.
+/// Logs in a new browser at `origin`; `None` if that fails.
 pub async fn log_in(origin: &str) -> Option<Browser> {
     log_in_with(Browser::wechat(), origin).await
 }
 
-/// Logs this browser in at `origin`; none where that fails.
+/// Logs in this browser at `origin`; `None` if that fails.
 pub async fn log_in_with(mut browser: Browser, origin: &str) -> Option<Browser> {
     let mut url = format!("{origin}/a");
     for _ in 0..8 {
@@ -313,7 +313,7 @@ fn cookies(browser: &Browser) -> String {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // So that the logs are whole.
+        // Stops the processes so that their logs are complete.
         self.envoy = None;
         self.instances.iter_mut().for_each(Instance::kill);
         if std::thread::panicking() {

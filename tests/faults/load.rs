@@ -1,8 +1,8 @@
-//! A steady load through Envoy: people who are logged in, people whose session was revoked before or is revoked now,
-//! strangers, forgers, and new logins.
+//! A steady load through Envoy: logged-in users, users whose session is or will be revoked, clients without a
+//! session, clients with forged tokens, and new logins.
 //!
-//! Who must not get in asks for an address of their own, [`BARRED`]: what the application saw of it was let in, whatever
-//! became of the answer.
+//! Clients that must be denied request their own address, [`BARRED`]: any request for it that the application
+//! receives was wrongly allowed, whatever the client got.
 
 use crate::fleet::{Fleet, Listeners, log_in, passes, revoke};
 use harness::SESSION;
@@ -13,34 +13,34 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// What only those ask for who must not get it.
+/// The address that only clients request that must be denied.
 pub const BARRED: &str = "/barred";
 
-/// Between two checks of one person.
+/// The interval between two checks of one user.
 const PACE: Duration = Duration::from_millis(25);
 
-/// Between two logins.
+/// The interval between two logins.
 const LOGINS: Duration = Duration::from_millis(250);
 
-/// Of so many logins one is revoked at once.
+/// One of this number of logins is revoked immediately.
 const REVOKED: u64 = 3;
 
-/// Whoever has no answer by then has none: longer than Envoy waits for anything.
+/// The time-out of a request: longer than every time-out of Envoy.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came of it.
+/// The results of the load.
 #[derive(Default)]
 pub struct Counts {
     pub checks: AtomicU64,
-    /// Past Envoy: at an instance's own listener.
+    /// The wrong allows of requests to an instance directly, not through Envoy.
     pub wrongly_allowed: AtomicU64,
     pub wrongly_denied: AtomicU64,
     pub logins: AtomicU64,
     pub logins_failed: AtomicU64,
     pub revoked: AtomicU64,
-    /// What the first wrong answers were.
+    /// The first wrong answers.
     pub notes: Mutex<Vec<String>>,
-    /// How long each check of a live session took.
+    /// The duration of each check of a live session.
     pub took: Mutex<Vec<Duration>>,
     pub slowest_login: Mutex<Duration>,
 }
@@ -53,7 +53,7 @@ impl Counts {
         }
     }
 
-    /// The time within which 99 of 100 checks were answered.
+    /// The p99 of the checks.
     pub fn p99(&self) -> Duration {
         let mut took = self.took.lock().unwrap().clone();
         took.sort_unstable();
@@ -61,37 +61,37 @@ impl Counts {
     }
 }
 
-/// Somebody who must not get in: from now on, or when they have been told of everywhere.
+/// A client that must be denied, from now on or after a revocation has reached every instance.
 #[derive(Clone)]
 struct Unwanted {
     browser: Browser,
-    /// Whether there ever was a session.
+    /// Whether it ever had a session.
     revoked: bool,
     barred: Arc<AtomicBool>,
 }
 
 impl Unwanted {
-    /// Who was revoked, and whether that is long enough ago.
+    /// A revoked client, and whether the revocation is old enough to hold everywhere.
     fn revoked(browser: Browser, barred: bool) -> Self {
         Self { browser, revoked: true, barred: Arc::new(AtomicBool::new(barred)) }
     }
 
-    /// Who never had a session.
+    /// A client that never had a session.
     fn nobody(browser: Browser) -> Self {
         Self { browser, revoked: false, barred: Arc::new(AtomicBool::new(true)) }
     }
 }
 
-/// What the load's tasks share.
+/// State shared by the tasks of the load.
 struct Shared {
     origin: String,
     listeners: Vec<Listeners>,
     counts: Arc<Counts>,
     stop: AtomicBool,
     unwanted: Mutex<Vec<Unwanted>>,
-    /// Who logged in meanwhile and was not revoked.
+    /// Clients that logged in meanwhile and were not revoked.
     entered: Mutex<Vec<Browser>>,
-    /// How long after a revocation nobody lets it in; none where that is only so after the fault.
+    /// The delay after which every instance must deny a revoked session; `None` if that holds only after the fault.
     told_within: Option<Duration>,
 }
 
@@ -100,12 +100,12 @@ pub struct Load {
     pub counts: Arc<Counts>,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    /// People who are logged in all the time, each with the browser as it is now.
+    /// Logged-in users, each with the current cookies of the browser.
     alive: Vec<Arc<Mutex<Browser>>>,
 }
 
 impl Load {
-    /// Logs people in, revokes some if that can be told, and lets all of them come again and again.
+    /// Logs in users, revokes some if `revoked` asks for it, and starts the repeated requests of all of them.
     pub async fn start(fleet: &Fleet, revokes: bool, told_within: Option<Duration>) -> Self {
         let (origin, listeners) = (fleet.origin.clone(), fleet.listeners.clone());
         let (mut alive, mut unwanted) = (Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ impl Load {
         }
         unwanted.push(Unwanted::nobody(Browser::wechat()));
         unwanted.push(Unwanted::nobody(forger(&alive[0].lock().unwrap())));
-        // The stated bound.
+        // The documented maximum delay.
         sleep(Duration::from_secs(1)).await;
         let counts = Arc::new(Counts::default());
         let shared = Arc::new(Shared {
@@ -145,15 +145,16 @@ impl Load {
         Self { counts, shared, tasks, alive }
     }
 
-    /// From now until the fault has healed, some instance cannot know what another has revoked: who was revoked is not
-    /// counted, and still tries. Strangers and forgers are nobody at any time.
+    /// Until the fault has ended, instances cannot learn of each other's revocations: revoked clients continue to
+    /// send requests, but their results do not count. Clients without a session and with forged tokens count at all
+    /// times.
     pub fn excuse(&self) {
         for one in self.shared.unwanted.lock().unwrap().iter().filter(|one| one.revoked) {
             one.barred.store(false, Ordering::Relaxed);
         }
     }
 
-    /// When the fault has healed: whoever was revoked meanwhile is refused everywhere from now on, or at last `within`.
+    /// After the fault: every instance must deny the clients that were revoked meanwhile, after `within` at most.
     pub async fn settle(&self, within: Duration) {
         let begun = Instant::now();
         let late: Vec<Unwanted> = {
@@ -176,10 +177,10 @@ impl Load {
         }
     }
 
-    /// Ends it.
+    /// Stops the load and returns its results.
     ///
     /// # Errors
-    /// A part of it had ended by itself, so that what it counted says nothing.
+    /// A task of the load had already ended, so its counts mean nothing.
     pub async fn stop(&mut self) -> Result<(), String> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut all = Ok(());
@@ -189,8 +190,8 @@ impl Load {
         all
     }
 
-    /// Sessions that some instance does not know any more though nobody revoked them: those of the load, and all that
-    /// began during the fault.
+    /// Sessions that some instance denies although they were not revoked: those of the load, and all that began
+    /// during the fault.
     pub async fn lost(&self) -> u64 {
         let Shared { origin, listeners, .. } = &*self.shared;
         let mut people: Vec<Browser> = self.alive.iter().map(|person| person.lock().unwrap().clone()).collect();
@@ -211,13 +212,13 @@ impl Load {
     }
 }
 
-/// The id of a browser's session, as the application sees it; none where it is let in no more.
+/// The id of a browser's session, as the application receives it; `None` if the request is denied.
 pub async fn sid(browser: &Browser, origin: &str) -> Option<String> {
     let answer = browser.clone().try_get(&format!("{origin}/a")).await?;
     (answer.status == 200).then(|| answer.seen("x-wechat-session"))?
 }
 
-/// Somebody who has changed the signature of another's token.
+/// A client with another user's token and a changed signature.
 fn forger(other: &Browser) -> Browser {
     let mut browser = other.clone();
     for cookie in browser.jar.iter_mut().filter(|cookie| cookie.name == SESSION) {
@@ -228,7 +229,7 @@ fn forger(other: &Browser) -> Browser {
     browser
 }
 
-/// Somebody who is logged in, and must be let in each time.
+/// A logged-in user, who must be allowed each time.
 async fn come_again(person: Arc<Mutex<Browser>>, shared: Arc<Shared>) {
     let (counts, url) = (&shared.counts, format!("{}/a", shared.origin));
     while !shared.stop.load(Ordering::Relaxed) {
@@ -242,13 +243,13 @@ async fn come_again(person: Arc<Mutex<Browser>>, shared: Arc<Shared>) {
             let what = answer.as_ref().map(|answer| (answer.status, answer.location().to_owned()));
             counts.note(format!("denied: {what:?}"));
         }
-        // Whatever an answer sets is kept, as browsers do: one that took the session away would lose it.
+        // Stores all cookies of an answer, as a browser does: an answer that deletes the session would lose it.
         *person.lock().unwrap() = browser;
         sleep(PACE).await;
     }
 }
 
-/// All who must not get in, in turn. What they keep of the answers is nothing.
+/// All clients that must be denied, in turn. They store nothing from the answers.
 async fn try_again(next: Arc<AtomicUsize>, shared: Arc<Shared>) {
     while !shared.stop.load(Ordering::Relaxed) {
         let mut one = {
@@ -266,7 +267,7 @@ async fn try_again(next: Arc<AtomicUsize>, shared: Arc<Shared>) {
     }
 }
 
-/// People who log in; some are revoked at once, by one instance after the other.
+/// Users who log in; some are revoked immediately, each time by the next instance.
 async fn enter(shared: Arc<Shared>) {
     let Shared { origin, listeners, counts, .. } = &*shared;
     let mut waiting = JoinSet::new();
@@ -288,7 +289,7 @@ async fn enter(shared: Arc<Shared>) {
             Some(browser) if number % REVOKED == 0 => {
                 let at = &listeners[(number / REVOKED) as usize % listeners.len()];
                 let Some(session) = sid(&browser, origin).await else { continue };
-                // Without an answer nobody knows whether it is revoked.
+                // Without an answer, the revocation may or may not have taken effect.
                 if revoke(at, &serde_json::json!({ "session": session })).await.is_some() {
                     counts.revoked.fetch_add(1, Ordering::Relaxed);
                     if passes(at, origin, &browser).await {

@@ -1,8 +1,8 @@
-//! Faults, made on purpose under a steady load, each with its pass line in figures.
+//! Fault injection under a steady load, with a pass line in figures for each fault.
 //!
-//! `tests/faults/run` starts this; `tests/faults/README.md` says what each fault does and when it is passed.
+//! `tests/faults/run` starts this program; `tests/faults/README.md` describes each fault and its pass line.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a panic fails the test
 
 mod faults;
 mod fleet;
@@ -24,8 +24,8 @@ tests/faults/run --short        those that take a few seconds each
 tests/faults/run NAME...        these
 tests/faults/run --list         their names";
 
-/// Faults that are made at once, each in a deployment of its own: they wait more than they work. Among other tests one
-/// alone, because a figure of a starved machine says nothing.
+/// Faults that run at the same time, each in its own deployment: they mostly wait. Among other tests only one at a
+/// time, because figures from an overloaded machine mean nothing.
 fn at_once(among_others: bool) -> usize {
     if among_others { 1 } else { 2 }
 }
@@ -37,7 +37,7 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
         let (name, run, places) = (fault.name, fault.run, Arc::clone(&places));
         under_way.spawn(async move {
             let _place = places.acquire_owned().await;
-            // In a task of its own, so that one that panics is a row that does not hold.
+            // In its own task, so that a panic becomes a failed row.
             let trial = async || {
                 let trial = tokio::spawn(async move { run().await }).await;
                 trial.unwrap_or_else(|error| Row::broken(name, format!("the trial broke off: {error}")))
@@ -46,7 +46,8 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
             if row.holds || row.wrongly_allowed > 0 || row.sessions_lost > 0 {
                 return row;
             }
-            // A check was late, not wrong: another process may have had the processor. What is wrong is wrong twice.
+            // A late check may come from a busy machine, so a failed fault runs a second time; a real error fails
+            // twice.
             row.print();
             println!("    once more");
             trial().await
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}\n\nunknown: {unknown:?}");
         return ExitCode::from(2);
     }
-    // As one of `cargo test`'s targets this runs the short ones: everything else is started by name.
+    // As a target of `cargo test` this runs only the short faults; the others run by name.
     let among_others = std::env::var_os("FAULTS").is_none();
     let short = flags.contains("--short") || among_others;
     let chosen: Vec<&faults::Fault> = faults::ALL
@@ -97,7 +98,7 @@ fn main() -> ExitCode {
             _ = term.recv() => None,
         }
     });
-    // With the runtime its tasks end, and with them whatever they started.
+    // The end of the runtime ends its tasks and every process that they started.
     drop(runtime);
     let Some(mut rows) = rows else { return ExitCode::FAILURE };
     rows.sort_by_key(|row| faults::ALL.iter().position(|fault| fault.name == row.fault));

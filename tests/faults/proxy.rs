@@ -1,26 +1,26 @@
-//! A wire between the instances and Redis that can be cut, stopped, slowed, or made to talk rubbish.
+//! A proxy between the instances and Redis that can reset, stall, delay, or corrupt the connection.
 
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the wire does.
+/// The current behaviour of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// What a wire does.
+    /// The behaviour of a proxy.
     Pass,
-    /// Every connection is reset, also new ones.
+    /// Resets every connection, also new ones.
     Cut,
-    /// Everything is taken and nothing answered.
+    /// Accepts everything and answers nothing.
     Swallow,
-    /// Answers come so much later.
+    /// Delays answers by this time.
     Slow(Duration),
-    /// Answers are replaced.
+    /// Replaces answers.
     Rubbish,
 }
 
-/// The wire.
+/// The proxy.
 pub struct Proxy {
     pub port: u16,
     wire: watch::Sender<Wire>,
@@ -28,7 +28,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A wire to `to`.
+    /// A proxy to `to`.
     pub async fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -55,7 +55,7 @@ impl Drop for Proxy {
 
 async fn carry(near: TcpStream, to: u16, mut wire: watch::Receiver<Wire>) {
     let cut = |stream: &TcpStream| {
-        // A reset rather than a polite end.
+        // Closes with a reset instead of an orderly end.
         let _ = stream.set_zero_linger();
     };
     if *wire.borrow() == Wire::Cut {
@@ -96,7 +96,7 @@ async fn carry(near: TcpStream, to: u16, mut wire: watch::Receiver<Wire>) {
     }
 }
 
-/// Both directions of one stream, for one task.
+/// Both directions of one stream in one task.
 struct NearFar(Arc<TcpStream>);
 
 impl NearFar {

@@ -1,11 +1,11 @@
-//! Redis as it is run in earnest: a master with a replica and three Sentinels, and a Cluster of six nodes.
+//! Redis as in production: a master with a replica and three Sentinels, and a Cluster of six nodes.
 
 use harness::free_port;
 use harness::process::Process;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process of Redis's.
+/// A Redis process.
 pub struct Node {
     pub port: u16,
     process: Option<Process>,
@@ -22,7 +22,7 @@ impl Node {
     }
 }
 
-/// What `redis-cli` says.
+/// The output of `redis-cli`.
 pub fn cli(port: u16, words: &[&str]) -> String {
     let said = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
     String::from_utf8_lossy(&said.stdout).trim().to_owned()
@@ -48,7 +48,7 @@ fn server(directory: &std::path::Path, port: u16, more: &[&str]) -> Node {
     Node::start("redis-server", &arguments, port)
 }
 
-/// A master, its replica, and three Sentinels that watch them.
+/// A master, its replica, and three Sentinels that monitor them.
 pub struct Sentinels {
     pub nodes: Vec<Node>,
     sentinels: Vec<Node>,
@@ -92,14 +92,14 @@ impl Sentinels {
         format!("redis:\n  reconcile: 2s\n  sentinel: {{ master: it, addresses: [{}] }}\n", addresses.join(", "))
     }
 
-    /// The master's place among the nodes, as a Sentinel knows it.
+    /// The index of the master among the nodes, according to a Sentinel.
     pub fn master(&self) -> usize {
         let said = cli(self.sentinels[0].port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "it"]);
         let port = said.lines().last().unwrap_or_default().parse().unwrap_or(0);
         self.nodes.iter().position(|node| node.port == port).unwrap_or(usize::MAX)
     }
 
-    /// Has the Sentinels change the master, though it is well.
+    /// Makes the Sentinels fail over although the master is healthy.
     pub fn fail_over(&self) {
         cli(self.sentinels[0].port, &["SENTINEL", "FAILOVER", "it"]);
     }
@@ -158,7 +158,7 @@ impl Cluster {
             .await;
         }
         let cluster = Self { nodes, _directory: directory };
-        // A replica that has never been in step may not take over.
+        // A replica that has never synchronised cannot take over.
         for node in &cluster.nodes {
             until("the replicas", Duration::from_secs(30), || {
                 let role = cli(node.port, &["ROLE"]);
@@ -174,12 +174,12 @@ impl Cluster {
         format!("redis:\n  reconcile: 2s\n  cluster: [{}]\n", addresses.join(", "))
     }
 
-    /// Places of the nodes that are masters.
+    /// Indexes of the master nodes.
     pub fn masters(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|at| cli(self.nodes[*at].port, &["ROLE"]).starts_with("master")).collect()
     }
 
-    /// Moves half of all slots to this master, while they are used. How many came.
+    /// Moves half of all slots to this master under load. Returns the number of slots moved.
     pub fn reshard(&self, to: usize) -> usize {
         let id = |at: usize| cli(self.nodes[at].port, &["CLUSTER", "MYID"]);
         let address = format!("127.0.0.1:{}", self.nodes[to].port);
@@ -206,7 +206,7 @@ impl Cluster {
         self.slots(to) - before
     }
 
-    /// How many slots a node has, as it says itself.
+    /// The number of slots that a node reports for itself.
     fn slots(&self, at: usize) -> usize {
         let said = cli(self.nodes[at].port, &["CLUSTER", "NODES"]);
         let own = said.lines().find(|line| line.contains("myself")).unwrap_or_default().to_owned();
@@ -218,7 +218,7 @@ impl Cluster {
         counted.sum()
     }
 
-    /// How often the nodes answered so.
+    /// The number of such errors that the nodes returned.
     pub fn errors(&self, code: &str) -> u64 {
         let start = format!("errorstat_{code}:count=");
         let said = |node: &Node| {
@@ -228,7 +228,7 @@ impl Cluster {
         self.nodes.iter().map(said).sum()
     }
 
-    /// Waits until every other node thinks that the Cluster is whole without this one.
+    /// Waits until every other node reports the Cluster as complete without this one.
     pub async fn until_whole_without(&self, gone: usize) {
         let others = || self.nodes.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, node)| node);
         until("a whole Cluster", Duration::from_secs(30), || {

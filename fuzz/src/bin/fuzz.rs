@@ -1,4 +1,4 @@
-//! libFuzzer's way in: one program for all targets; the environment says which.
+//! The entry point for libFuzzer: one program for all targets; the environment variable `FUZZ_TARGET` selects one.
 #![no_main]
 
 use std::sync::LazyLock;
