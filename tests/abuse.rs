@@ -98,7 +98,7 @@ impl Stage {
         assert!(panics.clone().all(|line| line.ends_with(" 0")), "{:?}", panics.collect::<Vec<_>>());
         assert_eq!(self.browser.clone().fetch(&self.stack.url("/orders")).await.status, 200);
         let stranger = Browser::desktop().fetch(&self.stack.url("/orders")).await.status;
-        assert!([401, 429].contains(&stranger), "{stranger} for a stranger");
+        assert!([401, 429].contains(&stranger), "{stranger} for a client without a session");
     }
 }
 
@@ -190,7 +190,7 @@ impl Measured {
     fn percentiles(times: &[Duration]) -> (Duration, Duration) {
         let mut times = times.to_vec();
         times.sort_unstable();
-        assert!(times.len() >= 100, "{} measurements say nothing of a p99", times.len());
+        assert!(times.len() >= 100, "{} measurements are too few for a p99", times.len());
         (times[times.len() / 2], times[times.len() * 99 / 100])
     }
 
@@ -453,11 +453,11 @@ async fn a_million_addresses_use_bounded_memory_and_slow_no_user() {
     .await;
     drop(turn);
     let highest = stage.highest();
-    assert!(clients > 1_000.0, "the limiter kept {clients}");
+    assert!(clients > 1_000.0, "the limiter stored only {clients} addresses");
     // Ten seconds until their limits are full again, and ten until the next sweep.
     let begun = Instant::now();
     while stage.stack.metric("wechat_authz_limiter_clients").await > 100.0 {
-        assert!(begun.elapsed() < Duration::from_secs(40), "they are not forgotten");
+        assert!(begun.elapsed() < Duration::from_secs(40), "the addresses did not expire");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let after = stage.resident();
@@ -788,7 +788,7 @@ async fn all_connections_at_their_largest_fit_the_charts_limit() {
     assert!(measured.errors.len() <= answered / 100, "{:?} of {answered}", measured.errors);
     // 110 MiB are for a process with 100,000 sessions, 34 for the addresses of the limits.
     let share = chart_limit() - 110 - 34;
-    assert!(highest - idle <= share, "{highest} MiB, {idle} MiB before; {share} MiB are theirs");
+    assert!(highest - idle <= share, "{highest} MiB, {idle} MiB before; at most {share} MiB more are allowed");
     stage.assert_unharmed().await;
 }
 

@@ -130,7 +130,7 @@ fn arrows() -> BTreeMap<(String, String), PathBuf> {
 #[test]
 fn arrows_between_modules_only_go_down() {
     let arrows = arrows();
-    assert!(arrows.len() > 20, "the reading of `crate::` paths is broken: {arrows:?}");
+    assert!(arrows.len() > 20, "parsing of `crate::` paths is broken: {arrows:?}");
     for ((from, to), file) in arrows {
         let neighbour = NEIGHBOURS.iter().any(|(one, other, _)| (*one, *other) == (from.as_str(), to.as_str()));
         assert!(level(&from) > level(&to) || neighbour, "{} uses `{to}`, which is not below `{from}`", file.display());
@@ -156,7 +156,7 @@ fn a_gateway_never_meets_wechat_and_a_decision_never_waits() {
     }
     for file in files {
         let code = production(&fs::read_to_string(&file).unwrap());
-        assert!(!code.contains(".await") && !code.contains("async fn"), "{} waits", file.display());
+        assert!(!code.contains(".await") && !code.contains("async fn"), "{} is asynchronous", file.display());
     }
 }
 
@@ -206,9 +206,9 @@ fn every_test_that_the_map_names_exists() {
         })
         .filter(|word| !word.starts_with("snapsi_") && !word.starts_with("wechat_authz_"))
         .collect();
-    assert!(named.len() > 60, "the map is not read: {named:?}");
+    assert!(named.len() > 60, "found too few names: {named:?}");
     for name in named {
-        assert!(functions.contains(name), "tests/README.md names `{name}`, which is no test");
+        assert!(functions.contains(name), "tests/README.md names `{name}`, which is not a test");
     }
 }
 
@@ -309,7 +309,7 @@ fn comments_cite_only_what_a_reader_can_open() {
     for directory in COMMENTED {
         written_files(&root.join(directory), &mut files);
     }
-    assert!(files.len() > 300, "the files are not read: {}", files.len());
+    assert!(files.len() > 300, "found too few files: {}", files.len());
     let mut cited = 0;
     let mut unknown = Vec::new();
     // This file contains bad examples.
@@ -320,8 +320,8 @@ fn comments_cite_only_what_a_reader_can_open() {
             unknown_sources(&comments, headings).into_iter().map(|found| format!("{}: {found}", path.display())),
         );
     }
-    assert!(cited > 40, "the citations are not read: {cited}");
-    assert!(unknown.is_empty(), "these cite what no reader can open:\n{}", unknown.join("\n"));
+    assert!(cited > 40, "found too few citations: {cited}");
+    assert!(unknown.is_empty(), "citations that a reader cannot open:\n{}", unknown.join("\n"));
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn every_file_that_the_architecture_names_exists() {
             .map(|word| word.strip_prefix("src/").unwrap_or(word))
             .filter(|word| !word.is_empty() && !word.starts_with("tests/"))
             .collect();
-        assert!(named.len() > 40, "the document is not read: {named:?}");
+        assert!(named.len() > 40, "found too few names: {named:?}");
         for name in named {
             let path = format!("/{name}");
             let exists = files.iter().any(|file| {

@@ -31,6 +31,6 @@ pub fn holds(data: &[u8]) {
             assert_eq!(code, codes.into_iter().next().filter(|code| !code.is_empty()));
             assert!(!format!("{callback:?}").contains(code.as_deref().filter(|code| code.len() > 40).unwrap_or("\0")));
         }
-        Err(fault) => assert!(!good, "{query:?} is a callback, and yet {fault}"),
+        Err(fault) => assert!(!good, "{query:?} is a valid callback, but: {fault}"),
     }
 }

@@ -30,7 +30,7 @@ pub fn holds(data: &[u8]) {
         let answer = match answer(decider) {
             CheckOutcome::Response(answer) => answer,
             CheckOutcome::Page => {
-                assert!(mixed, "a page at a door that has none");
+                assert!(mixed, "a page at a listener without pages");
                 is_a_page(world, &request);
                 continue;
             }
@@ -38,7 +38,7 @@ pub fn holds(data: &[u8]) {
         match answer.status().as_u16() {
             200 => passes(world, &request, &answer, mixed),
             302 | 401 | 403 | 429 => denied(world, &answer),
-            other => panic!("{other} is no answer to a check"),
+            other => panic!("{other} is not a status of a check"),
         }
         for framing in ["content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "host"] {
             assert!(!answer.headers().contains_key(framing), "an answer with {framing}");
@@ -70,10 +70,10 @@ fn is_a_page(world: &World, request: &Parts) {
     let path = servers::decoded(request.uri.path().as_bytes());
     let rest = path.strip_prefix(PREFIX.as_bytes()).expect("a page below the prefix");
     assert!(rest.is_empty() || rest[0] == b'/', "a page beside the prefix: {:?}", request.uri.path());
-    assert!(!rest.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")), "a page that climbs out");
+    assert!(!rest.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")), "dot segments in a page");
     let host = envoy::host(request).to_ascii_lowercase();
     assert!(world.apps.iter().any(|app| host == app.origin.authority()), "a page at another host: {host}");
-    assert!(request.method != http::Method::CONNECT, "a tunnel is no page");
+    assert!(request.method != http::Method::CONNECT, "a CONNECT request must not get a page");
     assert!(!request.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()), "a method in lower case");
 }
 
@@ -85,11 +85,11 @@ fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
     };
     let [subject, openid, unionid, appid, flow, session, nickname, avatar] = IDENTITY.each_ref().map(value);
     if subject.is_empty() {
-        assert!(mixed, "nobody passed where a session is required");
-        assert_eq!([openid, unionid, appid, flow, session, nickname, avatar], [""; 7], "a nameless somebody");
-        assert!(is_open(request.uri.path()), "nobody passed at {:?}", request.uri.path());
+        assert!(mixed, "allowed without a session where one is required");
+        assert_eq!([openid, unionid, appid, flow, session, nickname, avatar], [""; 7], "headers without subject");
+        assert!(is_open(request.uri.path()), "allowed without a session at {:?}", request.uri.path());
     } else {
-        let good = world.good.iter().find(|good| good.sid == session).expect("a session that there is");
+        let good = world.good.iter().find(|good| good.sid == session).expect("a live session");
         assert_eq!(
             (subject, openid, unionid, appid, flow),
             (ALICE, "oAlice", "", "wx0123456789abcdef", "official_account")
@@ -97,13 +97,13 @@ fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
         assert_eq!((nickname, avatar), ("%E5%B0%8F%20%E6%98%8E", "https://wx.qlogo.cn/mmopen/0"), "{NICKNAME}");
         let shown = [header::COOKIE, header::AUTHORIZATION];
         let shown = shown.iter().flat_map(|name| request.headers.get_all(name));
-        assert!(shown.into_iter().any(|value| contains(value.as_bytes(), &good.token)), "a session that was not shown");
+        assert!(shown.into_iter().any(|value| contains(value.as_bytes(), &good.token)), "a session not presented");
         let host = envoy::host(request).to_ascii_lowercase();
         assert!(host == good.authority, "a session of another host: {host}");
     }
     assert!(!answer.headers().contains_key(header::LOCATION));
     if let Some(renewed) = answer.headers().get(header::SET_COOKIE) {
-        assert!(!mixed && !subject.is_empty(), "a session given to nobody, or where it does not arrive");
+        assert!(!mixed && !subject.is_empty(), "a session without a subject, or in a lost cookie");
         assert!(renewed.to_str().unwrap().starts_with("__Host-wechat_session="));
         assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
     }
@@ -132,7 +132,7 @@ fn hides_the_session(world: &World, seen: &HeaderMap) {
     for separators in [cookie::Separators::Semicolon, cookie::Separators::SemicolonAndComma] {
         assert_eq!(cookie::find_among(seen, cookie::SESSION, separators), cookie::Found::None);
     }
-    assert!(!cookies::pieces(seen).iter().any(|piece| cookies::is_ours(piece)), "our cookie behind us: {seen:?}");
+    assert!(!cookies::pieces(seen).iter().any(|piece| cookies::is_ours(piece)), "our cookie passed on: {seen:?}");
     for value in seen.get_all(header::AUTHORIZATION) {
         let value = value.as_bytes().trim_ascii();
         let ours = |good: &crate::world::Good| {
@@ -141,24 +141,24 @@ fn hides_the_session(world: &World, seen: &HeaderMap) {
         };
         // We ignore two such lines; an application that accepts either of them is outside our control.
         let alone = seen.get_all(header::AUTHORIZATION).iter().count() == 1;
-        assert!(!alone || !world.good.iter().any(ours), "a session's token behind us");
+        assert!(!alone || !world.good.iter().any(ours), "a session token passed on");
     }
 }
 
 fn denied(world: &World, answer: &Answer) {
     let headers = answer.headers();
-    assert!(!headers.keys().any(|name| name.as_str().starts_with("x-wechat-")), "a denial that names somebody");
+    assert!(!headers.keys().any(|name| name.as_str().starts_with("x-wechat-")), "a denial with identity headers");
     assert!(!headers.contains_key(header::SET_COOKIE) && !headers.contains_key(REMOVE));
     assert_eq!(headers[header::CACHE_CONTROL], "no-store");
     assert_eq!(headers.contains_key(header::LOCATION), answer.status() == 302);
     if let Some(location) = headers.get(header::LOCATION) {
         let location = url::Url::parse(location.to_str().unwrap()).unwrap();
         let origin = location.origin().ascii_serialization();
-        assert!(world.apps.iter().any(|app| app.origin.as_str() == origin), "sent away to {origin}");
+        assert!(world.apps.iter().any(|app| app.origin.as_str() == origin), "redirected to {origin}");
         let page = location.path().strip_prefix(PREFIX).unwrap();
-        assert!(matches!(page, "/login" | "/renew"), "sent to {page}");
+        assert!(matches!(page, "/login" | "/renew"), "redirected to {page}");
         let names: Vec<_> = location.query_pairs().map(|(name, _)| name.into_owned()).collect();
-        assert!(names.is_empty() || names == ["return_to"], "an address shaped by the request: {location}");
+        assert!(names.is_empty() || names == ["return_to"], "the request added parameters to the redirect: {location}");
     }
 }
 

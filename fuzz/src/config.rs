@@ -31,7 +31,7 @@ pub fn holds(data: &[u8]) {
         Ok(settings) => {
             assert!(!settings.apps.is_empty());
             for app in &settings.apps {
-                assert!(app.official_account.is_some() || app.website.is_some(), "nobody can log in to {}", app.name);
+                assert!(app.official_account.is_some() || app.website.is_some(), "no login method for {}", app.name);
             }
         }
     }

@@ -25,13 +25,13 @@ pub fn holds(data: &[u8]) {
     let kept: Vec<&[u8]> = pieces(&headers).into_iter().filter(|piece| !is_ours(piece)).collect();
     let seen = match cookie::without_ours(&headers) {
         Forwarded::Untouched => {
-            assert_eq!(kept.len(), pieces(&headers).len(), "ours were not seen");
+            assert_eq!(kept.len(), pieces(&headers).len(), "our cookies were not found");
             return;
         }
         Forwarded::Nothing => HeaderMap::new(),
         Forwarded::Rest(rest) => HeaderMap::from_iter([(header::COOKIE, rest)]),
     };
-    assert!(kept.len() < pieces(&headers).len(), "nothing was ours, and the cookies were written anew");
+    assert!(kept.len() < pieces(&headers).len(), "no cookie was ours, but the header was rewritten");
     assert_eq!(pieces(&seen), kept);
 }
 

@@ -33,7 +33,7 @@ pub fn holds(data: &[u8]) {
             assert_eq!((opened.state(), opened.method(), opened.restarts()), (state, way, 1));
             assert_eq!(opened.return_to(), Some(&*format!("{}/a?b=c", app.origin.as_str())));
             let late = NOW + attempt::LIFETIME + std::time::Duration::from_secs(1);
-            assert!(attempt::open(app, state, &headers, keys, late).is_err(), "a flow that lives for ever");
+            assert!(attempt::open(app, state, &headers, keys, late).is_err(), "an attempt that does not expire");
         }
         assert_eq!(
             RecentOutcomes::read(app, &headers, keys, NOW),
@@ -55,6 +55,6 @@ fn begins(app: &wechat_authz::testing::login::settings::App, headers: &HeaderMap
         let (name, rest) = line.split_once('=').unwrap();
         let digits = name.strip_prefix(cookie::FLOW_PREFIX).unwrap();
         assert!(digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
-        assert_eq!(rest.matches(';').count(), 5, "attributes that are not ours: {line}");
+        assert_eq!(rest.matches(';').count(), 5, "unexpected attributes: {line}");
     }
 }

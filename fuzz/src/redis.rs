@@ -53,11 +53,11 @@ fn revocation(text: &str) {
     let [alice, revoked] = &*KNOWN;
     let _ = revocations.revoke(revocation::Target::Session(revoked.sid), NOW);
     revocations.merge([read.clone(), read]);
-    assert!(revocations.is_revoked(revoked, &AtomicU64::new(0)), "a revocation was taken back by {text}");
+    assert!(revocations.is_revoked(revoked, &AtomicU64::new(0)), "{text} cancelled a revocation");
     let covered = revocations.is_revoked(alice, &AtomicU64::new(0));
     let named = [&*alice.sid.to_string(), "shop", "everyone", "subject"].iter().any(|word| text.contains(word));
     // JSON escapes can spell a name in another way.
-    assert!(!covered || named || text.contains('\\'), "revoked by what does not name it: {text}");
+    assert!(!covered || named || text.contains('\\'), "revoked, although this does not name it: {text}");
 }
 
 fn login(text: &str) {
@@ -71,7 +71,7 @@ fn login(text: &str) {
     }
     // With the real seal: a text that an instance sealed for another purpose, or a changed one, does not open.
     static SEALED: LazyLock<Once> = LazyLock::new(|| once(world().sessions.clone()));
-    assert!(SEALED.open("flow", text).is_none(), "a record that nobody sealed: {text}");
+    assert!(SEALED.open("flow", text).is_none(), "opened a record that no instance sealed: {text}");
 }
 
 fn session(text: &str) {

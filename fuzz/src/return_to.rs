@@ -19,7 +19,7 @@ pub fn holds(data: &[u8]) {
     assert_eq!(
         accept(Some(to.strip_prefix("https://shop.example.com").unwrap_or(&to)), app, PREFIX),
         to,
-        "not the same twice"
+        "a second call gives another result"
     );
 
     let asked: String = form_urlencoded::Serializer::new(String::new()).append_pair("url", wanted).finish();
@@ -47,7 +47,7 @@ fn stays(to: &str, wanted: &str) {
         assert_eq!(joined.origin(), base.origin(), "{wanted:?} → {to}, read as {reading:?}");
         let own = joined.path().to_ascii_lowercase();
         let ours = own.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        assert!(!ours || origin != "https://shop.example.com", "{wanted:?} → {to}, a page of ours");
+        assert!(!ours || origin != "https://shop.example.com", "{wanted:?} → {to}, one of our pages");
         reading = percent_decoded(&reading);
     }
 }

@@ -66,7 +66,7 @@ pub fn accepts(text: &str) -> bool {
     if let Ok(live) = live {
         assert_ne!(text, world.text("revoked"));
         let claims = live.claims();
-        assert!(NOW.0 < claims.session_exp && NOW.0 <= claims.iat.saturating_add(86_400), "over or idle: {claims:?}");
+        assert!(NOW.0 < claims.session_exp && NOW.0 <= claims.iat.saturating_add(86_400), "ended or idle: {claims:?}");
     }
     verified.is_ok()
 }
@@ -95,16 +95,16 @@ struct Members(Vec<(String, Value)>);
 impl Members {
     fn one(&self, name: &str) -> &Value {
         let mut found = self.0.iter().filter(|(known, _)| known == name);
-        let (Some((_, value)), None) = (found.next(), found.next()) else { panic!("{name} is missing or doubled") };
+        let (Some((_, value)), None) = (found.next(), found.next()) else { panic!("{name} is missing or duplicated") };
         value
     }
 
     fn text(&self, name: &str) -> &str {
-        self.one(name).as_str().unwrap_or_else(|| panic!("{name} is no text"))
+        self.one(name).as_str().unwrap_or_else(|| panic!("{name} is not a string"))
     }
 
     fn time(&self, name: &str) -> u64 {
-        self.one(name).as_u64().unwrap_or_else(|| panic!("{name} is no time"))
+        self.one(name).as_u64().unwrap_or_else(|| panic!("{name} is not a time"))
     }
 }
 

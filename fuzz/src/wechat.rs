@@ -42,7 +42,7 @@ fn told<T>(read: Result<T, WechatError>) -> Option<T> {
             let _ = (fault.class(), fault.label());
             None
         }
-        Err(other) => panic!("a body alone is no {other:?}"),
+        Err(other) => panic!("a body must not cause {other:?}"),
     }
 }
 

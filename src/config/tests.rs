@@ -1,4 +1,4 @@
-//! The first phase as a whole: wrong files and their errors, misspelled keys, round trips, hostile bytes.
+//! The first phase as a whole: invalid files and their errors, misspelled keys, round trips, hostile bytes.
 
 mod meaning;
 
@@ -42,7 +42,7 @@ fn the_full_file_shows_every_setting_and_every_default() {
     for key in schema_keys() {
         assert!(text.contains(&format!("{key}:")), "{key} is missing in the full file");
     }
-    // What differs is exactly what the file's comments say.
+    // The only differences are those that the file's comments describe.
     minimal.state_directory = full.state_directory.clone();
     minimal.redis = full.redis.clone();
     let redis = full.redis.as_ref().unwrap();
@@ -61,7 +61,7 @@ fn the_full_file_shows_every_setting_and_every_default() {
     assert_eq!(minimal, full);
 }
 
-/// Each `NAME.yaml` is wrong; `NAME.expected` has all its errors.
+/// Each `NAME.yaml` is invalid; `NAME.expected` contains all its errors.
 #[test]
 fn every_wrong_file_has_its_expected_errors() {
     let mut differing = Vec::new();
@@ -99,7 +99,7 @@ fn a_variable_overrides_one_setting() {
         ("WECHAT_AUTHZ__LIMITS__LOGINS_PER_SECOND", "5"),
         ("WECHAT_AUTHZ__GATEWAY__DELIVERS_SET_COOKIE", "false"),
         ("WECHAT_AUTHZ__APPS__0__OFFICIAL_ACCOUNT", ""),
-        // Not ours: what Kubernetes makes for a service called wechat-authz, and what others set.
+        // Not ours: variables that Kubernetes sets for a service called wechat-authz, and those of other programs.
         ("WECHAT_AUTHZ_PORT", "tcp://10.0.0.1:9100"),
         ("WECHAT_AUTHZ_CONFIG", "/etc/x"),
         ("PATH", "/bin"),
@@ -303,8 +303,8 @@ fn schema_keys() -> Vec<String> {
     keys
 }
 
-/// Each setting with its path and its description, as the table of `docs/en/settings.md` has them: groups stand for their parts, but for
-/// the lists.
+/// Each setting with its path and its description, as in the table of `docs/en/settings.md`: the parts stand for a
+/// group, except in lists.
 fn documented() -> Vec<(String, String)> {
     fn walk(node: &serde_json::Value, path: &str, rows: &mut Vec<(String, String)>) {
         for key in schema::keys(node) {
@@ -334,7 +334,7 @@ fn the_documents_show_every_setting() {
     crate::documents::assert_chinese_rows("settings.md", documented().into_iter().map(|(path, _)| path));
 }
 
-/// The full file with one key written wrongly: exactly one error, on its line, with the right guess.
+/// The full file with one misspelled key: exactly one error, on its line, with the right suggestion.
 fn assert_recognized(text: &str, (key, line, column): &(String, usize, usize), slip: &str) {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let at = column - 1;
@@ -394,7 +394,7 @@ proptest! {
         let _ = read(&bytes, "c".into(), variables(&[]));
     }
 
-    /// A real file, cut and changed in places, reaches deeper than noise does.
+    /// A real file with changed and removed parts, which reaches deeper code than random bytes.
     #[test]
     fn no_damaged_file_panics(
         cut in any::<prop::sample::Index>(),

@@ -8,7 +8,7 @@ use std::path::Path;
 const LOGIN: &str = "/_wechat/login?rd=%2Fcart%3Fa%3D1%26b%3D2";
 const HERE: &str = "https://shop.example.com/orders?page=2";
 
-/// Every page with its name and the status it has.
+/// Every page with its name and its status.
 fn all<'a>(app: &'a str, url: &'a str, incident: &'a str) -> Vec<(&'static str, Page<'a>, u16)> {
     let retry_after = Duration::from_secs(42);
     vec![
@@ -60,7 +60,7 @@ fn rendered(app: &str, url: &str, incident: &str) -> Vec<(String, Rendered, Stri
         .collect()
 }
 
-/// Between the first `from` and the next `to`.
+/// The text between the first `from` and the next `to`.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map(|(inside, _)| inside).unwrap()
 }
@@ -96,7 +96,7 @@ fn each_page_has_a_heading_a_cause_a_next_step_and_no_dead_end() {
         let count = |what: &str| text.matches(what).count();
         assert_eq!((count("<h1>"), count("<title>"), count("</p>")), (1, 1, 2), "{name}");
         let second = ["needs-wechat-or-code", "needs-computer"].iter().any(|page| name.starts_with(page));
-        // At a host that is nobody's there is nowhere to go.
+        // At an unknown host, the page has no link.
         let buttons = if name.starts_with("unknown-host") { 0 } else { 1 + usize::from(second) };
         assert_eq!(count("class=\"button"), buttons, "{name}");
         assert!(!text.contains("></p>"), "{name}");
@@ -125,7 +125,7 @@ fn the_language_is_said_and_kept() {
         if name.ends_with(".zh-CN") {
             assert!(chinese && text.contains("<html lang=\"zh-CN\">") && said == "zh-CN", "{name}");
         } else {
-            // The snapshot page names WeChat's own button, which is Chinese everywhere.
+            // The snapshot page names WeChat's own button, whose text is always Chinese.
             assert!(!chinese || name.starts_with("snapshot"), "{name}");
             assert!(text.contains("<html lang=\"en\">") && said == "en", "{name}");
         }
@@ -193,13 +193,13 @@ fn the_other_headers_are_the_same_everywhere() {
         let header = |name| rendered.headers.get(name).unwrap().to_str().unwrap();
         assert_eq!(header("content-type"), "text/html; charset=utf-8", "{name}");
         assert_eq!(header("x-content-type-options"), "nosniff", "{name}");
-        // A login in a window of its own keeps the window that opened it.
+        // A login in its own window keeps its opener.
         let opener = rendered.headers.get("cross-origin-opener-policy").map(|value| value.to_str().unwrap());
         let is_logout = ["logged-out", "logout-confirm", "not-logged-out"].iter().any(|page| name.starts_with(page));
         assert_eq!(opener, is_logout.then_some("same-origin"), "{name}");
         assert_eq!(header("cache-control"), "no-store", "{name}");
         assert_eq!(header("vary"), "Accept-Language, Cookie", "{name}");
-        // A page with a form: its post must carry an `Origin` that can be compared.
+        // A page with a form: its POST must carry an `Origin` that can be compared.
         let form = name.starts_with("logout-confirm") || name.starts_with("not-logged-out");
         let policy = if form { "same-origin" } else { "no-referrer" };
         assert_eq!(header("referrer-policy"), policy, "{name}");
@@ -284,7 +284,7 @@ fn nothing_in_wechat_speaks_of_private_browsing() {
     }
 }
 
-/// To look at: `WECHAT_AUTHZ_PAGES_DIR=/some/where cargo test --lib html` writes every page there.
+/// For review: `WECHAT_AUTHZ_PAGES_DIR=/some/where cargo test --lib html` writes every page to that directory.
 #[test]
 fn the_pages_can_be_written_out_to_look_at() {
     let Some(directory) = std::env::var_os("WECHAT_AUTHZ_PAGES_DIR") else { return };

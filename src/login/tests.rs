@@ -1,4 +1,4 @@
-//! Attempts: which callback belongs to which browser.
+//! Attempts: each callback belongs to one browser.
 
 use super::attempt::{self, LIFETIME, MAX, MAX_BYTES, SetAside};
 use super::settings::App;
@@ -60,7 +60,7 @@ fn an_attempt_opens_for_its_state_in_its_browser_until_it_expires() {
     }
 }
 
-/// Another state whose cookie would have the same name.
+/// Another state whose cookie has the same name.
 fn random_like(state: &str) -> String {
     format!("{}{}", &state[..8], &crate::random::state()[..24])
 }
@@ -117,7 +117,7 @@ fn an_address_is_in_the_cookie_or_set_aside() {
         ("a".repeat(2_047), true),
         ("a".repeat(2_048), false),
         ("a".repeat(8_000), false),
-        // Text that grows when it is written as JSON.
+        // Text that grows when JSON encodes it.
         ("\"".repeat(2_000), false),
     ] {
         let return_to = format!("https://shop.example.com/{path}");
@@ -171,7 +171,7 @@ fn cookies_of_all_tabs_are_bounded_and_each_tab_keeps_its_address() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-    /// An attempt keeps any return address. With one changed byte it does not open.
+    /// An attempt stores any return address. With one changed byte it does not open.
     #[test]
     fn a_changed_attempt_does_not_open(path in "/[!-~]{0,200}", at in 0usize..400, to in "[A-Za-z0-9_-]") {
         let (app, keys) = (shop(), fixtures::key_ring());

@@ -11,7 +11,7 @@ fn others(raw: &str) -> Vec<String> {
     path.readings().unwrap().others().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
-/// Why a path is refused, by itself or in a reading.
+/// The reason why a path is rejected, by itself or in a reading.
 fn refused(raw: &str) -> Option<PathError> {
     NormalPath::parse(raw).and_then(|path| path.readings().map(drop)).err()
 }
@@ -78,7 +78,7 @@ fn text_that_is_not_utf8_is_one_path() {
     }
 }
 
-/// Paths as a gateway that normalises nothing passes them on.
+/// Paths from a gateway that does not normalise them.
 #[test]
 fn what_no_sound_client_sends_is_refused() {
     use PathError::*;
@@ -174,7 +174,7 @@ proptest! {
         prop_assert!(readings.others().len() < MAX_READINGS);
     }
 
-    /// The quick way of a path that is plain at first sight, and the slow way of all others.
+    /// The fast path for plain paths and the slow one for all others give the same result.
     #[test]
     fn the_quick_way_reads_as_the_slow_way(raw in "/[a-zA-Z./%0-9;\\\\ é]{0,12}") {
         let slow = NormalPath::parse_slowly(&raw);

@@ -26,7 +26,7 @@ fn list_of(names: &[&str]) -> Requirement {
     Requirement::Subjects(names.iter().map(|name| Subject::from_unionid(name).unwrap()).collect())
 }
 
-/// Rules in one line each: `pattern = requirement`.
+/// Rules, one per line: `pattern = requirement`.
 fn rules(lines: &[&str]) -> Vec<Rule> {
     let rule = |line: &&str| {
         let (path, requirement) = line.split_once(" = ").unwrap();
@@ -141,7 +141,7 @@ fn a_rule_that_means_more_than_it_says_is_refused() {
     }
 }
 
-/// Other spellings of a path: each meets what is required of the path that servers read it as.
+/// Other spellings of a path: each has the requirement of the path that a server reads it as.
 #[test]
 fn another_spelling_meets_the_same_requirement() {
     let policy = Policy::new(rules(&[
@@ -406,7 +406,7 @@ fn is_from_client(networks: &[IpNet]) -> bool {
     networks.iter().any(|network| network.contains(&client().unwrap()))
 }
 
-/// The first rule in the order, found without the tree.
+/// The first matching rule, found without the tree.
 fn plainly<'p>(policy: &'p Policy, host: &str, path: &[u8], method: &Method) -> Option<&'p Rule> {
     let matches = |rule: &&Rule| {
         let is_at_host = match &rule.host {
@@ -418,7 +418,7 @@ fn plainly<'p>(policy: &'p Policy, host: &str, path: &[u8], method: &Method) -> 
     policy.rules.iter().find(matches)
 }
 
-/// Paths of few words, so that rules and requests often meet; `pattern` puts stars among them.
+/// Paths of few words, so that rules and requests often match; `pattern` adds wildcards.
 fn some_path(pattern: bool) -> impl Strategy<Value = String> {
     let word = if pattern { "a|b|ab|\\*" } else { "a|b|ab|c" };
     let end = if pattern { "|/|/\\*\\*" } else { "|/" };
@@ -471,7 +471,7 @@ proptest! {
         }
     }
 
-    /// The walk that takes each spelling, where there is one spelling only.
+    /// The result of the walk over all spellings, for a path with only one spelling.
     #[test]
     fn the_walk_of_spellings_finds_what_the_tree_finds(
         rules in prop::collection::vec(some_rule(), 0..20), requests in prop::collection::vec(some_request(), 1..20),

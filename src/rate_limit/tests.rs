@@ -126,7 +126,7 @@ fn a_48_has_a_limit_of_its_own() {
                 .is_ok()
         })
         .count();
-    assert_eq!(let_in, 1_000, "twenty addresses' worth");
+    assert_eq!(let_in, 1_000, "the limits of twenty addresses");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn new_tokens_of_many_addresses_have_a_global_limit() {
     let (one, others) = (ip("203.0.113.9"), |number: u32| IpAddr::V4((0x0A00_0000 + number).into()));
     let let_in = (0..100_000_u32).filter(|_| limits.new_token(one).is_ok()).count();
     assert_eq!(let_in, 200, "its own limit");
-    // A second of a hundred thousand addresses.
+    // One second with a hundred thousand addresses.
     let all = global_new_tokens(settings().new_tokens_per_client);
     let let_in = (0..100_000_u32).filter(|number| {
         clock.advance(Duration::from_micros(10));
@@ -162,7 +162,7 @@ fn a_flood_of_logouts_affects_its_own_address_only() {
     let admitted = (0..100_000_u32).filter(|_| limits.logout_token(noisy).is_ok()).count();
     assert_eq!(admitted, 199, "its own share");
     assert_eq!(limits.logout_token(neighbour), Ok(()));
-    // Many addresses together have a limit, too.
+    // Many addresses together also have a limit.
     let all = (0..1_000_000_u32).any(|number| limits.logout_token(IpAddr::V4((0x0A00_0000 + number).into())).is_err());
     assert!(all);
     clock.advance(Duration::from_secs(1));
@@ -186,7 +186,7 @@ fn a_million_addresses_are_bounded_and_still_limited() {
     let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("1.2.3.4")).is_err());
     assert!(refused, "past the cap there is still a limit");
     let refused = (0..1_000_000_u32).any(|_| limits.new_token(ip("2001:db8::1")).is_err());
-    assert!(refused, "and for a /48 too");
+    assert!(refused, "a /48 has a limit too");
     clock.advance(Duration::from_secs(120));
     limits.sweep();
     assert_eq!(limits.clients(), 0);

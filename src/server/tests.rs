@@ -1,4 +1,4 @@
-//! Listeners with real sockets: ordinary, greedy and many clients.
+//! Listeners with real sockets: ordinary clients, many clients, and clients that use up resources.
 
 mod drain;
 mod slow_clients;
@@ -89,7 +89,7 @@ fn request(method: &str, path: &str) -> Request<Full<Bytes>> {
     Request::builder().method(method).uri(format!("http://a.example{path}")).body(Full::default()).unwrap()
 }
 
-/// Waits until `condition` holds; false if it does not within the time.
+/// Waits until `condition` holds; returns false after the time-out.
 async fn within(time: Duration, condition: impl Fn() -> bool) -> bool {
     let holds = async {
         while !condition() {

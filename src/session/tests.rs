@@ -1,4 +1,4 @@
-//! The closed list, line by line, and the life of a session.
+//! The list of accepted tokens, line by line, and the lifetime of a session.
 
 use super::keys::{KeyRing, KeySet, KeySettings};
 use super::*;
@@ -63,7 +63,7 @@ impl Fixture {
         }
     }
 
-    /// A token whose header and payload are these texts, rightly signed.
+    /// A token with this header and payload, correctly signed.
     fn signed(&self, header: &str, payload: &str) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
         let keys = self.sessions.keys.current();
@@ -79,7 +79,7 @@ impl Fixture {
         format!(r#"{{"alg":"ES256","typ":"{}","kid":"{}"}}"#, jws::TYPE, self.kid())
     }
 
-    /// A rightly signed token whose claim `name` is `value` instead, or missing.
+    /// A correctly signed token whose claim `name` is `value`, or missing.
     fn with_claim(&self, name: &str, value: Option<serde_json::Value>) -> String {
         let mut payload = serde_json::to_value(claims(NOW)).unwrap();
         let members = payload.as_object_mut().unwrap();
@@ -132,10 +132,10 @@ fn a_nickname_is_stored_encoded_unless_that_costs_the_avatar() {
     for (nickname, avatar, member, kept) in [
         ("小明 100%25", 90, "nickname", 90),
         ("", 90, "nickname", 90),
-        // Encoded it would not fit beside the avatar; plain it does.
+        // Encoded, it does not fit beside the avatar; as plain text it does.
         (&*"名".repeat(16), 130, "name", 130),
         (&*"%E5".repeat(30), 130, "name", 130),
-        // It does not fit beside the avatar in any form, and without it in either.
+        // In neither form does it fit beside the avatar; without the avatar both fit.
         (&*"名".repeat(16), 320, "nickname", 0),
     ] {
         let mut grant = grant();
@@ -148,7 +148,7 @@ fn a_nickname_is_stored_encoded_unless_that_costs_the_avatar() {
         let written = if member == "name" { nickname } else { &encoded };
         assert_eq!(payload.get(member).map_or("", |written| written.as_str().unwrap()), written, "{payload}");
         assert!(["nickname", "name"].iter().all(|other| *other == member || payload.get(other).is_none()), "{payload}");
-        // Another instance, which reads it for the first time, says the same.
+        // Another instance, which reads it for the first time, gives the same result.
         let elsewhere = fixtures::sessions(KeyRing::new(load(fixture.directory.path())), NOW);
         let live = elsewhere.verify(&issued.token, &settings(), NOW, || Ok(())).unwrap();
         assert_eq!((live.claims().nickname.as_str(), live.identity().fields().nickname), (nickname, &*encoded));
@@ -182,7 +182,7 @@ fn line_1_length_segments_and_encoding() {
     ] {
         assert_eq!(fixture.error(&bad, NOW), malformed, "{bad}");
     }
-    // The last character of 64 bytes in base64url carries two bits that must be zero: another spelling of the same bytes.
+    // The last character of 64 bytes in base64url has two bits that must be zero; other values spell the same bytes.
     let (head, last) = signature.split_at(85);
     for other in
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|c| !last.contains(*c))
@@ -273,7 +273,7 @@ fn line_5_the_payload_is_a_flat_object_without_doubles() {
         );
     }
     let newer = format!(r#"{open},"later":"claim","other":true}}"#);
-    assert!(fixture.verify(&fixture.signed(&fixture.header(), &newer), NOW).is_ok(), "unknown claims are passed over");
+    assert!(fixture.verify(&fixture.signed(&fixture.header(), &newer), NOW).is_ok(), "unknown claims are ignored");
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn line_9_a_verdict_holds_for_one_application_and_one_key_set() {
     assert_eq!(
         fixture.error(&token, NOW),
         SessionError::Token(TokenError::UnknownKey),
-        "a removed key's tokens are dead at once"
+        "a removed key's tokens are invalid immediately"
     );
 }
 
@@ -414,7 +414,7 @@ fn junk_costs_a_signature_only_within_its_budget_and_only_once() {
     let token = fixture.token();
     assert!(fixture.verify(&token, NOW).is_ok());
     let known = fixture.sessions.verify(&token, &settings(), NOW, none_left);
-    assert!(known.is_ok(), "who is known needs no budget");
+    assert!(known.is_ok(), "a cached token needs no budget");
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn a_directory_without_real_keys_is_refused_with_every_error() {
         write(d, "a.pem", "x");
         write(d, "b.pem", "y");
     });
-    assert_eq!(two.len(), 2, "every error, not the first alone");
+    assert_eq!(two.len(), 2, "every error, not only the first");
     let same = error(&|d| {
         let key = keys::generate().unwrap();
         write(d, "a.pem", &key);
@@ -555,7 +555,7 @@ fn an_issued_token_is_known_from_its_first_check_on() {
     let none_left = || Err(Duration::from_secs(3));
     assert!(
         fixture.sessions.verify(&token, &settings(), NOW, none_left).is_ok(),
-        "a neighbour's junk cannot lock it out"
+        "invalid tokens from a neighbour cannot lock it out"
     );
 }
 
@@ -565,7 +565,7 @@ fn an_ended_session_is_remembered_no_longer_than_it_could_live() {
     let live = fixture.verify(&fixture.token(), NOW).unwrap();
     fixture.sessions.revocations.end(&live.claims(), NOW);
     let over = Timestamp(live.claims().session_exp);
-    // The revocations' own clock began at NOW, so a restart at the session's end is what forgets it.
+    // The clock of the revocations started at NOW, so only a restart at the session's end removes it.
     let journal = tempfile::tempdir().unwrap();
     let opened = super::journal::Journal::open(journal.path(), NOW).unwrap();
     let kept = Revocations::new(HOUR * 24 * 90, Some(opened), NOW);

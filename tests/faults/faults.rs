@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use wechat_simulator::{Effect, Endpoint, Fault as Trouble, Times};
 
-/// One fault: its name, whether it takes a few seconds, and how it is made.
+/// One fault: its name, whether it takes only a few seconds, and its function.
 pub struct Fault {
     pub name: &'static str,
     pub short: bool,
@@ -27,7 +27,7 @@ pub struct Fault {
 
 macro_rules! faults {
     ($($name:literal $short:literal $run:ident;)+) => {
-        /// Every fault there is.
+        /// All faults.
         pub const ALL: &[Fault] = &[$(Fault { name: $name, short: $short, run: || Box::pin($run($name)) },)+];
     };
 }
@@ -69,13 +69,13 @@ faults! {
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Where revocations lie in Redis.
+/// The Redis keys of the revocations.
 const LIST: &str = "wechat-authz:1:{revoked}:list";
 const MARK: &str = "wechat-authz:1:{revoked}:mark";
 const EVENTS: &str = "wechat-authz:1:{events}";
 const CHANNEL: &str = "wechat-authz:1:changes";
 
-/// The configuration's lines for a Redis at this port.
+/// The configuration's `redis:` line for this port.
 fn at(port: u16) -> String {
     format!("redis: {{ url: \"redis://127.0.0.1:{port}/0\", reconcile: {}s }}\n", RECONCILE.as_secs())
 }
@@ -89,7 +89,7 @@ fn check(holds: bool, why: impl Into<String>) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why.into()) }
 }
 
-/// The session that an answer gives, as its cookie's line.
+/// The session in an answer, as its `Set-Cookie` line.
 fn given(answer: Option<&Answer>) -> Option<String> {
     answer.and_then(|answer| answer.set_cookies().find(|line| line.starts_with(SESSION)).map(str::to_owned))
 }
@@ -102,14 +102,14 @@ fn part(token: &str, nth: usize) -> Value {
 
 /// A new session's token.
 async fn token(fleet: &Fleet) -> Result<String, String> {
-    let browser = fleet.log_in().await.ok_or("nobody can log in")?;
+    let browser = fleet.log_in().await.ok_or("no login succeeds")?;
     browser.cookie(SESSION).ok_or("a login without a session".into())
 }
 
-/// Somebody who has just logged in, and the session's id.
+/// A browser that has just logged in, and its session id.
 async fn entered(fleet: &Fleet) -> Result<(Browser, String), String> {
-    let browser = fleet.log_in().await.ok_or("nobody can log in")?;
-    let session = load::sid(&browser, &fleet.origin).await.ok_or("whoever has just logged in is not let in")?;
+    let browser = fleet.log_in().await.ok_or("no login succeeds")?;
+    let session = load::sid(&browser, &fleet.origin).await.ok_or("the new session is denied")?;
     Ok((browser, session))
 }
 
@@ -119,14 +119,14 @@ async fn double_callback(name: &'static str) -> Row {
         let fleet = trial.fleet.read().await;
         for _ in 0..10 {
             let (one, other) = twice(&fleet).await?;
-            check(one == other, "one callback at two instances was two sessions")?;
+            check(one == other, "one callback at two instances created two sessions")?;
         }
-        // Two codes with one state (docs/en/wechat.md, Repeated callbacks): whichever is good, both deliveries end in one
-        // session.
+        // Two codes with one state (docs/en/wechat.md, Repeated callbacks): whichever code is valid, both deliveries
+        // end in one session.
         for good_first in [true, false] {
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(500 * MILLISECOND)));
             let mut browser = Browser::wechat();
-            let good = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
+            let good = fleet.to_callback(&mut browser).await.ok_or("no login starts")?;
             let code = url::Url::parse(&good).unwrap();
             let code = code.query_pairs().find(|(key, _)| key == "code").unwrap().1.into_owned();
             let bad = good.replace(&code, "0019999999999999999999999999dead");
@@ -137,13 +137,14 @@ async fn double_callback(name: &'static str) -> Row {
             });
             fleet.simulator.clear_faults();
             let (one, other) = (given(both.0.as_ref()), given(both.1.as_ref()));
-            // A bad code that is told before the good one came is a login that starts over.
+            // If the invalid code arrives first, its login starts again.
             let over = |answer: &Option<Answer>| answer.as_ref().is_some_and(|answer| answer.status == 303);
             let well = if good_first { one.is_some() && one == other } else { over(&both.0) && other.is_some() };
             let said =
                 |answer: &Option<Answer>| answer.as_ref().map(|answer| (answer.status, answer.location().to_owned()));
             check(well, format!("two codes, good first {good_first}: {:?}, {:?}", said(&both.0), said(&both.1)))?;
-            // A state is good once, everywhere: a third delivery long after gives that same session and no exchange.
+            // A state is valid once, on all instances: a much later third delivery returns the same session without
+            // an exchange.
             let before = exchanges(&fleet);
             let again = given(fleet.deliver(2, &browser, &good).await.as_ref());
             check(again == other && exchanges(&fleet) == before, "a state was spent twice")?;
@@ -157,7 +158,7 @@ fn exchanges(fleet: &Fleet) -> usize {
     fleet.simulator.journal().iter().filter(|entry| entry.path == "/sns/oauth2/access_token").count()
 }
 
-/// Checks are asked again of another instance; a page under way is not.
+/// Envoy retries checks on another instance, but not a page request in progress.
 fn killed() -> Line {
     Line { logins_failed: Some(3), ..Line::default() }
 }
@@ -175,12 +176,12 @@ async fn instance_killed(name: &'static str) -> Row {
 
 async fn killed_in_callback(name: &'static str) -> Row {
     let (fleet, _redis) = fleet(3).await;
-    // The next one waits until the dead one's turn has run out.
+    // The next delivery waits until the lock of the killed instance expires.
     trial::run(name, fleet, Line { login_s: 12.0, ..killed() }, async |trial: &mut Trial| {
         let mut browser = Browser::wechat();
         let (callback, listeners) = {
             let fleet = trial.fleet.read().await;
-            let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
+            let callback = fleet.to_callback(&mut browser).await.ok_or("no login starts")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(3 * SECOND)));
             (callback, fleet.listeners[1].clone())
         };
@@ -192,13 +193,13 @@ async fn killed_in_callback(name: &'static str) -> Row {
         let cut = delivery.await.unwrap();
         check(cut.is_none(), "the callback was answered before the kill")?;
         check(exchanges(&*trial.fleet.read().await) > before, "the code was not spent before the kill")?;
-        // The code is spent and nobody knows what for: the person is sent round once more, and arrives.
+        // The code is spent and its result is lost: the user goes to WeChat once more and then logs in.
         let answer = trial.fleet.read().await.deliver(0, &browser, &callback).await.ok_or("no answer")?;
         let to_wechat = answer.status == 303 && answer.location().contains("/connect/");
         check(to_wechat, format!("after the kill: {} {}", answer.status, answer.location()))?;
         let origin = trial.fleet.read().await.origin.clone();
         let arrived = log_in_with(browser, &origin).await;
-        check(arrived.is_some(), "sent round once more, and not let in")?;
+        check(arrived.is_some(), "the second login failed")?;
         trial.fleet.write().await.restart(1).await;
         Ok(())
     })
@@ -211,7 +212,7 @@ async fn instance_stopped(name: &'static str) -> Row {
         let mut browser = Browser::wechat();
         let (callback, listeners) = {
             let fleet = trial.fleet.read().await;
-            let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
+            let callback = fleet.to_callback(&mut browser).await.ok_or("no login starts")?;
             fleet.simulator.inject(Trouble::at(Endpoint::AccessToken, Effect::DelayAfter(2 * SECOND)));
             (callback, fleet.listeners[1].clone())
         };
@@ -219,9 +220,9 @@ async fn instance_stopped(name: &'static str) -> Row {
         sleep(300 * MILLISECOND).await;
         trial.fleet.read().await.instances[1].signal("TERM");
         check(!delivery.is_finished(), "the callback was answered before SIGTERM")?;
-        let answer = delivery.await.unwrap().ok_or("a callback under way was cut off by SIGTERM")?;
+        let answer = delivery.await.unwrap().ok_or("SIGTERM cut off a callback in progress")?;
         let entered = given(Some(&answer)).is_some();
-        check(entered, format!("a callback under way: {} {}", answer.status, answer.location()))?;
+        check(entered, format!("a callback in progress: {} {}", answer.status, answer.location()))?;
         let code = trial.fleet.write().await.instances[1].ended(30 * SECOND).await;
         check(code == Some(0), format!("exit code {code:?}"))?;
         trial.fleet.write().await.restart(1).await;
@@ -230,19 +231,19 @@ async fn instance_stopped(name: &'static str) -> Row {
     .await
 }
 
-/// For a while there is nobody to ask: Envoy refuses everything, as it must.
+/// No instance runs for a while: Envoy must deny every request.
 fn nobody_there() -> Line {
     Line { denied: u64::MAX, logins_failed: None, login_s: 20.0, ..Line::default() }
 }
 
-/// Ends one subject's sessions, then every instance, and Redis where there is one to end, and starts all again: the
-/// subject's are still ended, and nobody else's.
+/// Revokes one subject, stops every instance (and Redis, if given), and starts all again: that subject is still
+/// denied, and other subjects keep their sessions.
 async fn stopped(trial: &mut Trial, redis: Option<&mut Redis>) -> Result<(), String> {
     let origin = trial.fleet.read().await.origin.clone();
-    // Everybody in the load is one subject; its sessions must not end.
+    // All users of the load are one subject, whose sessions must not end.
     let mut other = Browser::wechat();
     other.headers.push(("x-sim-user".to_owned(), "%E5%B0%8F%E7%BA%A2".to_owned()));
-    let other = log_in_with(other, &origin).await.ok_or("nobody else can log in")?;
+    let other = log_in_with(other, &origin).await.ok_or("no login as another user succeeds")?;
     let count = {
         let fleet = trial.fleet.read().await;
         let (person, _) = entered(&fleet).await?;
@@ -250,7 +251,7 @@ async fn stopped(trial: &mut Trial, redis: Option<&mut Redis>) -> Result<(), Str
             browser.clone().try_get(&format!("{origin}/a")).await.and_then(|answer| answer.seen("x-wechat-subject"))
         };
         let (one, second) = (subject(&person).await, subject(&other).await.ok_or("no subject")?);
-        check(one.as_ref() != Some(&second), "the second person is the first")?;
+        check(one.as_ref() != Some(&second), "both users have the same subject")?;
         fleet.revoke(0, &json!({ "subject": second })).await;
         let count = fleet.instances.len();
         (0..count).for_each(|index| fleet.instances[index].signal("TERM"));
@@ -261,8 +262,9 @@ async fn stopped(trial: &mut Trial, redis: Option<&mut Redis>) -> Result<(), Str
         check(code == Some(0), format!("exit code {code:?}"))?;
     }
     let denied = other.clone().try_get(&format!("{origin}/a")).await.ok_or("Envoy does not answer")?;
-    check(denied.status == 503 && denied.set_cookies().next().is_none(), format!("nobody there: {denied:?}"))?;
-    // With Redis emptied each instance knows from its disk what it revoked itself, and from the others what they did.
+    check(denied.status == 503 && denied.set_cookies().next().is_none(), format!("without an instance: {denied:?}"))?;
+    // With an empty Redis, each instance reads its own revocations from its disk and learns those of the others
+    // later.
     let alone = redis.is_some();
     if let Some(redis) = redis {
         trial.load.excuse();
@@ -274,9 +276,9 @@ async fn stopped(trial: &mut Trial, redis: Option<&mut Redis>) -> Result<(), Str
         (0..count).for_each(|index| fleet.launch(index));
         for index in 0..count {
             fleet.until_ready(index).await;
-            // From its first check on: nobody told it anything since.
+            // Must hold from the first check on: the instance has received no message since its start.
             let knows = index == 0 || !alone;
-            check(!knows || !fleet.passes(index, &other).await, format!("instance {index} lets an ended subject in"))?;
+            check(!knows || !fleet.passes(index, &other).await, format!("instance {index} allows a revoked subject"))?;
         }
     }
     trial.heals().await?;
@@ -310,7 +312,7 @@ async fn redis_killed(name: &'static str) -> Row {
                 unshared += fleet.metric(index, "wechat_authz_logins_without_redis_total").await;
             }
             check(unshared > 0.0, "logins without Redis were not counted")?;
-            // Revoked while nobody could be told: it holds here at once, and everywhere when Redis is back.
+            // A revocation without Redis holds at this instance immediately, and at all instances when Redis is back.
             let (browser, session) = entered(&fleet).await?;
             let told = fleet.revoke(1, &json!({ "session": session })).await;
             check(told["shared"] == false, format!("{told}"))?;
@@ -373,8 +375,8 @@ async fn redis_flushed(name: &'static str) -> Row {
         sleep(RECONCILE + SECOND).await;
         let after: Vec<String> = redis.ask(&["ZRANGE", LIST, "0", "-1"]).await;
         let lacking = before.iter().filter(|member| !after.contains(member)).count();
-        check(lacking == 0, format!("{lacking} of {} revocations were not put back", before.len()))?;
-        // Whoever starts now knows them from the list.
+        check(lacking == 0, format!("{lacking} of {} revocations were not restored", before.len()))?;
+        // A new instance reads them from the list.
         trial.fleet.write().await.instances[2].kill();
         trial.fleet.write().await.restart(2).await;
         Ok(())
@@ -399,7 +401,7 @@ async fn redis_full(name: &'static str) -> Row {
         redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
         trial.heals().await?;
         refused_everywhere(&*trial.fleet.read().await, &browser, 2 * RECONCILE).await?;
-        // It was there throughout.
+        // Redis was available throughout.
         trial.said(0).await
     })
     .await
@@ -481,11 +483,12 @@ async fn missed_message(name: &'static str) -> Row {
             redis.ask::<u64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
             let (_, hearing): (String, u64) = redis.ask(&["PUBSUB", "NUMSUB", CHANNEL]).await;
             fleet.revoke(0, &json!({ "session": session })).await;
-            check(hearing == 0, format!("{hearing} instances hear it all the same"))?;
-            // The reconcile period, and a moment.
+            check(hearing == 0, format!("{hearing} instances still receive messages"))?;
+            // The reconcile interval, and a margin.
             refused_everywhere(&fleet, &browser, RECONCILE + 500 * MILLISECOND).await?;
         }
-        // Written and never told, while every subscription stands: the next look at the list finds it.
+        // A revocation that is written without a message, with every subscription connected: the next reconcile finds
+        // it.
         let (_, known) = entered(&fleet).await?;
         fleet.revoke(0, &json!({ "session": known })).await;
         let members: Vec<String> = redis.ask(&["ZRANGE", LIST, "0", "-1"]).await;
@@ -527,7 +530,7 @@ async fn sentinel_switch(name: &'static str) -> Row {
         let master = sentinels.master();
         sentinels.fail_over();
         sentinels.until_master_is_not(master).await;
-        // For some seconds there are two masters, and what is written to the former one is lost.
+        // For some seconds there are two masters, and the former one loses its writes.
         sentinels.until_replica(master).await;
         trial.all_ready().await?;
         trial.heals().await?;
@@ -536,7 +539,7 @@ async fn sentinel_switch(name: &'static str) -> Row {
     .await
 }
 
-/// Which of a Cluster's masters holds the revocations.
+/// The master of the Cluster that stores the revocations.
 fn owner(cluster: &Cluster) -> Result<usize, String> {
     let slot = cli(cluster.nodes[0].port, &["CLUSTER", "KEYSLOT", LIST]);
     let holds = |at: &usize| cli(cluster.nodes[*at].port, &["CLUSTER", "COUNTKEYSINSLOT", &slot]) != "0";
@@ -580,11 +583,11 @@ async fn clock_step(name: &'static str) -> Row {
     let fleet = Fleet::planned(3, Plan { redis: at(redis.port), clock: true, ..Plan::default() }).await;
     trial::run(name, fleet, Line::default(), async |trial: &mut Trial| {
         let fleet = trial.fleet.read().await;
-        // Within the leeway that tokens are given: beyond it another instance's tokens are from the future.
+        // Within the leeway of tokens; beyond it, the tokens of another instance are in the future.
         for offset in [25, -25, 0] {
             fleet.instances[1].set_clock(offset);
             let mut browser = Browser::wechat();
-            let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
+            let callback = fleet.to_callback(&mut browser).await.ok_or("no login starts")?;
             let line =
                 given(fleet.deliver(1, &browser, &callback).await.as_ref()).ok_or("no session of that instance")?;
             let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs().cast_signed();
@@ -599,8 +602,8 @@ async fn clock_step(name: &'static str) -> Row {
 
 async fn wechat(name: &'static str, effect: Effect) -> Row {
     let (fleet, _redis) = fleet(2).await;
-    // Nobody can log in while WeChat cannot; whoever is logged in notices nothing.
-    // Each failed login has its two lines.
+    // While WeChat fails, no user can log in, and logged-in users are not affected.
+    // Each failed login logs two lines.
     let line = Line { logins_failed: None, login_s: 12.0, warnings: 80, ..Line::default() };
     trial::run(name, fleet, line, async |trial: &mut Trial| {
         trial
@@ -618,14 +621,14 @@ async fn wechat(name: &'static str, effect: Effect) -> Row {
         let (failed, all) = (&trial.load.counts.logins_failed, &trial.load.counts.logins);
         let (failed, all) = (failed.load(Ordering::Relaxed), all.load(Ordering::Relaxed));
         trial.fleet.read().await.simulator.clear_faults();
-        check(failed > 0, "WeChat was no trouble at all")?;
-        // Ours, with a way on, and not Envoy's.
+        check(failed > 0, "no login failed although WeChat has a fault")?;
+        // The page is ours, not Envoy's, and offers a next step.
         check(
             page.status >= 400 && page.body.contains("class=\"button\""),
             format!("a failed login ends with {page:?}"),
         )?;
         trial.heals().await?;
-        // The load's next login too, when the one under way has had its time.
+        // The load's next login works too, once the current one has finished.
         let counts = &trial.load.counts;
         let begun = Instant::now();
         while counts.logins.load(Ordering::Relaxed) - all < counts.logins_failed.load(Ordering::Relaxed) - failed + 2 {
@@ -658,7 +661,7 @@ async fn key_rotation(name: &'static str) -> Row {
     trial::run(name, fleet, Line::default(), async |trial: &mut Trial| {
         let fleet = trial.fleet.read().await;
         let former = part(&token(&fleet).await?, 0)["kid"].clone();
-        // A key's age is in its name, by the second.
+        // A key's name contains its creation time in seconds.
         sleep(1_100 * MILLISECOND).await;
         let keys = fleet.directory.path().join("keys");
         let made = Command::new(harness::program()).arg("keygen").arg(&keys).stdout(Stdio::null()).status();
@@ -697,8 +700,8 @@ async fn bad_reload(name: &'static str) -> Row {
 async fn few_files(name: &'static str) -> Row {
     let redis = Redis::start().await;
     let fleet = Fleet::planned(2, Plan { redis: at(redis.port), files: Some(64), ..Plan::default() }).await;
-    // Whoever finds no room at the listener with few files is sent to the other, or waits.
-    // Each listener says twenty times a second at most that it could not accept.
+    // Connections that the listener with few files rejects go to the other instance, or wait.
+    // Each listener logs at most twenty times a second that it cannot accept.
     let line = Line { denied: 3, logins_failed: Some(3), warnings: 400, ..Line::without_redis() };
     trial::run(name, fleet, line, async |trial: &mut Trial| {
         let fleet = trial.fleet.read().await;

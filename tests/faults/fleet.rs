@@ -235,7 +235,7 @@ impl Fleet {
         self.envoy = Some(envoy::start(&text, admin, self.directory.path()).await);
         let begun = Instant::now();
         while self.log_in().await.is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "nobody can log in");
+            assert!(begun.elapsed() < Duration::from_secs(30), "no login succeeds");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Counts {
     pub checks: AtomicU64,
-    /// The wrong allows of requests to an instance directly, not through Envoy.
+    /// Requests that an instance wrongly allowed, sent to it directly instead of through Envoy.
     pub wrongly_allowed: AtomicU64,
     pub wrongly_denied: AtomicU64,
     pub logins: AtomicU64,
@@ -105,12 +105,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Logs in users, revokes some if `revoked` asks for it, and starts the repeated requests of all of them.
+    /// Logs in users, revokes some sessions if `revokes`, and starts the requests of all users.
     pub async fn start(fleet: &Fleet, revokes: bool, told_within: Option<Duration>) -> Self {
         let (origin, listeners) = (fleet.origin.clone(), fleet.listeners.clone());
         let (mut alive, mut unwanted) = (Vec::new(), Vec::new());
         for number in 0..12 {
-            let browser = log_in(&origin).await.expect("a login while all is well");
+            let browser = log_in(&origin).await.expect("a login without a fault");
             if number % 4 == 3 && revokes {
                 let session = sid(&browser, &origin).await.unwrap();
                 fleet.revoke(number % listeners.len(), &serde_json::json!({ "session": session })).await;

@@ -46,8 +46,8 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
             if row.holds || row.wrongly_allowed > 0 || row.sessions_lost > 0 {
                 return row;
             }
-            // A late check may come from a busy machine, so a failed fault runs a second time; a real error fails
-            // twice.
+            // A late check may come from a busy machine, so another failure than the above gets a second run. A real
+            // error fails twice.
             row.print();
             println!("    once more");
             trial().await
@@ -55,7 +55,7 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
     }
     let mut rows = Vec::new();
     while let Some(row) = under_way.join_next().await {
-        let row = row.expect("it catches its panics");
+        let row = row.expect("the task catches panics");
         row.print();
         rows.push(row);
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// The current behaviour of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// The behaviour of a proxy.
+    /// Forwards everything.
     Pass,
     /// Resets every connection, also new ones.
     Cut,

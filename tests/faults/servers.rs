@@ -31,7 +31,7 @@ pub fn cli(port: u16, words: &[&str]) -> String {
 async fn until(what: &str, within: Duration, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < within, "not in time: {what}");
+        assert!(begun.elapsed() < within, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

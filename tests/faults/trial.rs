@@ -1,4 +1,4 @@
-//! One fault under load, and the row that comes of it.
+//! One fault under load, and its row of results.
 
 use crate::fleet::Fleet;
 use crate::load::{self, BARRED, Load};
@@ -10,37 +10,37 @@ use std::time::{Duration, Instant};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
-/// A fleet that tasks of a fault share.
+/// A fleet that the tasks of a fault share.
 pub type Shared = Arc<RwLock<Fleet>>;
 
-/// How often instances fetch the revocations, here.
+/// The reconcile interval of the instances in these tests.
 pub const RECONCILE: Duration = Duration::from_secs(2);
 
-/// What a fault may cost an instance in memory, in MiB.
+/// Maximum additional memory of an instance during a fault, in MiB.
 const MORE_MEMORY: u64 = 16;
 
-/// The pass line, beside `wrongly_allowed` and `sessions_lost`, which are 0 in every row.
+/// The pass line. `wrongly_allowed` and `sessions_lost` must also be 0 in every row.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
-    /// Checks of live sessions that may fail.
+    /// Maximum failed checks of live sessions.
     pub denied: u64,
-    /// Logins that may fail; none for any number.
+    /// Maximum failed logins; `None` for any number.
     pub logins_failed: Option<u64>,
-    /// The longest a login may take, in seconds.
+    /// Maximum duration of a login, in seconds.
     pub login_s: f64,
-    /// Seconds from the fault's end until everything works everywhere.
+    /// Maximum seconds from the end of the fault until everything works on every instance.
     pub heal_s: f64,
-    /// Whether some of the load's sessions are revoked before: not where nobody can be told of it.
+    /// Whether the load revokes some sessions before the fault; false if instances cannot learn of revocations.
     pub revokes: bool,
-    /// How long after a revocation nobody lets it in, in the midst of the fault; none where instances cannot tell each
-    /// other, and so only its own refuses it at once and the others after the fault.
+    /// Maximum delay, during the fault, until every instance denies a revoked session. `None` if instances cannot
+    /// reach each other: then the revoking instance denies it immediately and the others after the fault.
     pub told_within: Option<Duration>,
-    /// Lines of the log from WARN on that one instance may write, the audit's not counted.
+    /// Maximum log lines of one instance at WARN or above, without the audit log.
     pub warnings: usize,
 }
 
 impl Default for Line {
-    /// Redis is well throughout, and so is everything else.
+    /// The pass line if Redis and everything else works.
     fn default() -> Self {
         Self {
             denied: 0,
@@ -55,13 +55,13 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Redis is away for a while.
+    /// The pass line if Redis is unavailable for a while.
     pub fn without_redis() -> Self {
         Self { told_within: None, ..Self::default() }
     }
 }
 
-/// What came of one fault.
+/// The results of one fault.
 #[derive(Debug)]
 pub struct Row {
     pub fault: &'static str,
@@ -75,14 +75,14 @@ pub struct Row {
     pub heal_s: f64,
     pub p99: Duration,
     pub slowest_login: Duration,
-    /// The most lines from WARN on that one instance wrote.
+    /// The largest number of lines at WARN or above from one instance.
     pub warnings: usize,
     pub holds: bool,
     pub notes: Vec<String>,
 }
 
 impl Row {
-    /// A fault whose trial did not come to an end.
+    /// A fault whose trial did not finish.
     pub fn broken(fault: &'static str, why: String) -> Self {
         Self {
             fault,
@@ -149,12 +149,12 @@ pub fn foot(elapsed: Duration) {
     );
 }
 
-/// What could not be written is written at one look at the list, and read at another's.
+/// One instance writes a pending revocation at its reconcile, and another reads it at its own.
 fn settled_within() -> Duration {
     2 * RECONCILE + Duration::from_secs(1)
 }
 
-/// `target/faults.json`.
+/// Writes `target/faults.json`.
 pub fn write(rows: &[Row]) {
     let rows: Vec<serde_json::Value> = rows
         .iter()
@@ -170,7 +170,7 @@ pub fn write(rows: &[Row]) {
     std::fs::write(file, serde_json::to_string_pretty(&rows).unwrap() + "\n").unwrap();
 }
 
-/// A deployment under load, in which something is about to go wrong.
+/// A deployment under load, in which a fault runs.
 pub struct Trial {
     pub fleet: Shared,
     pub load: Load,
@@ -178,7 +178,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// The fault is over: waits until everything works everywhere again, and remembers how long that took.
+    /// After the fault: waits until everything works on every instance again, and records the duration.
     pub async fn heals(&mut self) -> Result<(), String> {
         let begun = Instant::now();
         loop {
@@ -191,7 +191,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until a metric of every instance is as it should be: a fault that nobody feels proves nothing.
+    /// Waits until a metric of every instance shows the fault: a fault without effect tests nothing.
     pub async fn felt(&self, series: &str, by: impl Fn(f64) -> bool) -> Result<(), String> {
         let begun = Instant::now();
         let fleet = self.fleet.read().await;
@@ -206,12 +206,12 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until every instance knows that Redis is away.
+    /// Waits until every instance reports that Redis is unavailable.
     pub async fn away(&self) -> Result<(), String> {
         self.felt("wechat_authz_redis_up", |up| up == 0.0).await
     }
 
-    /// Calls of all kinds that Redis did not serve, at every instance.
+    /// Waits until every instance reports failed Redis calls, of any kind.
     pub async fn refused(&self) -> Result<(), String> {
         self.felt("wechat_authz_redis_calls_failed_total", |failed| failed > 0.0).await
     }
@@ -226,14 +226,14 @@ impl Trial {
         Ok(())
     }
 
-    /// Every instance said so many times, and no more, that Redis went and that it came back.
+    /// Checks that every instance logged exactly this number of times that Redis was lost and that it reconnected.
     pub async fn said(&self, times: usize) -> Result<(), String> {
         let fleet = self.fleet.read().await;
         for index in 0..fleet.instances.len() {
             let (away, back) = (fleet.lines(index, "cannot reach redis"), fleet.lines(index, "reconnected to redis"));
             if (away, back) != (times, times) {
                 return Err(format!(
-                    "instance {index} said {away} times that it cannot reach Redis, {back} times that it is connected again"
+                    "instance {index} logged {away} times that it cannot reach Redis, {back} times that it reconnected"
                 ));
             }
         }
@@ -241,13 +241,13 @@ impl Trial {
     }
 }
 
-/// What each instance is before the fault: process, memory, and lines of its log.
+/// The state of each instance before the fault: process, memory, and number of log lines.
 fn taken(fleet: &Fleet) -> Vec<(Option<u32>, u64, usize)> {
     let each = 0..fleet.instances.len();
     each.map(|index| (fleet.pid(index), fleet.memory(index), fleet.warnings(index).len())).collect()
 }
 
-/// Makes `fault` under load. What it says besides must be `Ok`.
+/// Runs `fault` under load. Its own result must be `Ok`.
 pub async fn run<F>(name: &'static str, fleet: Fleet, line: Line, fault: F) -> Row
 where
     F: AsyncFnOnce(&mut Trial) -> Result<(), String>,
@@ -313,7 +313,8 @@ where
     Row { holds, notes: faults, ..row }
 }
 
-/// Whether a person can log in, a revocation reaches every instance in a second, and a callback at two is one session.
+/// Whether a login works, a revocation reaches every instance in a second, and one callback at two instances creates
+/// one session.
 pub async fn works(fleet: &Fleet) -> Result<(), String> {
     for index in 0..fleet.instances.len() {
         if !fleet.is_ready(index).await {
@@ -339,7 +340,7 @@ pub async fn works(fleet: &Fleet) -> Result<(), String> {
     if given.0 == given.1 { Ok(()) } else { Err("one callback at two instances was two sessions".into()) }
 }
 
-/// Waits until every instance refuses this browser.
+/// Waits until every instance denies this browser.
 pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Duration) -> Result<(), String> {
     let begun = Instant::now();
     for index in 0..fleet.instances.len() {
@@ -353,7 +354,7 @@ pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Durati
     Ok(())
 }
 
-/// One callback delivered to two instances at once: the sessions that both give.
+/// Delivers one callback to two instances at once; returns both sessions.
 pub async fn twice(fleet: &Fleet) -> Result<(String, String), String> {
     let mut browser = Browser::wechat();
     let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;

@@ -51,7 +51,7 @@ const GOOD: &[(&str, &[&str])] = &[
     ("subject", &["wx:union:oAbCdEf_-1", "wx:wx0123456789abcdef:o123"]),
 ];
 
-/// Texts that their type refuses, and why.
+/// Texts that their type rejects, with the reason.
 const BAD: &[(&str, &str, &str)] = &[
     ("name", "Shop", ""),
     ("name", "", ""),
@@ -176,8 +176,8 @@ fn secrets_and_users_are_never_quoted() {
     }
 }
 
-/// What no pattern can express: Punycode, the length of a whole host name, the bits of a network, and the one
-/// spelling of an IPv6 address.
+/// Rules that no pattern can express: Punycode, the length of a whole host name, the bits of a network, and the
+/// canonical spelling of an IPv6 address.
 fn is_beyond_a_pattern(form: &Form, text: &str) -> bool {
     text.to_ascii_lowercase().contains("xn--")
         || text.len() > 253 && ["origin", "image-url", "proxy-url", "host"].contains(&form.name)
@@ -185,7 +185,7 @@ fn is_beyond_a_pattern(form: &Form, text: &str) -> bool {
         || form.name == "host" && text.starts_with('[')
 }
 
-/// Whatever the schema accepts, the type accepts.
+/// The type accepts every text that the schema accepts.
 #[test]
 fn types_accept_what_patterns_generate() {
     let mut runner = TestRunner::default();

@@ -1,4 +1,4 @@
-//! Whole configurations: what they resolve to, and which settings contradict each other.
+//! Whole configurations: their resolved values, and contradictory settings.
 
 use crate::config::load;
 use crate::config::settings::{Settings, resolve};

@@ -1,4 +1,4 @@
-//! The decision as tables: every requirement against every way of showing, or not showing, a session.
+//! The decision as tables: every requirement against every way to present, or not present, a session.
 
 use super::*;
 use crate::client_kind::tests::request_of;
@@ -180,8 +180,8 @@ fn a_method_with_a_lower_case_letter_is_refused() {
     }
 }
 
-/// `%2F`, `%5C` and double encoding: refused unless the rule or the application allows it, and then judged by all that a
-/// server could make of it.
+/// `%2F`, `%5C` and double encoding: denied unless the rule or the application allows it, and then decided by every
+/// reading of a server.
 #[test]
 fn encoded_slashes_are_allowed_by_rule_or_application() {
     let mut fixture = fixture();
@@ -217,7 +217,7 @@ fn encoded_slashes_are_allowed_by_rule_or_application() {
     }
 }
 
-/// Paths as GitHub, npm, Amazon S3, GitLab, Wikipedia and others have them, in UTF-8 and other encodings.
+/// Paths from GitHub, npm, Amazon S3, GitLab, Wikipedia and others, in UTF-8 and other encodings.
 #[test]
 fn ordinary_paths_pass_and_others_do_not() {
     let mut fixture = fixture();
@@ -288,7 +288,7 @@ fn only_a_page_is_answered_in_band_and_only_if_switched_on() {
         let tunnel = CheckRequest { method: &Method::CONNECT, ..check(SHOP, "/_wechat/login", credential) };
         assert_eq!(fixture.authorizer.decide(&tunnel, NOW).reason(), Reason::ConnectDenied);
     }
-    // What is no page is decided as ever.
+    // Requests for other paths are decided as usual.
     for (target, decided) in
         [("/_wechatx", "login"), ("/MP_verify_AbCdEfGh12345678.txt", "login"), ("/static", "anonymous")]
     {
@@ -370,8 +370,8 @@ fn a_session_is_renewed_in_the_way_the_gateway_allows() {
 
     fixture.authorizer.delivers_set_cookie = false;
     let ask = |wants, now| fixture.authorizer.decide(&check_by(wants, SHOP, "/a?b", cookie), now);
-    assert_eq!(ask(ClientKind::Page, nearly).reason(), Reason::SessionValid, "not before it must be");
-    assert_eq!(ask(ClientKind::Data, late).reason(), Reason::SessionValid, "a data request never breaks because of it");
+    assert_eq!(ask(ClientKind::Page, nearly).reason(), Reason::SessionValid, "no renewal before it is due");
+    assert_eq!(ask(ClientKind::Data, late).reason(), Reason::SessionValid, "a data request needs no renewal");
     match ask(ClientKind::Page, late) {
         Decision::Renew { location, .. } => {
             assert_eq!(location, "https://shop.example.com/_wechat/renew?return_to=%2Fa%3Fb");
@@ -409,7 +409,7 @@ fn each_wrong_token_is_denied_with_its_reason() {
     let turned = if signature.starts_with('A') { "B" } else { "A" };
     let forged = format!("{signed}.{turned}{}", &signature[1..]);
     let past = NOW + Duration::from_secs(7 * 86_400);
-    // As another instance sees it, or this one after a restart: nothing is known of any token.
+    // Another instance, or this one after a restart, has no cached token.
     fixture.authorizer.sessions.settings_changed();
     for (token, now, reason) in [
         (stranger.alice.token.as_str(), NOW, TokenUnknownKey),
@@ -421,7 +421,7 @@ fn each_wrong_token_is_denied_with_its_reason() {
         let decision = fixture.authorizer.decide(&check(SHOP, "/", Credential::Cookie(token)), now);
         assert_eq!((word(&decision), decision.reason()), ("login", reason));
     }
-    // Each unseen token costs a signature check, and an address has three of them.
+    // Each unseen token needs a signature check, and an address has three of them.
     let answers = (10..14).map(|at| {
         let at = signed.len() + at;
         let turned = if forged[at..].starts_with('A') { "B" } else { "A" };

@@ -1,4 +1,4 @@
-//! The drain: no request is lost, and it ends.
+//! The drain: it loses no request, and it ends.
 
 use super::*;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ async fn a_drain_under_load_loses_no_request() {
     let clients: Vec<_> = (0..8).map(|_| tokio::spawn(send_requests(address, Arc::clone(&enough)))).collect();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let draining = tokio::spawn(async move { drain.run().await });
-    // A gateway that sees us not ready any more chooses another one before the doors close.
+    // A gateway that sees the failed readiness chooses another instance before the listeners close.
     tokio::time::sleep(Duration::from_millis(500)).await;
     enough.store(true, Ordering::Relaxed);
     for client in clients {
@@ -124,7 +124,8 @@ async fn a_drain_answers_connections_in_the_backlog() {
     let server = open("127.0.0.1:0", ListenerLimits::check(), Duration::from_secs(2)).await;
     let Address::Tcp(address) = server.address else { panic!("not TCP") };
     exchange(&mut connect(&server).await, CLOSE, Duration::from_secs(2)).await;
-    // The server's task has this thread, so the system takes these and the server cannot until it is closed to close.
+    // The server's task shares this thread, so the system accepts these connections and the server cannot until it
+    // shuts down.
     let waiting: Vec<_> = (0..32).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
     server.drain.closing.cancel();
     for stream in waiting {

@@ -112,7 +112,7 @@ async fn large_heads_wait_and_slow_ones_are_disconnected() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let started = Instant::now();
     let whole = format!("{}\r\n\r\n", head(20_000));
-    // It waits, and small ones do not.
+    // The large request waits; small ones do not.
     let mut next = connect(&server).await;
     next.write_all(&whole.as_bytes()[..12_000]).await.unwrap();
     assert!(exchange(&mut connect(&server).await, CLOSE, Duration::from_secs(2)).await.contains("200 OK"));

@@ -1,4 +1,4 @@
-//! Each listener refuses what two servers could understand differently.
+//! Each listener rejects requests that two servers could interpret differently.
 
 use super::*;
 

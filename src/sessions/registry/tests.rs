@@ -58,7 +58,7 @@ async fn without_redis_an_instance_lists_the_sessions_it_knows() {
 
     registry.session_ended(&one, SessionId::named("b"));
     let later = registry.list(&one, Timestamp(1_060)).await;
-    assert_eq!(later.sessions.len(), 1, "one was ended, one is over: {later:?}");
+    assert_eq!(later.sessions.len(), 1, "one was revoked, one has expired: {later:?}");
 }
 
 #[test]

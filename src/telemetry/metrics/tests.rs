@@ -167,7 +167,7 @@ fn the_series_of_a_removed_key_is_removed() {
 fn a_label_value_cannot_start_a_line() {
     let metrics = Metrics::default();
     metrics.sessions.keys([("a\"} 1\nwechat_authz_forged{b=\"\\", Duration::ZERO)].into_iter());
-    // Every line is a whole sample, and none is the forged one.
+    // Every line is a complete sample, and none is the forged one.
     for (_, _, _, samples) in families(&metrics.render()) {
         assert!(samples.iter().all(|sample| !sample.contains("forged")), "{samples:?}");
     }

@@ -4,7 +4,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanProcessor};
 use std::sync::Mutex;
 
-/// Keeps what has ended.
+/// Stores finished spans.
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
@@ -73,7 +73,7 @@ fn spans_of_every_task_are_children_of_the_request() {
     });
     let [page, flow, spend, redis] =
         ["page callback", "match flow", "spend code", "redis acquire_login"].map(|name| kept.named(name));
-    assert_eq!(kept.count(), 4, "nothing is below a request that is over");
+    assert_eq!(kept.count(), 4, "a finished request gets no more child spans");
     assert_eq!(page.parent_span_id, SpanId::from_hex("00f067aa0ba902b7").unwrap());
     assert!(page.parent_span_is_remote);
     for (child, parent) in [(&flow, &page), (&spend, &page), (&redis, &spend)] {

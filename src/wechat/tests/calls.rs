@@ -1,4 +1,4 @@
-//! What is asked, what comes back, and what is asked again.
+//! Requests, answers, and retries.
 
 use super::stub::{says, status, with_head};
 use super::*;
@@ -232,7 +232,7 @@ async fn a_dropped_probe_does_not_wedge_the_breaker() {
     client.exchange(&app, &code).await.unwrap_err();
     tokio::time::sleep(open * 2).await;
     let probe = tokio::time::timeout(open, client.exchange(&app, &code)).await;
-    assert!(probe.is_err() && stub.calls() == 2, "the probe hung, and its caller went away");
+    assert!(probe.is_err() && stub.calls() == 2, "the probe hung and its caller was dropped");
     client.exchange(&app, &code).await.unwrap();
     assert_eq!(client.breakers(), [(app.appid, Endpoint::AccessToken, State::Closed)]);
 }

@@ -1,4 +1,4 @@
-//! Whoever answers in WeChat's place without its certificate learns nothing.
+//! A server without WeChat's certificate receives no secret.
 
 use super::*;
 use crate::wechat::{Class, Endpoint, WechatError};
@@ -8,8 +8,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, crypto};
 use tokio::net::TcpListener;
 
-/// For 127.0.0.1, good until 2126, signed by itself. Nobody has its key: a client that trusts nobody unknown does not come
-/// to ask for it.
+/// A self-signed certificate for 127.0.0.1, valid until 2126. Its private key was not kept: a client that verifies
+/// the certificate aborts before the server needs the key.
 const SELF_SIGNED: &str = "\
 MIIBijCCATCgAwIBAgIUL0YICoxfbSJNIK5vMlWb4TQETzQwCgYIKoZIzj0EAwIwETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEy\
 MzEyMzc1MFoYDzIxMjYxMDMwMTIzNzUwWjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATERdKN\
@@ -54,7 +54,7 @@ async fn an_untrusted_certificate_gets_no_secret() {
         let error = client.exchange(&app(), &code()).await.unwrap_err();
         assert_eq!(error, WechatError::Certificate { endpoint: Endpoint::AccessToken });
         assert_eq!(error.class(), Class::Configuration);
-        assert_eq!(told.recv().await, Some(true), "the handshake was broken off");
+        assert_eq!(told.recv().await, Some(true), "the client aborted the handshake");
         assert!(told.is_empty(), "no retry");
     }
     server.abort();

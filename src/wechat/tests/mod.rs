@@ -1,4 +1,4 @@
-//! The calls over a real network that misbehaves. What matters most is how often WeChat was asked.
+//! Calls over a real network with faults. The most important result is the number of requests to WeChat.
 
 mod calls;
 mod certificate;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use stub::{Act, Stub, says};
 use url::Url;
 
-/// What a person's answers look like.
+/// A user's data in the answers.
 const TOKEN: &str = r#"{"access_token":"37_Abc","expires_in":7200,"refresh_token":"37_Xyz","openid":"oAbCd","scope":"snsapi_userinfo","unionid":"oUnIo"}"#;
 const PERSON: &str =
     r#"{"openid":"oAbCd","nickname":"小明","headimgurl":"https:\/\/thirdwx.qlogo.cn\/1\/132","unionid":"oUnIo"}"#;
@@ -69,7 +69,7 @@ fn client(settings: &Settings) -> (Client, Heard) {
     (client.unwrap().hurried(), heard)
 }
 
-/// A stub that acts so, and a client that asks it.
+/// A stub with this behaviour, and a client that calls it.
 async fn stage(acts: impl IntoIterator<Item = Act>) -> (Stub, Client, Heard) {
     let stub = Stub::start(acts).await;
     let (client, heard) = client(&settings(&stub.url));

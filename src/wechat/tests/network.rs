@@ -1,4 +1,4 @@
-//! A network that refuses, resets, hangs, drips and lies (docs/en/wechat.md, Retries).
+//! A network that refuses, resets, hangs, is slow, or sends wrong data (docs/en/wechat.md, Retries).
 
 use super::stub::{status, with_head};
 use super::*;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 const EXCHANGE: Endpoint = Endpoint::AccessToken;
 
-/// What an exchange and a profile call come to against the same stub, and how often each asked.
+/// The results of an exchange and a profile call against the same stub, and the number of requests of each.
 async fn both(acts: &[Act]) -> [(&'static str, Class, usize); 2] {
     let (stub, client, _) = stage(acts.to_vec()).await;
     let exchange = client.exchange(&app(), &code()).await.unwrap_err();
@@ -91,9 +91,9 @@ async fn an_exchange_is_not_retried_after_an_unusable_body() {
         says("{}"),
         says(r#"{"errcode":"busy"}"#),
         says(format!("{TOKEN}{TOKEN}")),
-        // Shorter than the body is.
+        // Shorter than the body.
         Act::Say(format!("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{TOKEN}").into_bytes()),
-        // Compressed, though nobody asked for it.
+        // Compressed, although the client did not request it.
         with_head("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n", b"\x1f\x8b\x08\x00\x00\x00\x00\x00"),
         with_head("HTTP/1.1 204 No Content\r\n", ""),
     ] {

@@ -1,4 +1,4 @@
-//! Nothing that only WeChat and we may know is in any text a error makes, nor in any log line at any level.
+//! Errors and log lines of every level contain no secret that only WeChat and we know.
 
 use super::stub::{status, with_head};
 use super::*;
@@ -18,7 +18,7 @@ fn texts(error: &WechatError) -> String {
     texts
 }
 
-/// All that is logged on this thread while the guard lives.
+/// Everything that this thread logs while the guard lives.
 fn logged() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     #[derive(Clone)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);

@@ -1,4 +1,4 @@
-//! A server that plays WeChat on raw TCP: it answers with any bytes, or in any way of not answering, and counts.
+//! A WeChat stub on raw TCP: it answers with any bytes, or fails in any way, and counts requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use url::Url;
 
-/// What the stub does with one connection.
+/// The stub's behaviour for one connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Reads the request, writes these bytes, closes.
@@ -18,13 +18,13 @@ pub(crate) enum Act {
     Reset,
     /// Reads the request, writes these bytes, then resets the connection.
     SayAndReset(Vec<u8>),
-    /// Reads the request and says nothing.
+    /// Reads the request and sends nothing.
     Hang,
-    /// Reads the request, writes these bytes, and then a byte each 20 ms, for ever.
+    /// Reads the request, writes these bytes, and then one byte every 20 ms, without end.
     Drip(Vec<u8>),
 }
 
-/// Acts in turn, the last again and again.
+/// Uses the behaviours in turn and repeats the last one.
 pub(crate) struct Stub {
     pub(crate) url: Url,
     seen: Arc<Mutex<Vec<String>>>,
@@ -50,17 +50,17 @@ impl Stub {
         Self { url, seen, posted, task }
     }
 
-    /// The first lines of all requests so far; empty for a connection that was not read.
+    /// The first lines of all requests so far; empty for a connection that the stub did not read.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The bodies of all requests that had one.
+    /// The bodies of all requests with one.
     pub(crate) fn posted(&self) -> Vec<String> {
         self.posted.lock().unwrap().clone()
     }
 
-    /// How often it was called.
+    /// The number of connections.
     pub(crate) fn calls(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
@@ -116,7 +116,7 @@ async fn play(mut stream: TcpStream, act: Act, seen: Arc<Mutex<Vec<String>>>, po
     }
 }
 
-/// An answer as WeChat sends it: 200, `text/plain` whatever it is.
+/// An answer in WeChat's form: 200, always `text/plain`.
 pub(crate) fn says(body: impl AsRef<[u8]>) -> Act {
     with_head("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", body)
 }
@@ -126,8 +126,8 @@ pub(crate) fn status(status: u16) -> Act {
     with_head(&format!("HTTP/1.1 {status} Whatever\r\nContent-Type: text/html\r\n"), "<html>no</html>")
 }
 
-/// A head without its end, and a body with its length. Announces that the connection ends, so that no test depends on
-/// who notices first.
+/// A head without its final empty line, and a body with its length. It announces that the connection closes, so that
+/// no test depends on which end closes first.
 pub(crate) fn with_head(head: &str, body: impl AsRef<[u8]>) -> Act {
     let body = body.as_ref();
     let mut bytes = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();

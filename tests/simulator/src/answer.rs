@@ -1,4 +1,4 @@
-//! An answer before it meets the wire: what is said, and in which words the journal remembers it.
+//! An answer before it is sent, and its sentence for the journal.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -30,11 +30,11 @@ impl Answer {
         Self { status, headers, content, decision: decision.into() }
     }
 
-    /// A page for a person, always 200: WeChat's pages of refusal are too.
+    /// A page for a user, always 200, as WeChat's error pages are.
     #[must_use]
     pub fn page(html: String, decision: impl Into<String>) -> Self {
         let mut page = Self::new(StatusCode::OK, "text/html; charset=utf-8", Content::Text(html), decision);
-        // No frame-ancestors: the QR page lives in a frame of the site that embeds it.
+        // No frame-ancestors: the site that embeds the QR page shows it in a frame.
         page.put(
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; style-src 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'",
@@ -62,7 +62,7 @@ impl Answer {
         redirect
     }
 
-    /// Adds a header; one that HTTP cannot carry is left out.
+    /// Adds a header; drops one that HTTP cannot carry.
     pub fn put(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.push((name, value));
@@ -75,7 +75,7 @@ impl Answer {
     }
 }
 
-/// An errcode as an API says it: the text and a request id after it, HTTP 200.
+/// An errcode in the form of an API answer: the text followed by a request id, HTTP 200.
 #[must_use]
 pub fn errcode(world: &mut World, code: i64) -> Answer {
     let rid = format!("{:08x}-{}-{}", world.clock.now().unix_seconds(), world.dice.hex8(), world.dice.hex8());
@@ -83,7 +83,7 @@ pub fn errcode(world: &mut World, code: i64) -> Answer {
     Answer::api(payload, format!("refused: {code} {}", errmsg(code)))
 }
 
-/// WeChat's words for a code.
+/// WeChat's text for a code.
 fn errmsg(code: i64) -> &'static str {
     match code {
         -1 => "system error",
@@ -122,7 +122,7 @@ fn errmsg(code: i64) -> &'static str {
     }
 }
 
-/// Percent-encodes what may not stand in a `Location`; everything else stays as the app wrote it.
+/// Percent-encodes what a `Location` must not contain; everything else stays as the app wrote it.
 fn ascii(location: &str) -> String {
     let mut text = String::with_capacity(location.len());
     for byte in location.bytes() {

@@ -1,10 +1,10 @@
-//! An app registered at WeChat, and the switches for how WeChat treats it.
+//! An app registered at WeChat, and the options for WeChat's treatment of it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Which register the AppID comes from; each kind has its own login page.
+/// The kind of app; each kind has its own login page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
@@ -14,50 +14,50 @@ pub enum AppKind {
     Website,
 }
 
-/// What happens to an authorize link whose parameters come in another order than WeChat documents.
+/// The answer to an authorize link whose parameters are not in WeChat's documented order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// An error page for everybody.
+    /// An error page for all users.
     #[default]
     Strict,
-    /// A blank page in desktop WeChat only, as people saw it.
+    /// A blank page in desktop WeChat only, as users reported.
     Desktop,
     Lenient,
 }
 
-/// What the app hears when a person says no.
+/// What the app receives when a user refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Denial {
-    /// Nothing: the page closes. What happens today.
+    /// Nothing: the page closes. The current behaviour.
     #[default]
     Nothing,
-    /// A callback with `state` and no `code`. What older documents say.
+    /// A callback with `state` and no `code`, as older documents describe.
     StateOnly,
 }
 
-/// An app. Made by [`App::official_account`] or [`App::website`]; every field may be changed afterwards.
+/// An app. [`App::official_account`] and [`App::website`] create one; every field may be changed afterwards.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct App {
     pub appid: String,
     pub secret: String,
     pub kind: AppKind,
-    /// Hosts a callback may go to, compared exactly, without scheme or port.
+    /// Allowed hosts of a callback, compared exactly, without scheme or port.
     pub domains: Vec<String>,
     /// Scopes granted to the app; empty means the usual ones of its kind.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// WeChat allows ports 80 and 443 and no IP address; true lets `http://127.0.0.1:8080` pass, for local work.
+    /// WeChat allows ports 80 and 443 and no IP address; `true` also allows `http://127.0.0.1:8080`, for local work.
     #[serde(default)]
     pub any_port: bool,
-    /// The Open Platform account the app is bound to: apps with the same one see the same unionid. None: no unionid.
+    /// The Open Platform account of the app: apps with the same account get the same unionid. `None`: no unionid.
     #[serde(default)]
     pub open_platform: Option<String>,
     #[serde(default)]
     pub order: Order,
-    /// Refuse a `state` outside `[a-zA-Z0-9]`, as documented though not enforced in practice.
+    /// Reject a `state` outside `[a-zA-Z0-9]`, as documented but not enforced in practice.
     #[serde(default = "yes")]
     pub strict_state: bool,
     /// Answer the first visit with a redirect to the same link and `connect_redirect=1`, as WeChat does.
@@ -65,10 +65,10 @@ pub struct App {
     pub first_hop: bool,
     #[serde(default)]
     pub denial: Denial,
-    /// Skip the consent page and do at once what the person's habit is, for tests in a hurry.
+    /// Skip the consent page and apply the user's usual choice at once, for fast tests.
     #[serde(default)]
     pub instant_consent: bool,
-    /// Stay silent for 30 days after a consent.
+    /// Skip the consent page for 30 days after a consent.
     #[serde(default = "yes")]
     pub remember_consent: bool,
     /// A sandbox account: only followers may log in, and an IP address may be a domain.
@@ -76,7 +76,7 @@ pub struct App {
     pub test_account: bool,
     #[serde(default)]
     pub banned: bool,
-    /// The AppSecret was frozen in the console: 40243.
+    /// The AppSecret is frozen in the console: 40243.
     #[serde(default)]
     pub secret_frozen: bool,
     /// Five minutes; for websites some documents say ten.
@@ -91,7 +91,7 @@ pub struct App {
     /// Exchanges per minute before 45011; WeChat's own number is 50 000.
     #[serde(default)]
     pub exchanges_per_minute: Option<u32>,
-    /// Whether the caller's address is on the IP allow-list; if not, there is no central token: 40164.
+    /// Whether the IP allow-list contains the caller's address; if not, the app gets no central token: 40164.
     #[serde(default = "yes")]
     pub caller_allowed: bool,
     /// Calls for a central token per day before 45009; WeChat's own number is 500 000.
@@ -137,21 +137,21 @@ impl App {
         }
     }
 
-    /// Callbacks to any port of the domain pass, as does an IP address.
+    /// Allows callbacks to any port of the domain and to IP addresses.
     #[must_use]
     pub fn with_any_port(mut self) -> Self {
         self.any_port = true;
         self
     }
 
-    /// Bound to the Open Platform account `name`: people have a unionid.
+    /// Binds the app to the Open Platform account `name`, so that users have a unionid.
     #[must_use]
     pub fn in_open_platform(mut self, name: &str) -> Self {
         self.open_platform = Some(name.into());
         self
     }
 
-    /// Whether WeChat granted the app this scope.
+    /// Whether the app has this scope.
     #[must_use]
     pub fn may_ask_for(&self, scope: &str) -> bool {
         if !self.scopes.is_empty() {

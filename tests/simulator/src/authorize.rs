@@ -1,4 +1,4 @@
-//! `/connect/oauth2/authorize`: web authorization inside WeChat, its checks in one fixed order.
+//! `/connect/oauth2/authorize`: web authorization inside WeChat, with its checks in a fixed order.
 
 use http::Method;
 
@@ -14,7 +14,7 @@ use crate::user::{Snapshot, User};
 use crate::world::World;
 
 const ORDER: [&str; 5] = ["appid", "redirect_uri", "response_type", "scope", "state"];
-/// The documents' limit for `state`.
+/// The documented maximum length of `state`.
 pub const MAX_STATE: usize = 128;
 
 pub fn answer(world: &mut World, request: &Request) -> Answer {
@@ -60,7 +60,7 @@ fn visit(world: &mut World, request: &Request) -> Result<Answer, Refusal> {
     Ok(proceed(world, &login, &app.clone(), &user.clone(), request))
 }
 
-/// Steps 5 to 9: what is wrong with the link itself, for this app.
+/// Steps 5 to 9: errors of the link itself, for this app.
 fn checked(app: &App, request: &Request) -> Result<Login, Refusal> {
     if app.kind == AppKind::Website {
         return Err(Refusal::numbered(10016, "this AppID belongs to a website app: use /connect/qrconnect"));
@@ -93,7 +93,7 @@ fn checked(app: &App, request: &Request) -> Result<Login, Refusal> {
     Ok(Login { appid: app.appid.clone(), redirect_uri: redirect_uri.into(), state: state.into(), scope: scope.into() })
 }
 
-/// The link is good: a code, a snapshot, or a question.
+/// The link is valid: answers with a code, a snapshot page, or the consent page.
 fn proceed(world: &mut World, login: &Login, app: &App, user: &User, request: &Request) -> Answer {
     let asks_for_profile = login.scope == "snsapi_userinfo";
     let snapshot = match user.snapshot {
@@ -128,7 +128,7 @@ fn proceed(world: &mut World, login: &Login, app: &App, user: &User, request: &R
     Answer::page(pages::consent(world, &uuid, login, user, &here(request)), format!("{}: consent page", user.name))
 }
 
-/// What is wrong with the order of the parameters; none where each of the five comes once, in order, before all others.
+/// The error in the order of the parameters; `None` if each of the five occurs once, in order, before all others.
 fn misplaced(raw_query: &str) -> Option<String> {
     let names: Vec<&str> = raw_query
         .split('&')
@@ -151,7 +151,7 @@ fn misplaced(raw_query: &str) -> Option<String> {
     ))
 }
 
-/// The address of this page, for coming back to it as somebody else.
+/// The address of this page, to return to it as another user.
 fn here(request: &Request) -> String {
     format!("{}?{}", request.path, request.raw_query)
 }

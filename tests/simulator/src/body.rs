@@ -1,4 +1,4 @@
-//! A body that can be poured slowly, or break off.
+//! A body that can be sent slowly or cut off.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// What happens to a body, in order.
+/// The steps of sending a body, in order.
 #[derive(Debug)]
 pub enum Step {
     Send(Bytes),
@@ -19,7 +19,7 @@ pub enum Step {
     Break,
 }
 
-/// The answer was cut off on purpose. As an error of the service it closes the connection.
+/// The body was cut off on purpose. As an error of the service it closes the connection.
 #[derive(Debug)]
 pub struct Cut;
 
@@ -35,19 +35,19 @@ impl std::error::Error for Cut {}
 pub struct Pour {
     steps: VecDeque<Step>,
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Known when the length is to be told honestly.
+    /// The true length, if it is sent.
     length: Option<u64>,
 }
 
 impl Pour {
-    /// All at once, with its length.
+    /// The whole body at once, with its length.
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
         let length = Some(bytes.len() as u64);
         Self { steps: VecDeque::from([Step::Send(bytes)]), waiting: None, length }
     }
 
-    /// As the steps say; the length, if any, is told by a header.
+    /// A body in these steps; a header sets the length, if any.
     #[must_use]
     pub fn stepwise(steps: impl IntoIterator<Item = Step>) -> Self {
         Self { steps: steps.into_iter().collect(), waiting: None, length: None }

@@ -1,4 +1,4 @@
-//! The way back to the app: `redirect_uri` with `code` and `state` after it, or what a fault made of them.
+//! The callback address: `redirect_uri` with `code` and `state`, possibly changed by a fault.
 
 use crate::app::Denial;
 use crate::effect::{Effect, Mangling};
@@ -7,24 +7,24 @@ use crate::grants::{Code, Grant};
 use crate::request::percent_encoded;
 use crate::world::World;
 
-/// What an app asked for when it sent a person here.
+/// The parameters with which an app started a login.
 #[derive(Clone, Debug)]
 pub struct Login {
     pub appid: String,
-    /// As decoded once, otherwise untouched.
+    /// Decoded once, otherwise unchanged.
     pub redirect_uri: String,
     pub state: String,
     pub scope: String,
 }
 
-/// A code for the person, and the address that carries it.
+/// A code for the user, and the address that carries it.
 #[derive(Clone, Debug)]
 pub struct Granted {
     pub code: String,
     pub location: String,
 }
 
-/// Gives the app a code. `snapshot`: it stands for the virtual visitor, not for the person.
+/// Issues a code to the app. `snapshot`: for the virtual user instead of the real one.
 pub fn grant(world: &mut World, login: &Login, user: &str, snapshot: bool) -> Granted {
     let code = issue(world, login, user, snapshot);
     let mut parameters = vec![("code", code.clone())];
@@ -40,7 +40,7 @@ pub fn grant(world: &mut World, login: &Login, user: &str, snapshot: bool) -> Gr
     Granted { code, location }
 }
 
-/// What the app hears of a refusal: an address with the state alone, or nothing.
+/// What the app receives after a refusal: an address with the state only, or nothing.
 #[must_use]
 pub fn deny(world: &World, login: &Login) -> Option<String> {
     match world.app(&login.appid)?.denial {
@@ -101,7 +101,7 @@ fn mangle(
     }
 }
 
-/// Puts parameters behind the query that is there, and before a fragment.
+/// Adds parameters after an existing query and before a fragment.
 fn append(redirect_uri: &str, parameters: &[(&'static str, String)]) -> String {
     let (address, fragment) = match redirect_uri.split_once('#') {
         Some((address, fragment)) => (address, Some(fragment)),

@@ -1,11 +1,11 @@
-//! The cast: ready-made people, each with the one peculiarity a login has to survive.
+//! The predefined users, each with one property that a login must handle.
 
 use crate::user::{Avatar, Consent, Risk, Snapshot, User};
 
-/// Who is on the phone when nobody said otherwise.
+/// The default user.
 pub const DEFAULT: &str = "小明";
 
-/// Everybody, in the order in which the picker shows them.
+/// All users, in the order of the picker.
 #[must_use]
 pub fn everybody() -> Vec<User> {
     vec![

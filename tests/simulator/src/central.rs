@@ -1,7 +1,7 @@
-//! `/cgi-bin/*`: the app's own token, the JS-SDK ticket it buys, and who follows the account (docs/en/wechat.md,
+//! `/cgi-bin/*`: the app's own access token, the JS-SDK ticket, and the followers of the account (docs/en/wechat.md,
 //! Access token of the account).
 //!
-//! What the documents leave open is decided strictly: a forced token ends the one before it at once.
+//! Where the documents are unclear, the simulator is strict: a forced token invalidates the previous one immediately.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::request::Request;
 use crate::shelf::Shelf;
 use crate::world::World;
 
-/// How long before its end a value is replaced; both are good meanwhile.
+/// A value is replaced this long before it expires; both are valid meanwhile.
 const OVERLAP: Duration = Duration::from_secs(300);
 const MAX_FORCED: u32 = 20;
 const BETWEEN_FORCED: Duration = Duration::from_secs(30);
@@ -29,11 +29,11 @@ const ROOM: usize = 10_000;
 struct Token {
     appid: String,
     expires: Moment,
-    /// Not taken any more, although its time is not over.
+    /// Invalidated before its expiry.
     dead: bool,
 }
 
-/// What one app has in force.
+/// The current token and ticket of one app.
 #[derive(Debug, Default)]
 struct Current {
     token: Option<String>,
@@ -48,7 +48,7 @@ struct Current {
 #[derive(Debug)]
 pub struct Central {
     tokens: Shelf<Token>,
-    /// Every ticket there was, for searching logs.
+    /// All tickets so far, for searching logs.
     tickets: Shelf<()>,
     current: HashMap<String, Current>,
 }
@@ -60,17 +60,17 @@ impl Default for Central {
 }
 
 impl Central {
-    /// Every token and ticket that was handed out and is still remembered.
+    /// Every stored token and ticket.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.tokens.keys().chain(self.tickets.keys())
     }
 
-    /// Which app a token stands for.
+    /// The app of a token.
     pub fn appid_of(&self, token: &str) -> Option<&str> {
         self.tokens.get(token).map(|token| token.appid.as_str())
     }
 
-    /// The token in force is not taken any more; until it is forced, it goes on being handed out.
+    /// Invalidates the current token; the API continues to return it until a forced refresh.
     pub fn kill(&mut self, appid: &str) {
         let current = self.current.get(appid).and_then(|current| current.token.clone());
         if let Some(token) = current.and_then(|value| self.tokens.get_mut(&value)) {
@@ -78,7 +78,7 @@ impl Central {
         }
     }
 
-    /// The token in force is not taken any more, and the next one is in force: another system forced it.
+    /// Invalidates the current token and replaces it, as if another system had forced a refresh.
     pub fn replace(&mut self, appid: &str) {
         self.kill(appid);
         if let Some(current) = self.current.get_mut(appid) {
@@ -99,7 +99,7 @@ fn stable(world: &mut World, request: &Request) -> Result<Answer, i64> {
     if request.method != Method::POST {
         return Err(43002);
     }
-    // A form is as good as nothing.
+    // A form body counts as an empty body.
     let body: Value = serde_json::from_slice(&request.body).map_err(|_| 41002)?;
     let field = |name: &str| body[name].as_str().unwrap_or_default();
     if field("appid").is_empty() {
@@ -218,7 +218,7 @@ fn follower(world: &World, request: &Request) -> Result<Answer, i64> {
     Ok(Answer::api(payload, format!("{}: {}", user.name, if follows { "follows" } else { "does not follow" })))
 }
 
-/// The app whose token the request shows.
+/// The app whose token the request carries.
 fn held(world: &World, request: &Request) -> Result<String, i64> {
     if request.method != Method::GET {
         return Err(43001);

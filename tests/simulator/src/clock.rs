@@ -1,6 +1,6 @@
-//! Time as the simulator tells it: the wall clock, moved forward at will.
+//! The simulator's time: the wall clock, which tests can move forward.
 //!
-//! Codes, tokens and QR codes age by this clock alone. The wall clock is read here and nowhere else.
+//! Codes, tokens and QR codes age by this clock only. No other file reads the wall clock.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Moment {
         Self(self.0.saturating_add(millis(by)))
     }
 
-    /// How long after `earlier` this is; zero where it is not later.
+    /// The time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -28,13 +28,13 @@ impl Moment {
         self.0 / 1000
     }
 
-    /// Where the minute after this one begins: when a minute quota is full again.
+    /// The start of the next minute, when a minute quota is full again.
     #[must_use]
     pub fn next_minute(self) -> Self {
         Self((self.0 / 60_000 + 1).saturating_mul(60_000))
     }
 
-    /// `hh:mm:ss` in UTC, for a person to read.
+    /// `hh:mm:ss` in UTC, for display.
     #[must_use]
     pub fn time_of_day(self) -> String {
         let second = self.unix_seconds() % 86_400;
@@ -42,7 +42,7 @@ impl Moment {
     }
 }
 
-/// The wall clock and how far ahead of it the simulator is.
+/// The wall clock and the simulator's offset from it.
 #[derive(Debug, Default)]
 pub struct Clock {
     offset: Duration,
@@ -56,7 +56,7 @@ impl Clock {
         Moment(millis(since_epoch.unwrap_or_default())).plus(self.offset)
     }
 
-    /// Forward only: a clock that goes back would un-expire codes, which WeChat never does.
+    /// Forward only: a clock that goes back would make expired codes valid again, which WeChat never does.
     pub fn advance(&mut self, by: Duration) {
         self.offset = self.offset.saturating_add(by);
     }

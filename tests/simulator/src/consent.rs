@@ -1,4 +1,4 @@
-//! `/connect/oauth2/authorize_reply`: the person was asked, and answers.
+//! `/connect/oauth2/authorize_reply`: the user's answer on the consent page.
 
 use crate::answer::Answer;
 use crate::callback::{self, Login};
@@ -8,7 +8,7 @@ use crate::request::Request;
 use crate::user::Consent;
 use crate::world::{World, uuid_of};
 
-/// An open question to a person.
+/// An open consent page.
 #[derive(Debug)]
 pub struct Asked {
     pub login: Login,
@@ -16,14 +16,14 @@ pub struct Asked {
     answered: bool,
 }
 
-/// Opens a question; its uuid is hidden in the consent page.
+/// Opens a consent page with a hidden uuid.
 pub fn ask(world: &mut World, login: &Login, user: &str) -> String {
     let uuid = world.dice.uuid();
     world.asked.put(uuid.clone(), Asked { login: login.clone(), user: user.into(), answered: false });
     uuid
 }
 
-/// `allow=1` agrees, `allow=0` refuses; without `allow` the person does what they always do.
+/// `allow=1` agrees, `allow=0` refuses; without `allow` the user's usual choice applies.
 pub fn answer(world: &mut World, request: &Request) -> Answer {
     let uuid = uuid_of(request).into_owned();
     let allow = match request.param("allow") {
@@ -37,7 +37,7 @@ pub fn answer(world: &mut World, request: &Request) -> Answer {
     }
 }
 
-/// The person does what they always do.
+/// Applies the user's usual choice.
 pub fn by_habit(world: &mut World, uuid: &str) -> Answer {
     let habit = world.asked.get(uuid).and_then(|asked| world.user(&asked.user)).map(|user| user.consent);
     reply(world, uuid, habit.unwrap_or_default())

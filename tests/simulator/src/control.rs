@@ -1,7 +1,7 @@
-//! `/_sim/*`: everything a test can do with the handle, over HTTP as JSON.
+//! `/_sim/*`: all functions of the handle, over HTTP as JSON.
 //!
-//! Web pages of other origins are turned away, and so are host names that are not this machine's: a page that somebody
-//! happens to visit must not steer a simulator on loopback.
+//! Requests from web pages of other origins and for host names other than this machine's are rejected: a web page
+//! must not control a simulator on loopback.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::server::Shared;
 use crate::user::User;
 use crate::world::World;
 
-/// People or apps; more than any test needs.
+/// Maximum users or apps; more than any test needs.
 const MAX: usize = 1_000;
-/// The longest step of the clock: ten years.
+/// Maximum step of the clock: ten years.
 const MAX_STEP_S: f64 = 10.0 * 366.0 * 86_400.0;
 
 type Outcome = Result<Value, (StatusCode, String)>;
@@ -142,7 +142,7 @@ fn qr_code(world: &mut World, request: &Request, rest: &str) -> Outcome {
     Ok(json!({"state": phase.name(), "user": phase.user(), "location": location}))
 }
 
-/// Adds what the body describes, or changes only the named fields of what is already there under the same key.
+/// Adds the item in the body, or changes only the named fields of an existing item with the same key.
 fn merge<T: Serialize + DeserializeOwned>(
     things: &mut Vec<T>,
     request: &Request,

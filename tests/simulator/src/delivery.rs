@@ -1,4 +1,4 @@
-//! An answer on its way: the faults that touch its content, its head, and how it travels.
+//! Sending an answer: the faults of its content, its head and its transfer.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::refusal::Refusal;
 use crate::wire::ResetLever;
 use crate::world::World;
 
-/// Long enough for what was sent so far to leave before the connection ends.
+/// Long enough to send the previous bytes before the connection ends.
 const FLUSH: Duration = Duration::from_millis(30);
-/// Pieces of a dripping body.
+/// Pieces of a slow body.
 const MAX_PIECES: u32 = 10_000;
 
 /// The answer to a request that is not processed.
@@ -40,7 +40,7 @@ pub fn instead(world: &mut World, endpoint: Endpoint, effect: &Effect, lever: &R
     }
 }
 
-/// An errcode in the form that the endpoint's readers expect.
+/// An errcode in the form that the endpoint's clients expect.
 fn failure(world: &mut World, endpoint: Endpoint, code: i64) -> Answer {
     match endpoint {
         endpoint if endpoint.is_api() => errcode(world, code),
@@ -49,7 +49,7 @@ fn failure(world: &mut World, endpoint: Endpoint, code: i64) -> Answer {
     }
 }
 
-/// Puts the answer into HTTP, with every effect that is left.
+/// Turns the answer into HTTP, with all remaining effects.
 pub fn deliver(
     world: &mut World,
     endpoint: Endpoint,

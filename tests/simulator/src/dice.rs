@@ -1,6 +1,6 @@
-//! Chance from a seed: the same seed gives the same codes, tokens and moods in the same order.
+//! Seeded randomness: the same seed gives the same codes, tokens and random faults in the same order.
 //!
-//! Predictable on purpose, and therefore good for nothing but a simulator.
+//! Predictable on purpose, so only for a simulator.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -20,7 +20,7 @@ impl Dice {
         Self { seed, thrown: 0 }
     }
 
-    /// A login code: 32 letters and digits that begin like WeChat's.
+    /// A login code: 32 letters and digits with WeChat's prefix.
     pub fn code(&mut self) -> String {
         format!("0{}1{}", if self.chance(0.5) { '7' } else { '1' }, self.text(ALPHANUMERIC, 29))
     }
@@ -39,7 +39,7 @@ impl Dice {
         self.text(HEX, 8)
     }
 
-    /// True in `probability` of all throws.
+    /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         if probability >= 1.0 {
             return true;
@@ -48,7 +48,7 @@ impl Dice {
         f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0) < probability
     }
 
-    /// Not quite even where the alphabet does not divide 256; nothing here needs to be unguessable.
+    /// Slightly biased if the alphabet's length does not divide 256; nothing here must be unguessable.
     fn text(&mut self, alphabet: &[u8], length: usize) -> String {
         let mut text = String::with_capacity(length);
         while text.len() < length {

@@ -1,4 +1,4 @@
-//! What WeChat does when a domain is entered in its console: fetch the verification file and compare.
+//! WeChat's check of a domain entered in its console: fetches the verification file and compares it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,27 +9,27 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// The whole fetch.
+/// Time-out of the whole fetch.
 const MAX_FETCH: Duration = Duration::from_secs(5);
-/// Head and body together; the file holds 16 characters.
+/// Maximum size of head and body together; the file contains 16 characters.
 const MAX_ANSWER: u64 = 16 * 1024;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// As entered in the console: a host, with a path if the file lies under one.
+    /// As entered in the console: a host, with the path of the file if it has one.
     pub domain: String,
     /// `MP_verify_<16 characters>.txt`, or with `WW_`.
     pub file: String,
-    /// What the file says; without it, the 16 characters of its name.
+    /// The content of the file; by default the 16 characters of its name.
     #[serde(default)]
     pub content: Option<String>,
-    /// Where to connect instead of to the domain's port 80: `127.0.0.1:8080`.
+    /// The address to connect to instead of the domain's port 80: `127.0.0.1:8080`.
     #[serde(default)]
     pub connect: Option<String>,
 }
 
-/// Fetches and compares; `{"passed":true}`, or false with the reason.
+/// Fetches and compares; returns `{"passed":true}`, or false with the reason.
 pub async fn run(check: &Check, allow_remote: bool) -> Value {
     match passed(check, allow_remote).await {
         Ok(()) => json!({"passed": true}),
@@ -90,7 +90,7 @@ async fn fetch(host: &str, target: &str, connect: Option<&str>, allow_remote: bo
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The chunks of a short text body, joined; what is not a chunk ends it.
+/// Joins the chunks of a short text body; stops at the first invalid chunk.
 fn dechunked(body: &str) -> String {
     let mut text = String::new();
     let mut rest = body;

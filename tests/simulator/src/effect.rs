@@ -1,15 +1,15 @@
-//! What can go wrong with an answer, and at which stage of it.
+//! The possible faults of an answer, and the stage of each.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest delay; a longer one is cut to it.
+/// Maximum delay; a longer one is shortened to it.
 pub const MAX_DELAY: Duration = Duration::from_secs(60);
-/// A body no client should read to its end.
+/// A body that no client should read to its end.
 pub const HUGE_BODY: usize = 10 * 1024 * 1024;
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -19,7 +19,7 @@ pub enum Effect {
     /// Process, then wait before the answer: a client that gives up has spent its code.
     #[serde(rename = "delay_after_s", with = "crate::seconds")]
     DelayAfter(Duration),
-    /// Answer with this errcode and process nothing; on a page that people see, its number instead.
+    /// Answer with this errcode and process nothing; on a page for users, show its number instead.
     Errcode(i64),
     /// Process (the code is spent), then answer with this errcode.
     ErrcodeAfter(i64),
@@ -29,7 +29,7 @@ pub enum Effect {
     EmptyBody,
     /// 200 and a web page where JSON should be; processed.
     Html,
-    /// The body ends early, and says so honestly in its length.
+    /// The body ends early, with a matching length.
     TruncatedJson,
     TrailingGarbage,
     ByteOrderMark,
@@ -37,13 +37,13 @@ pub enum Effect {
     NumbersAsStrings,
     /// These fields are `null`.
     Null(Vec<String>),
-    /// These fields are not there: `openid`, for instance.
+    /// These fields are missing: `openid`, for instance.
     Missing(Vec<String>),
-    /// These fields with these values, in place of what is there or added.
+    /// These fields with these values, replaced or added.
     Replace(serde_json::Map<String, serde_json::Value>),
-    /// Objects within objects under keys that no document mentions.
+    /// Nested objects under undocumented keys.
     UnknownKeys,
-    /// The right fields and 10 MiB of padding.
+    /// The correct fields and 10 MiB of padding.
     HugeBody,
     /// Bytes in the nickname that are not UTF-8.
     InvalidUtf8,
@@ -61,25 +61,25 @@ pub enum Effect {
     CloseMidBody,
     /// This `Content-Type`.
     ContentType(String),
-    /// A `Content-Length` that promises more than comes.
+    /// A `Content-Length` larger than the body.
     LengthTooLong,
     /// A `Content-Length` that ends the body early.
     LengthTooShort,
     /// No length: `Transfer-Encoding: chunked`.
     Chunked,
-    /// `Content-Encoding: gzip`, whether or not it was accepted.
+    /// `Content-Encoding: gzip`, whether or not the client accepts it.
     Gzip,
-    /// The body in so many pieces, spread over this time.
+    /// The body in this number of pieces, spread over this time.
     Drip {
         pieces: u32,
         #[serde(rename = "over_s", with = "crate::seconds")]
         over: Duration,
     },
-    /// The way back to the app is not what it was: see [`Mangling`]. Acts at [`Endpoint::Callback`](crate::Endpoint::Callback).
+    /// A changed callback: see [`Mangling`]. Applies at [`Endpoint::Callback`](crate::Endpoint::Callback).
     Mangle(Mangling),
 }
 
-/// What happens to a callback's parameters.
+/// A change of a callback's parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mangling {
@@ -87,7 +87,7 @@ pub enum Mangling {
     NoState,
     /// Another state of the same length.
     StateChanged,
-    /// The state with this after it, as one browser did.
+    /// The state with this suffix, as one browser did.
     StateAppended(String),
     /// The same code twice.
     CodeTwice,
@@ -95,13 +95,13 @@ pub enum Mangling {
     TwoCodes,
     /// The same state twice.
     StateTwice,
-    /// `nsukey`, `from` and `isappinstalled` besides, as WeChat adds them.
+    /// `nsukey`, `from` and `isappinstalled` added, as WeChat does.
     Extras,
     /// A code that was issued to another app.
     ForeignCode,
 }
 
-/// Stages in the order of an answer; at each at most one fault acts.
+/// Stages in the order of an answer; at most one fault acts at each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Before,

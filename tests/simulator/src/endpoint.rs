@@ -1,11 +1,11 @@
-//! The endpoints of WeChat that are imitated, and where they are.
+//! The simulated endpoints of WeChat and their paths.
 //!
-//! The paths of open.weixin.qq.com, lp.open.weixin.qq.com and api.weixin.qq.com do not collide, so all are served on one
-//! port. Another endpoint is a variant here, a function in a file of its own, and a line in `server`.
+//! The paths of open.weixin.qq.com, lp.open.weixin.qq.com and api.weixin.qq.com do not collide, so one port serves
+//! all of them. A new endpoint needs a variant here, a function in its own file, and a line in `server`.
 
 use serde::{Deserialize, Serialize};
 
-/// A place where a fault can be put. `Callback` is not a request but the address the browser is sent back to.
+/// A place for a fault. `Callback` is not a request but the address to which the browser is sent back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -30,7 +30,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Which endpoint answers at `path`, and what the path says beyond that (the uuid of a QR image).
+    /// The endpoint at `path`, and the remaining information in the path (the uuid of a QR image).
     #[must_use]
     pub fn at(path: &str) -> Option<(Self, &str)> {
         let endpoint = match path {
@@ -51,7 +51,7 @@ impl Endpoint {
         Some((endpoint, ""))
     }
 
-    /// Called by servers and answered in JSON, rather than opened by people.
+    /// Whether servers call it and get JSON; otherwise browsers open it.
     #[must_use]
     pub fn is_api(self) -> bool {
         matches!(
@@ -66,7 +66,7 @@ impl Endpoint {
         )
     }
 
-    /// Where api.weixin.qq.com answers 40066 to what it does not know.
+    /// Whether api.weixin.qq.com answers 40066 for unknown paths like this.
     #[must_use]
     pub fn is_api_path(path: &str) -> bool {
         ["/sns/", "/cgi-bin/", "/wxa/"].iter().any(|prefix| path.starts_with(prefix))

@@ -1,8 +1,8 @@
-//! Faults: what goes wrong, where, for whom, how often.
+//! Faults: their kind, place, target and frequency.
 //!
-//! A fault acts at one stage of an answer, and several faults act together when their stages differ: a delay, then a
-//! truncated body, then a drip. At one stage the fault that was injected first acts alone, so that "-1 twice, then 45011
-//! once" is said by injecting one after the other.
+//! A fault acts at one stage of an answer; faults of different stages act together: a delay, then a truncated body,
+//! then a slow transfer. At one stage only the oldest fault acts, so injecting two in turn gives "-1 twice, then
+//! 45011 once".
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::dice::Dice;
 use crate::effect::{Effect, Stage};
 use crate::endpoint::Endpoint;
 
-/// Faults waiting at once.
+/// Maximum pending faults.
 pub const MAX_DIAGNOSTICS: usize = 1_000;
 
-/// How often a fault happens before it is used up.
+/// How often a fault occurs before it is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Times {
@@ -26,7 +26,7 @@ pub enum Times {
 #[serde(rename_all = "snake_case")]
 pub enum Lasting {
     Forever,
-    /// From the first time it happens until the next whole minute of the simulator's clock, as a minute quota does.
+    /// From its first occurrence until the next whole minute of the simulator's clock, like a minute quota.
     UntilNextMinute,
 }
 
@@ -41,7 +41,7 @@ impl From<u32> for Times {
     }
 }
 
-/// One fault. [`Fault::at`] makes one that happens once, to whoever comes next.
+/// One fault. [`Fault::at`] creates one that occurs once, for the next request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -49,12 +49,12 @@ pub struct Fault {
     /// Only for this app.
     #[serde(default)]
     pub appid: Option<String>,
-    /// Only for this person.
+    /// Only for this user.
     #[serde(default)]
     pub user: Option<String>,
     #[serde(default = "once")]
     pub times: Times,
-    /// Of each occasion, from 0 to 1.
+    /// The probability of each occurrence, from 0 to 1.
     #[serde(default = "always")]
     pub probability: f64,
     pub effect: Effect,
@@ -99,7 +99,7 @@ fn always() -> f64 {
     1.0
 }
 
-/// Where a request is and whom it is about, as far as it tells.
+/// The endpoint of a request, and the app and user, as far as it names them.
 #[derive(Clone, Copy, Debug)]
 pub struct Occasion<'a> {
     pub endpoint: Endpoint,
@@ -107,7 +107,7 @@ pub struct Occasion<'a> {
     pub user: Option<&'a str>,
 }
 
-/// The faults that wait to happen, in the order they were injected.
+/// The pending faults, in the order of injection.
 #[derive(Debug, Default)]
 pub struct Faults {
     waiting: Vec<Waiting>,
@@ -116,12 +116,12 @@ pub struct Faults {
 #[derive(Debug)]
 struct Waiting {
     fault: Fault,
-    /// When a quota that began will be full again.
+    /// When a minute quota will be full again.
     ends: Option<Moment>,
 }
 
 impl Faults {
-    /// Puts a fault last in line; when the line is full, the first one goes.
+    /// Appends a fault; if the list is full, drops the first one.
     pub fn inject(&mut self, fault: Fault) {
         if self.waiting.len() >= MAX_DIAGNOSTICS {
             self.waiting.remove(0);
@@ -137,7 +137,7 @@ impl Faults {
         self.waiting.iter().map(|waiting| &waiting.fault)
     }
 
-    /// The effects that happen on this occasion, at most one per stage; what is used up goes.
+    /// The effects for this request, at most one per stage; removes used-up faults.
     pub fn strike(&mut self, occasion: Occasion<'_>, now: Moment, dice: &mut Dice) -> Vec<Effect> {
         self.waiting.retain(|waiting| waiting.ends.is_none_or(|ends| now < ends));
         let mut effects: Vec<Effect> = Vec::new();

@@ -1,4 +1,4 @@
-//! What was handed out: codes, tokens, consents. Who they are for, how old they are, whether they are spent.
+//! Issued codes, tokens and consents: their user, their age, and whether they are spent.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::shelf::Shelf;
 
-/// An access token lives two hours.
+/// The lifetime of an access token.
 pub const ACCESS_LIFE: Duration = Duration::from_secs(7_200);
-/// A refresh token lives thirty days, and cannot be renewed.
+/// The lifetime of a refresh token, which cannot be renewed.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// How long a consent keeps the next login silent.
+/// How long after a consent the next login needs none.
 pub const CONSENT_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// Things of each kind kept; far more than any test makes.
+/// Maximum stored items of each kind; far more than any test creates.
 const ROOM: usize = 50_000;
 
 /// What a login was granted: the common part of a code and its tokens.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub appid: String,
-    /// The name in the cast, snapshot or not.
+    /// The user's name in the simulator, also for a snapshot page.
     pub user: String,
     pub scope: String,
-    /// Made for the virtual visitor of a snapshot page.
+    /// Issued for the virtual user of a snapshot page.
     pub snapshot: bool,
-    /// The user's count of password changes then.
+    /// The user's number of password changes at that time.
     pub password_changes: u32,
 }
 
@@ -45,7 +45,7 @@ pub struct AccessToken {
 pub struct RefreshToken {
     pub grant: Grant,
     pub born: Moment,
-    /// The newest access token made from it.
+    /// The newest access token from this refresh token.
     pub access_token: String,
 }
 
@@ -55,7 +55,7 @@ pub struct Grants {
     pub access_tokens: Shelf<AccessToken>,
     pub refresh_tokens: Shelf<RefreshToken>,
     consents: HashMap<(String, String), Moment>,
-    /// Exchanges of the running minute, per app.
+    /// Exchanges in the current minute, per app.
     exchanges: HashMap<String, (Moment, u32)>,
 }
 
@@ -76,14 +76,14 @@ impl Grants {
         self.consents.insert((appid.into(), user.into()), now);
     }
 
-    /// Whether the person agreed to this app in the last thirty days.
+    /// Whether the user agreed to this app in the last thirty days.
     #[must_use]
     pub fn consented(&self, appid: &str, user: &str, now: Moment) -> bool {
         let given = self.consents.get(&(appid.into(), user.into()));
         given.is_some_and(|given| now.since(*given) < CONSENT_LIFE)
     }
 
-    /// Counts one exchange of the app; how many this minute has seen with it.
+    /// Counts one exchange of the app and returns the number in this minute.
     pub fn count_exchange(&mut self, appid: &str, now: Moment) -> u32 {
         let (ends, count) = self.exchanges.entry(appid.into()).or_insert((now.next_minute(), 0));
         if now >= *ends {
@@ -93,7 +93,7 @@ impl Grants {
         *count
     }
 
-    /// Every code and token that was handed out and is still remembered.
+    /// Every stored code and token.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.codes.keys().chain(self.access_tokens.keys()).chain(self.refresh_tokens.keys())
     }

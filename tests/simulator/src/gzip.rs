@@ -1,4 +1,4 @@
-//! A gzip file without compression: enough to see whether a client understands an encoding it did not ask for.
+//! A gzip file without compression, to test whether a client accepts an encoding that it did not request.
 
 /// `bytes` as stored blocks with a gzip head and tail (RFC 1952, RFC 1951 §3.2.4).
 #[must_use]

@@ -1,4 +1,4 @@
-//! The console page and what its buttons do; avatars of the cast.
+//! The console page and the actions of its buttons; avatars of the users.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::pages;
 use crate::request::{Request, percent_encoded};
 use crate::world::World;
 
-/// A fault at the press of a button.
+/// A fault that a button injects.
 pub struct Mood {
     pub name: &'static str,
     pub chinese: &'static str,
@@ -21,7 +21,7 @@ pub struct Mood {
     fault: fn() -> Option<Fault>,
 }
 
-/// What goes wrong most, for a developer to try by hand.
+/// The most common faults, for manual tests.
 pub const MOODS: &[Mood] = &[
     Mood {
         name: "busy",
@@ -54,7 +54,7 @@ pub fn page(world: &World, _request: &Request) -> Answer {
     Answer::page(pages::home(world), "console")
 }
 
-/// A button of the console was pressed; back to the console.
+/// Handles a button of the console and returns to it.
 pub fn press(world: &mut World, request: &Request) -> Answer {
     if let Some(name) = request.form("user").filter(|name| world.user(name).is_some()) {
         world.on_the_phone = name;
@@ -70,16 +70,16 @@ pub fn press(world: &mut World, request: &Request) -> Answer {
             None => world.faults.clear(),
         }
     }
-    // Whoever the console names is meant; a choice made for this browser alone ends.
+    // The console's choice replaces a choice for this browser only.
     let mut answer = back_to("/");
     answer.put(header::SET_COOKIE, "sim_user=; Path=/; Max-Age=0; SameSite=Lax");
     answer
 }
 
-/// Somebody else holds the phone, in this browser only.
+/// Selects another user, in this browser only.
 pub fn choose(world: &World, request: &Request) -> Answer {
     let back = request.param("back");
-    // One slash and no backslash: a path of ours, nowhere else.
+    // One slash and no backslash: only a path of the simulator.
     let is_ours = back.starts_with('/') && !back.starts_with("//") && !back.contains('\\');
     let mut answer = back_to(if is_ours { back } else { "/" });
     if let Some(user) = request.form("user").and_then(|name| world.user(&name).cloned()) {
@@ -95,7 +95,7 @@ fn back_to(path: &str) -> Answer {
     answer
 }
 
-/// `/mmopen/vi_32/{id}/{size}`: the first character of a nickname on a colour.
+/// `/mmopen/vi_32/{id}/{size}`: the first character of a nickname on a coloured background.
 pub fn avatar(world: &World, request: &Request) -> Answer {
     let id = request.path.split('/').nth(3).unwrap_or_default();
     let user = world.users.iter().find(|user| identity::avatar(&user.name) == id);

@@ -1,43 +1,43 @@
-//! Who a person is to whom: openid per app, unionid per Open Platform account, both derived from names.
+//! A user's ids: openid per app, unionid per Open Platform account, both derived from names.
 //!
-//! The virtual visitor of a snapshot page is derived with another salt, so its ids never equal real ones and a test can
-//! prove that they went nowhere.
+//! The ids of the virtual user of a snapshot page use another salt, so they never equal real ones and a test can
+//! prove that no other system received them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The id of the person called `user` inside the app `appid`.
+/// The openid of the user called `user` in the app `appid`.
 #[must_use]
 pub fn openid(appid: &str, user: &str) -> String {
     id("openid", appid, user)
 }
 
-/// The id of the person called `user` in all apps of one Open Platform account.
+/// The unionid of the user called `user` in all apps of one Open Platform account.
 #[must_use]
 pub fn unionid(open_platform: &str, user: &str) -> String {
     id("unionid", open_platform, user)
 }
 
-/// The id of the virtual visitor that stands for `user` on a snapshot page.
+/// The openid of the virtual user in place of `user` on a snapshot page.
 #[must_use]
 pub fn snapshot_openid(appid: &str, user: &str) -> String {
     id("snapshot openid", appid, user)
 }
 
-/// The unionid of that virtual visitor.
+/// The unionid of that virtual user.
 #[must_use]
 pub fn snapshot_unionid(open_platform: &str, user: &str) -> String {
     id("snapshot unionid", open_platform, user)
 }
 
-/// The path part of an avatar address that stands for `user`.
+/// The path part of an avatar address of `user`.
 #[must_use]
 pub fn avatar(user: &str) -> String {
     id("avatar", "", user)
 }
 
-/// `o` and 27 characters of base64url, as every id that was ever seen.
+/// `o` and 27 characters of base64url, the form of every known id.
 fn id(salt: &str, space: &str, name: &str) -> String {
     let mut id = String::from("o");
     let hash = digest(&SHA256, format!("{salt}\0{space}\0{name}").as_bytes());

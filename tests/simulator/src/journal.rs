@@ -1,7 +1,7 @@
-//! The journal: every request to a WeChat endpoint, and what was decided about it.
+//! The journal: every request to a WeChat endpoint, and the simulator's decision about it.
 //!
-//! Entries hold the parameters as they came, codes and secrets too: they are for assertions, not for logs. `decision`
-//! and `path` alone are fit for a page or a terminal.
+//! Entries contain the parameters unchanged, with codes and secrets: they are for assertions, not for logs. Only
+//! `decision` and `path` are safe for a page or a terminal.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::clock::Moment;
 
-/// Entries kept; a test that makes more than this many requests reads the last ones.
+/// Maximum entries; a test with more requests than this reads the last ones.
 const ROOM: usize = 10_000;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// Counts up from 1, also over entries that were dropped.
+    /// A number that starts at 1 and also counts dropped entries.
     pub number: u64,
     pub method: String,
     pub path: String,
@@ -23,7 +23,7 @@ pub struct Entry {
     pub headers: Vec<(String, String)>,
     /// When the request arrived, by the simulator's clock.
     pub time: Moment,
-    /// What was answered, in a sentence without secret values; `arrived` until that is known.
+    /// The answer, in a sentence without secret values; `arrived` until it is decided.
     pub decision: String,
 }
 
@@ -34,7 +34,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Notes that a request came; its number is for [`Journal::decide`].
+    /// Records a request; returns its number for [`Journal::decide`].
     pub fn note(&mut self, mut entry: Entry) -> u64 {
         if self.entries.len() >= ROOM {
             self.entries.pop_front();

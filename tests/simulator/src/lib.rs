@@ -1,14 +1,16 @@
-//! A WeChat that bites: web authorization and website QR login of WeChat, on loopback, for tests and for developers.
+//! A strict WeChat simulator: web authorization and website QR login of WeChat, on loopback, for tests and for
+//! developers.
 //!
-//! It promises to be stricter and moodier than WeChat and to remember everything that was asked. It refuses to be
-//! mistaken for production: every page says what it is, and it listens on loopback unless told otherwise.
+//! It is stricter than WeChat, can inject faults, and records every request. It cannot be mistaken for production:
+//! every page names the simulator, and it listens on loopback by default.
 //!
-//! From the wire inwards:
+//! From the outside to the inside:
 //!
-//! - `server`, `wire`, `body`, `delivery`: connections, and everything that can go wrong with them
-//! - `endpoint`, `request`, `answer`, `payload`: what is asked and said
-//! - `authorize`, `consent`, `qr`, `sns`, `central`: WeChat's endpoints, each a function from world and request to answer
-//! - `callback`, `redirect_uri`, `refusal`: the way back to the app, and when there is none
+//! - `server`, `wire`, `body`, `delivery`: connections, and all their faults
+//! - `endpoint`, `request`, `answer`, `payload`: requests and answers
+//! - `authorize`, `consent`, `qr`, `sns`, `central`: WeChat's endpoints, each a function from world and request to
+//! answer
+//! - `callback`, `redirect_uri`, `refusal`: the callback to the app, or the page without one
 //! - `world`: everything known, behind one lock: `app`, `user`, `cast`, `grants`, `faults` and their
 //!   `effect`, `journal`, `clock`, `dice`
 //! - `control`, `home`, `domain_check`, `pages`: the simulator's own

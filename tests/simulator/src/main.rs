@@ -1,4 +1,4 @@
-//! The simulator as a program: flags in, one line when it is ready, a sentence per hop.
+//! The simulator as a program: parses flags, prints one line when it is ready and one sentence per request.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use wechat_simulator::{App, Avatars, Options, Simulator};
 
-/// A file of apps larger than this is not one.
+/// Maximum size of the apps file.
 const MAX_FILE: u64 = 1024 * 1024;
 
 const EXAMPLES: &str = "\
@@ -36,7 +36,7 @@ Faults, people and the clock are steered on the console page and under /_sim/; s
 
 /// A simulator of WeChat login for tests and development: web authorization (公众号网页授权) and website QR login (网站应用扫码登录).
 ///
-/// It logs anybody in as anybody. Never use real AppSecrets with it, and never point production at it.
+/// It logs in any client as any user. Never use real AppSecrets with it, and never point production at it.
 #[derive(Debug, Parser)]
 #[command(name = "wechat-simulator", version, after_help = EXAMPLES)]
 struct Flags {
@@ -52,7 +52,7 @@ struct Flags {
     #[arg(long, value_name = "APPID:SECRET@DOMAIN")]
     website: Vec<String>,
 
-    /// Apps as JSON, with every switch an app has; see README.md
+    /// Apps as JSON, with every option of an app; see README.md
     #[arg(long, value_name = "FILE")]
     app_file: Option<PathBuf>,
 
@@ -64,7 +64,7 @@ struct Flags {
     #[arg(long)]
     any_browser: bool,
 
-    /// The Open Platform account that flag-given apps are bound to, so that people have a unionid; empty for none
+    /// The Open Platform account of apps given by flags, so that users have a unionid; empty for none
     #[arg(long, value_name = "NAME", default_value = "open-platform")]
     open_platform: String,
 
@@ -72,11 +72,11 @@ struct Flags {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     seed: u64,
 
-    /// How long the QR page's long poll is held
+    /// Duration of the QR page's long poll
     #[arg(long, value_name = "SECONDS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=60))]
     qr_hold: u64,
 
-    /// Where avatar addresses in profiles point [default: the simulator]
+    /// The host of avatar addresses in profiles [default: the simulator]
     #[arg(long, value_name = "URL")]
     avatars: Option<String>,
 
@@ -84,7 +84,7 @@ struct Flags {
     #[arg(long)]
     allow_remote: bool,
 
-    /// Do not tell each hop on stdout
+    /// Do not print each request on stdout
     #[arg(long)]
     quiet: bool,
 }
@@ -155,7 +155,7 @@ fn options(flags: Flags) -> anyhow::Result<Options> {
     })
 }
 
-/// For a first look: nothing to register, callbacks to this machine only.
+/// The default without registered apps: callbacks to this machine only.
 fn demo() -> [App; 2] {
     let here = |mut app: App| {
         app.domains = vec!["127.0.0.1".into(), "localhost".into()];

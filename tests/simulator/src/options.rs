@@ -1,19 +1,19 @@
-//! What a simulator is started with.
+//! The options of a simulator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::app::App;
 
-/// Where the avatar addresses in profiles point.
+/// The host of the avatar addresses in profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Avatars {
-    /// Where WeChat's do; nothing answers there.
+    /// WeChat's own addresses; no server answers there.
     #[default]
     LikeWechat,
-    /// To the simulator, by the address it listens on.
+    /// The simulator, at the address it listens on.
     Here,
-    /// To another address that leads to the simulator, without a slash at the end.
+    /// Another address that leads to the simulator, without a slash at the end.
     At(String),
 }
 
@@ -22,16 +22,16 @@ pub struct Options {
     /// Port 0 lets the system choose.
     pub listen: SocketAddr,
     pub apps: Vec<App>,
-    /// The same seed gives the same codes and moods.
+    /// The same seed gives the same codes and random faults.
     pub seed: u64,
-    /// How long the QR page's long poll is held; WeChat holds about 25 s.
+    /// Duration of the QR page's long poll; WeChat uses about 25 s.
     pub qr_hold: Duration,
-    /// Listen beyond loopback. The simulator gives a login to whoever asks for one.
+    /// Listen beyond loopback. The simulator gives a login to any client.
     pub allow_remote: bool,
-    /// Serve the authorize page to browsers that are not WeChat's too.
+    /// Also serve the authorize page to browsers other than WeChat's.
     pub any_browser: bool,
     pub avatars: Avatars,
-    /// Tell each hop on stdout in a sentence; never with a code, token or secret.
+    /// Print each request on stdout in a sentence, without codes, tokens or secrets.
     pub narrate: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What people see. Chinese first, English beside it, and on every page the word simulator.
+//! The pages for users: Chinese first, then English, with the word simulator on every page.
 
 mod consent;
 mod ending;

@@ -1,8 +1,8 @@
-//! JSON as WeChat writes it: keys in its order, `\/` for a slash, surrogate escapes beyond the first plane, the rest raw.
+//! JSON in WeChat's form: its order of keys, `\/` for a slash, surrogate escapes beyond the BMP, all else raw.
 
 use serde_json::Value;
 
-/// An answer of an API before it is bytes, so that a fault can still reach its fields.
+/// An API answer before serialisation, so that a fault can change its fields.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     pub fields: Vec<(String, Value)>,
@@ -15,7 +15,7 @@ impl Payload {
         self
     }
 
-    /// The field only where there is a value.
+    /// Adds the field only if it has a value.
     #[must_use]
     pub fn with_some(self, key: &str, value: Option<impl Into<Value>>) -> Self {
         match value {
@@ -24,7 +24,7 @@ impl Payload {
         }
     }
 
-    /// Puts `value` where `key` is, or last.
+    /// Replaces the value of `key`, or appends it.
     pub fn set(&mut self, key: &str, value: Value) {
         match self.fields.iter_mut().find(|(name, _)| name == key) {
             Some(field) => field.1 = value,

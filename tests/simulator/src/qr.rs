@@ -1,4 +1,4 @@
-//! Website QR login: the page with the code, the phone that scans it, the long poll that tells the page.
+//! Website QR login: the page with the code, the phone that scans it, the long poll of the page.
 //!
 //! waiting → scanned → confirmed, cancelled or expired. The code lives five minutes by the simulator's clock.
 
@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 use crate::request::Request;
 use crate::world::{World, uuid_of};
 
-/// After this a QR code is too old to scan or confirm.
+/// The lifetime of a QR code for scanning and confirming.
 const LIFE: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum Phase {
         code: String,
         location: String,
     },
-    /// `location`: where the page goes then, if the app is to hear of it.
+    /// `location`: the next address of the page, if the app gets an answer.
     Cancelled {
         user: String,
         location: Option<String>,
@@ -68,7 +68,7 @@ impl Phase {
         }
     }
 
-    /// The number the page's script waits for.
+    /// The number that the page's script expects.
     fn errcode(&self) -> i64 {
         match self {
             Self::Waiting => 408,
@@ -80,7 +80,7 @@ impl Phase {
     }
 }
 
-/// `/connect/qrconnect`. The order of parameters is not checked: the embedded script sends another one.
+/// `/connect/qrconnect`. The order of parameters is not checked, because the embedded script sends another one.
 pub fn page(world: &mut World, request: &Request) -> Answer {
     match opened(world, request) {
         Ok(login) => {
@@ -133,7 +133,7 @@ pub fn image(world: &World, request: &Request) -> Answer {
     if world.qr_codes.get(&uuid).is_none() {
         return Answer::new(StatusCode::NOT_FOUND, "text/plain", Content::Text(String::new()), "no such QR code");
     }
-    // The phone opens the page where the browser found it.
+    // The phone uses the same host as the browser.
     match QRBuilder::new(format!("{}/connect/confirm?uuid={uuid}", request.origin())).build() {
         Ok(code) => {
             let svg = SvgBuilder::default().to_str(&code);
@@ -148,7 +148,7 @@ pub fn image(world: &World, request: &Request) -> Answer {
     }
 }
 
-/// `/connect/confirm`: opened on the phone it scans; its form confirms or cancels.
+/// `/connect/confirm`: opening it on the phone scans the code; its form confirms or cancels.
 pub fn confirm(world: &mut World, request: &Request) -> Answer {
     let uuid = uuid_of(request).into_owned();
     let Some(user) = world.person(request).cloned() else {
@@ -168,17 +168,17 @@ pub fn confirm(world: &mut World, request: &Request) -> Answer {
     }
 }
 
-/// What a phone does with a QR code.
+/// A phone's action on a QR code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Scan,
     Confirm,
     Cancel,
-    /// No phone: five minutes passed at once.
+    /// No phone: the five minutes pass at once.
     Expire,
 }
 
-/// Does it, and says what became of the QR code, or why it cannot be done.
+/// Performs the action; returns the state of the QR code, or the reason for failure.
 pub fn act(world: &mut World, uuid: &str, act: Act, user: &str) -> Result<Phase, &'static str> {
     age(world, uuid);
     let qr = world.qr_codes.get(uuid).ok_or("no such QR code")?;
@@ -186,7 +186,7 @@ pub fn act(world: &mut World, uuid: &str, act: Act, user: &str) -> Result<Phase,
     let user = user.to_owned();
     let next = match (&qr.phase, act) {
         (Phase::Waiting | Phase::Scanned { .. }, Act::Scan) => Phase::Scanned { user },
-        // A confirmation without a scan scans as well: one call is enough for a test.
+        // A confirmation without a scan also scans, so that a test needs one call only.
         (Phase::Waiting, Act::Confirm) => confirmed(world, &login, user),
         (Phase::Scanned { user: scanned }, Act::Confirm) => {
             let scanned = scanned.clone();
@@ -209,7 +209,7 @@ fn confirmed(world: &mut World, login: &Login, user: String) -> Phase {
     Phase::Confirmed { user, code: granted.code, location: granted.location }
 }
 
-/// The phase of a QR code at this moment.
+/// The current phase of a QR code.
 pub fn phase(world: &mut World, uuid: &str) -> Option<Phase> {
     age(world, uuid);
     world.qr_codes.get(uuid).map(|qr| qr.phase.clone())
@@ -225,7 +225,7 @@ fn age(world: &mut World, uuid: &str) {
     }
 }
 
-/// `/connect/l/qrconnect`: what there is to tell the page, or none while nothing changed since `last`.
+/// `/connect/l/qrconnect`: the news for the page, or `None` if nothing changed since `last`.
 pub fn news(world: &mut World, request: &Request) -> Option<Answer> {
     let Some(phase) = phase(world, &uuid_of(request)) else {
         return Some(told(500, "", None, "long poll: no such QR code"));
@@ -241,18 +241,19 @@ pub fn news(world: &mut World, request: &Request) -> Option<Answer> {
     }
 }
 
-/// The poll was held to its end.
+/// The answer to a poll that timed out.
 #[must_use]
 pub fn no_news() -> Answer {
     told(408, "", None, "long poll: nothing yet")
 }
 
-/// What the page's script reads. `window.sim_location` is the simulator's own: the finished address, mangled if a fault says so.
+/// The script for the page. `window.sim_location` is the simulator's own: the final address, changed if a fault
+/// applies.
 #[must_use]
 pub fn told(errcode: i64, code: &str, location: Option<&str>, decision: &str) -> Answer {
     let mut script = format!("window.wx_errcode={errcode};window.wx_code='{code}';");
     if let Some(location) = location {
-        // A string in JSON is one in JavaScript; it comes as a script of its own, so no tag can end it early.
+        // A JSON string is a JavaScript string; it is a separate script file, so no tag can end it early.
         script.push_str(&format!("window.sim_location={};", serde_json::Value::from(location)));
     }
     Answer::new(StatusCode::OK, "text/javascript; charset=utf-8", Content::Text(script), decision)

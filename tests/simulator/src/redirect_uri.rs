@@ -1,12 +1,12 @@
-//! Where a login may come back to: an http address whose host is one that the app configured, exactly.
+//! The allowed callback addresses: http addresses whose host is exactly one of the app's domains.
 
 use url::{Host, Url};
 
 use crate::app::App;
 
-/// Why `redirect_uri` is refused (10003), in words for the developer; `Ok` where it is not.
+/// Checks `redirect_uri`; the error is the reason for 10003, in words for the developer.
 pub fn check(app: &App, redirect_uri: &str) -> Result<(), String> {
-    // The parser would forgive these, and a browser would then go elsewhere than was checked.
+    // The parser accepts these, but a browser would then go to another address than the checked one.
     if redirect_uri.chars().any(|character| character.is_control() || character.is_whitespace() || character == '\\') {
         return Err("redirect_uri holds a space, a control character or a backslash".into());
     }

@@ -1,13 +1,13 @@
-//! A page that ends a login: WeChat's number and words, and beneath them the reason in the simulator's own.
+//! A page that ends a login: WeChat's number and words, and below them the simulator's reason.
 //!
-//! It is answered with 200 and never leads anywhere: the app does not learn of it.
+//! The status is 200 and the page links nowhere: the app does not learn of it.
 
 use crate::answer::Answer;
 use crate::pages;
 
 #[derive(Debug)]
 pub struct Refusal {
-    /// As the official list has it, where it has one.
+    /// As in the official list, if it has one.
     pub number: Option<i64>,
     pub text: &'static str,
     /// For the developer.

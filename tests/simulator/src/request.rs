@@ -1,4 +1,4 @@
-//! A request as it came, read once.
+//! A parsed request.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use url::form_urlencoded;
 pub struct Request {
     pub method: Method,
     pub path: String,
-    /// As written, undecoded: the authorize page judges the order of its parameters.
+    /// Undecoded: the authorize page checks the order of its parameters.
     pub raw_query: String,
     /// Decoded once.
     pub query: Vec<(String, String)>,
@@ -25,7 +25,7 @@ impl Request {
         Self { method, path: path.into(), raw_query: raw_query.into(), query, headers, body }
     }
 
-    /// The first parameter of this name; empty where there is none, as WeChat does not tell the two apart.
+    /// The first parameter of this name; empty if absent, because WeChat treats both alike.
     #[must_use]
     pub fn param(&self, name: &str) -> &str {
         self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
@@ -37,13 +37,13 @@ impl Request {
         form_urlencoded::parse(&self.body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
-    /// A header's text; empty where there is none or it is not UTF-8.
+    /// A header's text; empty if it is absent or not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok()).unwrap_or_default()
     }
 
-    /// Scheme and host as the browser used them, for addresses that lead back here; empty where it did not say.
+    /// Scheme and host from the browser's request, for links back to the simulator; empty if absent.
     #[must_use]
     pub fn origin(&self) -> String {
         let scheme = if self.header("x-forwarded-proto") == "https" { "https" } else { "http" };
@@ -53,7 +53,7 @@ impl Request {
         }
     }
 
-    /// Who the browser says is on the phone: `sim_user` in the query, else the header, else the cookie, percent-encoded.
+    /// The user that the browser selects: `sim_user` in the query, else the header, else the cookie, percent-encoded.
     #[must_use]
     pub fn sim_user(&self) -> Option<String> {
         let from_query = Some(self.param("sim_user")).filter(|name| !name.is_empty());

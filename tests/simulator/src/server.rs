@@ -1,4 +1,4 @@
-//! The server: connections in, requests to their endpoint, answers out, faults on the way.
+//! The server: reads requests, routes them to their endpoint, applies faults, writes answers.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -27,20 +27,20 @@ use crate::wire::{ResetLever, Wire};
 use crate::world::World;
 use crate::{authorize, central, consent, control, delivery, home, qr, sns};
 
-/// Connections open at once; more wait in the system's queue.
+/// Maximum open connections; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1_024;
-/// A request's head: room for a very long `redirect_uri`, and no more.
+/// Maximum head of a request: enough for a very long `redirect_uri`.
 const MAX_HEAD: usize = 16 * 1024;
-/// A request's body: forms and control calls.
+/// Maximum body of a request: forms and control calls.
 const MAX_BODY: usize = 256 * 1024;
-/// How long a head or a body may take to arrive.
+/// Time-out for a head or a body.
 const SLOWEST_REQUEST: Duration = Duration::from_secs(20);
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 pub struct Shared {
     world: Mutex<World>,
-    /// Wakes the long polls when a QR code or the clock moved.
+    /// Wakes the long polls when a QR code or the clock changes.
     pub moved: watch::Sender<()>,
 }
 
@@ -56,7 +56,7 @@ impl Shared {
     }
 }
 
-/// Serves until the task is dropped; every connection ends with it.
+/// Serves until the task is dropped, which also closes every connection.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -71,7 +71,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                     drop(place);
                 });
             }
-            // Out of file descriptors, mostly: wait for some to close.
+            // Usually out of file descriptors: wait until some are closed.
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
@@ -85,7 +85,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         let (shared, lever) = (Arc::clone(&shared), lever.clone());
         async move { whole(request, shared, lever).await }
     });
-    // An error here is a client that left, or a connection cut on purpose.
+    // The client left, or a fault cut the connection on purpose.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SLOWEST_REQUEST)
@@ -94,7 +94,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         .await;
 }
 
-/// Reads a request to its end and answers it.
+/// Reads a whole request and answers it.
 async fn whole(
     request: http::Request<Incoming>,
     shared: Arc<Shared>,
@@ -110,7 +110,8 @@ async fn whole(
     let Some((endpoint, _)) = Endpoint::at(&request.path) else {
         return own(&shared, &request).await;
     };
-    // In a task of its own: WeChat too goes on when the client has hung up, and the code is spent.
+    // In its own task: like WeChat, the simulator finishes a request after the client has disconnected, and spends
+    // the code.
     let answered = tokio::spawn(async move { imitate(endpoint, request, &shared, &lever).await });
     answered.await.unwrap_or(Err(Cut))
 }
@@ -121,20 +122,20 @@ fn short(status: StatusCode) -> Response<Pour> {
     response
 }
 
-/// The simulator's own pages and control calls, which no fault ever touches.
+/// The simulator's own pages and control calls, which have no faults.
 async fn own(shared: &Shared, request: &Request) -> Result<Response<Pour>, Cut> {
     let answer = match request.path.as_str() {
         "/" => home::page(&shared.world(), request),
         path if path.starts_with("/_sim/") => control::answer(shared, request).await,
         path if path.starts_with("/mmopen/") => home::avatar(&shared.world(), request),
-        // Every browser asks; nobody wants to read of it.
+        // Every browser requests it; the journal omits it.
         "/favicon.ico" => Answer::new(StatusCode::NOT_FOUND, "text/plain", Content::Text(String::new()), "no icon"),
         _ => unknown(&mut shared.world(), request),
     };
     delivery::deliver(&mut shared.world(), Endpoint::Any, answer, &[], &ResetLever::default())
 }
 
-/// A path that WeChat may have and the simulator has not: noted, as a test may want to know that nobody went there.
+/// A path that the simulator does not have: recorded, so that a test can assert that no request went there.
 fn unknown(world: &mut World, request: &Request) -> Answer {
     let number = note(world, request);
     let answer = match Endpoint::is_api_path(&request.path) {
@@ -148,7 +149,7 @@ fn unknown(world: &mut World, request: &Request) -> Answer {
     answer
 }
 
-/// One request to an endpoint of WeChat's, from journal to wire.
+/// One request to a WeChat endpoint, from journal to response.
 async fn imitate(
     endpoint: Endpoint,
     request: Request,
@@ -194,7 +195,7 @@ async fn processed(endpoint: Endpoint, request: &Request, shared: &Shared) -> An
         Endpoint::StableToken => central::stable_token(&mut shared.world(), request),
         Endpoint::JsapiTicket => central::ticket(&mut shared.world(), request),
         Endpoint::Follower => central::user_info(&mut shared.world(), request),
-        // Names for faults, not places: no path leads here.
+        // Names of faults, not paths: no request reaches these.
         Endpoint::Callback | Endpoint::Any => crate::answer::errcode(&mut shared.world(), 40066),
     };
     if endpoint == Endpoint::Confirm {
@@ -240,12 +241,12 @@ fn record(world: &mut World, number: u64, endpoint: Endpoint, request: &Request,
     world.journal.decide(number, &decision);
     if world.options.narrate && !matches!(endpoint, Endpoint::LongPoll | Endpoint::QrCode) {
         let time = world.clock.now().time_of_day();
-        // Nobody reads any more: no reason to stop serving.
+        // Stdout is closed; the server continues.
         let _ = writeln!(io::stdout(), "{time}  {:<31} {decision}", request.path);
     }
 }
 
-/// Binds where the options say, if they may.
+/// Binds the configured address, if the options allow it.
 pub async fn bind(listen: SocketAddr, allow_remote: bool) -> io::Result<TcpListener> {
     if !listen.ip().is_loopback() && !allow_remote {
         return Err(io::Error::new(

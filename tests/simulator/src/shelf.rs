@@ -1,8 +1,8 @@
-//! A bounded shelf: what is put on it last stays, what lay there longest falls off.
+//! A map of fixed capacity that drops the oldest items first.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Keyed things in the order they came, at most `room` of them.
+/// Keyed items in insertion order, at most `room` of them.
 #[derive(Debug)]
 pub struct Shelf<T> {
     room: usize,
@@ -16,7 +16,7 @@ impl<T> Shelf<T> {
         Self { room, things: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Puts `thing` on the shelf; the keys are drawn fresh, so each comes once.
+    /// Adds `thing`; keys are random, so each occurs once.
     pub fn put(&mut self, key: String, thing: T) {
         if self.order.len() >= self.room
             && let Some(oldest) = self.order.pop_front()

@@ -1,4 +1,4 @@
-//! The handle that tests hold.
+//! The handle for tests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts on the current runtime and is ready when this returns.
+    /// Starts on the current runtime; the simulator is ready when this returns.
     ///
     /// # Errors
-    /// Where the address cannot be bound, is not loopback without `allow_remote`, or an AppID comes twice.
+    /// If the address cannot be bound, is not loopback without `allow_remote`, or an AppID occurs twice.
     pub async fn start(mut options: Options) -> io::Result<Self> {
         for (at, app) in options.apps.iter().enumerate() {
             if options.apps.iter().take(at).any(|other| other.appid == app.appid) {
@@ -54,7 +54,7 @@ impl Simulator {
         self.address
     }
 
-    /// Every request to an endpoint of WeChat's so far, oldest first.
+    /// Every request to a WeChat endpoint so far, oldest first.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
         self.shared.world().journal.entries().cloned().collect()
@@ -64,34 +64,34 @@ impl Simulator {
         self.shared.world().journal.clear();
     }
 
-    /// Who is on the phone from now on, where the browser does not say.
+    /// Sets the user for browsers that select none.
     ///
     /// # Panics
-    /// Where the cast has nobody of this name: a test that names nobody proves nothing.
+    /// If the user does not exist, so that a test cannot use a wrong name unnoticed.
     pub fn use_user(&self, name: &str) {
         let mut world = self.shared.world();
-        assert!(world.user(name).is_some(), "the cast has nobody called {name}");
+        assert!(world.user(name).is_some(), "no user is called {name}");
         world.on_the_phone = name.into();
     }
 
-    /// Puts somebody into the cast, in place of who had that name.
+    /// Adds a user, or replaces the one with that name.
     pub fn add_user(&self, user: User) {
         let mut world = self.shared.world();
         world.users.retain(|other| other.name != user.name);
         world.users.push(user);
     }
 
-    /// Changes somebody of the cast. The closure must not call the simulator.
+    /// Changes a user. The closure must not call the simulator.
     ///
     /// # Panics
-    /// Where the cast has nobody of this name.
+    /// If the user does not exist.
     pub fn change_user(&self, name: &str, change: impl FnOnce(&mut User)) {
         let mut world = self.shared.world();
         let user = world.users.iter_mut().find(|user| user.name == name);
-        change(user.unwrap_or_else(|| panic!("the cast has nobody called {name}")));
+        change(user.unwrap_or_else(|| panic!("no user is called {name}")));
     }
 
-    /// Adds an app, in place of the one with this AppID.
+    /// Adds an app, or replaces the one with this AppID.
     pub fn add_app(&self, app: App) {
         let mut world = self.shared.world();
         world.apps.retain(|other| other.appid != app.appid);
@@ -101,11 +101,11 @@ impl Simulator {
     /// Changes an app. The closure must not call the simulator.
     ///
     /// # Panics
-    /// Where there is no such app.
+    /// If the app does not exist.
     pub fn change_app(&self, appid: &str, change: impl FnOnce(&mut App)) {
         let mut world = self.shared.world();
         let app = world.apps.iter_mut().find(|app| app.appid == appid);
-        change(app.unwrap_or_else(|| panic!("there is no app {appid}")));
+        change(app.unwrap_or_else(|| panic!("no app has the AppID {appid}")));
     }
 
     pub fn inject(&self, fault: Fault) {
@@ -128,29 +128,29 @@ impl Simulator {
         self.shared.moved.send_replace(());
     }
 
-    /// The person's id in the app; known or not, it is derived from the names.
+    /// The user's openid in the app, derived from the names even if they are unknown.
     #[must_use]
     pub fn openid(&self, appid: &str, user: &str) -> String {
         identity::openid(appid, user)
     }
 
-    /// The person's unionid as the app sees it; none where the app is not bound, or the person has none.
+    /// The user's unionid in the app; `None` if the app is not bound or the user has none.
     #[must_use]
     pub fn unionid(&self, appid: &str, user: &str) -> Option<String> {
         self.shared.world().unionid(appid, user)
     }
 
-    /// WeChat takes the app's central token no more. Until another is forced, it goes on handing it out.
+    /// Invalidates the app's central token. The API continues to return it until a forced refresh.
     pub fn kill_central_token(&self, appid: &str) {
         self.shared.world().central.kill(appid);
     }
 
-    /// Another system had the app's central token replaced: WeChat takes it no more, and hands out another.
+    /// Invalidates and replaces the app's central token, as a forced refresh by another system does.
     pub fn replace_central_token(&self, appid: &str) {
         self.shared.world().central.replace(appid);
     }
 
-    /// Every code and token handed out, for searching logs for them.
+    /// Every issued code and token, for searching logs.
     #[must_use]
     pub fn issued_secrets(&self) -> Vec<String> {
         let world = self.shared.world();

@@ -1,6 +1,6 @@
-//! `/sns/*`: codes become tokens, tokens become profiles. Always HTTP 200; the body says whether it worked.
+//! `/sns/*`: exchange of codes for tokens and of tokens for profiles. Always HTTP 200; the body contains the result.
 //!
-//! The exchange marks the code as spent before it answers, so whatever happens to the answer, the code is gone.
+//! The exchange marks the code as spent before it answers, so the code is gone even if the answer is lost.
 
 use http::Method;
 
@@ -54,7 +54,7 @@ fn exchange(world: &mut World, request: &Request) -> Result<Answer, i64> {
     match world.user(&grant.user).map(|user| user.risk) {
         Some(Risk::Normal) => {}
         Some(Risk::Blocked) => return Err(40226),
-        // Somebody who left the cast has deregistered.
+        // A deleted user has deregistered.
         Some(Risk::Punished) | None => return Err(50002),
     }
     if app.exchanges_per_minute.is_some_and(|most| world.grants.count_exchange(&app.appid, now) > most) {
@@ -78,7 +78,7 @@ fn tokens(world: &mut World, grant: &Grant, now: Moment) -> Answer {
     Answer::api(payload, format!("exchanged: {whose}{} ({})", grant.user, grant.scope))
 }
 
-/// `GET /sns/oauth2/refresh_token`: no secret is asked for, so whoever holds the token may use it.
+/// `GET /sns/oauth2/refresh_token`: needs no secret, so anyone with the token may use it.
 pub fn refresh_token(world: &mut World, request: &Request) -> Answer {
     match refresh(world, request) {
         Ok(answer) => answer,
@@ -107,7 +107,7 @@ fn refresh(world: &mut World, request: &Request) -> Result<Answer, i64> {
     if password_changed(world, &grant) {
         return Err(42007);
     }
-    // Still valid: its life is extended and its value stays. Expired: a new one.
+    // A valid token keeps its value and gets a longer life; an expired one is replaced.
     let access_token = match world.grants.access_tokens.get_mut(&current).filter(|access| now < access.expires) {
         Some(access) => {
             access.expires = now.plus(ACCESS_LIFE);
@@ -152,7 +152,7 @@ fn profile(world: &World, request: &Request) -> Result<Answer, i64> {
         true => ("微信用户".to_owned(), String::new()),
         false => (user.nickname.clone(), world.headimgurl(user)),
     };
-    // Emptied by WeChat since 2021-10-20: sex and the places.
+    // Empty at WeChat since 2021-10-20: sex and the places.
     let payload = Payload::default()
         .with("openid", openid(&grant))
         .with("nickname", nickname)
@@ -167,7 +167,7 @@ fn profile(world: &World, request: &Request) -> Result<Answer, i64> {
     Ok(Answer::api(payload, format!("profile of {}", grant.user)))
 }
 
-/// What the access token in the request stands for, if it lives and belongs to the openid beside it.
+/// The grant of the access token in the request, if it is valid and belongs to the openid beside it.
 fn held_token(world: &World, request: &Request) -> Result<Grant, i64> {
     if request.method != Method::GET || request.param("access_token").is_empty() {
         return Err(41001);
@@ -215,7 +215,7 @@ fn openid(grant: &Grant) -> String {
     }
 }
 
-/// The unionid, where the scope shows it: with `snsapi_base` only to an app the person agreed to before.
+/// The unionid, if the scope includes it: with `snsapi_base` only for an app that the user agreed to before.
 fn visible_unionid(world: &World, grant: &Grant, now: Moment) -> Option<String> {
     if grant.scope == "snsapi_base" && !world.grants.consented(&grant.appid, &grant.user, now) {
         return None;

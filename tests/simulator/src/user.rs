@@ -1,8 +1,8 @@
-//! A person with a phone: what WeChat knows about them, and what they do when asked.
+//! A user with a phone: what WeChat knows about them, and their usual choices.
 
 use serde::{Deserialize, Serialize};
 
-/// What the person does on a consent page.
+/// The user's choice on a consent page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consent {
@@ -13,13 +13,13 @@ pub enum Consent {
     Ignore,
 }
 
-/// When WeChat shows this person a snapshot page instead of asking.
+/// When WeChat shows this user a snapshot page instead of the consent page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Snapshot {
     #[default]
     Never,
-    /// On the next `snsapi_userinfo` visit only: afterwards they pressed 使用完整服务.
+    /// On the next `snsapi_userinfo` visit only: afterwards the user has pressed 使用完整服务.
     Once,
     /// On every `snsapi_userinfo` visit.
     Always,
@@ -27,7 +27,7 @@ pub enum Snapshot {
     AlwaysEvenSilent,
 }
 
-/// What WeChat thinks of the account.
+/// WeChat's status of the account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Risk {
@@ -43,26 +43,26 @@ pub enum Risk {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Avatar {
-    /// An address made from the name.
+    /// An address derived from the name.
     #[default]
     Own,
-    /// The profile says `"headimgurl":""`.
+    /// The profile contains `"headimgurl":""`.
     Missing,
     At(String),
 }
 
-/// A person. `name` is how the tests and the pages call them; WeChat only ever tells the nickname.
+/// A user. Tests and pages use `name`; WeChat returns only the nickname.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     pub name: String,
     pub nickname: String,
-    /// One line about what is special, for the person who picks.
+    /// One line about the special property, for the user picker.
     #[serde(default)]
     pub about: String,
     #[serde(default)]
     pub avatar: Avatar,
-    /// AppIDs of the accounts the person follows, `*` for all: consent is silent there.
+    /// AppIDs of the accounts that the user follows, `*` for all: these need no consent.
     #[serde(default)]
     pub follows: Vec<String>,
     #[serde(default)]
@@ -74,13 +74,13 @@ pub struct User {
     /// False: apps get no unionid although they are bound to an Open Platform account.
     #[serde(default = "yes")]
     pub has_unionid: bool,
-    /// Tokens from before a change are void: 42007 at the refresh.
+    /// Tokens from before a password change are invalid: 42007 at the refresh.
     #[serde(default)]
     pub password_changes: u32,
 }
 
 impl User {
-    /// Somebody without peculiarities, with a picture and a unionid, who agrees when asked.
+    /// A user without special properties, with a picture and a unionid, who agrees on the consent page.
     #[must_use]
     pub fn plain(name: &str, nickname: &str) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! A connection that can be made to end in a TCP reset.
+//! A connection that can end in a TCP reset.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Pulled by whoever answers a request, obeyed when the connection closes.
+/// The handler of a request sets it; the connection reads it when it closes.
 #[derive(Clone, Debug, Default)]
 pub struct ResetLever(Arc<AtomicBool>);
 

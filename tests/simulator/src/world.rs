@@ -1,4 +1,4 @@
-//! Everything the simulator knows, in memory, behind one lock.
+//! The whole state of the simulator, in memory, behind one lock.
 
 use std::borrow::Cow;
 
@@ -20,9 +20,9 @@ use crate::request::Request;
 use crate::shelf::Shelf;
 use crate::user::{Avatar, User};
 
-/// Consent pages and QR codes open at once.
+/// Maximum open consent pages and QR codes.
 const ROOM: usize = 10_000;
-/// Where the avatars of real people are.
+/// The host of real users' avatars.
 const QLOGO: &str = "https://thirdwx.qlogo.cn";
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct World {
     pub dice: Dice,
     pub apps: Vec<App>,
     pub users: Vec<User>,
-    /// The name of who is on the phone when the browser does not say.
+    /// The current user if the browser names none.
     pub on_the_phone: String,
     pub journal: Journal,
     pub faults: Faults,
@@ -71,7 +71,7 @@ impl World {
         self.users.iter().find(|user| user.name == name)
     }
 
-    /// Who is on the phone for this request; none where the browser names somebody unknown.
+    /// The user of this request; `None` if the browser names an unknown one.
     #[must_use]
     pub fn person(&self, request: &Request) -> Option<&User> {
         self.user(request.sim_user().as_deref().unwrap_or(&self.on_the_phone))
@@ -83,7 +83,7 @@ impl World {
         self.user(name)?.has_unionid.then(|| identity::unionid(open_platform, name))
     }
 
-    /// The `headimgurl` of a person; empty where they have no picture.
+    /// The `headimgurl` of a user; empty without a picture.
     #[must_use]
     pub fn headimgurl(&self, user: &User) -> String {
         match &user.avatar {
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// The faults that happen to this request.
+    /// The faults that apply to this request.
     pub fn strike(&mut self, endpoint: Endpoint, request: &Request) -> Vec<Effect> {
         let (appid, user) = self.subject(endpoint, request);
         self.strike_at(endpoint, appid.as_deref(), user.as_deref())
@@ -111,7 +111,7 @@ impl World {
         self.faults.strike(Occasion { endpoint, appid, user }, now, &mut self.dice)
     }
 
-    /// Which app and whom a request is about, as far as it tells.
+    /// The app and the user of a request, as far as it names them.
     fn subject(&self, endpoint: Endpoint, request: &Request) -> (Option<String>, Option<String>) {
         let appid_param = Some(request.param("appid").to_owned()).filter(|appid| !appid.is_empty());
         let either = |grant: Option<&Grant>| match grant {
@@ -152,7 +152,7 @@ impl World {
     }
 }
 
-/// The uuid a page sends back: in the query, in a form, or as the end of the path.
+/// The uuid that a page sends back: in the query, in a form, or at the end of the path.
 #[must_use]
 pub fn uuid_of(request: &Request) -> Cow<'_, str> {
     if let Some(uuid) = request.path.strip_prefix("/connect/qrcode/") {

@@ -1,11 +1,12 @@
-//! 授权页: the app asks for nickname and picture.
+//! 授权页: the app requests nickname and picture.
 
 use super::frame::{escape, face, page, somebody_else};
 use crate::callback::Login;
 use crate::user::{Consent, User};
 use crate::world::World;
 
-/// The question; the form's hidden uuid is what `authorize_reply` wants. `back` is this page's own path and query.
+/// The consent form; its hidden uuid is the one that `authorize_reply` expects. `back` is this page's own path and
+/// query.
 pub fn consent(world: &World, uuid: &str, login: &Login, user: &User, back: &str) -> String {
     let habit = match user.consent {
         Consent::Allow => "allow",

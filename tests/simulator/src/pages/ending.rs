@@ -1,9 +1,9 @@
-//! Pages on which a login ends.
+//! The last page of a login.
 
 use super::frame::{escape, page};
 use crate::refusal::Refusal;
 
-/// 抱歉，出错了: WeChat's number and words, and the reason in ours.
+/// 抱歉，出错了: WeChat's number and words, and the simulator's reason.
 pub fn refusal(refusal: &Refusal) -> String {
     let number = refusal
         .number

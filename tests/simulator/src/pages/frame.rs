@@ -1,4 +1,4 @@
-//! The frame around every page, and the escaping of what others wrote.
+//! The frame around every page, and the escaping of untrusted text.
 
 use crate::request::percent_encoded;
 use crate::user::User;
@@ -29,7 +29,7 @@ code{font-size:.9em;overflow-wrap:anywhere}
 .people button{width:100%;height:100%;text-align:left}.people button.now{border:2px solid var(--green)}
 ";
 
-/// A whole page; `body` is HTML already.
+/// A complete page; `body` is already HTML.
 pub fn page(title: &str, class: &str, body: &str) -> String {
     let title = escape(title);
     format!(
@@ -67,7 +67,7 @@ pub fn face(user: &User) -> String {
     )
 }
 
-/// A small form: somebody else holds the phone in this browser. `back` is a path of ours.
+/// A small form that selects another user in this browser. `back` is a path of the simulator.
 pub fn somebody_else(world: &World, now: &User, back: &str) -> String {
     let people: String = world
         .users

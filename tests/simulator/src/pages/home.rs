@@ -1,4 +1,4 @@
-//! The console: who is on the phone, what was asked, which QR codes wait, what shall go wrong next.
+//! The console: the current user, the journal, the open QR codes, and the next faults.
 
 use super::frame::{escape, page};
 use crate::app::AppKind;
@@ -9,7 +9,7 @@ use crate::world::World;
 const RECENT: usize = 40;
 const OPEN_CODES: usize = 8;
 
-/// Renews the lists every two seconds, and leaves the forms alone.
+/// Updates the lists every two seconds and does not touch the forms.
 const SCRIPT: &str = "
 setInterval(async()=>{try{const t=await(await fetch('/')).text(),p=new DOMParser().parseFromString(t,'text/html');
 for(const id of['codes','requests','faults'])document.getElementById(id).innerHTML=p.getElementById(id).innerHTML}catch{}},2000);
@@ -97,7 +97,7 @@ fn requests(world: &World) -> String {
                 ""
             };
             let path: String = entry.path.chars().take(80).collect();
-            // A QR image's path ends in its uuid, which anybody could confirm.
+            // The path of a QR image ends in its uuid, which would let any reader confirm it.
             let path = if path.starts_with("/connect/qrcode/") { "/connect/qrcode/…".into() } else { path };
             format!(
                 "<tr><td>{}</td><td>{} <code>{}</code></td><td{class}>{}</td></tr>",

@@ -1,4 +1,4 @@
-//! The two sides of a QR login: the computer's page and the phone's.
+//! The two pages of a QR login: on the computer and on the phone.
 
 use super::frame::{escape, face, page, somebody_else};
 use crate::callback::Login;
@@ -6,7 +6,7 @@ use crate::qr::Phase;
 use crate::user::User;
 use crate::world::World;
 
-/// The long poll of the page, with WeChat's numbers. `data-*` of `#login` is all it needs.
+/// The long poll of the page, with WeChat's numbers. It reads only the `data-*` attributes of `#login`.
 const SCRIPT: &str = "
 const box=document.getElementById('login'),say=document.getElementById('say'),d=box.dataset;
 const words={408:['请用微信扫描二维码','Scan with the simulated phone'],404:['扫描成功，请在手机上确认','Scanned: confirm on the phone'],
@@ -46,7 +46,7 @@ pub fn qrconnect(uuid: &str, login: &Login, in_frame: bool) -> String {
     page("微信登录 WeChat login", "", &body)
 }
 
-/// The phone's page: what became of the scan, and what can be done.
+/// The phone's page: the result of the scan, and the available actions.
 pub fn confirm(world: &World, uuid: &str, phase: &Phase, user: &User) -> String {
     let (title, english) = match phase {
         Phase::Waiting | Phase::Scanned { .. } => ("确认登录？", "Confirm the login?"),
