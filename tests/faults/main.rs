@@ -46,8 +46,8 @@ async fn all(chosen: &[&faults::Fault], at_once: usize) -> Vec<Row> {
             if row.holds || row.wrongly_allowed > 0 || row.sessions_lost > 0 {
                 return row;
             }
-            // A late check may come from a busy machine, so another failure than the above gets a second run. A real
-            // error fails twice.
+            // On a busy machine a check may be late without an error of ours, so other failures get a second run. A
+            // real error fails twice.
             row.print();
             println!("    once more");
             trial().await

@@ -371,7 +371,7 @@ fn a_session_is_renewed_in_the_way_the_gateway_allows() {
     fixture.authorizer.delivers_set_cookie = false;
     let ask = |wants, now| fixture.authorizer.decide(&check_by(wants, SHOP, "/a?b", cookie), now);
     assert_eq!(ask(ClientKind::Page, nearly).reason(), Reason::SessionValid, "no renewal before it is due");
-    assert_eq!(ask(ClientKind::Data, late).reason(), Reason::SessionValid, "a data request needs no renewal");
+    assert_eq!(ask(ClientKind::Data, late).reason(), Reason::SessionValid, "a data request is not redirected");
     match ask(ClientKind::Page, late) {
         Decision::Renew { location, .. } => {
             assert_eq!(location, "https://shop.example.com/_wechat/renew?return_to=%2Fa%3Fb");
