@@ -53,7 +53,7 @@ impl Answer {
 
     /// The uuid of the QR code or consent on a page of WeChat.
     pub fn uuid(&self) -> String {
-        let uuid = self.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("nothing to answer: {self:?}"));
+        let uuid = self.body.split("data-uuid=\"").nth(1).unwrap_or_else(|| panic!("no QR code or consent: {self:?}"));
         uuid.split('"').next().unwrap().to_owned()
     }
 
@@ -61,7 +61,7 @@ impl Answer {
     pub fn shown(&self) -> String {
         let shown = self.body.split("<dd").nth(1).and_then(|rest| rest.split_once('>')).map(|(_, rest)| rest);
         let shown = shown.and_then(|rest| rest.split("</dd>").next());
-        shown.unwrap_or_else(|| panic!("nothing to pass on: {self:?}")).to_owned()
+        shown.unwrap_or_else(|| panic!("no incident id or address: {self:?}")).to_owned()
     }
 
     pub fn json(&self) -> serde_json::Value {
@@ -341,7 +341,7 @@ impl Browser {
                 None => return answers,
             }
         }
-        panic!("sent round for ever: {:?}", answers.iter().map(Answer::location).collect::<Vec<_>>());
+        panic!("the redirects do not end: {:?}", answers.iter().map(Answer::location).collect::<Vec<_>>());
     }
 }
 

@@ -64,7 +64,7 @@ impl Instance {
 
     /// Sets its wall clock to this offset from the real time, in seconds.
     pub fn set_clock(&self, offset: i64) {
-        let file = self.clock.as_ref().expect("an instance with a clock of its own");
+        let file = self.clock.as_ref().expect("the test must set the clock");
         let fresh = file.with_extension("new");
         std::fs::write(&fresh, format!("{offset:+}")).unwrap();
         std::fs::rename(&fresh, file).unwrap();
@@ -94,7 +94,7 @@ impl Instance {
     /// Panics with its log if it has exited.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.process.as_mut().and_then(Process::status) {
-            panic!("wechat-authz ended with {status}:\n{}", self.logged());
+            panic!("wechat-authz exited with {status}:\n{}", self.logged());
         }
     }
 
@@ -105,7 +105,7 @@ impl Instance {
 
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
-        self.process().expect("a running instance").signal(name);
+        self.process().expect("the instance must be running").signal(name);
     }
 
     /// Kills it, as a crash does.

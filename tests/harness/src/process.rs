@@ -48,7 +48,7 @@ impl Process {
             if let Some(status) = self.status() {
                 return status;
             }
-            assert!(start.elapsed() < within, "process {} did not end within {within:?}", self.id());
+            assert!(start.elapsed() < within, "process {} did not exit within {within:?}", self.id());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

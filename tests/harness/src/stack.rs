@@ -298,7 +298,7 @@ impl Stack {
 
     /// wechat-authz's process.
     pub fn authz(&self) -> &Process {
-        self.authz.process().expect("wechat-authz runs")
+        self.authz.process().expect("wechat-authz must be running")
     }
 
     /// wechat-authz's process id.
@@ -406,7 +406,7 @@ impl Stack {
     /// `Set-Cookie` on an allow does not reach the browser.
     pub async fn is_renewed_by_one_redirect(&self, browser: &mut Browser) {
         let data = browser.fetch(&self.url("/api/orders")).await;
-        assert_eq!((data.status, data.set_cookies().count()), (200, 1), "the application's own cookie only: {data:?}");
+        assert_eq!((data.status, data.set_cookies().count()), (200, 1), "only the application's own cookie: {data:?}");
         let answers = browser.follow(&self.url("/a?b=c")).await;
         self.remember(browser);
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
@@ -495,7 +495,7 @@ impl Stack {
         let logs = self.logged() + &self.envoy_log();
         for secret in self.forbidden() {
             let found = logs.lines().find(|line| line.contains(&secret));
-            assert!(found.is_none(), "a log holds what it must not: {}", found.unwrap_or_default());
+            assert!(found.is_none(), "a log contains forbidden values: {}", found.unwrap_or_default());
         }
         for line in self.logged().lines() {
             assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not one JSON object: {line}");
