@@ -1,5 +1,5 @@
-//! Several applications in one instance: each has its host, its AppIDs and its sessions, and nothing of one is worth
-//! anything at another.
+//! Several applications in one instance: each has its own host, AppIDs and sessions. Cookies and tokens of one
+//! application are invalid at another.
 
 use harness::client::Browser;
 use harness::stack::{Plan, Stack};
@@ -8,7 +8,7 @@ use wechat_simulator::App;
 
 const BLOG: &str = "wx00000000000000c3";
 
-/// A shop at 127.0.0.1 and a blog at blog.localhost, behind the same Envoy.
+/// Starts a shop at 127.0.0.1 and a blog at blog.localhost behind the same Envoy.
 async fn shop_and_blog() -> Stack {
     let blog = format!(
         "- name: blog\n  origin: http://blog.localhost:EDGE_PORT\n  subject: unionid\n  official_account: {{ appid: {BLOG}, \
@@ -34,7 +34,7 @@ async fn each_host_has_its_own_application_account_and_session() {
     let shop = stack.log_in(&mut browser, "/").await;
     assert_eq!(shop.seen("x-wechat-appid").as_deref(), Some(OA));
     assert_eq!(shop.seen("x-wechat-subject"), Some(format!("wx:{OA}:{}", stack.simulator.openid(OA, "小明"))));
-    assert_eq!(browser.get(&blog(&stack, "/")).await.status, 302, "the blog does not know the shop's session");
+    assert_eq!(browser.get(&blog(&stack, "/")).await.status, 302, "the blog must reject the shop's session");
     let home = browser.follow(&blog(&stack, "/")).await.pop().unwrap();
     stack.remember(&browser);
     let unionid = stack.simulator.unionid(BLOG, "小明").unwrap();
@@ -43,7 +43,7 @@ async fn each_host_has_its_own_application_account_and_session() {
     let who = browser.fetch(&blog(&stack, "/_wechat/session")).await.json()["data"].clone();
     assert_eq!(who["session_expires_at"].as_u64().unwrap() - who["logged_in_at"].as_u64().unwrap(), 3_600);
     let opened = browser.fetch(&stack.url("/api")).await;
-    assert_eq!(opened.seen("x-wechat-appid").as_deref(), Some(OA), "both sessions live side by side");
+    assert_eq!(opened.seen("x-wechat-appid").as_deref(), Some(OA), "both sessions must stay valid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,9 +59,9 @@ async fn credentials_of_one_application_are_rejected_by_another() {
         assert_eq!(answer.status, 401, "{answer:?}");
         assert_eq!(answer.json()["data"]["reason"], "token_foreign");
         let public = Browser::desktop().ask("GET", &blog(&stack, "/posts/1"), &[line], "").await;
-        assert_eq!(public.seen("x-wechat-subject").as_deref(), Some(""), "public is nameless");
+        assert_eq!(public.seen("x-wechat-subject").as_deref(), Some(""), "a public path must carry no identity");
     }
-    // A flow that was started at the shop, with its cookie carried over to the blog by hand.
+    // An attempt that starts at the shop; the test copies its cookie to the blog.
     let mut browser = Browser::wechat();
     let login = browser.get(&stack.url("/_wechat/login?go=1")).await;
     let state = login.location().split("state=").nth(1).unwrap().split('#').next().unwrap().to_owned();

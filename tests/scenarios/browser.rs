@@ -1,4 +1,4 @@
-//! What a person sees, in a real browser: Debian's Chromium, headless, driven over WebDriver.
+//! The pages in a real browser: Debian's Chromium, headless, controlled over WebDriver.
 
 use harness::OA;
 use harness::client::{Browser, DESKTOP, WECHAT};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A browser with a profile of its own; ended with the test, by process id.
+/// A browser with its own profile. Dropping it kills its processes by id.
 struct Chrome {
     driver: Option<Process>,
     base: String,
@@ -64,18 +64,18 @@ impl Chrome {
         self.call("POST", "/execute/sync", &json!({ "script": script, "args": [] })).await
     }
 
-    /// What a person reads on the page.
+    /// The visible text of the page.
     async fn text(&self) -> String {
         self.run("return document.body ? document.body.innerText : ''").await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// The address, without an empty fragment; never with that of the way to WeChat.
+    /// The URL without an empty fragment. Asserts that it does not contain WeChat's fragment.
     async fn url(&self) -> String {
         let url = self.call("GET", "/url", &Value::Null).await.as_str().unwrap_or_default().to_owned();
         url.strip_suffix('#').unwrap_or(&url).to_owned()
     }
 
-    /// Waits until the page says `words`, and gives all it says.
+    /// Waits until the page contains `words` and returns its text.
     async fn until(&self, words: &str) -> String {
         let begun = Instant::now();
         loop {
@@ -89,7 +89,7 @@ impl Chrome {
         }
     }
 
-    /// Presses what the selector finds, as a person does.
+    /// Clicks the element that the selector matches.
     async fn press(&self, selector: &str) {
         let found = self.call("POST", "/element", &json!({ "using": "css selector", "value": selector })).await;
         let element = found.as_object().and_then(|one| one.values().next()).and_then(Value::as_str);
@@ -97,7 +97,7 @@ impl Chrome {
         self.call("POST", &format!("/element/{element}/click"), &json!({})).await;
     }
 
-    /// A second tab; the window handles of both.
+    /// Opens a second tab and returns the window handles of both.
     async fn second_tab(&self) -> [String; 2] {
         let first = self.call("GET", "/window", &Value::Null).await.as_str().unwrap().to_owned();
         let second = self.call("POST", "/window/new", &json!({ "type": "tab" })).await;
@@ -108,7 +108,7 @@ impl Chrome {
         self.call("POST", "/window", &json!({ "handle": tab })).await;
     }
 
-    /// What the browser complained of: broken policies, refused cookies, scripts that failed.
+    /// The browser's console messages: policy violations, rejected cookies, failed scripts.
     async fn complaints(&self) -> Vec<String> {
         let log = self.call("POST", "/se/log", &json!({ "type": "browser" })).await;
         let lines = log.as_array().cloned().unwrap_or_default();
@@ -118,7 +118,7 @@ impl Chrome {
 }
 
 impl Chrome {
-    /// The processes of this browser: those that name its profile, which nobody else has.
+    /// The ids of this browser's processes: those whose command line contains its profile directory.
     fn processes(&self) -> Vec<String> {
         let profile = self.profile.path().display().to_string();
         let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -134,7 +134,7 @@ impl Chrome {
 impl Drop for Chrome {
     fn drop(&mut self) {
         self.driver = None;
-        // The browser outlives its driver, whichever way that is ended.
+        // The browser continues to run after its driver exits, even if the driver is killed.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {
             let processes = self.processes();
@@ -155,22 +155,22 @@ async fn a_person_in_wechat_logs_in_goes_back_and_logs_out() {
 
     chrome.open(&stack.url("/welcome")).await;
     chrome.until(&openid).await;
-    assert_eq!(chrome.url().await, stack.url("/welcome"), "no code and no state in the address");
-    assert_eq!(chrome.run("return document.cookie").await, "app=1", "scripts see the application's cookie alone");
+    assert_eq!(chrome.url().await, stack.url("/welcome"), "the URL must contain no code and no state");
+    assert_eq!(chrome.run("return document.cookie").await, "app=1", "scripts must see only the application's cookie");
 
     chrome.open(&stack.url("/orders")).await;
     chrome.until("\"/orders\"").await;
     chrome.call("POST", "/back", &json!({})).await;
     chrome.until("\"/welcome\"").await;
-    assert_eq!(stack.exchanges().len(), 1, "going back costs no login");
+    assert_eq!(stack.exchanges().len(), 1, "navigating back must not start a login");
 
-    // An address that is typed or scanned asks first; the button ends the session.
+    // A typed or scanned address opens a confirmation page; its button ends the session.
     chrome.open(&stack.url("/_wechat/logout")).await;
     chrome.until("退出").await;
     assert_eq!(chrome.run("return document.documentElement.lang").await, "zh-CN");
     chrome.press("form button").await;
     chrome.until("已退出").await;
-    assert_eq!(chrome.url().await, stack.url("/_wechat/logout"), "the page stays: nobody is logged in again");
+    assert_eq!(chrome.url().await, stack.url("/_wechat/logout"), "the page must stay and start no login");
     assert!(chrome.complaints().await.is_empty(), "{:?}", chrome.complaints().await);
     chrome.open(&stack.url("/_wechat/session")).await;
     chrome.until("log in first").await;
@@ -182,7 +182,7 @@ async fn what_a_page_loads_by_itself_logs_nobody_out() {
     let chrome = Chrome::start(WECHAT, "zh-CN").await;
     chrome.open(&stack.url("/welcome")).await;
     chrome.until("\"/welcome\"").await;
-    // Scripts of the page: each way in which a browser loads an address without its user.
+    // Scripts that load the address in every way that needs no user action.
     chrome
         .run(
             "const add = (tag, more) => Object.assign(document.body.appendChild(document.createElement(tag)), more);
@@ -206,8 +206,8 @@ async fn what_a_page_loads_by_itself_logs_nobody_out() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     chrome.open(&stack.url("/still-here")).await;
     chrome.until("\"/still-here\"").await;
-    assert_eq!(stack.exchanges().len(), 1, "nobody was logged out and silently in again");
-    // A link of the application's page does, and so does a script that says so.
+    assert_eq!(stack.exchanges().len(), 1, "no script may cause a logout and a silent login");
+    // A link on the application's page ends the session, and so does navigation by a script.
     chrome.run("location.href = '/_wechat/logout'; return true").await;
     chrome.until("已退出").await;
     chrome.open(&stack.url("/again")).await;
@@ -246,7 +246,7 @@ async fn consent_comes_after_a_button_and_both_languages_are_spoken() {
         assert_ne!(
             chrome.run("return getComputedStyle(document.querySelector('.button')).backgroundColor").await,
             "rgba(0, 0, 0, 0)",
-            "the stylesheet passes its own policy"
+            "the policy must allow the stylesheet"
         );
         chrome.press("a.button").await;
         let uuid = loop {
@@ -273,7 +273,7 @@ async fn a_person_on_a_desktop_scans_and_the_page_moves_on_by_itself() {
     assert_eq!(
         chrome.run("return document.querySelector('img').naturalWidth > 0").await,
         true,
-        "the code is to be seen"
+        "the QR code must be visible"
     );
     let uuid = chrome.run("return document.querySelector('[data-uuid]').dataset.uuid").await;
     for step in ["scan", "confirm"] {
@@ -282,7 +282,7 @@ async fn a_person_on_a_desktop_scans_and_the_page_moves_on_by_itself() {
     }
     chrome.until("\"/welcome?tab=2\"").await;
     assert_eq!(chrome.url().await, stack.url("/welcome?tab=2"));
-    // After a logout the application asks for a login again, and nobody is logged in behind the person's back.
+    // After a logout the application requires a new login, and no silent login happens.
     chrome.open(&stack.url("/_wechat/logout")).await;
     chrome.until("Log out").await;
     chrome.press("form button").await;
@@ -302,7 +302,7 @@ async fn a_fragment_is_kept_where_a_page_of_ours_stands_in_between() {
     chrome.until("\"/welcome?a=b\"").await;
     assert_eq!(chrome.url().await, stack.url("/welcome?a=b#/orders/42?c=%E7%AB%A0"));
     assert!(chrome.complaints().await.is_empty(), "{:?}", chrome.complaints().await);
-    // As part of `return_to` it needs no page in between, and a page without a fragment of its own ends without one.
+    // A fragment inside `return_to` needs no intermediate page. A URL without a fragment ends without one.
     for (path, end) in [("/a%23/b", "/a#/b"), ("/a", "/a")] {
         chrome.call("DELETE", "/cookie", &Value::Null).await;
         chrome.open(&stack.url(&format!("/_wechat/login?go=1&return_to={path}"))).await;
@@ -324,8 +324,11 @@ async fn a_phone_outside_wechat_gets_the_whole_address_to_open_there() {
     chrome.press("#copy").await;
     chrome.until("已复制").await;
     let complaints = chrome.complaints().await;
-    assert!(complaints.iter().all(|line| line.contains("status of 403")), "the page's own status: {complaints:?}");
-    // The code on the phone's own screen only where the person asks for it.
+    assert!(
+        complaints.iter().all(|line| line.contains("status of 403")),
+        "only the page's own status may appear: {complaints:?}"
+    );
+    // WeChat's QR code appears on the phone itself only if the user selects it.
     chrome.press("a.quiet").await;
     chrome.until("Scan").await;
 }
@@ -338,7 +341,7 @@ async fn a_login_in_a_window_of_its_own_keeps_its_opener() {
     chrome.open(&stack.url("/public")).await;
     chrome.until("\"/public\"").await;
     let first = chrome.call("GET", "/window", &Value::Null).await.as_str().unwrap().to_owned();
-    // By redirects alone, and with a page of ours on the way.
+    // With redirects only, and with one of our pages in between.
     for start in ["/_wechat/login?return_to=%2Fdone", "/_wechat/callback?code=a"] {
         chrome.run(&format!("window.login = window.open({start:?}, '_blank', 'width=500,height=600')")).await;
         let handles = chrome.call("GET", "/window/handles", &Value::Null).await;

@@ -1,5 +1,5 @@
-//! What comes back from WeChat: once, twice, late, mangled, forged, to the wrong browser (docs/en/wechat.md, Repeated
-//! callbacks). And the way out.
+//! Callbacks from WeChat: repeated, late, malformed, forged, or in the wrong browser (docs/en/wechat.md, Repeated
+//! callbacks). Also logout and return addresses.
 
 use harness::client::{Answer, Browser, Cookie, HTML, WECHAT, compose, raw};
 use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
@@ -16,40 +16,41 @@ async fn unlimited() -> Stack {
     Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await
 }
 
-/// Sessions that were begun.
+/// The number of sessions that have started.
 async fn sessions(stack: &Stack) -> f64 {
     stack.metric("wechat_authz_sessions_issued_total{app=\"shop\"}").await
 }
 
-/// A parameter of an address.
+/// The value of a query parameter.
 fn parameter(address: &str, name: &str) -> String {
     let url = url::Url::parse(address).unwrap();
     url.query_pairs().find(|(key, _)| key == name).unwrap_or_else(|| panic!("no {name} in {address}")).1.into_owned()
 }
 
-/// The callback's address with these.
+/// The callback URL with this code and state.
 fn callback(stack: &Stack, code: &str, state: &str) -> String {
     stack.url(&format!("/_wechat/callback?code={code}&state={state}"))
 }
 
-/// A page that stops here: no redirect, and nothing to keep but ends of cookies.
+/// Whether the response is a page without a redirect that sets no cookies and only removes some.
 fn stops(answer: &Answer, status: u16) -> bool {
     let sets = answer.set_cookies().any(|line| line.starts_with(SESSION));
     answer.status == status && answer.location().is_empty() && !sets && answer.header("cache-control") == "no-store"
 }
 
-/// The session an answer gives.
+/// The session token that a response sets.
 fn given_session(answer: &Answer) -> String {
     let line = answer.set_cookies().find(|line| line.starts_with(SESSION)).unwrap_or_else(|| panic!("{answer:?}"));
     line.split(';').next().unwrap().to_owned()
 }
 
-/// How many requests each reason has rejected so far.
+/// The number of rejected requests so far, by reason.
 #[derive(Default)]
 struct Rejections(BTreeMap<&'static str, usize>);
 
 impl Rejections {
-    /// One more request was rejected for `reason`, by the metric and by an audit line that names page and client.
+    /// Asserts that the metric has counted one more rejection for `reason`, and that an audit line names the page and
+    /// the client.
     async fn expect_one_more(&mut self, stack: &Stack, reason: &'static str, page: &str) {
         let count = self.0.entry(reason).or_default();
         *count += 1;
@@ -79,7 +80,7 @@ fn rejected_lines(stack: &Stack) -> Vec<serde_json::Value> {
     lines.filter(|line| line["target"] == "audit" && line["event"] == "reject").collect()
 }
 
-/// Whether an answer sends the browser to WeChat.
+/// Whether a response redirects the browser to WeChat.
 fn leads_to_wechat(stack: &Stack, answer: &Answer) -> bool {
     let there = format!("{}/connect/", stack.simulator.base_url());
     answer.location().starts_with(&there) && answer.location().ends_with("#wechat_redirect")
@@ -117,7 +118,7 @@ async fn an_exchange_goes_on_when_nobody_waits_for_it_any_more() {
     gone.abort();
     let begun = Instant::now();
     while sessions(&stack).await < 1.0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "the exchange was dropped");
+        assert!(begun.elapsed() < Duration::from_secs(5), "the exchange must complete");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let answer = browser.get(&back).await;
@@ -135,7 +136,7 @@ async fn repetitions_of_a_callback_share_one_slow_exchange() {
     let from = |last: u8| Browser { from: [127, 0, 0, last].into(), ..browser.clone() };
     let (mut first, mut again, mut elsewhere, mut late) = (from(1), from(1), from(2), from(3));
     let (first, again, elsewhere) = tokio::join!(first.get(&back), again.get(&back), elsewhere.get(&back));
-    // Once it is over, too, whoever has the flow's cookie gets the same.
+    // After the attempt ends, a client with the attempt's cookie still gets the same response.
     let late = late.get(&back).await;
     for answer in [&first, &again, &elsewhere, &late] {
         assert_eq!((answer.status, answer.destination()), (303, &*stack.url("/a")));
@@ -184,14 +185,14 @@ async fn a_spent_code_with_another_state_restarts_the_login_twice() {
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
     let code = parameter(&back, "code");
-    // Opened twice: two states, and WeChat brings one code to both.
+    // Two tabs have two states, and WeChat sends the same code with both.
     let other = parameter(browser.get(&stack.url("/_wechat/login?return_to=/b")).await.location(), "state");
     assert_eq!(browser.get(&back).await.status, 303);
     let answers = browser.follow(&callback(&stack, &code, &other)).await;
     assert!(leads_to_wechat(&stack, &answers[0]));
     assert_eq!(answers.last().unwrap().json()["target"], "/b");
     stack.remember(&browser);
-    // And if it always is that code: twice to WeChat again, then a page.
+    // If WeChat always sends that code, the browser is redirected to WeChat twice and then gets a page.
     let mut state = parameter(browser.get(&stack.url("/_wechat/login?go=1&return_to=/c")).await.location(), "state");
     for _ in 0..2 {
         let restarted = browser.get(&callback(&stack, &code, &state)).await;
@@ -219,7 +220,7 @@ async fn a_callback_fetched_by_others_spends_and_reveals_nothing() {
         assert!(!page.body.contains("secret-place"));
         let head = crawler().ask("HEAD", &back, &[], "").await;
         assert!(head.status == 200 && head.set_cookies().next().is_none(), "{head:?}");
-        // Somebody who is logged in stays who they are, and is not told where the other was going.
+        // A logged-in user keeps the session, and the page does not reveal the target of the other attempt.
         let (jar, page) = (somebody.jar.clone(), somebody.get(&back).await);
         assert!(stops(&page, 200) && !page.body.contains("secret-place") && somebody.jar == jar, "{page:?}");
         assert_eq!(stack.exchanges().len(), spent + usize::from(after));
@@ -244,7 +245,7 @@ async fn a_hundred_callbacks_make_one_exchange_and_one_session() {
     let answers = tasks.join_all().await;
     let (good, bad): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer.status == 303 && answer.destination() == stack.url("/a"));
-    assert!(bad.is_empty(), "{} of {} went wrong, the first: {:?}", bad.len(), answers.len(), bad.first());
+    assert!(bad.is_empty(), "{} of {} failed, the first: {:?}", bad.len(), answers.len(), bad.first());
     let given: std::collections::HashSet<String> = good.into_iter().map(given_session).collect();
     assert_eq!((answers.len(), given.len()), (100, 1));
     assert_eq!((stack.exchanges().len(), sessions(&stack).await), (1, 1.0));
@@ -273,7 +274,7 @@ async fn a_stalled_envoy_gives_up_no_callback() {
     let answers = tasks.join_all().await;
     starved.await.unwrap();
     let bad: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 303).collect();
-    assert!(bad.is_empty(), "{} of {} were given up, the first: {:?}", bad.len(), answers.len(), bad.first());
+    assert!(bad.is_empty(), "{} of {} were abandoned, the first: {:?}", bad.len(), answers.len(), bad.first());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,7 +303,7 @@ async fn a_forged_callback_is_a_page_and_wechat_hears_nothing() {
     let foreign = stack.to_callback(&mut other, "/b").await;
     let (foreign_code, foreign_state) = (parameter(&foreign, "code"), parameter(&foreign, "state"));
     let renamed = {
-        // The right name over another flow's seal.
+        // The name of this attempt's cookie with the sealed value of another attempt.
         let mut browser = browser.clone();
         let sealed = other.jar.iter().find(|cookie| cookie.name.starts_with(FLOW)).unwrap().value.clone();
         browser.jar.iter_mut().filter(|cookie| cookie.name.starts_with(FLOW)).for_each(|c| c.value.clone_from(&sealed));
@@ -370,7 +371,7 @@ async fn a_forged_callback_is_a_page_and_wechat_hears_nothing() {
         assert_eq!(stack.exchanges().len(), 0, "{why}");
         rejections.expect_one_more(&stack, reason, "callback").await;
     }
-    // Nothing of it has used anything up.
+    // The rejected requests have used up neither code nor attempt.
     for (mut browser, back, target) in [(browser, back, "/a"), (other, foreign, "/b")] {
         assert_eq!(browser.follow(&back).await.pop().unwrap().json()["target"], target);
         stack.remember(&browser);
@@ -381,7 +382,7 @@ async fn a_forged_callback_is_a_page_and_wechat_hears_nothing() {
 async fn every_other_rejection_of_a_page_leaves_a_trace() {
     let stack = Stack::planned(Plan { clock: true, more: UNLIMITED.into(), ..Plan::default() }).await;
     let mut rejections = Rejections::default();
-    // Another site's logout.
+    // A logout request from another site.
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/a").await;
     for (method, site) in [("POST", "cross-site"), ("POST", "same-site"), ("GET", "cross-site")] {
@@ -389,12 +390,12 @@ async fn every_other_rejection_of_a_page_leaves_a_trace() {
         assert_ne!(answer.status, 303, "{answer:?}");
         rejections.expect_one_more(&stack, "cross_site", "logout").await;
     }
-    // A forged callback in a browser that is logged in.
+    // A forged callback in a logged-in browser.
     let forged = callback(&stack, "071Abc", "9f2c7b3e51d84a60b7c1e2d3f4a5b6c7");
     browser.get(&forged).await;
     rejections.expect_one_more(&stack, "state_unknown", "callback").await;
     stack.remember(&browser);
-    // Two cookies for one attempt; another application's cookie; a cookie that outlives its attempt.
+    // Two cookies for one attempt, a cookie of another application, and a cookie that is older than its attempt.
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
     let attempt = browser.jar.iter().find(|cookie| cookie.name.starts_with(FLOW)).unwrap().clone();
@@ -412,7 +413,7 @@ async fn every_other_rejection_of_a_page_leaves_a_trace() {
     let page = browser.get(&back).await;
     assert!(stops(&page, 400), "{page:?}");
     rejections.expect_one_more(&stack, "attempt_expired", "callback").await;
-    // A host of no application, as a gateway of another operator sends it.
+    // An unknown host, as a misconfigured gateway sends it.
     let asked = compose("GET", "/_wechat/login", "elsewhere.example", &[("user-agent", WECHAT)]);
     assert_eq!(raw(stack.pages, &asked).await.unwrap().status, 400);
     rejections.expect_one_more(&stack, "unknown_host", "login").await;
@@ -456,7 +457,7 @@ async fn each_mangled_callback_ends_in_a_page_or_a_login() {
         (Mangling::CodeTwice, 200, 1),
         (Mangling::StateTwice, 200, 1),
         (Mangling::Extras, 200, 1),
-        // Another application's code: WeChat refuses it, and the person hardly notices.
+        // A code of another application: WeChat rejects it, and one more redirect completes the login.
         (Mangling::ForeignCode, 200, 2),
     ] {
         stack.simulator.clear_journal();
@@ -475,7 +476,7 @@ async fn an_attackers_callback_does_not_log_the_victim_in() {
     let mut attacker = Browser::wechat();
     stack.hand_to(&mut attacker, "小红");
     let bait = stack.to_callback(&mut attacker, "/a").await;
-    // A victim without a login, one with a login under way, one who is logged in.
+    // Three victims: one without a login, one with an attempt in progress and one who is logged in.
     let mut nobody = Browser::wechat();
     let mut busy = Browser::wechat();
     let own = stack.to_callback(&mut busy, "/mine").await;
@@ -485,13 +486,13 @@ async fn an_attackers_callback_does_not_log_the_victim_in() {
     assert!(stops(&nobody.get(&bait).await, 400) && nobody.jar.is_empty());
     assert!(stops(&busy.get(&bait).await, 400) && busy.cookie(SESSION).is_none());
     assert!(stops(&known.get(&bait).await, 200));
-    assert_eq!(stack.exchanges().len(), 1, "the attacker's code is not spent");
+    assert_eq!(stack.exchanges().len(), 1, "the attacker's code must stay unused");
     let openid = Some(stack.simulator.openid(OA, "小明"));
     assert_eq!(known.get(&stack.url("/")).await.seen("x-wechat-openid"), openid);
     assert_eq!(busy.follow(&own).await.pop().unwrap().seen("x-wechat-openid"), openid);
     stack.remember(&busy);
-    // The attacker's code under the victim's state: only who can read the victim's address could write that; the flow
-    // that has ended well gives the victim's own session all the same.
+    // The attacker's code with the victim's state, which only an attacker who can read the victim's URL could send. The
+    // completed attempt still returns the victim's own session.
     let again = busy.get(&mixed).await;
     assert_eq!((again.status, again.destination()), (303, &*stack.url("/mine")));
     assert_eq!(busy.get(&stack.url("/")).await.seen("x-wechat-openid"), openid);
@@ -516,7 +517,7 @@ async fn a_code_of_one_login_method_is_rejected_by_the_other() {
         let asked = stack.exchanges();
         let asked_for: Vec<&str> =
             asked[0].query.iter().filter(|(name, _)| name == "appid").map(|(_, value)| value.as_str()).collect();
-        assert_eq!((asked.len(), asked_for), (1, vec![appid]), "asked as the application the state was made for");
+        assert_eq!((asked.len(), asked_for), (1, vec![appid]), "the exchange must use the application of the state");
     }
 }
 
@@ -527,18 +528,18 @@ async fn an_exchange_that_breaks_late_restarts_the_login_silently() {
     let mut browser = Browser::wechat();
     let answers = browser.follow(&stack.url("/a?b")).await;
     stack.remember(&browser);
-    assert!(answers.iter().all(|answer| answer.status < 400), "no page on the way");
+    assert!(answers.iter().all(|answer| answer.status < 400), "no page may appear in between");
     assert_eq!(answers.last().unwrap().json()["target"], "/a?b");
     let codes: Vec<String> = stack
         .exchanges()
         .iter()
         .map(|entry| entry.query.iter().find(|(name, _)| name == "code").unwrap().1.clone())
         .collect();
-    assert!(codes.len() == 2 && codes[0] != codes[1], "no code is sent twice");
+    assert!(codes.len() == 2 && codes[0] != codes[1], "each code may be exchanged only once");
     assert_eq!(sessions(&stack).await, 1.0);
 }
 
-/// What becomes of a login where WeChat answers a code like this: once, and always.
+/// Runs a login while WeChat answers the code exchange with this effect, first once and then always.
 async fn ends_well_or_on_a_page(stack: &Stack, effect: &Effect, exchanges: usize) {
     stack.simulator.clear_journal();
     stack.simulator.inject(Fault::at(Endpoint::AccessToken, effect.clone()));
@@ -549,7 +550,7 @@ async fn ends_well_or_on_a_page(stack: &Stack, effect: &Effect, exchanges: usize
     let openid = answers.last().unwrap().seen("x-wechat-openid");
     assert_eq!(openid, Some(stack.simulator.openid(OA, "小明")), "{effect:?}");
     assert_eq!(stack.exchanges().len(), exchanges, "{effect:?}");
-    // And where it never gets better: three codes, then a page.
+    // If the error persists, the browser gets a page after three codes.
     if exchanges > 1 {
         stack.simulator.clear_journal();
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, effect.clone()).times(Times::FOREVER));
@@ -570,7 +571,7 @@ async fn whatever_wechat_answers_to_a_code_ends_in_a_login_or_a_page() {
     let fields = |value: serde_json::Value| Effect::Replace(value.as_object().unwrap().clone());
     let names = |name: &str| vec![name.to_owned()];
     for (effect, exchanges) in [
-        // Odd, and readable all the same.
+        // Unusual but readable.
         (Effect::ByteOrderMark, 1),
         (Effect::NumbersAsStrings, 1),
         (Effect::UnknownKeys, 1),
@@ -578,7 +579,7 @@ async fn whatever_wechat_answers_to_a_code_ends_in_a_login_or_a_page() {
         (Effect::ContentType("text/html".into()), 1),
         (Effect::Chunked, 1),
         (Effect::Drip { pieces: 10, over: Duration::from_millis(200) }, 1),
-        // Of no use: a new code, silently.
+        // Unusable: the browser silently fetches a new code.
         (Effect::TruncatedJson, 2),
         (Effect::Html, 2),
         (Effect::EmptyBody, 2),
@@ -601,7 +602,7 @@ async fn whatever_wechat_answers_to_a_code_ends_in_a_login_or_a_page() {
         (Effect::Errcode(40029), 2),
         (Effect::Errcode(40163), 2),
         (Effect::Errcode(42003), 2),
-        // Spent, and then "busy": asked once more, told 40163, and over.
+        // WeChat uses up the code and answers "busy". The repeated exchange returns 40163.
         (Effect::ErrcodeAfter(-1), 3),
     ] {
         ends_well_or_on_a_page(&stack, &effect, exchanges).await;
@@ -637,14 +638,14 @@ async fn a_hanging_wechat_costs_seconds_and_no_connection() {
 async fn codes_that_expire_on_the_way_start_over_twice_and_then_stop() {
     let stack = Stack::start().await;
     let expire = || stack.simulator.advance(Duration::from_secs(301));
-    // Once: nobody notices.
+    // A single error is invisible to the user.
     let mut browser = Browser::wechat();
     let back = stack.to_callback(&mut browser, "/a").await;
     expire();
     let home = browser.follow(&back).await.pop().unwrap();
     stack.remember(&browser);
     assert_eq!((home.json()["target"].as_str(), stack.exchanges().len()), (Some("/a"), 2));
-    // Always: three codes, then a page, and no more redirects until a person presses the button.
+    // If the error persists: three codes, then a page, and no redirects until the user clicks the button.
     let mut browser = Browser::wechat();
     let mut back = stack.to_callback(&mut browser, "/a").await;
     let ours = stack.url("/_wechat/callback?");
@@ -675,14 +676,14 @@ async fn a_browser_that_drops_the_session_stops_on_a_page() {
     let mut browser = Browser::wechat();
     let mut logins = 0;
     let page = loop {
-        assert!(logins < 20, "sent round for ever");
+        assert!(logins < 20, "the redirects do not end");
         let last = browser
             .follow_until(&stack.url("/a"), |next| next.trim_end_matches('#') == stack.url("/a"))
             .await
             .pop()
             .unwrap();
         stack.remember(&browser);
-        // This browser does not keep the session.
+        // This browser does not store the session cookie.
         browser.jar.retain(|cookie| cookie.name != SESSION);
         match last.status {
             303 => logins += 1,
@@ -702,7 +703,7 @@ async fn a_second_login_ends_the_first_session_even_if_it_comes_twice() {
     let mut former = browser.clone();
     stack.hand_to(&mut browser, "小红");
     let back = stack.to_callback(&mut browser, "/_wechat/login?go=1&return_to=/").await;
-    assert_eq!(former.get(&stack.url("/")).await.status, 200, "only a login that ends well ends the former");
+    assert_eq!(former.get(&stack.url("/")).await.status, 200, "only a successful login may end the previous session");
     let (mut twice, mut again) = (browser.clone(), browser.clone());
     let (first, second) = tokio::join!(twice.get(&back), again.get(&back));
     assert_eq!(given_session(&first), given_session(&second));
@@ -728,7 +729,7 @@ async fn a_confirmed_logout_ends_the_session_everywhere() {
         ("POST", vec![("origin", "https://evil.example")], false),
         ("POST", vec![("origin", "null")], false),
         ("GET", vec![("sec-fetch-site", "same-origin")], true),
-        // Typed, or a link in some other program.
+        // A typed address, or a link in another program.
         ("GET", vec![("sec-fetch-site", "none")], false),
         ("GET", vec![("referer", &*own_page)], true),
         ("GET", vec![("sec-fetch-site", "cross-site")], false),
@@ -748,21 +749,21 @@ async fn a_confirmed_logout_ends_the_session_everywhere() {
             "{why}: {page:?}"
         );
         assert_eq!(browser.cookie(SESSION).is_none(), ends, "{why}");
-        assert_eq!(page.body.contains("<form method=\"post\""), !ends, "{why}: a question");
+        assert_eq!(page.body.contains("<form method=\"post\""), !ends, "{why}: confirmation page");
         let (as_page, as_data) = if ends { (302, 401) } else { (200, 200) };
         assert_eq!(stolen.get(&stack.url("/")).await.status, as_page, "{why}: the old cookie");
         assert_eq!(stolen.fetch(&stack.url("/")).await.status, as_data, "{why}: the old cookie");
         assert_eq!(stolen.fetch(&stack.url("/_wechat/session")).await.status, as_data, "{why}: the old cookie");
         let renewed = stolen.get(&stack.url("/_wechat/renew")).await;
-        assert_eq!(renewed.set_cookies().next().is_none(), ends, "{why}: renewal of the old cookie");
+        assert_eq!(renewed.set_cookies().next().is_none(), ends, "{why}: renewal with the old cookie");
     }
-    // Out without having been in is out as well.
+    // A logout without a session succeeds.
     let mut nobody = Browser::wechat();
     let page = nobody.ask("POST", &stack.url("/_wechat/logout"), &[("accept", HTML)], "").await;
     assert!(page.status == 200 && page.location().is_empty());
 }
 
-/// The known families of ways out (docs/en/threat-model.md, Return addresses), and what is left of each.
+/// Known patterns of open redirects (docs/en/threat-model.md, Return addresses) and the expected target of each.
 const TARGETS: [(&str, &str); 67] = [
     ("/", "/"),
     ("/a/b?c=d&e=%2F", "/a/b?c=d&e=%2F"),
@@ -845,14 +846,14 @@ async fn return_to_never_leaves_the_application() {
         let answer = browser.get(&back).await;
         stack.remember(&browser);
         assert_eq!((answer.status, answer.destination()), (303, &*stack.url(path)), "{wanted:?}");
-        assert!(answer.location().contains('#'), "{wanted:?}: a browser would carry #wechat_redirect along");
+        assert!(answer.location().contains('#'), "{wanted:?}: a browser would keep #wechat_redirect");
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
         let renewed = known.get(&stack.url(&format!("/_wechat/renew?return_to={query}"))).await;
         let goes_home = path == "/";
         assert!(renewed.status == 303 && (renewed.location() == stack.url("/")) == goes_home, "renewal, {wanted:?}");
         assert!(renewed.location().starts_with(&stack.url("/")), "renewal, {wanted:?}");
-        // What the client says of its host shapes nothing.
+        // Host headers from the client have no effect on the target.
         let mut asked = Browser::wechat();
         asked.headers.push(("x-forwarded-host".into(), "evil.example".into()));
         asked.headers.push(("x-forwarded-proto".into(), "https".into()));
@@ -900,7 +901,7 @@ async fn an_address_beyond_the_bound_gets_a_page_that_says_so() {
     assert!(stops(&page, 414) && page.body.contains("太长"), "{page:?}");
     let direct = Browser::wechat().get(&stack.url(&format!("/_wechat/login?return_to={long}"))).await;
     assert!(stops(&direct, 414), "{direct:?}");
-    // Its button logs in, and the link works from then on.
+    // The page's button logs the user in, and the link works afterwards.
     let home = browser.follow(&page.button()).await.pop().unwrap();
     assert_eq!(home.json()["target"], "/");
     stack.remember(&browser);
@@ -935,24 +936,24 @@ async fn a_login_with_a_live_session_goes_straight_back() {
     let login = stack.url("/_wechat/login?return_to=%2Flist%3Ffrom%3Dtimeline");
     let back = browser.get(&login).await;
     assert_eq!((back.status, back.location()), (303, &*stack.url("/list?from=timeline")));
-    assert_eq!(stack.exchanges().len(), 1, "WeChat is not asked");
+    assert_eq!(stack.exchanges().len(), 1, "WeChat must receive no request");
     let evil = browser.get(&stack.url("/_wechat/login?return_to=//evil.example")).await;
     assert_eq!((evil.status, evil.location()), (303, &*stack.url("/")));
-    // A person who presses a button for it logs in anew.
+    // A user who clicks the button starts a new login.
     let again = browser.get(&stack.url("/_wechat/login?go=1&return_to=%2F")).await;
     assert!(leads_to_wechat(&stack, &again), "{again:?}");
-    // Where the check does not know the session that this page knows, the way round has an end.
+    // If the check rejects a session that this page accepts, the redirects still end.
     let mut rounds = 0;
     let page = loop {
         let answer = browser.get(&login).await;
         rounds += 1;
-        assert!(rounds < 20, "sent round for ever");
+        assert!(rounds < 20, "the redirects do not end");
         if answer.status != 303 {
             break answer;
         }
     };
     assert!(stops(&page, 429), "{page:?}");
-    assert!(leads_to_wechat(&stack, &browser.get(&page.button()).await), "its button logs in anew");
+    assert!(leads_to_wechat(&stack, &browser.get(&page.button()).await), "its button must start a new login");
 }
 
 #[tokio::test(flavor = "multi_thread")]

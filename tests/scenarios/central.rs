@@ -1,6 +1,8 @@
-//! The application's own token, many instances over one Redis: how often WeChat is asked, and what each instance has.
+//! The application's access token with many instances on one Redis: the number of calls to WeChat, and the value in
+//! each instance.
 //!
-//! The instances are of this process, each with a client and a connection of its own; Redis and the simulator are real.
+//! The instances run in this process, each with its own HTTP client and Redis connection. Redis and the simulator are
+//! real.
 
 use harness::redis::Redis;
 use harness::{OA, OA_SECRET};
@@ -39,7 +41,7 @@ async fn simulator() -> Simulator {
     Simulator::start(Options { apps, ..Options::default() }).await.unwrap()
 }
 
-/// How often WeChat was asked at this path.
+/// The number of calls to WeChat at this path.
 fn calls(simulator: &Simulator, path: &str) -> usize {
     simulator.journal().iter().filter(|entry| entry.path == path).count()
 }
@@ -103,7 +105,7 @@ fn quick() -> Settings {
     Settings { lease: Duration::from_millis(500), ..Settings::default() }
 }
 
-/// All instances at once.
+/// Runs a request on all instances concurrently.
 async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     instances: &[Arc<AccessTokens>],
     ask: impl Fn(Arc<AccessTokens>) -> F,
@@ -122,7 +124,7 @@ async fn tokens(instances: &[Arc<AccessTokens>]) -> Vec<Result<Secret, AccessTok
 
 fn one_value(values: Vec<Result<Secret, AccessTokenError>>) -> Secret {
     let values: Vec<Secret> = values.into_iter().map(Result::unwrap).collect();
-    assert!(values.iter().all(|value| value.matches(values[0].expose())), "not all instances have the same");
+    assert!(values.iter().all(|value| value.matches(values[0].expose())), "all instances must have the same value");
     values[0].clone()
 }
 
@@ -135,31 +137,31 @@ fn keys(store: &Store) -> Guarded {
 async fn twenty_instances_starting_together_make_one_call_to_wechat() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
     let instances = instances(20, &simulator, &redis, Settings::default()).await;
-    // WeChat takes its time, so that all of them are there before the first answer.
+    // WeChat responds slowly, so that all instances wait before the first response.
     let slow = Effect::DelayAfter(Duration::from_millis(600));
     simulator.inject(Fault::at(Endpoint::Any, slow).times(Times::FOREVER));
     let tickets = at_once(&instances, async |central: Arc<AccessTokens>| central.ticket(&app()).await).await;
     let ticket = one_value(tickets);
     assert_eq!((calls(&simulator, TOKEN), calls(&simulator, TICKET)), (1, 1));
 
-    // One that starts later asks nobody, and sees the same.
+    // An instance that starts later makes no call and uses the same value.
     let late = instance(&simulator, connected(redis.port).await, Settings::default());
     assert!(late.ticket(&app()).await.unwrap().matches(ticket.expose()));
     one_value(tokens(&instances).await);
     assert_eq!((calls(&simulator, TOKEN), calls(&simulator, TICKET)), (1, 1));
 
-    // What Redis holds is counted, has an end, shares a slot, and says nothing.
+    // The values in Redis are counted, expire, share a slot and are encrypted.
     assert_eq!(redis.ask::<u64>(&["GET", &counter(&redis, "usual").await]).await, 1);
     let secrets = simulator.issued_secrets();
     for (key, left) in redis.keys().await {
-        assert!(left > 0, "{key} has no end");
+        assert!(left > 0, "{key} does not expire");
         assert!(key.starts_with(&format!("test:1:{{token:{OA}:")), "{key}");
         let value: String = redis.ask(&["GET", &key]).await;
         assert!(secrets.iter().all(|secret| !value.contains(secret)), "{key}: {value}");
     }
 }
 
-/// A way to Redis on which the first request for a lease is held up.
+/// A proxy to Redis that delays the first request for a lease.
 async fn held_up(redis_port: u16, pause: Duration) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -189,7 +191,7 @@ async fn held_up(redis_port: u16, pause: Duration) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_its_turn_after_the_value_was_written_asks_nobody() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
-    // It looks, sees nothing, and is given its turn only when another has come and gone.
+    // It finds no value in Redis. Its request for the lease arrives only after another instance has stored a value.
     let pause = Duration::from_millis(300);
     let late = instance(&simulator, connected(held_up(redis.port, pause).await).await, Settings::default());
     let quick = instance(&simulator, connected(redis.port).await, Settings::default());
@@ -212,7 +214,7 @@ async fn an_owner_that_waits_for_wechat_keeps_its_turn() {
     assert_eq!(calls(&simulator, TOKEN), 1);
 }
 
-/// The day's count of the token.
+/// The call counter of the token for today.
 async fn counter(redis: &Redis, call: &str) -> String {
     let start = format!("test:1:{{token:{OA}:access_token}}:{call}:");
     redis.keys().await.into_iter().map(|(key, _)| key).find(|key| key.starts_with(&start)).unwrap()
@@ -242,10 +244,10 @@ async fn when_the_owner_dies_another_takes_over_when_its_lease_ends() {
     let lease = dead.take_lease(&keys(&dead), Duration::from_millis(1_200)).await.unwrap().unwrap();
     let began = Instant::now();
     one_value(tokens(&instances).await);
-    assert!(began.elapsed() > Duration::from_millis(1_000), "the lease was not waited for: {:?}", began.elapsed());
+    assert!(began.elapsed() > Duration::from_millis(1_000), "must wait for the lease: {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_millis(4_000), "{:?}", began.elapsed());
     assert_eq!(calls(&simulator, TOKEN), 1);
-    // Back from the dead, it can neither write nor prolong nor release.
+    // After the lease has expired, the former owner can neither write nor prolong nor release.
     assert!(!dead.put_fenced(&keys(&dead), &lease, "old", Duration::from_secs(9)).await.unwrap());
     assert!(!dead.prolong(&keys(&dead), &lease, Duration::from_secs(9)).await.unwrap());
     assert!(!dead.release(&keys(&dead), &lease).await.unwrap());
@@ -257,17 +259,17 @@ async fn only_the_newest_owner_writes_even_where_redis_forgot() {
     let store = connected(redis.port).await;
     let (keys, short, long) = (keys(&store), Duration::from_millis(600), Duration::from_secs(60));
     let first = store.take_lease(&keys, short).await.unwrap().unwrap();
-    assert!(store.take_lease(&keys, short).await.unwrap().is_none(), "two owners at once");
+    assert!(store.take_lease(&keys, short).await.unwrap().is_none(), "only one owner may hold the lease");
     assert!(store.put_fenced(&keys, &first, "first", long).await.unwrap());
     tokio::time::sleep(short + Duration::from_millis(100)).await;
-    // The lease is over, and nobody came after: what it writes is still the newest there is.
+    // The lease has expired and no other instance has taken one, so that the owner may still write.
     assert!(store.put_fenced(&keys, &first, "first again", long).await.unwrap());
     let second = store.take_lease(&keys, long).await.unwrap().unwrap();
-    assert!(!store.put_fenced(&keys, &first, "too late", long).await.unwrap(), "the second is at it");
+    assert!(!store.put_fenced(&keys, &first, "too late", long).await.unwrap(), "the second owner has the lease");
     assert!(store.put_fenced(&keys, &second, "second", long).await.unwrap());
-    assert!(!store.release(&keys, &first).await.unwrap(), "the second's lease is not the first's");
+    assert!(!store.release(&keys, &first).await.unwrap(), "the first owner must not release the second's lease");
     assert!(store.prolong(&keys, &second, long).await.unwrap() && store.release(&keys, &second).await.unwrap());
-    // A fence that was evicted, and everything lost: numbers go on growing.
+    // The fence number still grows after the fence is evicted or all data is lost.
     redis.ask::<u64>(&["DEL", keys.fence.as_str()]).await;
     assert!(!store.put_fenced(&keys, &first, "too late", long).await.unwrap());
     assert_eq!(store.guarded(&keys).await.unwrap().unwrap().0, "second");
@@ -287,14 +289,14 @@ async fn a_slow_owner_adopts_the_newer_token() {
     while calls(&simulator, TOKEN) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // It has its answer and sleeps; its lease ends, and the token it has is replaced.
+    // The instance has received its token and waits; its lease ends, and the token is replaced.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let store = connected(redis.port).await;
     assert_eq!(redis.ask::<u64>(&["DEL", keys(&store).lock.as_str()]).await, 1);
     simulator.replace_central_token(OA);
     let newer = all[1].token(&app()).await.unwrap();
     let slow = slow.await.unwrap().unwrap();
-    assert!(slow.matches(newer.expose()), "the slow owner goes on with what it was given last");
+    assert!(slow.matches(newer.expose()), "the slow owner must use the newer token");
     assert!(all[2].token(&app()).await.unwrap().matches(newer.expose()));
     assert_eq!(calls(&simulator, TOKEN), 2);
 }
@@ -313,24 +315,24 @@ async fn a_rejected_token_is_replaced_by_one_forced_call() {
         .await
     };
 
-    // Another system replaced it: asking is enough, nothing is forced.
+    // Another system has replaced the token: a normal call is sufficient, no forced refresh happens.
     simulator.replace_central_token(OA);
     let second = one_value(after(&instances, &dead).await);
     assert_eq!((calls(&simulator, TOKEN), forced(&simulator)), (2, 0));
 
-    // WeChat itself gives it out and does not take it: one forced call.
+    // WeChat returns the token but rejects its use: one forced refresh happens.
     simulator.kill_central_token(OA);
     let third = one_value(after(&instances, &second).await);
     assert!(!third.matches(second.expose()));
     assert_eq!((calls(&simulator, TOKEN), forced(&simulator)), (4, 1));
 
-    // Who still holds an old one and complains late gets the newest, for nothing.
+    // An instance that reports an older token gets the newest one without a call.
     for old in [&dead, &second] {
         assert!(one_value(after(&instances, old).await).matches(third.expose()));
     }
     assert_eq!(calls(&simulator, TOKEN), 4);
 
-    // And again at once: no second forced call within a minute, and no storm of others.
+    // The token fails again immediately: at most one forced refresh per minute, and no burst of normal calls.
     simulator.kill_central_token(OA);
     for _ in 0..5 {
         for refused in after(&instances, &third).await {
@@ -376,7 +378,7 @@ async fn what_fails_for_one_is_not_tried_by_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_value_is_served_until_the_new_one_is_there() {
     let (simulator, redis) = (simulator().await, Redis::start().await);
-    // Always near its end, so that every read seeks a new one.
+    // The token is always near its expiry, so that each read starts a refresh.
     let settings = Settings {
         refresh_before: Duration::from_secs(9_000),
         min_interval: Duration::from_millis(100),
@@ -389,10 +391,14 @@ async fn the_old_value_is_served_until_the_new_one_is_there() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let began = Instant::now();
         assert!(one_value(tokens(&instances).await).matches(old.expose()));
-        assert!(began.elapsed() < Duration::from_millis(100), "a refresh is not waited for: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_millis(100),
+            "a read must not wait for a refresh: {:?}",
+            began.elapsed()
+        );
     }
     let failed = calls(&simulator, TOKEN) - 1;
-    assert!((1..=3).contains(&failed), "one call and its retries for all instances, not {failed}");
+    assert!((1..=3).contains(&failed), "expected one call and its retries for all instances, got {failed}");
     simulator.clear_faults();
     simulator.replace_central_token(OA);
     let began = Instant::now();
@@ -402,7 +408,7 @@ async fn the_old_value_is_served_until_the_new_one_is_there() {
             one_value(now);
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "no new one");
+        assert!(began.elapsed() < Duration::from_secs(10), "the instances did not get the new token");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -417,7 +423,7 @@ async fn without_redis_each_instance_asks_wechat_once() {
     one_value(tokens(&fifty).await);
     assert_eq!(calls(&simulator, TOKEN), 2);
 
-    // It comes, is used, freezes, and goes: nobody waits long, nothing is asked twice.
+    // Redis starts, is used, freezes and stops: no caller waits long, and no call is repeated.
     redis.run().await;
     let shared = instance(&simulator, connected(redis.port).await, Settings::default());
     shared.token(&app()).await.unwrap();
@@ -455,7 +461,7 @@ async fn only_values_that_we_sealed_are_accepted_from_redis() {
     let value = keys.value.as_str();
     let other = Key(SealingKey::derive(b"another key").unwrap()).seal(value, b"planted").unwrap();
     let key = Key(SealingKey::derive(b"one key for all instances").unwrap());
-    // Sealed by us, for another place: the ticket, copied to where the token is.
+    // A value that we have encrypted for another key: the ticket, copied to the key of the token.
     let one = instance(&simulator, store.clone(), Settings::default());
     let ticket = one.ticket(&app()).await.unwrap();
     let place = store.keys().token(OA, "jsapi_ticket", "value");
@@ -477,7 +483,7 @@ async fn only_values_that_we_sealed_are_accepted_from_redis() {
         let token = fresh.token(&app()).await.unwrap();
         assert!(!token.matches("planted") && !token.matches(ticket.expose()), "{command:?}");
         assert_eq!(calls(&simulator, TOKEN), before + 1, "{command:?}");
-        // And what is there now is good.
+        // The value that Redis holds now is valid.
         let next = instance(&simulator, store.clone(), Settings::default());
         next.token(&app()).await.unwrap();
         assert_eq!(calls(&simulator, TOKEN), before + 1, "{command:?}");

@@ -1,5 +1,5 @@
-//! Sessions in time: renewal, idleness, the end, and a clock that jumps. The program's wall clock is the test's;
-//! its durations stay on the true monotonic clock.
+//! Sessions over time: renewal, idle limit, expiry and changes of the clock. The test controls the program's wall
+//! clock; durations come from the real monotonic clock.
 
 use harness::SESSION;
 use harness::client::{self, Browser};
@@ -28,9 +28,12 @@ async fn an_allow_renews_a_session_near_its_tokens_end() {
         assert_eq!(answer.status, 200, "{why}");
         let ours = answer.set_cookies().filter(|line| line.starts_with(SESSION)).count();
         assert_eq!(ours, usize::from(renewed), "{why}: {answer:?}");
-        assert!(answer.set_cookies().any(|line| line.starts_with("app=")), "the application's own cookie stays");
+        assert!(
+            answer.set_cookies().any(|line| line.starts_with("app=")),
+            "the application must receive its own cookie"
+        );
     }
-    // Past its end a data request does not break, and the next token is a new one of the same session.
+    // After the token has expired a data request still succeeds, and the next token belongs to the same session.
     stack.set_clock(16 * MINUTE);
     let session = |answer: &client::Answer| answer.seen("x-wechat-session");
     let past = browser.fetch(&stack.url("/api/orders")).await;
@@ -38,7 +41,11 @@ async fn an_allow_renews_a_session_near_its_tokens_end() {
     let second = browser.cookie(SESSION).unwrap();
     assert_ne!(first, second);
     let next = browser.fetch(&stack.url("/api/orders")).await;
-    assert_eq!(next.set_cookies().filter(|line| line.starts_with(SESSION)).count(), 0, "one renewal is enough");
+    assert_eq!(
+        next.set_cookies().filter(|line| line.starts_with(SESSION)).count(),
+        0,
+        "one renewal must be sufficient"
+    );
     assert!(session(&past).is_some() && session(&past) == session(&next));
 }
 
@@ -55,7 +62,11 @@ async fn a_browser_that_keeps_no_renewed_cookie_is_not_sent_round() {
     let (stack, browser) = logged_in("gateway: { delivers_set_cookie: false }\n").await;
     stack.set_clock(16 * MINUTE);
     assert_eq!(browser.clone().get(&stack.url("/")).await.status, 302);
-    assert_eq!(browser.clone().get(&stack.url("/")).await.status, 200, "the second time it passes as it is");
+    assert_eq!(
+        browser.clone().get(&stack.url("/")).await.status,
+        200,
+        "the second request must pass without a renewal"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +83,11 @@ async fn an_idle_session_ends_and_a_used_one_lives_its_lifetime() {
     assert_eq!((refused.status, reason(refused)), (401, "session_idle".to_owned()));
     stack.set_clock(7 * 24 * HOUR + MINUTE);
     let over = used.fetch(&stack.url("/api")).await;
-    assert_eq!((over.status, reason(over)), (401, "session_expired".to_owned()), "seven days and no longer");
+    assert_eq!(
+        (over.status, reason(over)),
+        (401, "session_expired".to_owned()),
+        "the session must end after seven days"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +101,7 @@ async fn a_jumping_clock_neither_revives_nor_loses_a_session() {
         let answer = browser.fetch(&stack.url("/api")).await;
         assert_eq!(answer.status, status, "{offset}: {answer:?}");
     }
-    assert_eq!(browser.cookie(SESSION), Some(token), "nobody is logged out by it");
+    assert_eq!(browser.cookie(SESSION), Some(token), "the session must stay valid");
     let revoke = r#"{"app":"shop"}"#;
     let admin = format!("http://{}/sessions/revoke", stack.admin);
     let bearer = format!("Bearer {}", harness::ADMIN_TOKEN);
@@ -94,7 +109,11 @@ async fn a_jumping_clock_neither_revives_nor_loses_a_session() {
     assert_eq!(revoked.status, 200);
     for offset in [0, -60, 60, 23 * HOUR] {
         stack.set_clock(offset);
-        assert_eq!(browser.fetch(&stack.url("/api")).await.status, 401, "revoked, whatever the clock says: {offset}");
+        assert_eq!(
+            browser.fetch(&stack.url("/api")).await.status,
+            401,
+            "the session must stay revoked at every clock offset: {offset}"
+        );
     }
 }
 

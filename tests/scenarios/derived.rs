@@ -1,10 +1,10 @@
-//! What Istio and Envoy Gateway make of the chart's objects, as far as the check is concerned (docs/en/ext-authz.md,
-//! Istio, and docs/en/ext-authz.md, Envoy Gateway).
+//! The Envoy configurations that Istio and Envoy Gateway generate from the chart's objects, as far as they affect the
+//! check (docs/en/ext-authz.md, Istio, and docs/en/ext-authz.md, Envoy Gateway).
 //!
-//! Header lists, time-outs, statuses, routes and what is stripped are read from the objects that the chart renders for a
-//! scenario of its `ci/`, and written down as each control plane writes them: with its own defaults, and without what it
-//! does not expose (several `Cookie` lines joined by commas, no retry, no rules about what an answer may change). A field
-//! that is not known here is an error: nobody can say what a control plane would make of it.
+//! Header lists, time-outs, statuses, routes and removed headers come from the objects that the chart renders for a
+//! scenario of its `ci/`. The output follows each control plane: it has that control plane's defaults and omits what
+//! the control plane does not expose (several `Cookie` lines are joined by commas, no retry, no rules about the headers
+//! that a response may change). An unknown field is an error because its effect is unknown.
 
 use harness::root;
 use harness::stack::{Addresses, Plan};
@@ -26,16 +26,16 @@ const RBAC: &str = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RB
 const EARLY_MUTATION: &str =
     "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
 
-/// A stack whose Envoy is what this scenario's control plane would configure, and whose program has the settings of the
-/// chart for that gateway.
+/// A stack with the Envoy configuration of this scenario's control plane. The program has the chart's settings for that
+/// gateway.
 pub fn behind(scenario: &'static str, plan: Plan) -> Plan {
     let gateway = &rendered(scenario)["configuration"]["gateway"];
-    assert!(gateway.is_object(), "the chart says nothing of the gateway: {}", rendered(scenario)["configuration"]);
+    assert!(gateway.is_object(), "the chart does not configure the gateway: {}", rendered(scenario)["configuration"]);
     let derived = move |addresses: &Addresses| envoy(scenario, addresses).to_string();
     Plan { more: format!("gateway: {gateway}\n{}", plan.more), derived: Some(Box::new(derived)), ..plan }
 }
 
-/// As [`behind`] Istio, and before the pods of the application itself: what another pod of the mesh reaches. No route there
+/// Like [`behind`] with Istio, but in front of the application's own pods, which other pods of the mesh reach. No route
 /// leads to the pages.
 pub fn inside_the_mesh(plan: Plan) -> Plan {
     let derived = move |addresses: &Addresses| {
@@ -50,7 +50,7 @@ pub fn inside_the_mesh(plan: Plan) -> Plan {
     Plan { derived: Some(Box::new(derived)), ..behind(ISTIO, plan) }
 }
 
-/// What the chart renders for a scenario: `objects`, the `provider` that its notes print, our own `configuration`.
+/// The output of the chart for a scenario: `objects`, the `provider` that its notes print, our own `configuration`.
 pub fn rendered(scenario: &str) -> &'static Value {
     static RENDERED: OnceLock<Value> = OnceLock::new();
     let all = RENDERED.get_or_init(|| {
@@ -59,13 +59,13 @@ pub fn rendered(scenario: &str) -> &'static Value {
             show.args(["--show", scenario]);
         }
         let output = show.output().unwrap();
-        assert!(output.status.success(), "the chart is not rendered: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "the chart does not render: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     });
     &all[scenario]
 }
 
-/// The one object of this kind.
+/// The only object of this kind.
 pub fn object<'a>(scenario: &'a Value, kind: &str) -> Option<&'a Value> {
     let mut found = scenario["objects"].as_array().unwrap().iter().filter(|one| one["kind"] == kind);
     let one = found.next();
@@ -73,7 +73,7 @@ pub fn object<'a>(scenario: &'a Value, kind: &str) -> Option<&'a Value> {
     one
 }
 
-/// The whole configuration of an Envoy.
+/// Returns the complete configuration of an Envoy.
 fn envoy(scenario: &str, addresses: &Addresses) -> Value {
     let scenario = rendered(scenario);
     let manager = if scenario["provider"].is_null() { envoy_gateway(scenario) } else { istio(scenario) };
@@ -111,20 +111,20 @@ fn socket(address: std::net::SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }
 
-/// As the Service names the check's port.
+/// The protocol of the check port according to the Service.
 fn check_protocol(scenario: &Value) -> Value {
     let services = scenario["objects"].as_array().unwrap().iter().filter(|one| one["kind"] == "Service");
     let mut ports = services.flat_map(|service| service["spec"]["ports"].as_array().unwrap());
     let port = ports.find(|port| port["name"] == "check").unwrap();
-    assert_eq!(port["port"], 9100, "what both policies name");
+    assert_eq!(port["port"], 9100, "both policies must name this port");
     match text(&port["appProtocol"]) {
         "http" => json!({ "http_protocol_options": {} }),
         "kubernetes.io/h2c" => json!({ "http2_protocol_options": {} }),
-        other => panic!("{other} is no protocol that is known here"),
+        other => panic!("unknown protocol {other}"),
     }
 }
 
-/// Istio: `envoyExtAuthzHttp`, an AuthorizationPolicy with action CUSTOM, and an EnvoyFilter's patch.
+/// Istio: `envoyExtAuthzHttp`, an AuthorizationPolicy with action CUSTOM, and the patch of an EnvoyFilter.
 fn istio(scenario: &Value) -> Value {
     let provider = Known::of(&scenario["provider"]);
     let name = provider.take("name");
@@ -133,8 +133,8 @@ fn istio(scenario: &Value) -> Value {
     let policy = object(scenario, "AuthorizationPolicy").unwrap();
     let spec = Known::of(&policy["spec"]);
     assert!(spec.take("selector").is_object() && spec.take("action") == "CUSTOM");
-    assert_eq!(spec.take("provider"), &json!({ "name": name }), "the provider that the notes print");
-    // CUSTOM becomes shadow rules of the RBAC filter; the check is asked where one of them matches.
+    assert_eq!(spec.take("provider"), &json!({ "name": name }), "the provider must equal the one in the notes");
+    // Istio turns CUSTOM into shadow rules of the RBAC filter. It sends a check if one of them matches.
     let policies: Map<String, Value> = spec
         .take("rules")
         .as_array()
@@ -186,12 +186,12 @@ fn istio(scenario: &Value) -> Value {
     provider.end();
     filters.push(json!({ "name": "envoy.filters.http.ext_authz", "typed_config": check }));
     filters.push(json!({ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }));
-    // A gateway of Istio's is an edge; before an application's own pods stands a sidecar, which believes what came.
+    // An Istio gateway is an edge. A sidecar in front of the application's pods trusts the headers that it receives.
     let edge = policy["spec"]["selector"]["matchLabels"]["istio"] == "ingressgateway";
     let routes = [pages(scenario), vec![app("/", None)]].concat();
     let mut manager = json!({
         "@type": MANAGER, "stat_prefix": "istio", "server_name": "istio-envoy", "use_remote_address": edge,
-        // BASE, which is Istio's default: slashes are neither merged nor decoded.
+        // BASE, the default of Istio: slashes are neither merged nor decoded.
         "normalize_path": true, "merge_slashes": false, "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "upgrade_configs": [{ "upgrade_type": "websocket" }],
         "http_filters": filters,
@@ -204,7 +204,7 @@ fn istio(scenario: &Value) -> Value {
         assert_eq!(spec.take("workloadSelector")["labels"], policy["spec"]["selector"]["matchLabels"]);
         let patches = spec.take("configPatches").as_array().unwrap();
         let contexts: Vec<_> = patches.iter().map(|patch| patch["match"]["context"].as_str()).collect();
-        // Of what comes in alone: an application's own requests to others keep their headers.
+        // Only inbound traffic: the application's own requests to other services keep their headers.
         assert_eq!(contexts, [Some("GATEWAY"), Some("SIDECAR_INBOUND")]);
         assert_eq!(patches[0]["patch"], patches[1]["patch"]);
         for patch in &patches[..1] {
@@ -221,7 +221,7 @@ fn istio(scenario: &Value) -> Value {
     manager
 }
 
-/// What a rule of an AuthorizationPolicy is about: everything, or all paths but some.
+/// The permissions of a rule in an AuthorizationPolicy: all paths, or all except some.
 fn permissions(rule: &Known) -> Vec<Value> {
     let to = rule.take("to");
     rule.end();
@@ -267,7 +267,7 @@ fn envoy_gateway(scenario: &Value) -> Value {
         json!({ filter: { "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "config": {} } });
     let routes = policy["spec"]["targetRefs"].as_array().unwrap();
     assert!(routes.iter().all(|target| target["kind"] == "HTTPRoute" && target["name"] == "blog"), "{routes:?}");
-    // One route more, which nobody has named: requests there are not checked.
+    // One additional route that the policy does not name: its requests are not checked.
     let routes = [pages(scenario), vec![app("/unchecked", None), app("/", Some(enabled))]].concat();
     let mut manager = json!({
         "@type": MANAGER, "stat_prefix": "http-8080", "use_remote_address": true,
@@ -289,14 +289,14 @@ fn envoy_gateway(scenario: &Value) -> Value {
         manager["merge_slashes"] = json!(!path.take("disableMergeSlashes").as_bool().unwrap());
         manager["path_with_escaped_slashes_action"] = match text(path.take("escapedSlashesAction")) {
             "KeepUnchanged" => "KEEP_UNCHANGED".into(),
-            other => panic!("{other} is not known here"),
+            other => panic!("unknown value {other}"),
         };
         path.end();
         let headers = Known::of(spec.take("headers"));
         let underscores = match text(headers.take("withUnderscoresAction")) {
             "Allow" => "ALLOW",
             "RejectRequest" => "REJECT_REQUEST",
-            other => panic!("{other} is not known here"),
+            other => panic!("unknown value {other}"),
         };
         manager["common_http_protocol_options"]["headers_with_underscores_action"] = underscores.into();
         let early = Known::of(headers.take("earlyRequestHeaders"));
@@ -316,7 +316,7 @@ fn envoy_gateway(scenario: &Value) -> Value {
     manager
 }
 
-/// The way to the application, with the check where `enabled` says so for a filter that is off.
+/// The route to the application. `enabled` switches on a check filter that is off by default.
 fn app(prefix: &str, enabled: Option<Value>) -> Value {
     let mut route = json!({ "match": { "prefix": prefix }, "route": { "cluster": "app" } });
     if let Some(enabled) = enabled {
@@ -325,7 +325,7 @@ fn app(prefix: &str, enabled: Option<Value>) -> Value {
     route
 }
 
-/// The chart's own HTTPRoute to the pages; none in-band.
+/// The chart's own HTTPRoute to the pages; empty if the pages are in-band.
 fn pages(scenario: &Value) -> Vec<Value> {
     let Some(route) = object(scenario, "HTTPRoute") else { return Vec::new() };
     let rules = route["spec"]["rules"].as_array().unwrap();
@@ -337,7 +337,7 @@ fn pages(scenario: &Value) -> Vec<Value> {
             let matched = match text(&one["path"]["type"]) {
                 "PathPrefix" => json!({ "path_separated_prefix": value }),
                 "Exact" => json!({ "path": value }),
-                other => panic!("{other} is not known here"),
+                other => panic!("unknown path type {other}"),
             };
             json!({ "match": matched, "route": { "cluster": "pages", "timeout": timeout } })
         };
@@ -346,17 +346,17 @@ fn pages(scenario: &Value) -> Vec<Value> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// How Istio writes `exact`, `prefix*` and `*suffix`.
+/// Converts Istio's `exact`, `prefix*` and `*suffix`.
 fn pattern(text: &str) -> Value {
     match (text.strip_prefix('*'), text.strip_suffix('*')) {
         (Some(suffix), None) => json!({ "suffix": suffix }),
         (None, Some(prefix)) => json!({ "prefix": prefix }),
         (None, None) => json!({ "exact": text }),
-        (Some(_), Some(_)) => panic!("{text} is not known here"),
+        (Some(_), Some(_)) => panic!("unknown duration {text}"),
     }
 }
 
-/// A length of time of the Gateway API, as Envoy reads it.
+/// Converts a duration of the Gateway API to Envoy's format.
 fn seconds(text: &str) -> String {
     match text.strip_suffix("ms") {
         Some(milliseconds) => format!("{}s", milliseconds.parse::<f64>().unwrap() / 1_000.0),
@@ -365,20 +365,20 @@ fn seconds(text: &str) -> String {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a string"))
 }
 
 fn texts(value: &Value) -> Vec<String> {
-    value.as_array().unwrap_or_else(|| panic!("{value} is no list")).iter().map(|one| text(one).to_owned()).collect()
+    value.as_array().unwrap_or_else(|| panic!("{value} is not a list")).iter().map(|one| text(one).to_owned()).collect()
 }
 
-/// Puts a value at a place such as `/a/b`.
+/// Sets the value at a path such as `/a/b`.
 fn put(into: &mut Value, place: &str, value: Value) {
     let at = place.split('/').skip(1).fold(into, |at, part| &mut at[part]);
     *at = value;
 }
 
-/// As an EnvoyFilter merges: messages field by field, lists one after the other.
+/// Merges like an EnvoyFilter: messages field by field; lists are concatenated.
 fn merge(into: &mut Value, patch: &Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
@@ -391,7 +391,7 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-/// An object whose every field has to be taken.
+/// An object of which every field must be read.
 struct Known<'a> {
     fields: HashMap<&'a str, &'a Value>,
     taken: std::cell::RefCell<Vec<&'a str>>,
@@ -399,11 +399,11 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(value: &'a Value) -> Self {
-        let fields = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
+        let fields = value.as_object().unwrap_or_else(|| panic!("{value} is not an object"));
         Self { fields: fields.iter().map(|(name, value)| (name.as_str(), value)).collect(), taken: Vec::new().into() }
     }
 
-    /// The field; null where there is none.
+    /// Reads the field; null if absent.
     fn take(&self, name: &'a str) -> &'a Value {
         const NOTHING: &Value = &Value::Null;
         self.taken.borrow_mut().push(name);
@@ -413,6 +413,6 @@ impl<'a> Known<'a> {
     fn end(&self) {
         let taken = self.taken.borrow();
         let unknown: Vec<&&str> = self.fields.keys().filter(|name| !taken.contains(name)).collect();
-        assert!(unknown.is_empty(), "what a control plane makes of {unknown:?} is not known here");
+        assert!(unknown.is_empty(), "unknown fields {unknown:?}");
     }
 }

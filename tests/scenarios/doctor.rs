@@ -1,4 +1,4 @@
-//! `wechat-authz doctor`: what it finds where all is well, and its words for each thing that is not.
+//! `wechat-authz doctor`: its findings for a correct deployment, and its message for each error.
 
 use harness::client;
 use harness::redis::Redis;
@@ -15,16 +15,16 @@ struct Told {
 }
 
 impl Told {
-    /// Every finding that is not well, as what it is about, its verdict and what was found.
+    /// All findings that are not `ok`: subject, verdict and text.
     fn unwell(&self) -> Vec<(String, String, String)> {
         let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
         let unwell = self.findings.iter().filter(|finding| finding["verdict"] != "ok");
-        // The stack's secrets can be read by everybody, which is told and of no interest here.
+        // Other users can read the stack's secret files. Doctor warns about it; the tests ignore this warning.
         let unwell = unwell.filter(|finding| finding["about"] != "configuration");
         unwell.map(|one| (text(one, "about"), text(one, "verdict"), text(one, "found"))).collect()
     }
 
-    /// The one thing that is wrong.
+    /// The only finding that is not `ok`.
     fn only(&self) -> (String, String) {
         let mut unwell = self.unwell();
         assert_eq!(unwell.len(), 1, "{unwell:?}");
@@ -89,8 +89,8 @@ async fn a_sound_deployment_has_no_finding_and_stays_unchanged() {
     ] {
         assert!(about.contains(&part), "{part}: {about:?}");
     }
-    assert_eq!(redis.keys().await.len(), keys, "nothing is written");
-    assert_eq!(stack.upstream.count(), 0, "the application was not asked");
+    assert_eq!(redis.keys().await.len(), keys, "doctor must not write");
+    assert_eq!(stack.upstream.count(), 0, "the application must receive a request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,16 +101,16 @@ async fn what_stands_behind_is_looked_at_part_by_part() {
         assert!(good.contains(from), "{good}");
         good.replace(from, to)
     };
-    // A secret that WeChat does not know.
+    // A wrong AppSecret.
     std::fs::write(stack.directory.path().join("oa.secret"), "0123456789abcdef0123456789abcdef").unwrap();
     let (about, found) = examined(&stack, &good, None).only();
     assert!(about == "shop official_account" && found.contains(OA) && found.contains("40125"), "{about}: {found}");
     std::fs::write(stack.directory.path().join("oa.secret"), harness::OA_SECRET).unwrap();
-    // A Redis that is not there.
+    // An unreachable Redis.
     let redis = format!("{good}redis:\n  url: redis://127.0.0.1:{}/0\n", free_port());
     let (about, found) = examined(&stack, &redis, None).only();
     assert!(about == "Redis" && !found.is_empty(), "{about}: {found}");
-    // No WeChat: nothing can be said of the applications, which is no fault of theirs.
+    // WeChat is unreachable: doctor cannot check the applications and does not blame them.
     let api = good.lines().find(|line| line.trim_start().starts_with("api:")).unwrap().to_owned();
     let told = examined(&stack, &changed(&api, &format!("  api: http://127.0.0.1:{}", free_port())), None);
     let unwell = told.unwell();
@@ -120,13 +120,13 @@ async fn what_stands_behind_is_looked_at_part_by_part() {
         unwell[1..].iter().all(|(_, verdict, found)| verdict == "warn" && found.contains("cannot connect")),
         "{unwell:?}"
     );
-    // A clock that is wrong.
+    // A wrong clock.
     let mut command = Command::new(program());
     command.env("LD_PRELOAD", faketime()).env("FAKETIME", "+300s");
     let told = examined_by(command, &stack, &good, None);
     let (about, found) = told.only();
     assert!(about == "clock" && found.contains("ahead of WeChat's"), "{about}: {found}");
-    // A configuration that is none.
+    // An invalid configuration.
     let file = stack.directory.path().join("doctor.yaml");
     std::fs::write(&file, "apps: []").unwrap();
     let output = Command::new(program()).args(["doctor", "--config"]).arg(&file).output().unwrap();
@@ -142,18 +142,18 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
     const PASSED_ON: &str = "patterns: [ { prefix: x-wechat- }, { exact: cookie } ]";
     const PREFIX: &str = "              - match: { path_separated_prefix: /_wechat }\n";
     for (from, to, about, words) in [
-        // Everybody is let through.
+        // The gateway allows every request.
         (CHECK, OPEN, "gateway: pages", "an unknown browser gets 200"),
-        // The application has a login of its own, and the check is not before it.
+        // The application has its own login, and the gateway does not check its requests.
         (CHECK, OWN_LOGIN, "gateway: pages", "/login, which is not our login"),
-        // The right way by another status.
+        // The gateway redirects to the correct address with another status.
         (
             "            mappers:\n",
             OTHER_STATUS,
             "gateway: pages",
             "an unknown browser gets 307 Temporary Redirect instead of 302",
         ),
-        // Nobody reaches the pages.
+        // The pages are unreachable.
         (
             PREFIX,
             "              - match: { path_separated_prefix: /_elsewhere }\n",
@@ -180,10 +180,10 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
             "gateway: cookies",
             "7 KiB of cookies get",
         ),
-        // What the check must receive.
+        // Headers that the check must receive.
         ("                - exact: cookie\n", "", "gateway: check", "receives no Cookie"),
         ("- { key: x-auth-client-ip, value:", "- { key: x-other, value:", "gateway: check", "no client address"),
-        // What the application must receive.
+        // Headers that the application must receive.
         (
             PASSED_ON,
             "patterns: [ { exact: cookie } ]",
@@ -203,7 +203,7 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
             "gateway: identity",
             "does not receive x-wechat-subject",
         ),
-        // Closed when the check fails.
+        // The gateway must deny requests if the check fails.
         ("failure_mode_allow: false", "failure_mode_allow: true", "gateway: failure", "passes while the check fails"),
     ] {
         let stack = stack(&[(from, to)]).await;
@@ -220,15 +220,15 @@ async fn what_a_live_gateway_loses_is_named_with_its_cure() {
 async fn a_missing_a_foreign_and_a_lossy_gateway_are_distinguished() {
     let mut stack = stack(&[]).await;
     let good = stack.configured();
-    // Another host than any application's.
+    // A host of no configured application.
     let (about, found) = examined(&stack, &good, Some("https://elsewhere.example.com/")).only();
     assert!(about == "gateway" && found.contains("no application lives at https://elsewhere.example.com"), "{found}");
-    // Nothing listens.
+    // No server listens at the port.
     let port = free_port().to_string();
     let moved = good.replace(&stack.edge.port().to_string(), &port);
     let (about, found) = examined(&stack, &moved, Some(&format!("http://127.0.0.1:{port}/"))).only();
     assert!(about == "gateway" && found.contains("does not answer"), "{found}");
-    // The instance behind is away: Envoy says so.
+    // The instance behind Envoy is down, and Envoy reports it.
     stack.kill_authz();
     let told = examined(&stack, &good, Some(&stack.url("/")));
     let unwell = told.unwell();
@@ -306,7 +306,7 @@ async fn an_ip_allow_list_without_this_machine_is_found() {
     let stack =
         Stack::planned(Plan { simulator, wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
     let good = stack.configured();
-    assert_eq!(examined(&stack, &good, None).code, Some(0), "without jssdk nobody needs it");
+    assert_eq!(examined(&stack, &good, None).code, Some(0), "without jssdk the access token is not needed");
     for setting in ["jssdk: true", "require_subscription: true"] {
         let needing = good.replacen("scope: snsapi_base }", &format!("scope: snsapi_base, {setting} }}"), 1);
         assert_ne!(needing, good);
@@ -315,8 +315,8 @@ async fn an_ip_allow_list_without_this_machine_is_found() {
     }
 }
 
-/// A proxy that takes `CONNECT` to any host, with these credentials alone, and a TLS server behind it that passes
-/// requests on to the simulator. Counts the tunnels.
+/// A proxy that accepts `CONNECT` to any host, only with these credentials, and a TLS server behind it that forwards
+/// requests to the simulator. It counts the tunnels.
 fn proxy(simulator: std::net::SocketAddr, identity: (Vec<u8>, Vec<u8>)) -> (u16, std::sync::Arc<AtomicUsize>) {
     let tunnels = std::sync::Arc::<AtomicUsize>::default();
     let (certificate, key) = identity;
@@ -367,7 +367,7 @@ fn tunnel(
     inside.flush()
 }
 
-/// A head of HTTP/1, up to its empty line.
+/// Reads the head of an HTTP/1 message up to the empty line.
 fn head(stream: &mut impl std::io::Read) -> std::io::Result<String> {
     let (mut read, mut byte) = (Vec::new(), [0]);
     while !read.ends_with(b"\r\n\r\n") {
@@ -379,7 +379,7 @@ fn head(stream: &mut impl std::io::Read) -> std::io::Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wechat_is_reached_through_the_configured_proxy_alone() {
-    // The environment's proxy, where nobody is.
+    // The proxy of the environment, which is unreachable.
     let nobody = "http://127.0.0.1:9".to_owned();
     let environment = vec![("HTTPS_PROXY", nobody.clone()), ("ALL_PROXY", nobody.clone())];
     let mut stack = Stack::planned(Plan { wechat: PATIENT.into(), environment, ..Plan::default() }).await;
@@ -412,7 +412,7 @@ async fn wechat_is_reached_through_the_configured_proxy_alone() {
         Vec::<&(String, String, String)>::new()
     );
 
-    // Other credentials and other roots reach nobody.
+    // With other credentials or other root certificates the connection fails.
     let other = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["api.weixin.test".into()]).unwrap();
     let other = params.self_signed(&other).unwrap().pem();

@@ -1,4 +1,4 @@
-//! The end of a session: "logged out" is said only where the session is dead, and only a user ends it.
+//! The end of a session: the logout page reports success only if the session has ended, and only a user action ends it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Forged tokens so far: a verdict on one that came before is remembered, and costs no budget.
+/// The number of forged tokens so far. Each must be new, because a repeated one is cached and does not count against
+/// the limit.
 static FORGED: AtomicUsize = AtomicUsize::new(0);
 
 const HOUR: i64 = 3_600;
@@ -32,7 +33,7 @@ async fn log_out(stack: &Stack, browser: &mut Browser, lines: &[(&str, &str)]) -
     browser.ask("POST", &stack.url("/_wechat/logout"), &lines, "").await
 }
 
-/// `browser` with a signature that nobody made, another one for each number.
+/// `browser` with an invalid signature that is different for each number.
 fn forged(browser: &Browser, number: usize) -> Browser {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digits: String = (0..4).map(|place| char::from(ALPHABET[(number >> (6 * place)) & 63])).collect();
@@ -44,7 +45,7 @@ fn forged(browser: &Browser, number: usize) -> Browser {
     browser
 }
 
-/// Sends so many new forged tokens to `path`, a few at a time.
+/// Sends `count` new forged tokens to `path`, a few concurrently.
 async fn flood(stack: &Stack, browser: &Browser, count: usize, method: &'static str, path: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     for first in (0..count).step_by(20) {
@@ -67,7 +68,7 @@ async fn flood(stack: &Stack, browser: &Browser, count: usize, method: &'static 
 async fn a_flood_of_logouts_keeps_nobody_logged_in_unawares() {
     let stack = stack(Plan::default()).await;
     let (browser, neighbour) = (logged_in(&stack).await, logged_in(&stack).await);
-    // What is known needs no budget: another process knows none of them.
+    // Cached tokens do not count against the limit; the restarted process has an empty cache.
     let mut stack = stack;
     stack.kill_authz();
     stack.restart_authz().await;
@@ -77,7 +78,7 @@ async fn a_flood_of_logouts_keeps_nobody_logged_in_unawares() {
     let mut elsewhere = Browser { from: [127, 0, 0, 7].into(), ..neighbour };
     let mut copy = elsewhere.clone();
     let page = log_out(&stack, &mut elsewhere, &[("accept", HTML)]).await;
-    assert_eq!((page.status, elsewhere.cookie(SESSION)), (200, None), "another address has its own share");
+    assert_eq!((page.status, elsewhere.cookie(SESSION)), (200, None), "another address must have its own limit");
     assert_eq!(copy.fetch(&stack.url("/")).await.status, 401);
 
     for (lines, words) in [
@@ -91,7 +92,7 @@ async fn a_flood_of_logouts_keeps_nobody_logged_in_unawares() {
         assert_eq!(told.status, 429, "{told:?}");
         assert!(told.body.contains(words), "{told:?}");
         assert!(told.header("retry-after").parse::<u64>().unwrap() >= 1);
-        assert_eq!(here.cookie(SESSION), browser.cookie(SESSION), "the cookie stays");
+        assert_eq!(here.cookie(SESSION), browser.cookie(SESSION), "the cookie must stay");
         if words.starts_with('{') {
             assert_eq!(told.json()["code"], 429);
         }
@@ -120,7 +121,7 @@ async fn logouts_under_made_up_keys_do_not_flood_the_log() {
             for _ in 0..FLOOD / 20 {
                 let lines = [("accept", "application/json"), ("sec-fetch-site", "same-origin")];
                 let answer = browser.ask("POST", &url, &lines, "").await;
-                assert_eq!(answer.status, 503, "another instance may have the key: {answer:?}");
+                assert_eq!(answer.status, 503, "503 because another instance may have the key: {answer:?}");
             }
         })
     });
@@ -143,13 +144,13 @@ async fn a_login_ends_the_former_session_however_noisy_a_neighbour_is() {
     for path in ["/_wechat/session", "/_wechat/logout"] {
         let method = if path.ends_with("logout") { "POST" } else { "GET" };
         let statuses = flood(&stack, &browser, 240, method, path).await;
-        assert!(statuses.contains(&429), "the address's budget is spent: {statuses:?}");
+        assert!(statuses.contains(&429), "the limit of the address must be reached: {statuses:?}");
     }
     let answers = browser.follow(&stack.url("/_wechat/login?return_to=%2F&go=1")).await;
     assert_eq!(answers.last().unwrap().status, 200, "{answers:?}");
     assert_ne!(browser.cookie(SESSION), former.cookie(SESSION));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(former.fetch(&stack.url("/")).await.status, 401, "the former session is over");
+    assert_eq!(former.fetch(&stack.url("/")).await.status, 401, "the previous session must have ended");
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200);
 }
 
@@ -164,9 +165,9 @@ async fn a_logout_under_a_wrong_clock_ends_the_session_for_good() {
         let told = log_out(&stack, &mut browser, &[("accept", "application/json")]).await;
         assert_eq!((told.status, browser.cookie(SESSION)), (200, None), "{offset}");
         stack.set_clock(0);
-        assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "{offset}: the old cookie");
+        assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "{offset}: the old cookie must be rejected");
     }
-    // A bearer token is a session, too.
+    // A bearer token is also a session.
     let mut browser = logged_in(&stack).await;
     let bearer = format!("Bearer {}", browser.cookie(SESSION).unwrap());
     stack.remember(&browser);
@@ -189,19 +190,23 @@ async fn a_logout_past_the_tokens_end_holds_though_redis_is_away() {
     redis.kill();
     stack.set_clock(HOUR);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "what others revoked is not known");
+    assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "revocations of other instances must be unknown");
     assert_eq!(log_out(&stack, &mut browser, &[]).await.status, 200);
     redis.run().await;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "the old cookie works again");
-    assert_eq!(logged_in(&stack).await.fetch(&stack.url("/")).await.status, 200, "redis is back");
+    assert_eq!(copy.fetch(&stack.url("/")).await.status, 401, "the old cookie must be rejected");
+    assert_eq!(
+        logged_in(&stack).await.fetch(&stack.url("/")).await.status,
+        200,
+        "a new login must be accepted with Redis"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_a_key_that_is_not_here_yet_stays_logged_in() {
     let stack = stack(Plan::default()).await;
     let browser = logged_in(&stack).await;
-    // As after a rotation: the key that signed has not arrived at this instance.
+    // As after a key rotation: this instance does not have the key that signed the token.
     let keys = stack.directory.path().join("keys");
     let old = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap().path();
     let aside = stack.directory.path().join("aside.pem");
@@ -210,16 +215,16 @@ async fn a_session_of_a_key_that_is_not_here_yet_stays_logged_in() {
     let mut here = browser.clone();
     let started = std::time::Instant::now();
     while here.fetch(&stack.url("/")).await.status == 200 {
-        assert!(started.elapsed() < Duration::from_secs(20), "the key is still here");
+        assert!(started.elapsed() < Duration::from_secs(20), "the instance still uses the removed key");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let page = log_out(&stack, &mut here, &[("accept", HTML)]).await;
     assert_eq!((page.status, page.header("retry-after").is_empty()), (503, false), "{page:?}");
-    assert_eq!(here.cookie(SESSION), browser.cookie(SESSION), "the cookie stays");
+    assert_eq!(here.cookie(SESSION), browser.cookie(SESSION), "the cookie must stay");
     std::fs::rename(&aside, &old).unwrap();
     let started = std::time::Instant::now();
     while log_out(&stack, &mut here, &[("accept", HTML)]).await.status != 200 {
-        assert!(started.elapsed() < Duration::from_secs(20), "the key has arrived");
+        assert!(started.elapsed() < Duration::from_secs(20), "the instance did not load the restored key");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(browser.clone().fetch(&stack.url("/")).await.status, 401);
@@ -241,7 +246,7 @@ async fn every_token_that_a_program_shows_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_write_into_redis_costs_a_bounded_memory() {
-    /// The table of revocations has 50 MiB at most; a page of the list and what the allocator keeps come on top.
+    /// The table of revocations is limited to 50 MiB; a page of the list and allocator overhead come on top.
     const BOUND: u64 = 80;
     let redis = Redis::start().await;
     let more = redis.configuration() + "  reconcile: 1s\n";
@@ -256,10 +261,10 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
     let id = |number: u32| format!("{number:A>21}A");
     let long = "s".repeat(4_000);
     for (count, text) in [
-        // Of no shape of ours, and too long even as one.
+        // Invalid records that are also too long.
         (20_000, &(|number| format!(r#"{{"v":1,"session":"{number}{long}",{times}}}"#)) as &dyn Fn(u32) -> String),
         (20_000, &|number| format!(r#"{{"v":1,"app":"{number}{}",{times}}}"#, &long[..300])),
-        // Of one subject, and of a subject each, with all that an entry can hold.
+        // Records of one subject, and of many subjects, with the largest possible entries.
         (20_000, &|number| {
             let of = "0".repeat(32);
             format!(r#"{{"v":1,"session":"{}",{times},"of":"{of}","issued":{number}}}"#, id(number))
@@ -276,7 +281,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
             fill.query_async::<()>(&mut connection).await.unwrap();
         }
     }
-    // Records of other kinds: whatever stands under our keys, and is far too long.
+    // Records of another type: very long values under our keys.
     let huge = vec![b'x'; 32 << 20];
     for key in ["wechat-authz:1:{revoked}:mark"] {
         let _: () = ::redis::cmd("SET").arg(key).arg(&huge).query_async(&mut connection).await.unwrap();
@@ -294,10 +299,10 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
     let highest = stack.authz().memory("VmHWM").unwrap();
     println!("idle {idle} MiB, highest {highest} MiB");
     assert!(highest <= idle + BOUND, "idle {idle} MiB, highest {highest} MiB");
-    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "and nobody is logged out");
+    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "the session must stay valid");
 }
 
-/// What a browser says of a request: `Sec-Fetch-Mode`, `-Dest`, `-Site`, and more.
+/// The headers in which a browser describes a request: `Sec-Fetch-Mode`, `-Dest`, `-Site` and others.
 type Said = &'static [(&'static str, &'static str)];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,7 +345,7 @@ async fn only_a_page_that_the_user_opens_changes_state_by_get() {
         assert_eq!(here.cookie(SESSION), token, "{said:?}");
         assert_eq!(here.fetch(&stack.url("/")).await.status, 200, "{said:?}");
     }
-    // An old browser tells an image from a page by what it accepts.
+    // An old browser distinguishes images from pages only by `Accept`.
     for accept in [IMAGE.1, "*/*", "text/css,*/*;q=0.1"] {
         let mut here = browser.clone();
         here.ask("GET", &stack.url("/_wechat/logout"), &[*referrer, ("accept", accept)], "").await;
@@ -356,7 +361,7 @@ async fn only_a_page_that_the_user_opens_changes_state_by_get() {
             assert!(answer.set_cookies().next().is_none(), "{path} {said:?}");
         }
     }
-    // Of another site, only what leads to the application renews.
+    // From another site, only requests that lead to the application renew the token.
     let link: Said = &[("sec-fetch-site", "cross-site"), (MODE, "navigate"), (DEST, "document"), PAGE];
     for (method, said, status) in [
         ("GET", link, 303),
@@ -374,7 +379,7 @@ async fn only_a_page_that_the_user_opens_changes_state_by_get() {
         let answer = browser.clone().ask(method, &stack.url("/_wechat/renew?return_to=%2F"), said, "").await;
         assert_eq!(answer.status, status, "{method} {said:?}: {answer:?}");
     }
-    // What the user opens, and what a script of the application sends, ends the session.
+    // Navigation by the user and requests by a script of the application end the session.
     let opened: [(&str, Said); 5] = [
         ("GET", &[SITE, (MODE, "navigate"), (DEST, "document"), PAGE]),
         ("GET", &[SITE, (MODE, "navigate"), PAGE]),
@@ -391,5 +396,5 @@ async fn only_a_page_that_the_user_opens_changes_state_by_get() {
     }
     let mut here = browser.clone();
     assert_eq!(here.ask("GET", &stack.url("/_wechat/logout"), &[*referrer, PAGE], "").await.status, 200);
-    assert_eq!(here.cookie(SESSION), None, "an old browser");
+    assert_eq!(here.cookie(SESSION), None, "an old browser must be able to log out");
 }

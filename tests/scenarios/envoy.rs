@@ -1,4 +1,4 @@
-//! The files under `envoy/`: what is shipped is what Envoy 1.40 loads without a murmur, in each of its variants.
+//! The files under `envoy/`: Envoy 1.40 loads each variant of the shipped files without a warning.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ fn shipped(name: &str) -> PathBuf {
 
 fn envoy() -> Command {
     let envoy = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/envoy/1.40.0/envoy");
-    assert!(envoy.is_file(), "Envoy is not here: run envoy/get");
+    assert!(envoy.is_file(), "Envoy is not installed: run envoy/get");
     Command::new(envoy)
 }
 
@@ -18,14 +18,14 @@ fn render(arguments: &[&str]) -> Output {
     Command::new(shipped("render")).args(arguments).output().unwrap()
 }
 
-/// What `render` writes where it has nothing against the arguments.
+/// The output of `render`, which must accept the arguments.
 fn rendered(arguments: &[&str]) -> String {
     let output = render(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether Envoy loads it, and every word it says besides.
+/// Whether Envoy accepts the configuration, and its output.
 fn validate(text: &str) -> (bool, String) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("envoy.yaml");
@@ -53,7 +53,7 @@ const VARIANTS: &[&[&str]] = &[
         "--admin",
         "1",
     ],
-    // One place's new address may be another's shipped one.
+    // The new address of one place may equal the shipped address of another.
     &[
         "--listen",
         "127.0.0.1:9100",
@@ -68,7 +68,7 @@ const VARIANTS: &[&[&str]] = &[
     &["--ops", "127.0.0.1:9901", "--ops-listener", "127.0.0.1:15090", "--admin", "9102"],
 ];
 
-/// The configuration of which the shipped fast.yaml is.
+/// The configuration for which the shipped fast.yaml is rendered.
 const SAMPLE: &str = "\
 keys: { directory: keys }
 apps:
@@ -91,7 +91,7 @@ fn fast(name: &str, text: &str) -> Vec<String> {
     ["--fast", "--config", config, "--program", env!("CARGO_BIN_EXE_wechat-authz")].map(str::to_owned).to_vec()
 }
 
-/// The two ways to run, each with the arguments of `render` for it.
+/// The two configurations, each with its arguments for `render`.
 static WAYS: LazyLock<[(&str, Vec<&str>); 2]> = LazyLock::new(|| {
     let fast = fast("sample.yaml", SAMPLE).into_iter().map(|argument| &*argument.leak()).collect();
     [("strict.yaml", Vec::new()), ("fast.yaml", fast)]
@@ -100,7 +100,11 @@ static WAYS: LazyLock<[(&str, Vec<&str>); 2]> = LazyLock::new(|| {
 #[test]
 fn envoy_loads_every_variant_without_a_warning() {
     for (file, way) in &*WAYS {
-        assert_eq!(rendered(way), std::fs::read_to_string(shipped(file)).unwrap(), "nothing named, nothing changed");
+        assert_eq!(
+            rendered(way),
+            std::fs::read_to_string(shipped(file)).unwrap(),
+            "without arguments nothing may change"
+        );
         for variant in VARIANTS {
             assert_eq!(
                 validate(&rendered(&[way.as_slice(), variant].concat())),
@@ -115,14 +119,14 @@ fn envoy_loads_every_variant_without_a_warning() {
 fn fast_is_strict_line_by_line_with_something_added() {
     let of = |name: &str| std::fs::read_to_string(shipped(name)).unwrap();
     let (strict, fast) = (of("strict.yaml"), of("fast.yaml"));
-    // The comments at the top say what each is for.
+    // The comments at the top of the files differ.
     let below = |text: &str| text[text.find("admin:\n").unwrap()..].to_owned();
     let (strict, fast) = (below(&strict), below(&fast));
     let mut added = fast.lines();
     for line in strict.lines() {
-        assert!(added.any(|other| other == line), "fast.yaml lacks, at its place: {line}");
+        assert!(added.any(|other| other == line), "fast.yaml does not contain in this order: {line}");
     }
-    assert!(fast.lines().count() < strict.lines().count() + 160, "more than an addition");
+    assert!(fast.lines().count() < strict.lines().count() + 160, "fast.yaml adds too many lines");
 }
 
 #[test]
@@ -234,7 +238,7 @@ fn only_addresses_and_the_checks_protocol_change() {
     }
 }
 
-/// Each switch, and how many lines it adds and changes.
+/// Each option of `render` and the number of lines that it adds and changes.
 const SWITCHES: &[(&[&str], usize, usize)] = &[
     (&["--proxy-protocol"], 4, 0),
     (&["--app-h2c"], 0, 1),
@@ -243,7 +247,7 @@ const SWITCHES: &[(&[&str], usize, usize)] = &[
     (&["--max-stream-duration", "0s"], 0, 1),
     (&["--keep-header", "x-forwarded-prefix"], 8, 0),
     (&["--keep-header", "x-forwarded-host", "--keep-header", "remote-user"], 16, 0),
-    // The public port: `HOST:443` is `HOST`.
+    // The public port: `HOST:443` equals `HOST`.
     (&["--listen", "0.0.0.0:443"], 1, 1),
     (&["--listen", "[::]:80"], 1, 1),
 ];
@@ -305,7 +309,11 @@ fn the_503_page_of_envoy_looks_like_our_own_pages() {
         for line in lines {
             assert!(ours.lines().any(|other| other == line.replace("%%", "%")), "{file}, not in page.css: {line}");
         }
-        assert_eq!(page.matches('%').count(), 2 * page.matches("%%").count(), "Envoy reads a single % as a command");
+        assert_eq!(
+            page.matches('%').count(),
+            2 * page.matches("%%").count(),
+            "Envoy treats a single % as a command operator"
+        );
         for absent in ["<script", "<img", "<link", "url(", "src=", "http://", "https://"] {
             assert!(!page.contains(absent), "{file}: {absent}");
         }
@@ -313,7 +321,7 @@ fn the_503_page_of_envoy_looks_like_our_own_pages() {
     }
 }
 
-/// With several instances, a retry must not meet the dead one again.
+/// With several instances, a retry must go to another instance.
 #[test]
 fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
     let three = ["127.0.0.1:9101", "unix:/run/second.sock", "[::1]:3"].map(|door| ["--check", door]);
@@ -339,9 +347,9 @@ fn several_instances_are_endpoints_and_a_retry_goes_to_another() {
             "{ address: { socket_address: { address: 127.0.0.1, port_value: 5 } } }",
         ]
     );
-    assert_eq!(text.matches("previous_hosts.v3.PreviousHostsPredicate").count(), 2, "one for each retry policy");
+    assert_eq!(text.matches("previous_hosts.v3.PreviousHostsPredicate").count(), 2, "expected one per retry policy");
     let once = rendered(&["--check", "127.0.0.1:1", "--pages", "127.0.0.1:2"]);
-    assert!(!once.contains("previous_hosts"), "one instance, and nothing but addresses changes");
+    assert!(!once.contains("previous_hosts"), "with one instance only addresses may change");
 }
 
 #[test]
@@ -358,7 +366,7 @@ fn a_collector_adds_traces_and_changes_nothing_else() {
         assert_eq!(validate(&text), (true, String::new()), "{collector}");
         let mut rest = shipped.lines().peekable();
         let added: Vec<&str> = text.lines().filter(|line| rest.next_if_eq(line).is_none()).collect();
-        assert_eq!(rest.next(), None, "what is shipped is still there, in its order");
+        assert_eq!(rest.next(), None, "all shipped lines must remain in order");
         assert_eq!(added.len(), 26, "{added:?}");
         assert!(added.contains(&"            random_sampling: { value: 2.5 }"), "{added:?}");
         assert!(added.contains(&format!("    {kind}").as_str()), "{added:?}");
@@ -413,7 +421,7 @@ fn what_is_no_address_is_refused_before_envoy_sees_it() {
     ] {
         let output = render(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(output.stdout.is_empty(), "{arguments:?} gave half a configuration");
+        assert!(output.stdout.is_empty(), "{arguments:?} wrote a partial configuration");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let named = arguments.last().unwrap();
         assert!(said.contains("render: error: ") && said.contains(named) && !said.contains("Traceback"), "{said}");

@@ -1,5 +1,5 @@
-//! Envoy with `fast.yaml`: every scenario of `gateway`, and what is another there. Who is asked about, how long goes on
-//! what has ended, and whose keys count.
+//! Envoy with `fast.yaml`: all scenarios of `gateway`, and the differences: which requests need a check, how long an
+//! ended session still passes, and which keys are valid.
 
 use crate::gateway::{CLIENTS, HANDSHAKE, ask, reason, session_cookie};
 use base64::Engine as _;
@@ -14,7 +14,7 @@ use wechat_authz::testing::session::keys::{KeySet, KeySettings};
 use wechat_authz::testing::session::{Claims, jws, token};
 use wechat_simulator::App;
 
-/// What a part of a token says; 0 is its header, 1 its claims.
+/// The decoded part of a token: 0 is the header, 1 the claims.
 fn part(token: &str, number: usize) -> serde_json::Value {
     let part = token.split('.').nth(number).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
@@ -24,7 +24,7 @@ fn kid(browser: &Browser) -> String {
     part(&browser.cookie(SESSION).unwrap(), 0)["kid"].as_str().unwrap().to_owned()
 }
 
-/// The same token, signed with our key by somebody who has it, for ever.
+/// The same token with a distant expiry, signed with our key as an attacker who has stolen it.
 fn undying(stack: &Stack, token: &str) -> String {
     let claims: Claims = serde_json::from_value(part(token, 1)).unwrap();
     let claims = Claims { exp: claims.iat + 7_200, ..claims };
@@ -36,7 +36,7 @@ fn keys(stack: &Stack) -> KeySet {
     KeySet::load(&KeySettings { directory, sign_after: Duration::ZERO }).unwrap_or_else(|_| panic!("keys"))
 }
 
-/// Any claims, signed with our key as a token of this kind; of no kind where that is empty.
+/// Claims signed with our key as a token of this type; without a type if `typ` is empty.
 fn signed(stack: &Stack, typ: &str, claims: &serde_json::Value) -> String {
     let file = std::fs::read_dir(stack.directory.path().join("keys")).unwrap().next().unwrap().unwrap().path();
     let key = jsonwebtoken::EncodingKey::from_ec_pem(&std::fs::read(file).unwrap()).unwrap();
@@ -46,19 +46,19 @@ fn signed(stack: &Stack, typ: &str, claims: &serde_json::Value) -> String {
     jsonwebtoken::encode(&header, claims, &key).unwrap()
 }
 
-#[allow(clippy::disallowed_methods)] // Envoy's clock is the true one
+#[allow(clippy::disallowed_methods)] // Envoy uses the real clock
 fn seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// An answer, and how often wechat-authz was asked for it.
+/// Returns the response and the number of checks for it.
 async fn asking(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> (Answer, u64) {
     let before = stack.asked().await;
     let answer = ask(stack, method, target, lines).await;
     (answer, stack.asked().await - before)
 }
 
-/// The same for a browser's script, which keeps what cookies it gets.
+/// The same for a browser's script; the browser keeps the cookies of the response.
 async fn fetching(stack: &Stack, browser: &mut Browser) -> (u16, u64) {
     let before = stack.asked().await;
     let answer = browser.fetch(&stack.url("/api")).await;
@@ -131,12 +131,13 @@ async fn only_a_valid_token_in_plain_form_passes_without_a_check() {
         assert_eq!((answer.status, asked), (status, 1), "{why}: {answer:?}");
         assert!(status != 200 || !answer.body.contains(&token), "{why}: the application sees a token: {answer:?}");
     }
-    // At another host a session is nobody's, and that host is refused.
+    // At another host the session is invalid, and the host is rejected.
     let before = stack.asked().await;
     let elsewhere = compose("GET", "/orders", "evil.example", &[("cookie", &cookie)]);
     assert_eq!(raw(stack.edge, &elsewhere).await.unwrap().status, 403);
     assert_eq!(stack.asked().await, before + 1);
-    // What no browser sends: several Cookie lines, other separators, names beside ours, more cookies of ours than any has.
+    // Input that no browser sends: several Cookie lines, other separators, similar names, and more session cookies than
+    // usual.
     let crowd = format!("{cookie}{}; last=1", "; __Host-wechat_flow_00=1".repeat(40));
     let [prefixed, valued, other, spaced, joined, trailing, tight, doubled] = [
         format!("x__Host-wechat_flow_00=1; {cookie}"),
@@ -190,7 +191,7 @@ async fn a_token_for_another_purpose_is_checked_and_rejected() {
         let signed = format!("{SESSION}={}", signed(&stack, typ, &claims));
         let (answer, asked) = asking(&stack, "GET", "/orders", &[("cookie", &signed)]).await;
         let ours = why == "as it is";
-        // Envoy takes an audience among others; we do not write such a token.
+        // Envoy accepts an audience that is one of several. We do not issue such a token.
         let expected = if ours || why == "for several" { (200, 0) } else { (401, 1) };
         assert_eq!((answer.status, asked), expected, "{why}: {answer:?}");
     }
@@ -218,7 +219,7 @@ async fn a_token_without_its_long_nickname_is_checked() {
     }
 }
 
-/// What the application saw of a request, in order of name; what Envoy makes up for each request left out.
+/// The headers of a request at the application, sorted by name, without those that Envoy generates for each request.
 fn seen(answer: &Answer) -> (serde_json::Value, Vec<(String, String)>) {
     let json = answer.json();
     let pairs = json["headers"].as_array().unwrap().iter();
@@ -281,7 +282,8 @@ async fn the_application_sees_the_same_bytes_as_behind_strict() {
     }
 }
 
-/// A stack whose tokens, given out by [`leaving`], have so many seconds to go: wechat-authz's clock went after by the rest.
+/// A stack for [`leaving`], which issues tokens with the given remaining lifetime in seconds: wechat-authz's clock is
+/// behind during the login.
 async fn short_of_time() -> Stack {
     Stack::planned(Plan { clock: true, more: UNLIMITED.into(), ..Plan::fast() }).await
 }
@@ -310,8 +312,8 @@ async fn a_revoked_token_passes_until_its_end_and_no_longer() {
     assert_eq!(done.status, 200, "{done:?}");
     let out = left.ask("POST", &stack.url("/_wechat/logout"), &[("sec-fetch-site", "same-origin")], "").await;
     assert_eq!((out.status, left.cookie(SESSION)), (200, None), "{out:?}");
-    assert_eq!(left.get(&stack.url("/")).await.status, 302, "the browser itself is out at once");
-    // Where a path is always asked about, it ends at once.
+    assert_eq!(left.get(&stack.url("/")).await.status, 302, "the browser must be logged out at once");
+    // A path that is always checked rejects the session at once.
     assert_eq!(revoked.clone().fetch(&stack.url("/admin")).await.status, 401);
     let (mut passed, mut refused) = (0, 0);
     while seconds() < end + 5.0 {
@@ -341,7 +343,7 @@ async fn an_ended_token_is_renewed_for_every_client() {
     let mut browser = leaving(&stack, "小明", 3).await;
     let old = session_cookie(&browser);
     let end = part(&browser.cookie(SESSION).unwrap(), 1)["exp"].as_u64().unwrap() as f64;
-    // In the last third strict.yaml would renew it; here nobody does.
+    // In its last third strict.yaml would renew the token; fast.yaml does not send a check.
     let (answer, asked) = asking(&stack, "GET", "/api", &[("cookie", &old)]).await;
     assert_eq!((answer.status, asked, answer.set_cookies().count()), (200, 0, 1), "{answer:?}");
     tokio::time::sleep(Duration::from_secs_f64((end + 2.2 - seconds()).max(0.0))).await;
@@ -356,13 +358,17 @@ async fn an_ended_token_is_renewed_for_every_client() {
     assert_eq!(fetching(&stack, &mut browser).await, (200, 1));
     assert_ne!(session_cookie(&browser), old);
     for _ in 0..3 {
-        assert_eq!(fetching(&stack, &mut browser).await, (200, 0), "the next token is as good as the first");
+        assert_eq!(fetching(&stack, &mut browser).await, (200, 0), "the next token must be accepted like the first");
     }
     let handshake = [HANDSHAKE, &[("cookie", old.as_str()), ("accept", HTML)]].concat();
-    assert_eq!(asking(&stack, "GET", "/ws", &handshake).await.0.status, 101, "a tab that still has the old one");
+    assert_eq!(
+        asking(&stack, "GET", "/ws", &handshake).await.0.status,
+        101,
+        "a tab with the old token must still be accepted"
+    );
 }
 
-/// Envoy looks for new keys every second instead of every 55.
+/// Envoy fetches the keys every second instead of every 55 seconds.
 fn often() -> Vec<(String, String)> {
     vec![("cache_duration: 60s".into(), "cache_duration: 6s".into())]
 }
@@ -377,19 +383,19 @@ async fn a_new_key_is_known_before_it_signs_and_a_removed_one_ends() {
     let mut first = Browser::wechat();
     stack.log_in(&mut first, "/").await;
     let old = kid(&first);
-    // A token that Envoy has not seen.
+    // A token that Envoy has not yet received.
     let mut unseen = Browser::wechat();
     stack.hand_to(&mut unseen, "小红");
     let home = stack.url("/unseen");
-    // The way back ends in `#`, so that the address does not keep WeChat's fragment.
+    // The return address ends in `#`, so that the browser drops WeChat's fragment.
     unseen.follow_until(&home, |next| next.trim_end_matches('#') == home).await;
     assert!(unseen.cookie(SESSION).is_some());
     stack.remember(&unseen);
     let keys = stack.directory.path().join("keys");
     let file = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap().path();
-    tokio::time::sleep(Duration::from_millis(1_100)).await; // a key's name is its second
+    tokio::time::sleep(Duration::from_millis(1_100)).await; // a key's name is its creation time in seconds
     assert!(Command::new(program()).arg("keygen").arg(&keys).output().unwrap().status.success());
-    // Every login, from before the new key to after its first signature, is known to Envoy at once.
+    // Envoy accepts every login at once, from before the new key exists until it has signed a token.
     let mut second = Browser::wechat();
     let mut logins = 0;
     until("does the new key sign", async || {
@@ -397,11 +403,11 @@ async fn a_new_key_is_known_before_it_signs_and_a_removed_one_ends() {
         stack.log_in(&mut second, "/").await;
         logins += 1;
         assert_eq!(fetching(&stack, &mut second).await, (200, 0), "login {logins}");
-        assert_eq!(fetching(&stack, &mut first).await, (200, 0), "nobody is logged out");
+        assert_eq!(fetching(&stack, &mut first).await, (200, 0), "the first session must stay valid");
         kid(&second) != old
     })
     .await;
-    assert!(logins > 3, "the new key waited");
+    assert!(logins > 3, "the new key must not sign at once");
     std::fs::remove_file(file).unwrap();
     until("is the old key gone", async || {
         let keys = Browser::desktop().fetch(&stack.url("/_wechat/jwks.json")).await.json();
@@ -409,8 +415,12 @@ async fn a_new_key_is_known_before_it_signs_and_a_removed_one_ends() {
     })
     .await;
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert_eq!(fetching(&stack, &mut unseen).await, (401, 1), "its tokens are worth nothing");
-    assert_eq!(fetching(&stack, &mut first).await, (200, 0), "but for one that Envoy has verified, until its end");
+    assert_eq!(fetching(&stack, &mut unseen).await, (401, 1), "tokens of the removed key must be rejected");
+    assert_eq!(
+        fetching(&stack, &mut first).await,
+        (200, 0),
+        "a token that Envoy has verified must pass until it expires"
+    );
     assert_eq!(fetching(&stack, &mut second).await, (200, 0));
 }
 
@@ -422,17 +432,21 @@ async fn without_keys_envoy_checks_and_without_us_it_fails_closed() {
     let cookie = session_cookie(&browser);
     let before = stack.upstream.count();
     stack.kill_authz();
-    // Longer than the keys are fresh for.
+    // Longer than the cached keys are valid.
     tokio::time::sleep(Duration::from_secs(8)).await;
     for target in ["/orders", "/ws"] {
-        assert_eq!(ask(&stack, "GET", target, &[("cookie", &cookie)]).await.status, 200, "who is known goes on");
+        assert_eq!(
+            ask(&stack, "GET", target, &[("cookie", &cookie)]).await.status,
+            200,
+            "a valid session must still pass"
+        );
     }
     assert_eq!(ask(&stack, "GET", "/orders", &[]).await.status, 503);
     assert_eq!(ask(&stack, "GET", "/admin", &[("cookie", &cookie)]).await.status, 503);
     // An Envoy that starts now has no keys.
     let fresh = stack.another_envoy(true).await;
     let with_session = compose("GET", "/orders", &stack.edge.to_string(), &[("cookie", &cookie)]);
-    assert_eq!(raw(fresh, &with_session).await.unwrap().status, 503, "closed, not open");
+    assert_eq!(raw(fresh, &with_session).await.unwrap().status, 503, "Envoy must deny without keys");
     assert_eq!(stack.upstream.count(), before + 2);
     stack.restart_authz().await;
     until("does the new Envoy know it unasked", async || {
@@ -531,7 +545,7 @@ async fn a_restricted_path_is_asked_about_however_it_is_spelled() {
     }
 }
 
-/// How often Envoy looked a token up that it had not verified: each of them may cost it a signature.
+/// The number of tokens that Envoy had not verified before: each may cost one signature verification.
 async fn unseen_by_envoy(stack: &Stack) -> u64 {
     let stats = Browser::desktop().fetch(&format!("http://{}/stats?filter=jwt_cache_miss", stack.envoy_admin)).await;
     stats.body.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum()
@@ -547,7 +561,7 @@ async fn other_spellings_of_a_valid_token_cost_envoy_no_signature() {
     assert_eq!(asking(&stack, "GET", "/orders", &[("cookie", &plain)]).await.1, 0);
     let host = stack.edge.to_string();
     let before = unseen_by_envoy(&stack).await;
-    assert!(before > 0, "the statistic is there");
+    assert!(before > 0, "the statistic must exist");
     let last = token.chars().last().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let next = alphabet.as_bytes()[alphabet.find(last).unwrap() + 1] as char;
@@ -577,12 +591,12 @@ async fn other_spellings_of_a_valid_token_cost_envoy_no_signature() {
             let (answer, asked) = asking(&stack, "GET", "/orders", &[("cookie", &line)]).await;
             assert_eq!(asked, 1, "{line}: {answer:?}");
         }
-        // The same beside a byte that is not UTF-8.
+        // The same cookies with a byte that is not UTF-8.
         let beside =
             String::from_utf8(compose("GET", "/orders", &host, &[("cookie", &format!("a=~; {line}"))])).unwrap();
         let bytes: Vec<u8> = beside.bytes().map(|byte| if byte == b'~' { 0xff } else { byte }).collect();
         raw(stack.edge, &bytes).await.unwrap();
-        // The same in several lines.
+        // The same cookies in several lines.
         let lines: Vec<(&str, &str)> = line.split("; ").map(|one| ("cookie", one)).collect();
         asking(&stack, "GET", "/orders", &lines).await;
         assert_eq!(unseen_by_envoy(&stack).await, before, "{line}");

@@ -1,6 +1,6 @@
-//! Real Express 4 and 5 and a real Flask (under Werkzeug's server and under gunicorn) behind the real program: whatever the
-//! spelling of a request, none of them serves a protected resource to a client that may not have it, and an ordinary
-//! request arrives as it was sent. `tests/frameworks/get` installs them.
+//! Real Express 4 and 5 and a real Flask (under Werkzeug's server and under gunicorn) behind the real program: no
+//! spelling of a request gives a client a protected resource that it may not access, and ordinary requests arrive
+//! unchanged. `tests/frameworks/get` installs them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use harness::{SESSION, free_port, root};
 use std::net::SocketAddr;
 use std::process::Command;
 
-/// Everything that no rule protects is public: a spelling that slips past a rule reaches the application.
+/// All paths without a rule are public, so that a spelling that matches no rule reaches the application.
 const POLICY: &str = "policy:\n\
     - { path_pattern: /reports/*/secret, access: required, subjects: [\"wx:union:somebody-else\"] }\n\
     - { path_prefix: /admin, access: required, subjects: [\"wx:union:somebody-else\"] }\n\
@@ -19,7 +19,7 @@ const POLICY: &str = "policy:\n\
     - { path_prefix: /api, methods: [POST, PUT, PATCH, DELETE], access: required }\n\
     - { path_pattern: /**, access: public }\n";
 
-/// What nobody in this test may see, and what only somebody who is logged in may see.
+/// The resources that no client may get, and the one that needs a session.
 const FORBIDDEN: [&str; 3] = ["admin", "admin_below", "secret"];
 const PERSONAL: [&str; 4] = ["orders", "orders_below", "item-changed", "item_changed"];
 
@@ -33,7 +33,7 @@ struct Server {
     process: Process,
 }
 
-/// The four applications, each on a port of its own.
+/// Starts the four applications, each on its own port.
 async fn servers() -> [Server; 4] {
     let installed = root().join("target/frameworks");
     assert!(installed.join("ready").is_file(), "the frameworks are missing: run tests/frameworks/get");
@@ -69,7 +69,7 @@ async fn servers() -> [Server; 4] {
     servers
 }
 
-/// Envoy's configuration with a cluster for each application, chosen by `x-app`.
+/// Changes Envoy's configuration: a cluster for each application, selected by `x-app`.
 fn routed(servers: &[Server]) -> Vec<(String, String)> {
     let (route, cluster) = ("              - match: { prefix: / }\n", "  - name: wechat_pages\n    type: STATIC\n");
     let mut routes = String::new();
@@ -89,10 +89,10 @@ fn routed(servers: &[Server]) -> Vec<(String, String)> {
     vec![(route.to_owned(), routes + route), (cluster.to_owned(), clusters + cluster)]
 }
 
-/// The ways in which some server reads another path as `path`, `path` itself among them.
+/// Spellings of `path` that some server interprets as `path`, including `path` itself.
 fn spellings(path: &str) -> Vec<String> {
     let mut bases = vec![path.to_owned(), path.to_uppercase()];
-    // Another letter case, encoded.
+    // Upper and lower case, percent-encoded.
     bases.push(path.replace('a', "%41").replace('e', "%45"));
     let mut all = Vec::new();
     for base in bases {
@@ -221,7 +221,7 @@ fn spellings(path: &str) -> Vec<String> {
             all.push(format!("/{}", base[1..].replace('/', slash)));
             all.push(base.replacen('/', slash, 1));
         }
-        // One letter after another in forms that decode to it, at once or later.
+        // One letter at a time in forms that decode to it, immediately or after a second decoding.
         for (at, letter) in path.char_indices().filter(|(_, letter)| letter.is_ascii_alphabetic()) {
             if base.len() != path.len() {
                 break;
@@ -250,7 +250,7 @@ fn plain(method: &str, target: impl Into<String>) -> Request {
     (method.to_owned(), target.into(), Vec::new())
 }
 
-/// Everything that is tried at each application.
+/// All requests that the test sends to each application.
 fn attacks() -> Vec<Request> {
     let mut requests = Vec::new();
     for path in ["/admin", "/admin/users", "/reports/7/secret", "/orders/7"] {
@@ -304,14 +304,14 @@ fn attacks() -> Vec<Request> {
     requests
 }
 
-/// What an application served of what this client may not have.
+/// The protected content in a response that this client may not get.
 fn leak(answer: &Answer, logged_in: bool) -> Option<String> {
     let resource = answer.header("x-resource");
     let leaked = FORBIDDEN.contains(&resource) || !logged_in && PERSONAL.contains(&resource);
     leaked.then(|| resource.to_owned())
 }
 
-/// A request's bytes as they are: targets that no client would write, too.
+/// The exact bytes of a request, including targets that no normal client sends.
 fn bytes((method, target, lines): &Request, host: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let lines: Vec<(&str, &str)> =
         lines.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(more.iter().copied()).collect();
@@ -332,7 +332,7 @@ async fn started() -> (Stack, [Server; 4]) {
     (stack, servers)
 }
 
-/// Tries everything through `edge`, over HTTP/1.1 and HTTP/2.
+/// Sends all requests through `edge`, over HTTP/1.1 and HTTP/2.
 async fn through(edge: SocketAddr, stack: &Stack, servers: &[Server]) {
     let cookie = logged_in(stack).await;
     let host = stack.edge.to_string();
@@ -343,7 +343,7 @@ async fn through(edge: SocketAddr, stack: &Stack, servers: &[Server]) {
         for cookie in [None, Some(cookie.as_str())] {
             let mut more = vec![("x-app", server.name)];
             more.extend(cookie.map(|cookie| ("cookie", cookie)));
-            // Several at a time.
+            // Eight requests concurrently.
             for some in requests.chunks(8) {
                 let answers = some.iter().map(|request| {
                     let (host, more) = (&host, &more);
@@ -380,7 +380,7 @@ async fn through(edge: SocketAddr, stack: &Stack, servers: &[Server]) {
         }
     }
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
-    assert!(reached > 100, "only {reached} requests reached an application: this proves nothing");
+    assert!(reached > 100, "only {reached} requests reached an application: too few for a result");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,7 +396,7 @@ async fn no_spelling_opens_a_protected_resource_behind_fast() {
     through(edge, &stack, &servers).await;
 }
 
-/// A gateway that changes nothing of a request: what the check allows goes to the application as it is.
+/// A gateway that changes nothing: it forwards each allowed request unmodified to the application.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_opens_a_protected_resource_at_the_check_itself() {
     let (stack, servers) = started().await;
@@ -404,7 +404,7 @@ async fn no_spelling_opens_a_protected_resource_at_the_check_itself() {
     let (host, check) = (stack.edge.to_string(), stack.check.parse().unwrap());
     let mut leaks = Vec::new();
     let mut allowed = 0;
-    // A gateway takes headers away before it asks: those are tried behind Envoy.
+    // Gateways remove headers before the check; requests with headers are tested behind Envoy.
     for request in attacks().iter().filter(|(_, _, lines)| lines.is_empty()) {
         for cookie in [None, Some(cookie.as_str())] {
             let more: Vec<(&str, &str)> = cookie.map(|cookie| ("cookie", cookie)).into_iter().collect();
@@ -428,10 +428,10 @@ async fn no_spelling_opens_a_protected_resource_at_the_check_itself() {
         }
     }
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
-    assert!(allowed > 20, "only {allowed} checks were allowed: this proves nothing");
+    assert!(allowed > 20, "only {allowed} checks were allowed: too few for a result");
 }
 
-/// Requests with one meaning.
+/// Requests with only one interpretation.
 const ORDINARY: &[&str] = &[
     "/",
     "/a",
@@ -486,7 +486,7 @@ async fn ordinary_requests_arrive_byte_for_byte() {
                         String::from_utf8_lossy(&seen)
                     ));
                 }
-                // And for nobody else's host or address.
+                // The application must also not see another host or address.
                 let about = (answer.header("x-host").replace("%3A", ":"), answer.header("x-client").to_owned());
                 let ours = if server.name.starts_with("express") { "127.0.0.1" } else { host.as_str() };
                 assert_eq!(about, (ours.to_owned(), "127.0.0.1".to_owned()), "{} {target}", server.name);

@@ -1,4 +1,4 @@
-//! What the gateway lets through, what it stops, and what nobody can make it believe (docs/en/ext-authz.md).
+//! Requests that the gateway allows or denies, and forged input that it must not trust (docs/en/ext-authz.md).
 //!
 //! Each scenario runs twice, behind `envoy/strict.yaml` and behind `envoy/fast.yaml`: see `scenarios!`.
 
@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 /// Header lines.
 pub type Lines = &'static [(&'static str, &'static str)];
 
-/// `/public` is open, `/maybe` for known and unknown alike, `/staff` for somebody else; the rest asks for a session.
+/// `/public` is open, `/maybe` accepts requests with and without a session, `/staff` needs another subject; all other
+/// paths need a session.
 const POLICY: &str = "policy:\n\
     - { path_prefix: /public, access: public }\n\
     - { path_prefix: /maybe, access: optional }\n\
@@ -26,30 +27,30 @@ async fn with_rules(plan: fn() -> Plan) -> (Stack, Browser) {
     (stack, browser)
 }
 
-/// One request through Envoy.
+/// Sends one request through Envoy.
 pub async fn ask(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> Answer {
     let bytes = compose(method, target, &stack.edge.to_string(), lines);
     raw(stack.edge, &bytes).await.unwrap_or_else(|| panic!("no answer: {method} {target} {lines:?}"))
 }
 
-/// The same over HTTP/2.
+/// Sends the same over HTTP/2.
 pub async fn ask_h2(stack: &Stack, method: &str, target: &str, lines: &[(&str, &str)]) -> Answer {
     let answer = try_h2(stack.edge, &stack.edge.to_string(), method, target, lines).await;
     answer.unwrap_or_else(|| panic!("no answer: {method} {target} {lines:?}"))
 }
 
-/// One check, asked as Envoy asks it.
+/// Sends one check as Envoy sends it.
 async fn check(stack: &Stack, target: &str, lines: &[(&str, &str)]) -> Answer {
     let bytes = compose("GET", target, &stack.edge.to_string(), lines);
     raw(stack.check.parse().unwrap(), &bytes).await.unwrap_or_else(|| panic!("no answer: {target} {lines:?}"))
 }
 
-/// Who has to be asked about: with `fast.yaml`, somebody without a session.
+/// A browser whose requests need a check: with `fast.yaml` one without a session.
 fn to_be_asked_about(stack: &Stack, browser: &Browser) -> Browser {
     if stack.is_fast() { Browser::wechat() } else { browser.clone() }
 }
 
-/// The status that a client at another address of this machine gets.
+/// The status of a request from another address of this machine.
 async fn status_from(source: &str, address: SocketAddr, bytes: &[u8]) -> u16 {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
@@ -68,11 +69,11 @@ pub fn reason(answer: &Answer) -> String {
     answer.json()["data"]["reason"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Clients that need different answers (docs/en/ext-authz.md, Special requests), each as it announces itself.
+/// The client kinds (docs/en/ext-authz.md, Special requests), each with its typical headers.
 pub const CLIENTS: &[(&str, &str, Lines)] = &[
     ("page", "GET", &[("accept", HTML)]),
     ("page", "GET", &[("sec-fetch-mode", "navigate"), ("accept", HTML)]),
-    // Android WeChat says this on page loads.
+    // WeChat on Android sends this header on page loads.
     ("page", "GET", &[("accept", HTML), ("x-requested-with", "com.tencent.mm")]),
     ("head", "HEAD", &[("accept", HTML)]),
     (
@@ -97,7 +98,7 @@ pub const HANDSHAKE: Lines = &[
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-/// What every refusal looks like to its client, whatever was decided.
+/// Asserts the form of a denial for a client kind, independent of the reason.
 fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
     let said = format!("{why}, {client}: {answer:?}");
     if client == "grpc" {
@@ -125,7 +126,7 @@ fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
         assert_eq!(answer.header("www-authenticate"), if status == 401 { "Bearer" } else { "" }, "{said}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{said}");
     } else if status != 302 {
-        // Envoy takes the type from an answer without a body.
+        // Envoy removes the content type from a response without a body.
         let kind = if client == "head" { "" } else { "text/html; charset=utf-8" };
         assert_eq!(answer.header("content-type"), kind, "{said}");
         assert!(answer.header("content-security-policy").contains("default-src 'none'"), "{said}");
@@ -133,7 +134,7 @@ fn assert_form(client: &str, status: u16, answer: &Answer, why: &str) {
     }
 }
 
-/// A module with each of these scenarios behind one of the shipped configurations.
+/// Generates a module that runs each of these scenarios behind one of the shipped configurations.
 macro_rules! behind {
     ($configuration:ident, $($scenario:ident)*) => {
         mod $configuration {
@@ -205,7 +206,7 @@ async fn each_client_without_a_session_gets_a_denial_it_understands(plan: fn() -
             _ => {}
         }
     }
-    assert_eq!(stack.upstream.count(), 0, "nothing reached the application");
+    assert_eq!(stack.upstream.count(), 0, "no request may reach the application");
 }
 
 async fn a_forbidden_subject_gets_403_and_no_login(plan: fn() -> Plan) {
@@ -232,22 +233,26 @@ async fn only_clients_without_a_session_get_429(plan: fn() -> Plan) {
         let wait = answer.header("retry-after").parse::<u64>();
         assert!(*client == "grpc" || wait.is_ok_and(|seconds| (1..=80).contains(&seconds)), "{answer:?}");
     }
-    // Nobody gets a fresh budget by claiming to be somebody else.
+    // A client gets no new limit by claiming another address.
     for name in
         ["x-auth-client-ip", "x-forwarded-for", "x-real-ip", "forwarded", "x-envoy-external-address", "true-client-ip"]
     {
         let answer = ask(&stack, "GET", "/", &[(name, "198.51.100.7")]).await;
         assert_eq!(answer.status, 429, "{name}: {answer:?}");
     }
-    // Who really is somebody else has a budget of their own.
+    // A client at another address has its own limit.
     let asked = compose("GET", "/", &stack.edge.to_string(), &[]);
     assert_eq!(status_from("127.0.0.9", stack.edge, &asked).await, 401);
     assert_eq!(status_from("127.0.0.9", stack.edge, &asked).await, 429);
     for _ in 0..50 {
-        assert_eq!(browser.fetch(&stack.url("/api")).await.status, 200, "the same address, logged in");
+        assert_eq!(
+            browser.fetch(&stack.url("/api")).await.status,
+            200,
+            "a logged-in client at the same address must pass"
+        );
     }
     assert!(stack.logged().contains("\"client\":\"127.0.0.9\""));
-    assert!(!stack.logged().contains("198.51.100.7"), "an address that a client claims is believed nowhere");
+    assert!(!stack.logged().contains("198.51.100.7"), "an address that a client claims must not be logged");
 }
 
 async fn who_is_logged_in_passes_whatever_the_client(plan: fn() -> Plan) {
@@ -277,7 +282,7 @@ async fn a_bearer_token_is_a_session_and_a_foreign_one_passes_on(plan: fn() -> P
         ("/api", vec![("authorization", ours.as_str())], 200, None),
         ("/api", vec![("authorization", ours.as_str()), ("cookie", "a=1")], 200, None),
         ("/maybe", vec![("authorization", ours.as_str())], 200, None),
-        // The application's own, beside our cookie or where nobody needs to be known.
+        // The application's own header: together with our cookie, or on a public path.
         ("/api", vec![("authorization", "Bearer own"), ("cookie", cookie.as_str())], 200, Some("Bearer own")),
         ("/api", vec![("authorization", "Basic YTpi"), ("cookie", cookie.as_str())], 200, Some("Basic YTpi")),
         ("/public", vec![("authorization", ours.as_str())], 200, None),
@@ -292,7 +297,7 @@ async fn a_bearer_token_is_a_session_and_a_foreign_one_passes_on(plan: fn() -> P
         assert_eq!(answer.status, status, "{target} {answer:?}");
         if status == 200 {
             assert_eq!(answer.seen("authorization").as_deref(), seen, "{target}: {answer:?}");
-            assert!(!answer.body.contains(&token), "the application sees no session token: {answer:?}");
+            assert!(!answer.body.contains(&token), "the application must not receive the session token: {answer:?}");
             let known = answer.seen("x-wechat-openid").is_some_and(|openid| !openid.is_empty());
             assert_eq!(known, lines.iter().any(|(_, value)| value.contains(&token)) && target != "/public");
         }
@@ -301,13 +306,12 @@ async fn a_bearer_token_is_a_session_and_a_foreign_one_passes_on(plan: fn() -> P
     assert_form("data", 401, &refused, "token_malformed");
 }
 
-/// Names by which an application could be made to see an identity that is not ours (docs/en/ext-authz.md,
-/// Identity headers).
+/// Header names that an application could mistake for our identity headers (docs/en/ext-authz.md, Identity headers).
 fn spoofed_names() -> Vec<String> {
     let mut names: Vec<String> = IDENTITY.iter().map(|name| (*name).to_owned()).collect();
     names.extend(IDENTITY.iter().map(|name| name.to_uppercase()));
     names.extend(IDENTITY.iter().map(|name| name.replace('-', ".")));
-    // Every other character that a header name may hold.
+    // All other characters that a header name may contain.
     for character in "_!#$%&'*+.^`|~".chars() {
         names.push(format!("x{character}wechat{character}openid"));
         names.push(format!("x-wechat{character}openid"));
@@ -335,7 +339,7 @@ fn spoofed_names() -> Vec<String> {
     names
 }
 
-/// What the application saw of all names that some server reads as one of ours.
+/// The headers at the application whose names some server treats as ours.
 fn identity_seen(answer: &Answer) -> Vec<(String, String)> {
     let json = answer.json();
     let headers = json["headers"].as_array().unwrap().iter();
@@ -379,12 +383,12 @@ async fn each_identity_header_arrives_once_and_only_from_us(plan: fn() -> Plan) 
                 assert_eq!(answer.status, 200, "{target} {logged_in}: {answer:?}");
                 assert_eq!(identity_seen(&answer), honest, "{target} {logged_in}");
             }
-            // Hop-by-hop headers are dropped on the way; ours is not one, whatever the client says.
+            // Proxies drop the headers that `Connection` names. Our headers must stay even if the client names them.
             for connection in ["x-wechat-openid, close", "X-WeChat-Subject, x-wechat-openid, close"] {
                 let answer = ask(&stack, "GET", target, &[lines, &[("connection", connection)]].concat()).await;
                 assert_eq!(identity_seen(&answer), honest, "{target} {logged_in} {connection}");
             }
-            // A client may drop its own cookie so, and is nobody then.
+            // A client can drop its own cookie this way; the request then has no session.
             let answer = ask(&stack, "GET", target, &[lines, &[("connection", "cookie, close")]].concat()).await;
             assert_eq!(answer.status, if target == "/orders" { 401 } else { 200 }, "{target} {logged_in}: {answer:?}");
             assert!(answer.status == 401 || identity_seen(&answer).iter().all(|(_, value)| value.is_empty()));
@@ -407,7 +411,7 @@ async fn a_claimed_identity_opens_nothing(plan: fn() -> Plan) {
     assert_eq!(stack.upstream.count(), before);
 }
 
-/// Headers that tell an application another client, host, path, method, scheme or length than was checked.
+/// Headers that claim another client, host, path, method, scheme or length than the checked one.
 const FORGED: &[&str] = &[
     "forwarded",
     "forwarded-for",
@@ -480,7 +484,7 @@ const FORGED: &[&str] = &[
     "x-auth-request-user",
 ];
 
-/// Headers of applications and their clients, some of them like the ones above.
+/// Headers of applications and their clients, some of them similar to the ones above.
 const OWN: &[&str] = &[
     "ot-baggage-sentry-trace_id",
     "access_token",
@@ -520,7 +524,7 @@ async fn no_header_tells_the_application_another_request(plan: fn() -> Plan) {
     let aliases = "-_.!~+".chars().flat_map(|separator| {
         let written = move |name: &&str| name.replace('-', &separator.to_string());
         FORGED.iter().map(written).chain(
-            // In their own spelling these belong to HTTP and to Envoy.
+            // In their standard spelling these belong to HTTP and to Envoy.
             ["content-length", "content-type", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto"]
                 .iter()
                 .map(written)
@@ -540,7 +544,7 @@ async fn no_header_tells_the_application_another_request(plan: fn() -> Plan) {
                 let seen = answer.json()["headers"].as_array().unwrap().clone();
                 for pair in seen {
                     let (name, value) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-                    // Envoy's own.
+                    // Headers that Envoy sets.
                     let set = match name {
                         "x-forwarded-for" | "x-envoy-external-address" => Some("127.0.0.1"),
                         "x-forwarded-proto" => Some("http"),
@@ -548,12 +552,12 @@ async fn no_header_tells_the_application_another_request(plan: fn() -> Plan) {
                     };
                     assert!(
                         set == Some(value) || !some.iter().any(|alias| folded(alias) == folded(name)),
-                        "{target}: the application saw {name}: {value}"
+                        "{target}: the application received {name}: {value}"
                     );
                 }
             }
         }
-        // A client's own chain of addresses ends here: the application sees the one that was checked.
+        // Envoy drops the client's own address chain: the application receives the address that was checked.
         for claim in ["198.51.100.7", "127.0.0.1, 10.0.0.1", "unknown", ""] {
             let claimed = [lines, &[("x-forwarded-for", claim), ("x-forwarded-proto", "https")]].concat();
             let answer = ask(&stack, "GET", target, &claimed).await;
@@ -587,7 +591,7 @@ async fn a_hundred_header_lines_pass_and_too_many_are_431(plan: fn() -> Plan) {
         let target = if lines.is_empty() { "/public/a" } else { "/orders" };
         for count in (70..140).step_by(5).chain(96..130) {
             let before = stack.upstream.count();
-            // `host` and `connection` are two of them.
+            // `host` and `connection` count as two of the lines.
             let more = names.iter().map(|name| (name.as_str(), "v")).take(count - 2 - lines.len());
             let lines: Vec<(&str, &str)> = lines.iter().copied().chain(more).collect();
             let answer = ask(&stack, "GET", target, &lines).await;
@@ -607,7 +611,7 @@ async fn a_hundred_header_lines_pass_and_too_many_are_431(plan: fn() -> Plan) {
             let more = more.iter().map(|name| (name.as_str(), "v")).take(count - lines.len());
             let lines: Vec<(&str, &str)> = lines.iter().copied().chain(more).collect();
             let before = stack.upstream.count();
-            // Envoy answers 431 or resets the stream.
+            // Envoy responds with 431 or resets the stream.
             let answer = try_h2(stack.edge, &stack.edge.to_string(), "GET", target, &lines).await;
             let status = answer.map(|answer| answer.status);
             let expected = if count == 100 { (Some(200), 1) } else { (status.and(Some(431)), 0) };
@@ -616,7 +620,7 @@ async fn a_hundred_header_lines_pass_and_too_many_are_431(plan: fn() -> Plan) {
     }
 }
 
-/// An application that sends an event every 100 ms for ever, or the same over an upgraded connection.
+/// An application that sends an event every 100 ms without end, as a response or over an upgraded connection.
 async fn endless_application() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -653,7 +657,9 @@ async fn streams_and_websockets_end_at_the_bound_and_not_before(plan: fn() -> Pl
         let begun = Instant::now();
         stream.write_all(&bytes).await.unwrap();
         let mut read = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read)).await.expect("an end");
+        let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read))
+            .await
+            .expect("the stream must end");
         let read = String::from_utf8_lossy(&read).into_owned();
         (begun.elapsed(), read.matches("data: tick").count(), read)
     };
@@ -663,7 +669,7 @@ async fn streams_and_websockets_end_at_the_bound_and_not_before(plan: fn() -> Pl
         assert!(events > 5, "{events} events in {lived:?}: {read}");
         assert!((2.9..8.0).contains(&lived.as_secs_f64()), "{status}: {lived:?}");
     }
-    // As shipped: an hour, and no time-out for an answer that goes on.
+    // The shipped limit is an hour, and there is no time-out for a response in progress.
     for file in ["strict.yaml", "fast.yaml"] {
         let shipped = std::fs::read_to_string(harness::root().join("envoy").join(file)).unwrap();
         let route = "route: { cluster: app, timeout: 0s, max_stream_duration: { max_stream_duration: 3600s } }";
@@ -692,14 +698,14 @@ async fn behind_a_load_balancer_its_own_word_counts(plan: fn() -> Plan) {
     let envoy = vec![("xff_num_trusted_hops: 0".to_owned(), "xff_num_trusted_hops: 1".to_owned())];
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
     let stack = Stack::planned(Plan { envoy, more, ..plan() }).await;
-    // The client wrote the first address, the load balancer the last one and how the client reached it.
+    // The client has written the first address; the load balancer has added the last one and the scheme.
     for chain in ["203.0.113.9", "198.51.100.7, 203.0.113.9", "127.0.0.1,10.0.0.1, 203.0.113.9"] {
         let lines = [("x-forwarded-for", chain), ("x-forwarded-proto", "https"), ("x_forwarded_for", "198.51.100.8")];
         let answer = ask(&stack, "GET", "/open/a", &lines).await;
         assert_eq!(answer.seen("x-forwarded-for").as_deref(), Some("203.0.113.9"), "{chain}: {answer:?}");
         assert_eq!(answer.seen("x-forwarded-proto").as_deref(), Some("https"), "{chain}: {answer:?}");
         assert!(!answer.body.contains("198.51.100"), "{chain}: {answer:?}");
-        // The check is given the same address: a refusal is logged with it.
+        // The check receives the same address: a denial logs it.
         let strange = compose("GET", "/open/a", "elsewhere.example", &lines);
         assert_eq!(raw(stack.edge, &strange).await.unwrap().status, 403);
         stack.until_log_holds("\"client\":\"203.0.113.9\"").await;
@@ -712,7 +718,7 @@ async fn the_proxy_protocol_names_the_client_and_is_required(plan: fn() -> Plan)
     let more = "policy: [ { path_prefix: /open, access: public } ]\n".to_owned();
     let stack = Stack::planned(Plan { render, more, ..plan() }).await;
     let request = compose("GET", "/open/a", &stack.edge.to_string(), &[("x-forwarded-for", "198.51.100.7")]);
-    assert!(raw(stack.edge, &request).await.is_none(), "a connection without its line is closed");
+    assert!(raw(stack.edge, &request).await.is_none(), "a connection without the PROXY line must be closed");
     assert_eq!(stack.upstream.count(), 0);
     let line = b"PROXY TCP4 203.0.113.9 127.0.0.1 40000 8080\r\n";
     let answer = raw(stack.edge, &[&line[..], &request].concat()).await.unwrap();
@@ -722,7 +728,7 @@ async fn the_proxy_protocol_names_the_client_and_is_required(plan: fn() -> Plan)
     assert_eq!(identity_seen(&answer).len(), 8, "{answer:?}");
 }
 
-/// Headers by which some gateway or framework passes on a method, a path, a host, an address or an order.
+/// Headers in which some gateways or frameworks pass on a method, path, host, address or instruction.
 const FORGEABLE: Lines = &[
     ("x-forwarded-uri", "/public/a"),
     ("x-forwarded-path", "/public/a"),
@@ -779,7 +785,7 @@ const FORGEABLE: Lines = &[
 async fn no_other_header_changes_what_is_decided_about_a_request(plan: fn() -> Plan) {
     let (stack, browser) = with_rules(plan).await;
     let cookie = session_cookie(&browser);
-    // What was decided, and what of it the application saw.
+    // The decision and the parts of it that the application received.
     let outcome = |answer: Answer| {
         let reached = (answer.status == 200).then(|| {
             let json = answer.json();
@@ -804,10 +810,10 @@ async fn no_other_header_changes_what_is_decided_about_a_request(plan: fn() -> P
     }
 }
 
-/// Every path of docs/en/ext-authz.md, Paths, and its relatives: what a stranger gets, and whether the application sees
-/// the request.
+/// All paths of docs/en/ext-authz.md, Paths, and similar ones: the status without a session, and whether the request
+/// reaches the application.
 const PATHS: &[(&str, u16)] = &[
-    // What is public, and stays so.
+    // Public paths that stay public.
     ("/public", 200),
     ("/public/", 200),
     ("/public/a", 200),
@@ -818,7 +824,7 @@ const PATHS: &[(&str, u16)] = &[
     ("/%70ublic/a", 200),
     ("/public//a", 200),
     ("/orders/../public/a", 200),
-    // What climbs out of it.
+    // Paths that leave the public prefix.
     ("/public/../admin", 401),
     ("/public/%2e%2e/admin", 401),
     ("/public/.%2e/admin", 401),
@@ -840,7 +846,7 @@ const PATHS: &[(&str, u16)] = &[
     ("/public/%zz/admin", 403),
     ("/public;x/../admin", 401),
     ("/public;x/admin", 401),
-    // What looks like it.
+    // Paths that resemble the public prefix.
     ("/publicadmin", 401),
     ("/public.admin", 401),
     ("/Public/a", 401),
@@ -848,7 +854,7 @@ const PATHS: &[(&str, u16)] = &[
     ("/_wechatever", 401),
     ("/_wechat;x/callback", 403),
     ("/%5fwechat/%2e%2e/admin", 401),
-    // What is protected, in every spelling.
+    // Protected paths in all spellings.
     ("/admin", 401),
     ("//admin", 401),
     ("/%61dmin", 401),
@@ -900,7 +906,7 @@ async fn no_spelling_of_a_path_gets_past_the_rules(plan: fn() -> Plan) {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    // With a session, what another person may see stays closed in every spelling.
+    // With a session, a path for another subject stays closed in every spelling.
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/orders").await;
     let cookie = session_cookie(&browser);
@@ -942,11 +948,11 @@ async fn a_host_that_is_not_ours_is_served_nothing(plan: fn() -> Plan) {
     assert_eq!(stack.upstream.count(), before);
     let shouting = compose("GET", "/orders", &format!("127.0.0.1:{port}").to_uppercase(), &[("cookie", &cookie)]);
     assert_eq!(raw(stack.edge, &shouting).await.unwrap().status, 200);
-    // The name of the host from the root of DNS: the application sees the plain one.
+    // The host name with the final dot of the DNS root: the application receives the name without it.
     let rooted = compose("GET", "/orders", &format!("127.0.0.1.:{port}"), &[("cookie", &cookie)]);
     let answer = raw(stack.edge, &rooted).await.unwrap();
     assert_eq!((answer.status, answer.seen("host")), (200, Some(format!("127.0.0.1:{port}"))), "{answer:?}");
-    // Over HTTP/2 a `host` line beside the authority is no second host.
+    // Over HTTP/2 a `host` line besides the authority does not change the host.
     let beside = [("host", "evil.example"), ("cookie", cookie.as_str())];
     if let Some(answer) = try_h2(stack.edge, &format!("127.0.0.1:{port}"), "GET", "/orders", &beside).await {
         assert!(answer.status == 400 || answer.seen("host") == Some(format!("127.0.0.1:{port}")), "{answer:?}");
@@ -1048,12 +1054,13 @@ async fn the_session_cookie_is_found_and_removed(plan: fn() -> Plan) {
         } else if lines.len() > 1 {
             assert_eq!(reason(&answer), "conflicting_credentials", "{lines:?}");
         }
-        // Ours are of no use to the application where nobody needs to be known either.
+        // On a public path the application also does not receive our cookies.
         let public = ask(&stack, "GET", "/public/a", &lines).await;
         assert_eq!(public.status, 200);
         assert!(!public.seen("cookie").unwrap_or_default().contains("__Host-wechat"), "{public:?}");
     }
-    // What some gateways do to several lines (docs/en/ext-authz.md, Cookies of a check), straight to the check.
+    // The ways in which some gateways join several lines (docs/en/ext-authz.md, Cookies of a check), sent directly to
+    // the check.
     for (line, rest) in [
         (format!("a=1,{ours},b=2"), "a=1,b=2"),
         (format!("a=1; {ours},b=2"), "a=1; b=2"),
@@ -1070,7 +1077,7 @@ async fn the_session_cookie_is_found_and_removed(plan: fn() -> Plan) {
             "{answer:?}"
         );
     }
-    // In a browser a comma is part of a value, which a page of a sibling sub-domain may have planted.
+    // In a browser's cookie, a comma is part of a value, which a page on a sibling subdomain may have set.
     let planted = format!("lang=zh,{ours}");
     for lines in [vec![("user-agent", client::WECHAT)], vec![("sec-fetch-mode", "cors")]] {
         let answer = check(&stack, "/orders", &[&lines[..], &[("cookie", &planted)]].concat()).await;
@@ -1101,7 +1108,7 @@ async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) 
     .await;
     let mut shop = Browser::wechat();
     stack.log_in(&mut shop, "/").await;
-    // The blog's login, by hand: its name leads nowhere on this machine.
+    // The login at the blog, request by request: the test machine cannot resolve its name.
     let blog = "blog.example.com";
     let visit = |target: String, cookies: String| {
         let lines = [("user-agent", client::WECHAT), ("accept", HTML), ("cookie", cookies.as_str())];
@@ -1130,7 +1137,7 @@ async fn a_session_of_one_application_is_nothing_at_another(plan: fn() -> Plan) 
         for (name, value) in
             [("cookie", cookie.to_owned()), ("authorization", cookie.replacen(&format!("{SESSION}="), "Bearer ", 1))]
         {
-            // Twice: what the cache remembers of one application is nothing to the other.
+            // Twice: a cached token of one application must not be valid at the other.
             for _ in 0..2 {
                 let answer = raw(stack.edge, &compose("GET", "/", host, &[(name, &value)])).await.unwrap();
                 assert_eq!(answer.status, status, "{host} {name}: {answer:?}");
@@ -1201,7 +1208,7 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
     assert_eq!((nobody.status, reason(&nobody)), (401, "no_session".to_owned()));
     assert_eq!(nobody.json()["data"]["login_url"], page("login"));
 
-    // Renewal: a page goes back with a new cookie, a script and a bearer are told.
+    // Renewal: a page gets a redirect with a new cookie, a script and a bearer client get a response.
     let back = browser.get(&page("renew?return_to=%2Forders%3Fa")).await;
     assert_eq!(
         (back.status, back.location(), back.header("cache-control")),
@@ -1209,10 +1216,10 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
     );
     assert!(back.set_cookies().any(|line| line.starts_with(SESSION) && line.contains("HttpOnly")), "{back:?}");
     stack.remember(&browser);
-    assert_eq!(browser.fetch(&stack.url("/orders")).await.status, 200, "the next token works");
+    assert_eq!(browser.fetch(&stack.url("/orders")).await.status, 200, "the next token must be accepted");
     let told = browser.fetch(&page("renew")).await;
     assert_eq!((told.status, told.set_cookies().count()), (200, 1));
-    assert!(told.json()["data"]["token"].is_null(), "a script never sees the cookie's value");
+    assert!(told.json()["data"]["token"].is_null(), "a script must never receive the cookie's value");
     let bearer = format!("Bearer {token}");
     let next = Browser::desktop().ask("POST", &page("renew"), &[("authorization", &bearer)], "").await;
     assert_eq!((next.status, next.set_cookies().count()), (200, 0), "{next:?}");
@@ -1229,7 +1236,7 @@ async fn each_of_our_pages_answers_its_methods_and_nothing_else(plan: fn() -> Pl
     assert_eq!(keys.len(), 1);
     let mut members: Vec<&String> = keys[0].as_object().unwrap().keys().collect();
     members.sort();
-    assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"], "no private part");
+    assert_eq!(members, ["alg", "crv", "kid", "kty", "use", "x", "y"], "the private key must not be published");
 
     for (method, name, status, allow) in [
         ("POST", "login", 405, "GET, HEAD"),
@@ -1274,9 +1281,9 @@ async fn without_us_nothing_passes_and_each_client_gets_its_form(plan: fn() -> P
     }
     let handshake = ask(&stack, "GET", "/ws", HANDSHAKE).await;
     assert_eq!(handshake.status, 503, "{handshake:?}");
-    assert_eq!(stack.upstream.count(), before, "closed, not open");
+    assert_eq!(stack.upstream.count(), before, "the gateway must deny");
     stack.restart_authz().await;
-    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "the session outlives the process");
+    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "the session must survive a restart");
 }
 
 async fn while_we_hang_nothing_passes_and_afterwards_everything_does(plan: fn() -> Plan) {
@@ -1293,7 +1300,7 @@ async fn while_we_hang_nothing_passes_and_afterwards_everything_does(plan: fn() 
     for answer in [&page, &public] {
         assert_eq!((answer.status, answer.header("retry-after")), (503, "2"), "{answer:?}");
     }
-    assert!(waited < Duration::from_secs(5), "half a second is the check's time, not {waited:?}");
+    assert!(waited < Duration::from_secs(5), "the check's time-out is 0.5 s, waited {waited:?}");
     assert_eq!(stack.upstream.count(), before);
     assert_eq!(browser.get(&stack.url("/orders")).await.status, 200);
 }
@@ -1305,7 +1312,7 @@ async fn the_check_itself_believes_no_other_header_either(plan: fn() -> Plan) {
         let headers = answer.headers.into_iter().filter(|(name, _)| name != "date").collect::<Vec<_>>();
         (answer.status, headers, answer.body)
     };
-    // The one header that is the gateway's own says who is asking; it decides about budgets alone.
+    // The only header that the gateway sets contains the client address; it affects only limits.
     let claims: Vec<(&str, &str)> = FORGEABLE.iter().copied().chain(IDENTITY.map(|name| (name, "admin"))).collect();
     for target in ["/orders?a=b", "/staff/a", "/public/a", "/maybe", "/public/..%2fstaff"] {
         for lines in [&[("accept", HTML)][..], &[], &[("cookie", &cookie)]] {
@@ -1332,7 +1339,7 @@ async fn logins_count_for_the_clients_real_address(plan: fn() -> Plan) {
         let lines = [("user-agent", client::WECHAT), ("accept", HTML), (name, address)];
         ask(&stack, "GET", "/_wechat/login", &lines).await.status
     };
-    // A login that finished costs nothing; four that do not are the budget.
+    // A completed login does not count against the limit; four incomplete ones use it up.
     for _ in 0..4 {
         assert_eq!(start("x-a", "1").await, 302);
     }
@@ -1349,7 +1356,7 @@ async fn logins_count_for_the_clients_real_address(plan: fn() -> Plan) {
             assert_eq!(start(name, address).await, 429, "{name}: {address}");
         }
     }
-    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "who is logged in needs no login");
+    assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "a logged-in client must pass");
 }
 
 async fn an_http_2_client_is_served_as_any_other(plan: fn() -> Plan) {
@@ -1357,7 +1364,7 @@ async fn an_http_2_client_is_served_as_any_other(plan: fn() -> Plan) {
     let cookie = session_cookie(&browser);
     let host = stack.edge.to_string();
     for (target, lines, status, seen) in [
-        // Browsers send each cookie in a field of its own.
+        // Browsers send each cookie in a header field of its own.
         ("/orders", vec![("cookie", "a=1"), ("cookie", cookie.as_str()), ("cookie", "b=2")], 200, Some("a=1; b=2")),
         ("/orders", vec![("cookie", cookie.as_str()), ("cookie", "__Host-wechat_session=x")], 401, None),
         ("/orders", vec![("x-wechat-openid", "admin"), ("x-wechat-new", "admin")], 401, None),

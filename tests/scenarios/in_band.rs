@@ -1,6 +1,6 @@
-//! Pages answered by the check, where no route leads to the pages' door: behind what Istio and Envoy Gateway make of the
-//! chart's objects with `pages_in_band`, everything goes through the check, and the application never sees a page's
-//! request.
+//! Pages that the check answers because no route leads to the pages listener: behind the configurations that Istio and
+//! Envoy Gateway generate from the chart's objects with `pages_in_band`, each request goes through the check, and the
+//! application never receives a request for a page.
 
 use crate::derived::{ENVOY_GATEWAY_IN_BAND, ISTIO_IN_BAND, behind};
 use harness::SESSION;
@@ -17,13 +17,13 @@ async fn stack(scenario: &'static str, plan: Plan) -> Stack {
     Stack::planned(behind(scenario, Plan { wechat, more, ..plan })).await
 }
 
-/// No request for a page came to the application.
+/// Asserts that no request for a page reached the application.
 fn assert_unseen(stack: &Stack, why: &str) {
     let seen = stack.upstream.requests.lock().unwrap();
     assert!(!seen.iter().any(|line| line.contains("_wechat")), "{why}: {seen:?}");
 }
 
-/// One of our own pages, whole, with what keeps it from harm.
+/// Asserts that the response is one of our pages, complete and with its security headers.
 fn assert_page(answer: &Answer, status: u16, why: &str) {
     assert_eq!(
         (answer.status, answer.header("content-type")),
@@ -52,12 +52,15 @@ async fn a_whole_login_and_its_end_need_no_route() {
         let answers = stack.log_in_by_each_hop(&mut browser, "/orders?a=b").await;
         let callback = &answers[4];
         assert_eq!((callback.header("cache-control"), callback.header("referrer-policy")), ("no-store", "no-referrer"));
-        assert!(callback.set_cookies().count() >= 2, "{scenario}: the session, and the flow's end: {callback:?}");
-        // A page that asks goes back renewed.
+        assert!(
+            callback.set_cookies().count() >= 2,
+            "{scenario}: session cookie and removal of the attempt's cookie: {callback:?}"
+        );
+        // A page that requests a renewal gets a redirect with the new token.
         let back = browser.get(&stack.url("/_wechat/renew?return_to=%2Fa")).await;
         assert_eq!((back.status, back.destination()), (303, &*stack.url("/a")), "{scenario}");
         stack.remember(&browser);
-        // By a link from elsewhere the way out is a question, whose button posts; a form needs no body here.
+        // A link from another site to the logout opens a confirmation page, whose button posts an empty form.
         let mut stolen = browser.clone();
         let asked = browser.ask("GET", &stack.url("/_wechat/logout"), &[("accept", HTML)], "").await;
         assert_page(&asked, 403, scenario);
@@ -65,15 +68,19 @@ async fn a_whole_login_and_its_end_need_no_route() {
             asked.body.contains("<form method=\"post\"") && browser.cookie(SESSION).is_some(),
             "{scenario}: {asked:?}"
         );
-        assert_eq!(asked.header("referrer-policy"), "same-origin", "{scenario}: or the button would post as nobody");
+        assert_eq!(asked.header("referrer-policy"), "same-origin", "{scenario}: the button must post with the cookie");
         let own = stack.origin.clone();
         let form = [("accept", HTML), ("origin", &*own), ("content-type", "application/x-www-form-urlencoded")];
         let out = browser.ask("POST", &stack.url("/_wechat/logout"), &form, "").await;
         assert_page(&out, 403, scenario);
-        assert_eq!(out.header("cross-origin-opener-policy"), "same-origin", "{scenario}: no step of a login");
+        assert_eq!(
+            out.header("cross-origin-opener-policy"),
+            "same-origin",
+            "{scenario}: must not be a step of a login"
+        );
         assert!(browser.cookie(SESSION).is_none() && out.location().is_empty(), "{scenario}: {out:?}");
         assert!(out.button().contains("/_wechat/login?go=1"), "{scenario}: {out:?}");
-        assert_eq!(stolen.fetch(&stack.url("/api")).await.status, 401, "{scenario}: the session is over everywhere");
+        assert_eq!(stolen.fetch(&stack.url("/api")).await.status, 401, "{scenario}: the session must have ended");
         assert_unseen(&stack, scenario);
         assert!(stack.metric("wechat_authz_checks_total{decision=\"page\",reason=\"page_in_band\"}").await >= 5.0);
         assert_eq!(stack.metric("wechat_authz_sessions_issued_total{app=\"shop\"}").await, 1.0, "{scenario}");
@@ -101,7 +108,7 @@ async fn where_a_request_for_a_page_comes_from_is_told_to_the_check() {
             assert_page(&answer, 403, scenario);
             assert_eq!(browser.cookie(SESSION).is_none(), ends, "{scenario}: {method} {line:?}");
         }
-        // And in which language they read, and with what: the page for who has to use WeChat.
+        // A desktop browser gets the page that asks for WeChat, in its language and form.
         let english = [("accept-language", "en"), ("accept", HTML)];
         let told = Browser::desktop().ask("GET", &stack.url("/_wechat/callback"), &english, "").await;
         assert_page(&told, 400, scenario);
@@ -128,14 +135,14 @@ async fn consent_and_its_refusal_are_pages_as_ever() {
         stack.remember(&browser);
         assert_eq!((home.status, &home.json()["target"]), (200, &"/a".into()), "{scenario}: {home:?}");
         assert!(home.seen("x-wechat-nickname").is_some_and(|name| !name.is_empty()), "{scenario}: {home:?}");
-        // Who says no gets a page and is not sent round.
+        // A user who declines gets a page and no further redirect.
         let mut denier = Browser::wechat();
         stack.hand_to(&mut denier, "denier");
         let asked = denier.follow(&stack.url("/a")).await.pop().unwrap();
         let denied = denier.follow(&asked.button()).await.pop().unwrap();
         assert_page(&denied, 403, scenario);
         assert!(denied.body.contains("登录没有完成") && denier.cookie(SESSION).is_none(), "{scenario}: {denied:?}");
-        assert!(denier.names("__Host-wechat_flow").is_empty(), "{scenario}: the flow is over");
+        assert!(denier.names("__Host-wechat_flow").is_empty(), "{scenario}: the attempt must have ended");
         assert_unseen(&stack, scenario);
     }
 }
@@ -147,7 +154,7 @@ async fn an_absent_or_slow_wechat_leads_to_our_page_not_envoys() {
         stack.simulator.inject(for_ever(Effect::Errcode(45011)));
         let mut browser = Browser::wechat();
         let page = browser.follow(&stack.url("/")).await.pop().unwrap();
-        // 503 at the pages' own door: Envoy would throw it away.
+        // The pages listener would respond with 503, whose body Envoy discards.
         assert_page(&page, 429, scenario);
         assert!(browser.cookie(SESSION).is_none(), "{scenario}");
         let wait: u64 = page.header("retry-after").parse().unwrap();
@@ -157,19 +164,19 @@ async fn an_absent_or_slow_wechat_leads_to_our_page_not_envoys() {
         let home = browser.follow(&page.button()).await.pop().unwrap();
         stack.remember(&browser);
         assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(harness::OA, "小明")), "{scenario}");
-        // Longer than any check is waited for elsewhere, and shorter than our own patience.
+        // Longer than the usual time-out of a check, and shorter than our own time-out for WeChat.
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(4))));
         let mut patient = Browser::wechat();
         let begun = Instant::now();
         stack.log_in(&mut patient, "/").await;
         assert!(begun.elapsed() > Duration::from_secs(4), "{scenario}");
-        // And beyond it.
+        // Longer than our own time-out.
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayBefore(Duration::from_secs(60))));
         let mut third = Browser::wechat();
         let back = stack.to_callback(&mut third, "/").await;
         let begun = Instant::now();
         let answer = third.get(&back).await;
-        assert_eq!(answer.status, 303, "{scenario}: starts over: {answer:?}");
+        assert_eq!(answer.status, 303, "{scenario}: must restart the login: {answer:?}");
         assert!((4.5..8.0).contains(&begun.elapsed().as_secs_f64()), "{scenario}: {:?}", begun.elapsed());
         assert_unseen(&stack, scenario);
     }
@@ -182,9 +189,9 @@ async fn a_fault_of_the_operators_is_a_page_too() {
         std::fs::write(stack.directory.path().join("oa.secret"), "0123456789abcdef0123456789abcdef").unwrap();
         stack.reconfigured("log: { level: trace }", "log: { level: debug }").await;
         let page = Browser::wechat().follow(&stack.url("/")).await.pop().unwrap();
-        // 500 at the pages' own door.
+        // The pages listener would respond with 500.
         assert_page(&page, 403, scenario);
-        assert_eq!(page.header("retry-after"), "", "{scenario}: waiting does not help");
+        assert_eq!(page.header("retry-after"), "", "{scenario}: must not suggest to wait");
         stack.until_log_holds(&format!("\"reference\":\"{}\"", page.shown())).await;
     }
 }
@@ -208,7 +215,7 @@ async fn repeated_and_abandoned_callbacks_make_one_session() {
             assert_eq!(given(answer), given(&first), "{scenario}");
         }
         assert_eq!(stack.exchanges().len(), 1, "{scenario}");
-        // The browser goes away in the middle: Envoy drops the check, the exchange goes on.
+        // The browser disconnects during the callback: Envoy cancels the check, the code exchange continues.
         let mut browser = Browser::wechat();
         let back = stack.to_callback(&mut browser, "/b").await;
         stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_millis(500))));
@@ -225,7 +232,7 @@ async fn repeated_and_abandoned_callbacks_make_one_session() {
     }
 }
 
-/// Every page, and what is none.
+/// All pages, and paths that are not pages.
 const PAGES: [&str; 14] = [
     "/_wechat/login",
     "/_wechat/login?go=1&return_to=/a",
@@ -291,11 +298,11 @@ async fn no_page_in_band_is_a_2xx_or_a_5xx() {
             }
         }
         assert_eq!(count, PAGES.len() * 7 * 3 * 2 * 2);
-        assert_eq!(stack.upstream.count(), before, "{scenario}: the application was not asked");
-        // What a method is not for is said with those there are.
+        assert_eq!(stack.upstream.count(), before, "{scenario}: no request may reach the application");
+        // The response to a wrong method names the allowed methods.
         let answer = raw(stack.edge, &compose("DELETE", "/_wechat/callback", &host, &[])).await.unwrap();
         assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"), "{scenario}");
-        // All of it is at the pages' own door, for who can reach it.
+        // The pages listener serves all pages as well.
         assert_eq!(raw(stack.pages, &compose("GET", "/_wechat/jwks.json", &host, &[])).await.unwrap().status, 200);
     }
 }
@@ -325,7 +332,10 @@ async fn pages_that_wait_for_wechat_slow_no_check() {
             assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "{scenario}");
             slowest = slowest.max(begun.elapsed());
         }
-        assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "{scenario}: all checks came first");
+        assert!(
+            !waiting.iter().any(tokio::task::JoinHandle::is_finished),
+            "{scenario}: all checks must complete first"
+        );
         assert!(slowest < Duration::from_secs(1), "{scenario}: {slowest:?}");
         for one in waiting {
             let (answer, browser) = one.await.unwrap();
@@ -337,7 +347,7 @@ async fn pages_that_wait_for_wechat_slow_no_check() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_pages_is_bounded_and_the_checks_go_on() {
-    // Sixty per cent of the files are for the check door, and a quarter of its connections for pages.
+    // The check listener may use sixty per cent of the files, and pages a quarter of its connections.
     const FILES: u32 = 200;
     const PLACES: usize = 30;
     let stack = stack(ISTIO_IN_BAND, Plan { files: Some(FILES), ..Plan::default() }).await;
@@ -360,24 +370,24 @@ async fn a_flood_of_pages_is_bounded_and_the_checks_go_on() {
         let refused = browser.get(&back).await;
         assert_page(&refused, 429, "beyond the places");
         assert!((2..=4).contains(&refused.header("retry-after").parse::<u64>().unwrap()), "{refused:?}");
-        assert!(!browser.names("__Host-wechat_flow").is_empty(), "nothing was spent: {refused:?}");
-        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks go on");
+        assert!(!browser.names("__Host-wechat_flow").is_empty(), "the attempt must stay usable: {refused:?}");
+        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks must continue");
     }
-    assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "all of it while the pages wait");
+    assert!(!waiting.iter().any(tokio::task::JoinHandle::is_finished), "the pages must still wait");
     let refused = stack.metric("wechat_authz_requests_limited_total{limit=\"pages_in_band\"}").await;
     assert_eq!(refused, beyond.len() as f64);
     for one in waiting {
         let (answer, browser) = one.await.unwrap();
         stack.remember(&browser);
-        assert_eq!(answer.status, 303, "who had a place is served: {answer:?}");
+        assert_eq!(answer.status, 303, "accepted callbacks must complete: {answer:?}");
     }
     stack.simulator.clear_faults();
-    // The same address again, as the page's button says.
+    // The same URL again, as the page's button requests it.
     for (mut browser, back) in beyond {
-        assert_eq!(browser.get(&back).await.status, 303, "there is room again");
+        assert_eq!(browser.get(&back).await.status, 303, "further callbacks must be accepted");
         stack.remember(&browser);
     }
-    // And a flood of pages that need not wait.
+    // A flood of pages that respond without waiting.
     let flood: Vec<_> = (0..8)
         .map(|_| {
             let url = stack.url("/_wechat/login");
@@ -393,7 +403,7 @@ async fn a_flood_of_pages_is_bounded_and_the_checks_go_on() {
     let mut asked = 0;
     while !flood.iter().all(tokio::task::JoinHandle::is_finished) {
         let begun = Instant::now();
-        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks go on");
+        assert_eq!(user.fetch(&stack.url("/api")).await.status, 200, "checks must continue");
         assert!(begun.elapsed() < Duration::from_secs(1), "after {asked}: {:?}", begun.elapsed());
         asked += 1;
     }
@@ -419,7 +429,7 @@ async fn the_doctor_knows_pages_in_band_and_says_where_they_are_not() {
             (output.status.code(), bad.map(|one| one["about"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
         };
         let good = stack.configured();
-        // No ingress stands before this sidecar, so that no X-Forwarded-For tells the client's address.
+        // No ingress is in front of this sidecar, so that no X-Forwarded-For contains the client address.
         let expected = if scenario == ISTIO_IN_BAND { vec!["gateway: check".to_owned()] } else { Vec::new() };
         let code = Some(i32::from(!expected.is_empty()));
         assert_eq!(examined(&good), (code, expected), "{scenario}");
@@ -441,7 +451,7 @@ async fn pages_in_band_are_switched_without_a_restart() {
     let until = async |wanted| {
         let begun = Instant::now();
         while status().await != wanted {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the switch is not seen");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the changed setting must take effect");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };

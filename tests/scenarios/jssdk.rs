@@ -1,4 +1,4 @@
-//! `/_wechat/jssdk`: signed configurations of the JS-SDK for pages of ours, through Envoy, and for no other.
+//! `/_wechat/jssdk`: signed JS-SDK configurations, through Envoy, only for pages of our applications.
 
 use harness::client::{self, Answer, Browser};
 use harness::instance::Instance;
@@ -32,7 +32,7 @@ fn calls(stack: &Stack, path: &str) -> usize {
     stack.simulator.journal().iter().filter(|entry| entry.path == path).count()
 }
 
-/// SHA-1 by another program than the one under test.
+/// SHA-1 by a program other than the one under test.
 fn sha1(text: &str) -> String {
     let mut child = Command::new("sha1sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -40,7 +40,7 @@ fn sha1(text: &str) -> String {
     said.split(' ').next().unwrap().to_owned()
 }
 
-/// The data of an answer in our one envelope.
+/// The data in the JSON envelope of a response.
 fn data(answer: &Answer) -> serde_json::Value {
     let body = answer.json();
     let members: Vec<&String> = body.as_object().unwrap().keys().collect();
@@ -49,7 +49,7 @@ fn data(answer: &Answer) -> serde_json::Value {
     body["data"].clone()
 }
 
-/// The ticket with which this configuration was signed for `page`; what WeChat does with it on the phone.
+/// The ticket with which this configuration for `page` was signed; WeChat performs the same verification on the phone.
 fn verified(stack: &Stack, answer: &Answer, page: &str) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = data(answer);
@@ -77,7 +77,7 @@ async fn a_page_of_ours_gets_a_configuration_that_wechat_accepts() {
     assert!(answer.header("cache-control").contains("no-store"), "{answer:?}");
     assert_eq!(answer.header("access-control-allow-origin"), "");
 
-    // However many pages ask, WeChat hears of it once; no two configurations are alike.
+    // Any number of requests causes one call to WeChat; each configuration is different.
     for nth in 0..30 {
         let page = format!("{}/{nth}", stack.origin);
         let next = ask(&stack, &page).await;
@@ -147,7 +147,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
         assert_eq!(Browser::wechat().fetch(&url).await.status, 400, "{url}");
     }
 
-    // Nor for a page of another site, whatever it asks for.
+    // Requests from another site's page are rejected for every URL.
     let good = asking(own, &format!("{own}/"));
     for line in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://evil.example")]
     {
@@ -159,7 +159,7 @@ async fn no_other_address_is_signed_however_it_is_spelt() {
         3.0
     );
     assert_eq!(Browser::wechat().ask("POST", &good, &[], "").await.status, 405);
-    assert_eq!(calls(&stack, TOKEN), 0, "nothing of this reached WeChat");
+    assert_eq!(calls(&stack, TOKEN), 0, "WeChat must receive no request");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,7 +180,7 @@ async fn jssdk_is_off_by_default_and_each_host_signs_for_itself() {
     let own = Browser::wechat().fetch(&asking(&blog, &format!("{blog}/"))).await;
     verified(&stack, &own, &format!("{blog}/"));
     assert_eq!(data(&own)["appId"], BLOG);
-    // Another application of ours is another host.
+    // Another application has another host.
     for (at, page) in [(&blog, &stack.origin), (&stack.origin, &blog)] {
         let crossed = Browser::wechat().fetch(&asking(at, &format!("{page}/"))).await;
         assert!(matches!(crossed.status, 400 | 404), "{crossed:?}");
@@ -202,18 +202,18 @@ async fn an_absent_wechat_leaves_the_cached_ticket_or_a_retry_after() {
     stack.simulator.clear_faults();
     let began = Instant::now();
     while ask(&stack, &page).await.status != 200 {
-        assert!(began.elapsed() < Duration::from_secs(15), "WeChat is back, and nobody asks it");
+        assert!(began.elapsed() < Duration::from_secs(15), "a request must succeed after WeChat recovers");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    // With a ticket in hand nobody notices.
+    // With a cached ticket, requests still succeed.
     stack.simulator.inject(Fault::at(Endpoint::Any, Effect::Close).times(Times::FOREVER));
     for _ in 0..20 {
         verified(&stack, &ask(&stack, &page).await, &page);
     }
     stack.simulator.clear_faults();
 
-    // What the operator must set right is said once, and the answer does not tell a browser which.
+    // The log contains the operator's error once, and the response does not reveal it to the browser.
     stack.kill_authz();
     stack.simulator.change_app(OA, |app| app.caller_allowed = false);
     let offset = stack.logged().len();
@@ -233,17 +233,17 @@ async fn an_absent_wechat_leaves_the_cached_ticket_or_a_retry_after() {
     );
     let line = stack.until_logged("cannot refresh the token: the operator must act", offset).await;
     assert!(line["error"].as_str().unwrap().contains("40164"), "{line}");
-    assert_eq!(stack.logged()[offset..].matches("cannot refresh the token").count(), 1, "said once");
+    assert_eq!(stack.logged()[offset..].matches("cannot refresh the token").count(), 1, "must be logged once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_ask_often_take_nobodys_login_away() {
-    // Three logins at once from one address, and no more for a while.
+    // Three logins at once from one address, and then one per minute.
     let more = "limits: { logins_per_client: { per_minute: 1, burst: 3 } }\n";
     let stack = Stack::planned(Plan { scope: ON, more: more.into(), ..Plan::default() }).await;
     let page = stack.url("/");
     stack.simulator.change_app(OA, |app| app.caller_allowed = false);
-    // One of them is spent on the question to WeChat; the rest is answered from memory, with and without a ticket.
+    // One of them pays for the call to WeChat; the other responses come from the cache, with or without a ticket.
     for _ in 0..50 {
         assert_eq!(ask(&stack, &page).await.status, 503);
     }
@@ -251,7 +251,7 @@ async fn pages_that_ask_often_take_nobodys_login_away() {
     assert_eq!(calls(&stack, TOKEN), 1);
 }
 
-/// Starts another instance of the same deployment; it, and where its pages are.
+/// Starts another instance of the same deployment; returns it and the address of its pages.
 async fn another(stack: &Stack, number: usize) -> (Instance, SocketAddr) {
     let mut another = Instance::new(stack.directory.path(), &format!("-{number}"));
     std::fs::write(&another.config, stack.configuration(&["127.0.0.1:0"; 4])).unwrap();
@@ -295,7 +295,7 @@ async fn processes_that_share_a_redis_share_one_ticket() {
         "six processes, one call each for token and ticket"
     );
 
-    // A restart of one asks nobody; nor does the death of Redis stop any.
+    // A restarted instance makes no call to WeChat; without Redis the instances continue.
     stack.kill_authz();
     stack.restart_authz().await;
     assert_eq!(verified(&stack, &ask(&stack, &page).await, &page), tickets[0]);

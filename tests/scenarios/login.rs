@@ -1,4 +1,4 @@
-//! Logging in: every way in, every way of not getting in, and a WeChat in trouble (docs/en/wechat.md).
+//! Login: every login method, every failed login, and errors of WeChat (docs/en/wechat.md).
 
 use harness::client::{self, Answer, Browser, DESKTOP, WECHAT};
 use harness::stack::{PATIENT, Plan, Stack, UNLIMITED};
@@ -6,41 +6,41 @@ use harness::{OA, SESSION, WEB, free_port};
 use std::time::{Duration, Instant};
 use wechat_simulator::{Denial, Effect, Endpoint, Fault, Options, Times};
 
-/// Consent without its page: the person does at once what they always do.
+/// Consent without a page: the simulated user consents at once.
 fn at_once(options: &mut Options) {
     options.apps[0].instant_consent = true;
 }
 
-/// A login with consent and profile, for tests about what comes after.
+/// A login with consent and profile, for tests of what follows.
 fn with_profile() -> Plan {
     let (wechat, more) = (PATIENT.into(), UNLIMITED.into());
     Plan { scope: "snsapi_userinfo", simulator: at_once, wechat, more, ..Plan::default() }
 }
 
-/// A login inside WeChat for those alone who follow the account.
+/// A login inside WeChat only for followers of the account.
 fn for_followers() -> Plan {
     let (wechat, more) = (PATIENT.into(), UNLIMITED.into());
     Plan { scope: "snsapi_base, require_subscription: true", wechat, more, ..Plan::default() }
 }
 
-/// Opens `path`, presses the page's button and goes wherever that leads.
+/// Opens `path`, clicks the page's button and follows the redirects.
 async fn pressing(stack: &Stack, browser: &mut Browser, path: &str) -> Answer {
     let asked = browser.follow(&stack.url(path)).await.pop().unwrap();
     assert_eq!(asked.status, 200, "{asked:?}");
     browser.follow(&asked.button()).await.pop().unwrap()
 }
 
-/// Nobody: no session cookie, and the application is not reached.
+/// Whether the browser has no session cookie and the request did not reach the application.
 fn is_nobody(browser: &Browser, answer: &Answer) -> bool {
     browser.cookie(SESSION).is_none() && answer.location().is_empty()
 }
 
-/// How the log names what a page showed.
+/// The incident id that a page shows and the log contains.
 fn incident(page: &Answer) -> String {
     format!("\"reference\":\"{}\"", page.shown())
 }
 
-/// Lines of the log at this level.
+/// The number of log lines at this level.
 fn lines_at(stack: &Stack, level: &str) -> usize {
     stack.logged().lines().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).count()
 }
@@ -57,7 +57,7 @@ async fn a_person_in_wechat_is_logged_in_silently() {
     assert_eq!(home.seen("x-wechat-appid").as_deref(), Some(OA));
     assert_eq!(home.seen("x-wechat-flow").as_deref(), Some("official_account"));
     assert_eq!(home.seen("x-wechat-nickname").as_deref(), Some(""));
-    assert_eq!(home.seen("cookie"), None, "the application sees no cookie of ours");
+    assert_eq!(home.seen("cookie"), None, "the application must not receive our cookies");
     assert_eq!(stack.exchanges().len(), 1);
     assert!(browser.cookie("__Host-wechat_session").unwrap().len() < 1_000);
     assert!(browser.names("__Host-wechat_flow").is_empty());
@@ -202,7 +202,7 @@ async fn a_consented_profile_arrives_whole_and_percent_encoded() {
     for (user, nickname, has_avatar) in [
         ("小明", "小明", true),
         ("emoji", "小明😀👨‍👩‍👧", true),
-        // Line end and U+0001 are no part of a name.
+        // Line feed and U+0001 are removed from a name.
         ("odd", "引\"号\\斜<b>线换行控制", true),
         ("private-use", "私有\u{e312}区", true),
         ("faceless", "", false),
@@ -211,10 +211,13 @@ async fn a_consented_profile_arrives_whole_and_percent_encoded() {
         let mut browser = Browser::wechat();
         stack.hand_to(&mut browser, user);
         let asked = browser.follow(&stack.url("/me")).await.pop().unwrap();
-        assert!(asked.status == 200 && browser.names("__Host-wechat_flow").is_empty(), "first our own page: {asked:?}");
+        assert!(
+            asked.status == 200 && browser.names("__Host-wechat_flow").is_empty(),
+            "our own page must come first: {asked:?}"
+        );
         let mut home = browser.follow(&asked.button()).await.pop().unwrap();
         if user != "follower" {
-            // WeChat's consent page: the person says yes.
+            // WeChat's consent page: the user consents.
             let reply = format!(
                 "{}/connect/oauth2/authorize_reply?allow=1&snsapi_userinfo=on&uuid={}",
                 stack.simulator.base_url(),
@@ -236,7 +239,7 @@ async fn a_consented_profile_arrives_whole_and_percent_encoded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_no_gets_a_page_and_is_not_sent_round() {
     let stack = Stack::planned(with_profile()).await;
-    // Today WeChat tells us nothing.
+    // Today WeChat sends no callback.
     let mut silent = Browser::wechat();
     stack.hand_to(&mut silent, "denier");
     let left = pressing(&stack, &mut silent, "/").await;
@@ -244,7 +247,7 @@ async fn who_says_no_gets_a_page_and_is_not_sent_round() {
     for appid in [OA, WEB] {
         stack.simulator.change_app(appid, |app| app.denial = Denial::StateOnly);
     }
-    // Older documents: back with the state alone.
+    // According to older documents, WeChat sends a callback with only the state.
     let mut inside = Browser::wechat();
     stack.hand_to(&mut inside, "denier");
     let denied = pressing(&stack, &mut inside, "/").await;
@@ -255,9 +258,9 @@ async fn who_says_no_gets_a_page_and_is_not_sent_round() {
     for (mut browser, page) in [(inside, denied), (outside, cancelled)] {
         assert!(page.status == 403 && is_nobody(&browser, &page), "{page:?}");
         assert!(page.body.contains("登录没有完成") || page.body.contains("Login was not completed"), "{page:?}");
-        assert!(browser.names("__Host-wechat_flow").is_empty(), "the flow is over");
+        assert!(browser.names("__Host-wechat_flow").is_empty(), "the attempt must have ended");
         assert!(page.button().contains("/_wechat/login?go=1"));
-        // Whoever changes their mind presses the button.
+        // A user who changes their mind clicks the button.
         stack.hand_to(&mut browser, "小红");
         assert_eq!(browser.get(&page.button()).await.status, 302);
     }
@@ -279,7 +282,7 @@ async fn a_cancelled_or_expired_qr_code_is_replaced_by_a_new_one() {
     }
     let page = browser.follow(&stack.url("/")).await.pop().unwrap();
     stack.simulator.advance(Duration::from_secs(301));
-    assert_eq!(stack.phone("小明", &page.uuid(), "confirm").await.status, 409, "five minutes passed");
+    assert_eq!(stack.phone("小明", &page.uuid(), "confirm").await.status, 409, "after five minutes");
     assert_eq!(stack.exchanges().len(), 0);
     let page = browser.follow(&stack.url("/a")).await.pop().unwrap();
     let confirmed = stack.phone("小红", &page.uuid(), "confirm").await;
@@ -299,7 +302,7 @@ async fn a_snapshot_visitor_is_nobody_until_they_open_the_full_page() {
     assert_eq!(stack.exchanges().len(), 1);
     assert!(
         stack.simulator.journal().iter().all(|entry| entry.path != "/sns/userinfo"),
-        "their profile is not asked for"
+        "the profile must not be requested"
     );
     assert_eq!(stack.upstream.count(), 0);
     for id in [wechat_simulator::snapshot_openid(OA, "snapshot"), wechat_simulator::snapshot_unionid("one", "snapshot")]
@@ -321,12 +324,12 @@ async fn require_subscription_admits_followers_only() {
     assert!(page.status == 403 && page.body.contains("请先关注公众号") && is_nobody(&browser, &page), "{page:?}");
     let refused = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"not_subscribed\"";
     assert_eq!(stack.metric(&format!("{refused},errcode=\"not_subscribed\"}}")).await, 1.0);
-    // They follow it and press the page's button.
+    // The user follows the account and clicks the page's button.
     stack.simulator.change_user("小明", |user| user.follows = vec![OA.to_owned()]);
     let home = browser.follow(&page.button()).await.pop().unwrap();
     assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(OA, "小明")));
     assert_eq!(home.json()["target"], "/a");
-    // The account's followers are not asked about where another application logs in.
+    // Another application without this requirement does not request the followers.
     let asked = || stack.simulator.journal().iter().filter(|entry| entry.path == "/cgi-bin/user/info").count();
     assert_eq!(asked(), 2);
     let mut desktop = Browser::desktop();
@@ -420,11 +423,11 @@ async fn each_browser_gets_the_login_that_works_in_it() {
                 assert!(answer.status == 302 && answer.location().starts_with(&there), "{user_agent}: {answer:?}");
             } else {
                 assert!(answer.status == 403 && answer.body.contains(leads_to), "{user_agent}: {answer:?}");
-                assert_eq!(answer.shown(), stack.url("/orders?page=2"), "the whole address to copy");
-                assert!(answer.body.contains("<svg class=\"code\""), "and to scan");
+                assert_eq!(answer.shown(), stack.url("/orders?page=2"), "the page must contain the complete URL");
+                assert!(answer.body.contains("<svg class=\"code\""), "the page must contain the QR code");
                 if user_agent == IPHONE && without != website {
                     let code = browser.get(&answer.button()).await;
-                    assert!(code.location().contains(CODE), "the code is the second choice: {code:?}");
+                    assert!(code.location().contains(CODE), "the QR code must come second: {code:?}");
                     browser.jar.clear();
                 }
                 assert!(is_nobody(&browser, &answer) && browser.jar.is_empty());
@@ -473,7 +476,7 @@ async fn whom_wechat_restricts_gets_a_page_with_an_incident() {
         assert!(page.status == 403 && is_nobody(&browser, &page), "{user}: {page:?}");
         stack.until_log_holds(&incident(&page)).await;
     }
-    assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (2, 0), "each asked once, nobody's fault");
+    assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (2, 0), "expected one exchange each and no error");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -531,7 +534,7 @@ async fn thirty_people_at_once_are_never_mixed() {
     assert_eq!(stack.exchanges().len(), 30);
 }
 
-/// A fault of the exchange, or of the profile, that lasts.
+/// A permanent fault of the code exchange or of the profile request.
 fn for_ever(endpoint: Endpoint, effect: Effect) -> Fault {
     Fault::at(endpoint, effect).times(Times::FOREVER)
 }
@@ -539,7 +542,7 @@ fn for_ever(endpoint: Endpoint, effect: Effect) -> Fault {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_without_its_profile_succeeds() {
     let stack = Stack::planned(with_profile()).await;
-    // 小红 has been here before, 小明 has not.
+    // 小红 has logged in before, 小明 has not.
     let mut known = Browser::wechat();
     stack.hand_to(&mut known, "小红");
     let (nickname, avatar) = {
@@ -581,7 +584,7 @@ async fn a_login_without_its_profile_succeeds() {
             assert!(begun.elapsed() < Duration::from_secs(8), "{trouble:?} took {:?}", begun.elapsed());
         }
         let degraded = stack.metric("wechat_authz_profiles_unavailable_total{app=\"shop\"}").await;
-        assert_eq!(degraded, 2.0 * (number as f64 + 1.0), "{trouble:?} is counted");
+        assert_eq!(degraded, 2.0 * (number as f64 + 1.0), "{trouble:?} must be counted");
     }
     assert_eq!(lines_at(&stack, "ERROR"), 0);
 }
@@ -618,7 +621,7 @@ async fn a_profile_in_an_odd_form_is_read_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absent_or_busy_wechat_shows_a_page_whose_button_works() {
     let stack = Stack::planned(Plan { wechat: PATIENT.into(), more: UNLIMITED.into(), ..Plan::default() }).await;
-    // The quota first: it is asked once; what may pass in a moment is asked twice.
+    // Errors of the quota cause one request; temporary errors cause a second one.
     for (trouble, asked) in [
         (Effect::Errcode(45011), 1),
         (Effect::Errcode(45009), 1),
@@ -654,7 +657,7 @@ async fn an_unreachable_wechat_shows_a_page_and_ends_no_session() {
     let page = browser.follow(&stack.url("/")).await.pop().unwrap();
     assert!(page.status == 503 && is_nobody(&browser, &page), "{page:?}");
     stack.until_log_holds(&incident(&page)).await;
-    assert_eq!(stack.exchanges().len(), 1, "the first login's");
+    assert_eq!(stack.exchanges().len(), 1, "only the request of the first login");
     assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
     stack.kill_authz();
     stack.restart_authz().await;
@@ -688,9 +691,9 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     for _ in 0..3 {
         assert_eq!(Browser::wechat().follow(&stack.url("/")).await.pop().unwrap().status, 503);
     }
-    assert_eq!(stack.exchanges().len(), before + 5, "the sixth request is not made");
+    assert_eq!(stack.exchanges().len(), before + 5, "the sixth request must not happen");
     assert_eq!(stack.metric(&state).await, 2.0, "open");
-    // Open: an answer at once, and WeChat hears nothing.
+    // The breaker is open: the response is immediate, and WeChat receives no request.
     let mut late = Browser::wechat();
     let callback = stack.to_callback(&mut late, "/").await;
     let begun = Instant::now();
@@ -700,7 +703,7 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     stack.until_log_holds(&incident(&page)).await;
     let refused = "wechat_authz_logins_failed_total{app=\"shop\",method=\"official_account\",class=\"unreachable\",errcode=\"breaker_open\"}";
     assert_eq!(stack.metric(refused).await, 1.0);
-    // Others do not suffer: not those with a session, not the other flow.
+    // Sessions and the other login method are not affected.
     assert!(early.get(&stack.url("/")).await.seen("x-wechat-openid").is_some());
     let mut outside = Browser::desktop();
     let shown = outside.follow(&stack.url("/")).await.pop().unwrap();
@@ -709,14 +712,14 @@ async fn after_five_failures_wechat_is_left_in_peace_until_it_is_back() {
     stack.remember(&outside);
     assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(WEB, "小明")));
     stack.simulator.clear_faults();
-    // WeChat is back: the first who asks after the pause gets in.
+    // WeChat recovers: the first login after the pause succeeds.
     let begun = Instant::now();
     while stack.metric(&state).await == 2.0 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "it stays open");
+        assert!(begun.elapsed() < Duration::from_secs(10), "the breaker must stay open");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stack.log_in(&mut Browser::wechat(), "/").await;
-    assert_eq!(stack.metric(&state).await, 0.0, "closed");
+    assert_eq!(stack.metric(&state).await, 0.0, "the breaker must be closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -728,10 +731,10 @@ async fn each_wrong_setting_costs_one_page_one_line_and_one_call() {
         let page = browser.follow(&stack.url("/")).await.pop().unwrap();
         logins += 1;
         assert!(page.status == 500 && is_nobody(&browser, &page), "{why}: {page:?}");
-        assert!(page.button().contains("/_wechat/login?go=1"), "no dead end");
+        assert!(page.button().contains("/_wechat/login?go=1"), "the page must offer a next step");
         stack.until_log_holds(&incident(&page)).await;
         assert_eq!((stack.exchanges().len(), lines_at(&stack, "ERROR")), (logins, logins), "{why}");
-        // What the runbook has the operator look at.
+        // The log fields that the runbook names.
         let log = stack.logged();
         let line = log.lines().rfind(|line| line.contains(r#""level":"ERROR""#)).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -772,7 +775,7 @@ async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
             other => panic!("{other} for start {number}"),
         }
     }
-    // Fifty at once, one of which is under way, and ten a minute.
+    // Fifty at once, one of which is in progress, and ten a minute.
     let refilled = usize::try_from(begun.elapsed().as_secs() / 6 + 1).unwrap();
     assert!((49..=49 + refilled).contains(&admitted), "{admitted} in {:?}", begun.elapsed());
     let first = &refused[0];
@@ -780,7 +783,7 @@ async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
     assert!(first.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert!(first.header("content-type").starts_with("text/html") && first.body.contains("class=\"button"));
     assert!(stack.metric("wechat_authz_requests_limited_total{limit=\"logins_per_client\"}").await >= 200.0);
-    // A forged callback is charged like a start, whether it can be read or not.
+    // A forged callback counts like a start, whether it is readable or not.
     for query in ["code=a&state=00000000000000000000000000000000", "code=a", ""] {
         let mut statuses = Vec::new();
         for _ in 0..20 {
@@ -788,8 +791,8 @@ async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
         }
         assert!(statuses.contains(&429) && statuses.iter().all(|status| [400, 429].contains(status)), "{statuses:?}");
     }
-    assert_eq!(stack.exchanges().len(), 1, "and spends nothing");
-    // Whoever was under way arrives, whoever is logged in notices nothing, and so does every other address.
+    assert_eq!(stack.exchanges().len(), 1, "no forged callback may cause an exchange");
+    // A login in progress completes, sessions stay valid, and other addresses are not limited.
     assert_eq!(halfway.follow(&back).await.pop().unwrap().json()["target"], "/a");
     stack.remember(&halfway);
     for _ in 0..100 {
@@ -801,7 +804,7 @@ async fn aimless_starts_are_stopped_and_lock_out_nobody_else() {
     stack.log_in(&mut elsewhere, "/").await;
 }
 
-/// Three hundred browsers of one address, `step` apart, each with this way of logging in; all of them arrive.
+/// Three hundred browsers at one address start `step` apart with this login method; all logins succeed.
 async fn all_arrive(stack: Stack, step: Duration, way: fn(usize) -> Way) -> Stack {
     let stack = std::sync::Arc::new(stack);
     let mut people = tokio::task::JoinSet::new();
@@ -812,7 +815,7 @@ async fn all_arrive(stack: Stack, step: Duration, way: fn(usize) -> Way) -> Stac
             let (name, path) = (format!("guest{number}"), format!("/{number}"));
             stack.simulator.add_user(wechat_simulator::User::plain(&name, &name));
             let (browser, home) = way(number).log_in(&stack, &name, &path).await;
-            assert_eq!((home.status, home.location()), (200, ""), "person {number}: {home:?}");
+            assert_eq!((home.status, home.location()), (200, ""), "user {number}: {home:?}");
             assert_eq!(home.json()["target"], path);
             stack.remember(&browser);
         });
@@ -822,7 +825,7 @@ async fn all_arrive(stack: Stack, step: Duration, way: fn(usize) -> Way) -> Stac
     std::sync::Arc::into_inner(stack).unwrap()
 }
 
-/// How a person logs in.
+/// The way in which a user logs in.
 enum Way {
     Silent,
     Consent,
@@ -866,15 +869,15 @@ impl Way {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_people_of_one_address_all_log_in_silently() {
-    // With the default limits, ten a second.
+    // With the default limits, ten logins a second.
     let stack = all_arrive(Stack::start().await, Duration::from_millis(100), |_| Way::Silent).await;
-    // What they leave behind is no free pass.
+    // Completed logins do not raise the limit.
     let mut statuses = Vec::new();
     for _ in 0..120 {
         statuses.push(Browser::wechat().get(&stack.url("/_wechat/login")).await.status);
     }
     let admitted = statuses.iter().filter(|status| **status == 302).count();
-    assert!((40..=70).contains(&admitted), "{admitted} aimless starts");
+    assert!((40..=70).contains(&admitted), "{admitted} starts without a completed login");
 }
 
 #[tokio::test(flavor = "multi_thread")]

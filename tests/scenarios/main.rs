@@ -3,7 +3,7 @@
 //! One crate, so that the harness is compiled once. A test that measures a whole process is a crate of its own:
 //! `tests/abuse.rs`, `tests/memory.rs`, `tests/faults/`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test says what it means by failing
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // a test fails by panicking
 
 mod apps;
 mod bad_input;

@@ -1,5 +1,5 @@
-//! Behind what Istio and Envoy Gateway make of the chart's objects (docs/en/ext-authz.md, Istio): the lists of headers,
-//! the time-outs and the stripping are those that the chart renders.
+//! Scenarios behind the configurations that Istio and Envoy Gateway generate from the chart's objects
+//! (docs/en/ext-authz.md, Istio): header lists, time-outs and removed headers are those that the chart renders.
 
 use crate::derived::{ENVOY_GATEWAY, ISTIO, ISTIO_IN_BAND, behind, inside_the_mesh};
 use harness::client::{Answer, Browser, DESKTOP, HTML, compose, raw};
@@ -37,19 +37,19 @@ async fn the_application_sees_the_identity_and_not_the_session() {
         let mut browser = Browser::wechat();
         let answers = stack.log_in_by_each_hop(&mut browser, "/orders?a=b").await;
         let home = answers.last().unwrap();
-        assert_eq!(home.seen("cookie"), None, "{scenario}: our cookies are of no use there");
-        // Whoever is not logged in is told so in the form that they can use, whole.
+        assert_eq!(home.seen("cookie"), None, "{scenario}: the application must not receive our cookies");
+        // A client without a session gets the complete denial in the form for its client kind.
         let refused = Browser::desktop().fetch(&stack.url("/api")).await;
         assert_eq!((refused.status, refused.header("content-type")), (401, "application/json"), "{scenario}");
         assert_eq!(refused.json()["data"]["login_url"], stack.url("/_wechat/login"), "{scenario}");
         assert_eq!(answers[0].header("cache-control"), "no-store", "{scenario}");
-        // WeChat fetches the domain's proofs without a login.
+        // WeChat fetches the domain's proof files without a login.
         for (file, content) in [("/MP_verify_AbCdEfGh12345678.txt", "AbCdEfGh12345678"), ("/6ynZPDvfTF.txt", "0a1b2c")]
         {
             let proof = ask(&stack, file, &[]).await;
             assert_eq!((proof.status, proof.body.as_str()), (200, content), "{scenario}: {proof:?}");
         }
-        // The way out.
+        // The logout.
         let out = [("sec-fetch-site", "same-origin"), ("accept", HTML)];
         assert_eq!(browser.ask("POST", &stack.url("/_wechat/logout"), &out, "").await.status, 200, "{scenario}");
         assert_eq!(browser.fetch(&stack.url("/api")).await.status, 401, "{scenario}");
@@ -58,7 +58,7 @@ async fn the_application_sees_the_identity_and_not_the_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_client_without_a_session_gets_its_whole_denial() {
-    /// What it sends, and the status and type of what it is told.
+    /// The request's method and headers, and the expected status and content type.
     type Client = (&'static str, &'static [(&'static str, &'static str)], u16, &'static str);
     const JSON: &str = "application/json";
     const CLIENTS: [Client; 10] = [
@@ -97,14 +97,14 @@ async fn each_client_without_a_session_gets_its_whole_denial() {
                 assert_eq!(answer.header("x-content-type-options"), "nosniff", "{said}");
             }
         }
-        // A gRPC call hears one line of text, and a WebSocket a status.
+        // A gRPC call gets one line of text, and a WebSocket handshake gets a status.
         let call = [("content-type", "application/grpc"), ("te", "trailers"), ("content-length", "0")];
         let answer = raw(stack.edge, &compose("POST", "/orders", &host, &call)).await.unwrap();
         assert_eq!((answer.status, answer.header("grpc-status")), (200, "16"), "{scenario}: {answer:?}");
         assert!(answer.header("grpc-message").starts_with("log in first"), "{scenario}: {answer:?}");
         assert_eq!(stack.upstream.count(), 0, "{scenario}");
     }
-    // Who asks too often is told when to come back.
+    // A rate-limited client gets a `Retry-After` header.
     for scenario in BOTH {
         let few = "limits: { checks_per_client: { per_minute: 1, burst: 1 } }\n";
         let stack = Stack::planned(behind(scenario, Plan { more: few.into(), ..Plan::default() })).await;
@@ -137,7 +137,7 @@ async fn a_denial_is_logged_with_its_request_trace_and_source() {
         let public = ask(&stack, "/public", &[("x-forwarded-for", CLAIMED)]).await;
         let told = public.seen("x-forwarded-for").unwrap();
         let last = told.rsplit(',').next().unwrap().trim().to_owned();
-        // A sidecar believes the gateway before it, an edge nobody.
+        // A sidecar trusts the address from the gateway in front of it; an edge trusts no address from outside.
         assert_eq!(last == CLAIMED, scenario == ISTIO_IN_BAND, "{scenario}: {told}");
         let strange =
             compose("GET", "/", "elsewhere.example", &[("x-forwarded-for", CLAIMED), ("traceparent", &parent)]);
@@ -161,9 +161,9 @@ async fn no_client_names_itself_whatever_it_sends() {
         "x-wechat-role",
         "x_wechat.avatar",
     ];
-    /// An application's own.
+    /// Headers of applications that resemble ours.
     const OTHERS: [&str; 3] = ["ot-baggage-sentry-trace_id", "access_token", "x-wechatpay-signature"];
-    /// What a mesh's proxies tell each other.
+    /// Headers that the proxies of a mesh exchange.
     const MESH: [&str; 2] = ["x-envoy-peer-metadata", "x-envoy-attempt-count"];
     for scenario in BOTH {
         let (stack, browser) = logged_in(scenario, open()).await;
@@ -184,7 +184,7 @@ async fn no_client_names_itself_whatever_it_sends() {
             let named = answer.seen("x-wechat-subject").unwrap_or_default();
             assert_eq!(named, if known { subject.as_str() } else { "" }, "{scenario} {target}");
         }
-        // What many servers read as the same name is removed, and nothing else.
+        // Names that many servers treat as ours are removed; other headers stay.
         for alias in ALIASES {
             let answer = ask(&stack, "/public", &[(alias, "admin")]).await;
             assert_eq!((answer.status, answer.seen(alias)), (200, None), "{scenario}: {alias}: {answer:?}");
@@ -199,7 +199,7 @@ async fn no_client_names_itself_whatever_it_sends() {
         let answer = ask(&stack, "/public", &[(name, "a")]).await;
         assert_eq!(answer.seen(name).as_deref(), Some("a"), "{name}: {answer:?}");
     }
-    // Where nobody is asked, a claim is taken out before the route is found.
+    // On an unchecked route, the gateway removes forged identity headers before it selects the route.
     let (stack, _) = logged_in(ENVOY_GATEWAY, Plan::default()).await;
     let answer = ask(&stack, "/unchecked", &IDENTITY.map(|name| (name, "admin"))).await;
     assert_eq!((answer.status, IDENTITY.map(|name| answer.seen(name))), (200, IDENTITY.map(|_| None)), "{answer:?}");
@@ -222,7 +222,8 @@ async fn the_session_is_found_in_joined_cookies_and_a_planted_one_not() {
             assert_eq!(answer.status, 200, "{scenario} {lines:?}: {answer:?}");
             assert_eq!(answer.seen("cookie").as_deref(), Some(seen), "{scenario} {lines:?}");
         }
-        // A browser writes one line, in which a comma is part of a value that a sibling sub-domain may have planted.
+        // A browser sends one line, in which a comma is part of a value that a page on a sibling subdomain may have
+        // set.
         let planted = format!("lang=zh,{ours}");
         for told in [("user-agent", DESKTOP), ("sec-fetch-mode", "cors")] {
             let answer = ask(&stack, "/orders", &[told, ("cookie", &planted)]).await;
@@ -244,7 +245,11 @@ async fn istio_delivers_the_next_token_beside_other_cookies() {
     assert!(answer.header("cache-control").contains("no-store"), "{answer:?}");
     assert_ne!(browser.cookie(SESSION), first);
     stack.set_clock(20 * MINUTE);
-    assert_eq!(browser.fetch(&stack.url("/api")).await.status, 200, "past the first token's end");
+    assert_eq!(
+        browser.fetch(&stack.url("/api")).await.status,
+        200,
+        "a request after the first token's expiry must pass"
+    );
     stack.remember(&browser);
 }
 
@@ -267,9 +272,16 @@ async fn a_hanging_check_denies_with_each_gateways_status() {
         let waited = begun.elapsed();
         stack.signal("CONT");
         assert_eq!((orders.status, public.status), (status, status), "{scenario}: {orders:?}");
-        assert!((0.9..5.0).contains(&waited.as_secs_f64()), "{scenario}: half a second each, not {waited:?}");
+        assert!(
+            (0.9..5.0).contains(&waited.as_secs_f64()),
+            "{scenario}: the time-out is 0.5 s each, waited {waited:?}"
+        );
         assert_eq!(stack.upstream.count(), before, "{scenario}");
-        assert_eq!(browser.get(&stack.url("/orders")).await.status, 200, "{scenario}: and afterwards as before");
+        assert_eq!(
+            browser.get(&stack.url("/orders")).await.status,
+            200,
+            "{scenario}: requests must pass again afterwards"
+        );
     }
 }
 
@@ -281,7 +293,7 @@ async fn without_the_program_nothing_passes() {
         stack.kill_authz();
         let begun = Instant::now();
         assert_eq!(browser.get(&stack.url("/orders")).await.status, status, "{scenario}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{scenario}: nobody is waited for");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{scenario}: must fail at once");
         assert_eq!(stack.upstream.count(), before, "{scenario}");
     }
 }
@@ -341,7 +353,7 @@ async fn paths_reach_the_check_and_the_application_unchanged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_below_the_prefix_reaches_the_application_unchecked() {
-    // Another pod of the mesh asks the application's pod itself, where no route leads to the pages.
+    // Another pod of the mesh calls the application's pod directly, where no route leads to the pages.
     let stack = Stack::planned(inside_the_mesh(open())).await;
     for below in [
         "",
@@ -370,7 +382,7 @@ async fn nothing_below_the_prefix_reaches_the_application_unchecked() {
         assert!(ask(&stack, target, &[]).await.status >= 400, "{target}");
     }
     assert_eq!(stack.upstream.count(), 0);
-    // Without a route they are the application's; it has nothing there.
+    // Without a route, the paths of the pages belong to the application, which serves nothing there.
     assert_eq!(ask(&stack, "/_wechat/login", &[]).await.status, 200);
     assert_eq!(stack.upstream.count(), 1);
 }

@@ -1,4 +1,4 @@
-//! Running it: configuration, keys, revocation, doors, drain.
+//! Operation: configuration reload, keys, revocation, listeners, drain.
 
 use harness::client::{self, Answer, Browser};
 use harness::process::Process;
@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use wechat_simulator::{Effect, Endpoint, Fault};
 
-/// Asks until `done` is content with the answer.
+/// Repeats the request until `done` accepts the response.
 async fn until(browser: &Browser, url: &str, done: impl Fn(&Answer) -> bool) -> Answer {
     let begun = Instant::now();
     loop {
@@ -38,9 +38,9 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
     let good = first.clone() + "policy:\n- { path_prefix: /open, access: public }\n";
     std::fs::write(stack.config(), &good).unwrap();
     until(&stranger, &stack.url("/open/a"), |answer| answer.status == 200).await;
-    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "nobody is logged out");
+    assert_eq!(browser.fetch(&stack.url("/")).await.status, 200, "the session must stay valid");
 
-    // Refused whole, said once with key and line, counted; half a file opens nothing.
+    // The file is rejected as a whole, logged once with key and line, and counted; no part of it takes effect.
     let rejected = "wechat_authz_configuration_reloads_total{outcome=\"rejected\"}";
     for (bad, says) in [
         (good.replace("access: public", "access: publik"), "policy[0].access"),
@@ -57,9 +57,13 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
         );
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let again = stack.logged()[offset..].matches("change rejected").count();
-        assert_eq!(again, 1, "said once, not at every look");
+        assert_eq!(again, 1, "must be logged once, not on every read");
         assert!(stack.metric(rejected).await > before);
-        assert_eq!(stranger.clone().fetch(&stack.url("/open/a")).await.status, 200, "the old one stays");
+        assert_eq!(
+            stranger.clone().fetch(&stack.url("/open/a")).await.status,
+            200,
+            "the old configuration must stay active"
+        );
         assert_eq!(stranger.clone().fetch(&stack.url("/")).await.status, 401);
     }
     let offset = stack.logged().len();
@@ -69,7 +73,7 @@ async fn a_changed_configuration_loads_and_a_bad_one_does_not() {
     stack.signal("HUP");
     let line = stack.until_logged("change rejected; the previous configuration stays in use", offset).await;
     assert!(line["errors"].as_str().unwrap().contains("fixed while running"), "{line}");
-    // Back again, at once.
+    // The valid configuration again: it takes effect at once.
     std::fs::write(stack.config(), &first).unwrap();
     stack.signal("HUP");
     until(&stranger, &stack.url("/open/a"), |answer| answer.status == 401).await;
@@ -87,17 +91,17 @@ async fn keys_are_rotated_while_people_are_logged_in() {
     stack.log_in(&mut first, "/").await;
     let keys = stack.directory.path().join("keys");
     let old = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap().path();
-    tokio::time::sleep(Duration::from_millis(1_100)).await; // a key's name is its second
+    tokio::time::sleep(Duration::from_millis(1_100)).await; // a key's name is its creation time in seconds
     assert!(Command::new(program()).arg("keygen").arg(&keys).output().unwrap().status.success());
     let jwks = stack.url("/_wechat/jwks.json");
     let both = until(&first, &jwks, |answer| answer.json()["keys"].as_array().unwrap().len() == 2).await;
-    assert!(!both.body.contains("\"d\""), "public halves alone");
-    assert_eq!(first.fetch(&stack.url("/")).await.status, 200, "the old key's sessions stay");
+    assert!(!both.body.contains("\"d\""), "only public keys may be published");
+    assert_eq!(first.fetch(&stack.url("/")).await.status, 200, "sessions of the old key must stay valid");
     let mut second = Browser::wechat();
     stack.log_in(&mut second, "/").await;
     std::fs::remove_file(old).unwrap();
     until(&first, &stack.url("/"), |answer| answer.status == 401).await;
-    assert_eq!(second.fetch(&stack.url("/")).await.status, 200, "the new key has signed for a while");
+    assert_eq!(second.fetch(&stack.url("/")).await.status, 200, "the new key must have signed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +138,11 @@ async fn a_revocation_counts_at_the_next_check_and_after_a_crash() {
         stack.restart_authz().await;
         until(&browsers[2].0, &stack.url("/"), |answer| answer.status == 200).await;
         assert_eq!(statuses(&stack).await, if kept { [401, 401, 200] } else { [200, 200, 200] });
-        assert_eq!(stack.logged().contains("a restart forgets revocations and logouts"), !kept, "and it says so");
+        assert_eq!(
+            stack.logged().contains("a restart forgets revocations and logouts"),
+            !kept,
+            "must warn without a state directory"
+        );
     }
 }
 
@@ -159,7 +167,7 @@ async fn the_ops_door_shows_health_and_metrics_that_prometheus_reads() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    // promtool lints the older text format, which has neither an end nor a type for the build's version.
+    // promtool checks the older text format, which has no EOF marker and no info type.
     let older = text.lines().filter(|line| *line != "# EOF" && !line.contains("wechat_authz_build"));
     let plain: String = older.map(|line| format!("{line}\n")).collect();
     let file = stack.directory.path().join("metrics.txt");
@@ -179,7 +187,7 @@ async fn a_drain_loses_no_request_and_finishes_the_login_under_way() {
         Stack::planned(Plan { more: "drain: { delay: 1s, deadline: 10s }\n".into(), ..Plan::default() }).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
-    // A callback whose exchange takes two seconds.
+    // A callback whose code exchange takes two seconds.
     let mut newcomer = Browser::wechat();
     let login = newcomer.get(&stack.url("/_wechat/login")).await;
     let hop = newcomer.get(login.location().split('#').next().unwrap()).await;
@@ -187,7 +195,8 @@ async fn a_drain_loses_no_request_and_finishes_the_login_under_way() {
     stack.simulator.inject(Fault::at(Endpoint::AccessToken, Effect::DelayAfter(Duration::from_secs(2))));
     let entering = tokio::spawn(async move { newcomer.get(&back).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    // Keep-alive load through Envoy while the end begins. What arrives after the doors have closed is Envoy's 503.
+    // Keep-alive requests through Envoy while the shutdown begins. After the listeners have closed, Envoy responds with
+    // 503.
     let url = stack.url("/api");
     let ready = format!("http://{}/readyz", stack.ops);
     stack.signal("TERM");
@@ -275,14 +284,14 @@ async fn memory_stays_bounded_whoever_comes() {
     assert_eq!(browser.fetch(&stack.url("/")).await.status, 200);
 }
 
-/// The soft and the hard limit of a process's core file.
+/// The soft and the hard limit of a process's core file size.
 fn core_limits(id: u32) -> Vec<String> {
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap().to_owned();
     line.split_whitespace().take(2).map(str::to_owned).collect()
 }
 
-/// A command without root's right to attach to any process: what a process of one user can do to another of the same.
+/// A command without root's capability to attach to any process: it may attach only to processes of the same user.
 fn without_right_to_attach(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]).arg(program);
@@ -290,14 +299,14 @@ fn without_right_to_attach(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Starts a process as a service manager does that allows core files of any size.
+/// Starts a process like a service manager that allows core files of unlimited size.
 fn start(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str], directory: &std::path::Path) -> Process {
     let mut command = without_right_to_attach("sh");
     command.args(["-c", "ulimit -c unlimited && exec \"$@\"", "sh"]).arg(program).args(arguments);
     Process::silent(command.current_dir(directory))
 }
 
-/// Has a debugger write a core file of a process of the same user.
+/// Lets a debugger write a core file of a process of the same user.
 fn debugger_writes_a_core(id: u32, directory: &std::path::Path) -> bool {
     let mut gcore = without_right_to_attach("gcore");
     let ended = gcore.arg("-o").arg(directory.join("core")).arg(id.to_string()).output().expect("Debian's package gdb");
@@ -311,21 +320,21 @@ async fn no_core_file_holds_the_secrets_of_a_running_server() {
     use std::os::unix::process::ExitStatusExt as _;
     let stack = Stack::start().await;
     let directory = tempfile::tempdir().unwrap();
-    // The stack's own server continues; this one has other ports and the same files.
+    // The stack's own server continues; this process uses other ports and the same files.
     let config = directory.path().join("config.yaml");
     let text =
         stack.configuration(&["127.0.0.1:0"; 4]).replace("./", &format!("{}/", stack.directory.path().display()));
     let keys = format!("directory: {}/keys", stack.directory.path().display());
     std::fs::write(&config, text.replace("directory: keys", &keys)).unwrap();
     let mut server = start(program(), &["serve", "--config", config.to_str().unwrap()], directory.path());
-    // Another program with the same rights and limits shows that the test can fail.
+    // The control: a debugger can write a core file of another program with the same rights and limits.
     let other = start("/bin/sleep", &["60"], directory.path());
     tokio::time::sleep(Duration::from_secs(1)).await;
     for (process, limit, writes) in [(&server, "0", false), (&other, "unlimited", true)] {
         assert_eq!(core_limits(process.id()), [limit, limit]);
         assert_eq!(debugger_writes_a_core(process.id(), directory.path()), writes);
     }
-    // The process still reads what its metrics come from.
+    // The process can still read the sources of its metrics.
     let metrics = stack.metrics().await;
     for metric in ["process_open_fds ", "process_resident_memory_bytes "] {
         let line = metrics.lines().find_map(|line| line.strip_prefix(metric)).unwrap_or_else(|| panic!("{metrics}"));
@@ -341,7 +350,7 @@ async fn commands_that_read_secrets_leave_no_core_file_either() {
     let stack = Stack::start().await;
     let config = stack.config().to_str().unwrap().to_owned();
     let text = std::fs::read_to_string(stack.config()).unwrap();
-    // Whom they ask takes the connection and says nothing, so that they wait.
+    // The server accepts connections and never responds, so that the commands wait.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let text = text.replace(&stack.simulator.base_url(), &format!("http://{address}"));
@@ -358,7 +367,7 @@ async fn commands_that_read_secrets_leave_no_core_file_either() {
     ] {
         let mut command = start(program(), arguments, stack.directory.path());
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(command.status().is_none(), "{arguments:?} has ended before the look at it");
+        assert!(command.status().is_none(), "{arguments:?} exited before the test could examine it");
         assert_eq!(core_limits(command.id()), ["0", "0"], "{arguments:?}");
         assert!(!debugger_writes_a_core(command.id(), stack.directory.path()), "{arguments:?}");
     }

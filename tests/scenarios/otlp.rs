@@ -1,4 +1,4 @@
-//! A collector: takes OTLP over HTTP from whoever exports, keeps every byte, and has moods.
+//! A collector: receives OTLP over HTTP, stores every byte, and can fail in several ways.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -15,21 +15,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What it does with a request, once it has read it.
+/// The collector's reaction to a request that it has read.
 #[derive(Clone, Copy, Debug)]
 pub enum Mood {
     Take,
-    /// Answers with this status.
+    /// Responds with this status.
     Refuse(u16),
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Takes all but one of the spans.
+    /// Accepts all spans except one.
     TakeMost,
-    /// Answers without an end.
+    /// Sends an endless response.
     Babble,
 }
 
-/// One request to it.
+/// One request to the collector.
 #[derive(Clone)]
 pub struct Delivery {
     pub path: String,
@@ -37,7 +37,7 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
-/// A span as it came.
+/// A received span.
 #[derive(Clone, Debug)]
 pub struct Span {
     /// The resource's `service.name`.
@@ -46,9 +46,9 @@ pub struct Span {
     pub trace: String,
     pub id: String,
     pub parent: String,
-    /// Trace and span of each link.
+    /// Trace id and span id of each link.
     pub links: Vec<(String, String)>,
-    /// Attributes; `status` is the status's message.
+    /// Attributes; `status` is the message of the status.
     pub said: BTreeMap<String, String>,
     pub resource: BTreeMap<String, String>,
 }
@@ -68,7 +68,7 @@ impl Collector {
         let deliveries: Arc<Mutex<Vec<Delivery>>> = Arc::default();
         let (moods, kept) = (Arc::clone(&mood), Arc::clone(&deliveries));
         let task = tokio::spawn(async move {
-            // Connections end with this task.
+            // The connections end with this task.
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
@@ -98,12 +98,12 @@ impl Collector {
         self.deliveries.lock().unwrap().clone()
     }
 
-    /// Every span so far.
+    /// All spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         self.deliveries().iter().flat_map(|delivery| spans(&delivery.body)).collect()
     }
 
-    /// Waits until the spans are as wanted, and gives them.
+    /// Waits until `wanted` accepts the spans, and returns them.
     pub async fn until(&self, wanted: impl Fn(&[Span]) -> bool) -> Vec<Span> {
         let begun = Instant::now();
         loop {
@@ -111,12 +111,12 @@ impl Collector {
             if wanted(&spans) {
                 return spans;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "not what was wanted: {spans:#?}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "the expected spans did not arrive: {spans:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Whether any byte of what came holds this text, or any line of its heads.
+    /// Whether a request body or a header line contains this text.
     pub fn holds(&self, text: &str) -> bool {
         let bytes = text.as_bytes();
         self.deliveries().iter().any(|delivery| {
@@ -158,7 +158,7 @@ async fn take(
     answer.body(Full::from(said.encode_to_vec())).unwrap()
 }
 
-/// The spans of one request's body.
+/// Decodes the spans of a request's body.
 pub fn spans(body: &Bytes) -> Vec<Span> {
     let request = ExportTraceServiceRequest::decode(body.clone()).expect("OTLP as protobuf");
     let mut spans = Vec::new();
@@ -167,7 +167,7 @@ pub fn spans(body: &Bytes) -> Vec<Span> {
         for span in part.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let mut said = words(span.attributes);
             said.extend(span.status.map(|status| ("status".to_owned(), status.message)));
-            assert!(span.events.is_empty(), "an event is not looked into: {:?}", span.events);
+            assert!(span.events.is_empty(), "the tests do not decode events: {:?}", span.events);
             spans.push(Span {
                 service: resource.get("service.name").cloned().unwrap_or_default(),
                 name: span.name,

@@ -1,4 +1,4 @@
-//! In a pod: what kubelet and Prometheus reach, the probes' commands, and the end in Kubernetes' order.
+//! In a pod: the addresses for kubelet and Prometheus, the probe commands, and the shutdown in the order of Kubernetes.
 
 use harness::client::{Browser, raw};
 use harness::stack::{Plan, Stack};
@@ -18,7 +18,7 @@ fn ran(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).env_clear().output().unwrap()
 }
 
-/// The exit code, and what was said on standard error.
+/// The exit code and the standard error.
 fn ended(output: &Output) -> (Option<i32>, String) {
     assert!(output.stdout.is_empty(), "{output:?}");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -67,7 +67,7 @@ async fn probes_report_liveness_and_readiness_without_configuration() {
     let door = stack.ops.to_string();
     assert_eq!(ended(&ran(&["healthcheck", "--ops", &door])), (Some(0), String::new()));
     assert_eq!(ended(&ran(&["healthcheck", "--ops", &door, "--ready"])), (Some(0), String::new()));
-    // As the pod's environment moves the door, for `serve` and for this.
+    // The pod's environment variable moves the listener, both for `serve` and for this command.
     let moved = |text: &str| {
         let mut command = Command::new(program());
         ended(&command.arg("healthcheck").env_clear().env("WECHAT_AUTHZ__LISTEN__OPS", text).output().unwrap())
@@ -78,7 +78,7 @@ async fn probes_report_liveness_and_readiness_without_configuration() {
         code == Some(1) && said.contains("WECHAT_AUTHZ__LISTEN__OPS: `everywhere` is not the address of a listener"),
         "{said}"
     );
-    // It drains: alive, and not ready.
+    // During the drain the process is alive and not ready.
     stack.signal("TERM");
     let begun = Instant::now();
     loop {
@@ -87,12 +87,12 @@ async fn probes_report_liveness_and_readiness_without_configuration() {
             assert!(said.contains("responds with 503") || said.contains("cannot connect to"), "{said}");
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "it is ready though it drains");
+        assert!(begun.elapsed() < Duration::from_secs(5), "must not be ready during the drain");
     }
     assert_eq!(stack.authz_ended(Duration::from_secs(10)).await, Some(0));
     let (code, said) = ended(&ran(&["healthcheck", "--ops", &door]));
     assert!(code == Some(1) && said.contains("cannot connect to"), "{said}");
-    // Who takes the connection and says nothing is no instance that lives.
+    // A process that accepts connections and never responds is not alive.
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let begun = Instant::now();
     let (code, said) = ended(&ran(&["healthcheck", "--ops", &mute.local_addr().unwrap().to_string()]));
@@ -107,19 +107,19 @@ async fn what_cannot_be_drained_is_said_and_waited_for_all_the_same() {
     let (code, said) = ended(&ran(&["drain", "--envoy", &nobody, "--wait", "1"]));
     assert!(code == Some(1) && said.contains("cannot connect to") && said.contains("admin port"), "{said}");
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    // An Envoy whose admin port allows no such thing.
+    // An Envoy whose admin listener does not allow this path.
     let (code, said) = ended(&ran(&["drain", "--envoy", &stack.envoy_admin.to_string(), "--wait", "0"]));
     assert!(code == Some(1) && said.contains("answers 403 Forbidden to POST /healthcheck/fail"), "{said}");
     assert!(said.contains("allow_paths"), "{said}");
 }
 
-/// One keep-alive client: asks again and again on one connection, opens the next one where it is told to close, and stops
-/// when nobody listens any more. Gives how many answers there were that were not 200, or broke off.
+/// A keep-alive client: sends requests on one connection, opens the next one after `connection: close`, and stops when
+/// connections are refused. Returns the number of requests without a complete response of status 200.
 async fn keep_asking(address: SocketAddr, cookie: String, stop: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> usize {
     let request = format!("GET /a HTTP/1.1\r\nhost: {address}\r\naccept: text/html\r\ncookie: {cookie}\r\n\r\n");
     let mut failed = 0;
     'connections: while !stop.load(Ordering::Relaxed) {
-        // Kubernetes has taken the pod out of its Service by the time that nobody listens.
+        // Kubernetes has removed the pod from its Service before the listener closes.
         let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else { break };
         while !stop.load(Ordering::Relaxed) {
             let mut bytes = Vec::new();
@@ -141,7 +141,7 @@ async fn keep_asking(address: SocketAddr, cookie: String, stop: Arc<AtomicBool>,
             let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
             let length: usize = length.unwrap_or_else(|| panic!("{head}")).parse().unwrap();
             while bytes.len() < at + length {
-                assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "broke off");
+                assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "the connection closed within a response");
             }
             answered.fetch_add(1, Ordering::Relaxed);
             failed += usize::from(!head.starts_with("http/1.1 200"));
@@ -166,31 +166,31 @@ async fn a_pod_that_ends_in_kubernetes_order_refuses_no_request() {
         .collect();
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = answered.load(Ordering::Relaxed);
-    assert!(before > 100, "a load: {before}");
-    // All preStop hooks at once. Ours drains; Envoy's waits as long.
+    assert!(before > 100, "the load must be running: {before}");
+    // All preStop hooks run at once: ours starts the drain, and Envoy's waits equally long.
     let (admin, ops) = (stack.envoy_admin.to_string(), stack.envoy_ops);
     let hook = std::thread::spawn(move || ended(&ran(&["drain", "--envoy", &admin, "--wait", "3"])));
     let begun = Instant::now();
     while asked(ops, "GET", "/ready").await.0 != 503 {
-        assert!(begun.elapsed() < Duration::from_secs(2), "Envoy counts as ready though it drains");
+        assert!(begun.elapsed() < Duration::from_secs(2), "Envoy must not be ready during the drain");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Who comes while endpoints are still being taken away is served, and told to come no more on this connection.
+    // A request during the removal of endpoints is served, with `connection: close`.
     let mut late = Browser::wechat();
     late.jar = browser.jar.clone();
     let answer = late.fetch(&stack.url("/late")).await;
     assert_eq!((answer.status, answer.header("connection")), (200, "close"), "{answer:?}");
     tokio::task::spawn_blocking(move || assert_eq!(hook.join().unwrap(), (Some(0), String::new()))).await.unwrap();
-    // Kubernetes has long told everybody by then: no new requests, those under way are done.
+    // By now Kubernetes has updated all clients: no new requests arrive, and those in progress complete.
     stop.store(true, Ordering::Relaxed);
     let mut failed = 0;
     for client in clients {
         failed += client.await.unwrap();
     }
     let during = answered.load(Ordering::Relaxed) - before;
-    assert!(during > 100, "the load went on: {during}");
-    assert_eq!(failed, 0, "of {during}");
-    // Envoy first, then we: in reverse of the start.
+    assert!(during > 100, "the load must continue: {during}");
+    assert_eq!(failed, 0, "failed requests of {during}");
+    // Envoy stops first, then wechat-authz: the reverse of the start order.
     stack.signal_envoy("TERM");
     stack.envoy_ended(Duration::from_secs(5)).await;
     stack.signal("TERM");

@@ -1,5 +1,4 @@
-//! Who is logged in and what happened, in a real Redis: the registry, the command line, the stream of events, and profiles
-//! that are kept fresh.
+//! Sessions and events in a real Redis: the registry, the command line, the event stream, and the refresh of profiles.
 
 use harness::client::{Answer, Browser};
 use harness::process::Process;
@@ -24,16 +23,16 @@ use wechat_authz::testing::sessions::registry::{self, ProfileRecord, SessionReco
 use wechat_authz::testing::telemetry::{OutboxMetrics, RedisMetrics};
 use wechat_simulator::{Effect, Endpoint, Fault, Options};
 
-/// A stack with this Redis, with more lines for it, indented by two.
+/// A stack with this Redis and more lines for its configuration, indented by two.
 async fn stack_with(redis: &Redis, more: &str, plan: Plan) -> Stack {
     let more = format!("{}{}{more}", stack::UNLIMITED, redis.configuration());
     let stack = Stack::planned(Plan { more, ..plan }).await;
-    // The ports are known by now: what an operator's command line reads.
+    // The configuration with the actual ports, for the command line.
     std::fs::write(stack.directory.path().join("cli.yaml"), stack.configured()).unwrap();
     stack
 }
 
-/// The command line with this configuration of the stack's directory.
+/// Runs the command line with this configuration in the stack's directory.
 fn cli(file: &Path, words: &[&str]) -> Output {
     Command::new(program()).args(words).arg("--config").arg(file).output().unwrap()
 }
@@ -54,7 +53,7 @@ fn revoked(stack: &Stack, words: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Somebody of the cast in WeChat, logged in: the browser and what the application saw.
+/// Logs a user of the simulator in; returns the browser and the application's response.
 async fn person(stack: &Stack, user: &str) -> (Browser, Answer) {
     let mut browser = Browser::wechat();
     stack.hand_to(&mut browser, user);
@@ -66,7 +65,7 @@ fn seen(page: &Answer, name: &str) -> String {
     page.seen(&format!("x-wechat-{name}")).unwrap_or_default()
 }
 
-/// The nickname that the application is told.
+/// The nickname that the application receives.
 fn nickname(page: &Answer) -> String {
     percent_encoding::percent_decode_str(&seen(page, "nickname")).decode_utf8().unwrap().into_owned()
 }
@@ -82,7 +81,7 @@ async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-/// Waits until so many keys of this end are in Redis.
+/// Waits until Redis has at least `count` keys that contain `end`.
 async fn until_keys(redis: &Redis, end: &str, count: usize) {
     until(end, async || {
         let keys = redis.keys().await;
@@ -95,7 +94,7 @@ const STREAM: &str = "wechat-authz:1:{events}";
 
 type Entries = Vec<(String, Vec<String>)>;
 
-/// What a consumer of this group reads, each event's fields by name.
+/// The events that a consumer of this group reads, each with its fields by name.
 async fn read(redis: &Redis, from: &str) -> Vec<HashMap<String, String>> {
     let words = ["XREADGROUP", "GROUP", "crm", "one", "COUNT", "1000", "STREAMS", STREAM, from];
     let streams: Option<Vec<(String, Entries)>> = redis.ask(&words).await;
@@ -103,7 +102,7 @@ async fn read(redis: &Redis, from: &str) -> Vec<HashMap<String, String>> {
     entries.map(|(_, fields)| fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()).collect()
 }
 
-/// Reads until there are this many events.
+/// Reads until `count` events have arrived.
 async fn events(redis: &Redis, count: usize) -> Vec<HashMap<String, String>> {
     let mut all = Vec::new();
     until("events", async || {
@@ -118,7 +117,7 @@ async fn group(redis: &Redis) {
     redis.ask::<String>(&["XGROUP", "CREATE", STREAM, "crm", "0", "MKSTREAM"]).await;
 }
 
-/// Everything that is in Redis, values as they lie there.
+/// The content of Redis with the stored values.
 async fn dump(redis: &Redis, stream: bool) -> String {
     let mut all = String::new();
     for (key, _) in redis.keys().await {
@@ -166,7 +165,7 @@ async fn who_is_logged_in_is_listed_and_ended_from_the_command_line() {
     assert!(now - own["created"].as_u64().unwrap() < 60 && now - own["seen"].as_u64().unwrap() < 60, "{own}");
     assert_eq!(own["ends"].as_u64().unwrap() - own["created"].as_u64().unwrap(), 7 * 86_400);
 
-    // Another instance, which has seen nobody, lists the same.
+    // Another instance, which has served no login, returns the same list.
     stack.kill_authz();
     stack.restart_authz().await;
     let again = until("a connection", async || {
@@ -241,7 +240,7 @@ async fn the_command_line_says_what_is_wrong_and_ends_with_its_code() {
         assert!(said.contains(says) && !said.contains(ADMIN_TOKEN), "{file} {words:?}: {said}");
     }
 
-    // Over a socket; this stack's own door has ended by then.
+    // Over a Unix socket; the stack's own admin listener has closed before.
     stack.kill_authz();
     let gone = told(&cli(&at("good.yaml"), &["revoke", "--app", "shop"]));
     assert!(gone.contains("cannot connect to"), "{gone}");
@@ -274,25 +273,25 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
     for (key, left) in &keys {
         assert!(*left > 0 && *left <= 91 * 86_400 * 1_000, "{key} lives for {left} ms");
     }
-    // One slot for all of a subject.
+    // All keys of a subject share one slot.
     let digest = wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject"));
     let mut slots = Vec::new();
     for (key, _) in keys.iter().filter(|(key, _)| key.contains(&digest)) {
         assert!(key.starts_with(&format!("wechat-authz:1:{{{digest}}}:")), "{key}");
         slots.push(key);
     }
-    assert_eq!(slots.len(), 3, "sessions, profile, wechat: {slots:?}");
+    assert_eq!(slots.len(), 3, "expected sessions, profile and wechat: {slots:?}");
 
     let all = dump(&redis, true).await;
     let mut forbidden = stack.simulator.issued_secrets();
-    assert!(forbidden.len() > 6, "codes and tokens were issued");
+    assert!(forbidden.len() > 6, "WeChat must have issued codes and tokens");
     forbidden.extend(["小明".to_owned(), "小红".to_owned(), "qlogo".to_owned(), "MicroMessenger".to_owned()]);
     let cookies: Vec<String> = [&other, &phone].into_iter().filter_map(|one| one.cookie(SESSION)).collect();
     forbidden.extend(cookies);
     for secret in &forbidden {
         assert!(!all.contains(secret.as_str()), "{secret} is in Redis:\n{all}");
     }
-    // Who leaves takes WeChat's tokens along; the others keep theirs.
+    // A logout deletes WeChat's tokens of this session; other sessions keep theirs.
     let (mut leaver, page) = (phone, page);
     leaver.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
     let tokens = format!("{{{}}}:wechat:shop", wechat_authz::testing::redis::keys::digest_of(&seen(&page, "subject")));
@@ -301,7 +300,7 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
         (left.len() == 1 && !left[0].0.contains(&tokens)).then_some(())
     })
     .await;
-    // Only the stream says who, because it is asked to.
+    // Only the stream contains the subject, because the configuration enables that.
     let quiet = dump(&redis, false).await;
     for user in ["小明", "小红"] {
         let openid = stack.simulator.openid(OA, user);
@@ -309,17 +308,17 @@ async fn every_key_has_an_end_and_a_dump_tells_nobody_anything() {
     }
 }
 
-/// Who is asked by WeChat says yes at once.
+/// The simulated user consents at once.
 fn at_once(options: &mut Options) {
     options.apps[0].instant_consent = true;
 }
 
-/// A stack whose logins ask for nickname and avatar.
+/// A stack whose logins request nickname and avatar.
 fn with_profile() -> Plan {
     Plan { scope: "snsapi_userinfo", simulator: at_once, wechat: stack::PATIENT.into(), ..Plan::default() }
 }
 
-/// Somebody of the cast who logs in by our button.
+/// Logs a user of the simulator in through our page's button.
 async fn consenting(stack: &Stack, user: &str) -> (Browser, Answer) {
     let mut browser = Browser::wechat();
     stack.hand_to(&mut browser, user);
@@ -337,7 +336,7 @@ async fn events_reach_a_consumer_group_before_and_after_an_outage() {
     group(&redis).await;
     let (mut phone, first) = consenting(&stack, "小明").await;
     stack.simulator.change_user("小明", |user| user.nickname = "小明明".into());
-    // A second login in the same browser takes the first one's place.
+    // A second login in the same browser replaces the first session.
     let second = phone.follow(&stack.url("/_wechat/login?go=1")).await.pop().unwrap();
     let page = phone.ask("POST", &stack.url("/_wechat/logout"), &[("origin", &stack.origin)], "").await;
     assert_eq!(page.status, 200, "{page:?}");
@@ -374,14 +373,14 @@ async fn events_reach_a_consumer_group_before_and_after_an_outage() {
         assert!(event["v"] == "1" && clock::now().0 - event["at"].parse::<u64>().unwrap() < 120, "{event:?}");
     }
 
-    // What is read and not acknowledged is read again; what is acknowledged is not.
+    // An event without acknowledgement is read again; an acknowledged one is not.
     let ids: Vec<(String, Vec<String>)> = redis.ask(&["XRANGE", STREAM, "-", "+"]).await;
     redis.ask::<u64>(&["XACK", STREAM, "crm", &ids[0].0]).await;
     assert_eq!(read(&redis, "0").await.len(), 7);
 
-    // Who was revoked in this second logs in again in the next.
+    // After a revocation the user can log in again in the next second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    // Redis goes away: nobody notices, and what happened meanwhile is told when it is back.
+    // Redis is down: users notice nothing, and the events are stored when it is back.
     redis.kill();
     let (_, page) = consenting(&stack, "小红").await;
     assert!(stack.metric("wechat_authz_outbox_waiting{item=\"events\"}").await >= 1.0);
@@ -403,7 +402,8 @@ async fn a_recovered_redis_gets_every_event_at_least_once() {
     let redis = Redis::start().await;
     let stack = stack_with(&redis, "", Plan::default()).await;
     group(&redis).await;
-    // Before the answer or after it: where Redis did not say, it is told again, under the same id.
+    // Redis freezes before or after it executes the command: without a reply, the instance stores the event again with
+    // the same id.
     redis.signal("STOP");
     let (_, hung) = person(&stack, "小明").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -456,7 +456,7 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     for _ in 0..24 {
         redis.ask::<::redis::Value>(&["EVAL", fill, "1", "full", "5000"]).await;
     }
-    // With them and without them by turns, so that what else this machine does slows both.
+    // Alternates between runs with and without groups, so that other load on the machine affects both.
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..10 {
         let times = if round % 2 == 0 { &mut without } else { &mut with };
@@ -480,11 +480,11 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     let (with, without) = (median(&mut with), median(&mut without));
     let ratio = with.as_secs_f64() / without.as_secs_f64();
     println!("a login: {without:?}, and with 120,000 unread events {with:?}: {ratio:.2} times");
-    // On a busy machine two medians differ by a fifth; what walked the stream would take many times as long.
+    // On a busy machine two medians differ by a fifth. Reading the whole stream would take many times as long.
     assert!(ratio < 1.5, "{without:?} and {with:?}");
     redis.ask::<String>(&["RENAME", "full", STREAM]).await;
 
-    // The bound is kept where it is lower; each append removes up to a thousand.
+    // A lower maximum takes effect; each append removes up to a thousand events.
     let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
     let shorter = redis.ask::<u64>(&["XLEN", STREAM]).await - 3_000;
     until("a shorter stream", async || {
@@ -494,7 +494,7 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     .await;
 }
 
-/// Appends `count` events such as ours to the stream.
+/// Appends `count` events of our format to the stream.
 async fn fill(redis: &Redis, count: usize) {
     let fill = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'v', '1', 'id', 'yQ3k0Zf9hXb1mTzq7cVdAw', \
                 'type', 'login', 'at', '1795433100', 'instance', 'K7Q2M9XB', 'trace_id', \
@@ -506,7 +506,7 @@ async fn fill(redis: &Redis, count: usize) {
     }
 }
 
-/// The lag of a consumer group, as an instance measures it.
+/// The metric series of a consumer group's lag.
 fn lag(group: &str) -> String {
     format!("wechat_authz_events_lag{{group=\"{group}\"}}")
 }
@@ -525,7 +525,7 @@ async fn a_backlog_of_120000_events_survives_a_login() {
     until("the logins' events", async || (redis.ask::<u64>(&["XLEN", STREAM]).await == 120_003).then_some(())).await;
     let bytes: f64 = redis.ask(&["MEMORY", "USAGE", STREAM, "SAMPLES", "0"]).await;
     println!("{} bytes for each event", bytes / 120_003.0);
-    assert!(bytes / 120_003.0 < 220.0, "docs/en/several-instances.md says less");
+    assert!(bytes / 120_003.0 < 220.0, "docs/en/several-instances.md states less");
     let unread = read(&redis, ">").await;
     assert_eq!((unread.len(), &unread[0]["subject"]), (1_000, &first[0].1[17]));
     until("the lag", async || (stack.metric(&lag("crm")).await == 119_003.0).then_some(())).await;
@@ -539,7 +539,7 @@ async fn a_backlog_of_120000_events_survives_a_login() {
 async fn events_removed_unread_are_counted_and_logged() {
     let redis = Redis::start().await;
     let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
-    // One group reads nothing, one a part, one all of it; one has a name that is no label.
+    // One group reads nothing, one a part, one everything, and one has a name that cannot be a label.
     for name in ["crm", "part", "all", &"x".repeat(65)] {
         redis.ask::<String>(&["XGROUP", "CREATE", STREAM, name, "0", "MKSTREAM"]).await;
     }
@@ -575,13 +575,13 @@ async fn events_removed_unread_are_counted_and_logged() {
     let warned: Vec<Value> = lines.filter(|line| line["message"].as_str().unwrap().contains("had read them")).collect();
     let groups: Vec<&str> = warned.iter().map(|line| line["group"].as_str().unwrap()).collect();
     assert!(groups.contains(&"crm") && !groups.contains(&"all"), "{warned:?}");
-    assert!(warned.len() <= 6, "not a line for each trim: {warned:?}");
+    assert!(warned.len() <= 6, "must not log a line for each trim: {warned:?}");
     assert!(warned.iter().all(|line| line["level"] == "WARN" && line["lost"].as_u64().unwrap() > 0), "{warned:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_stays_bounded_whatever_redis_allows() {
-    // Nodes that hold more events than one trim removes.
+    // Stream nodes that hold more events than one trim removes.
     let redis = Redis::with(&["--stream-node-max-entries", "0", "--stream-node-max-bytes", "0"]).await;
     let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
     group(&redis).await;
@@ -589,7 +589,7 @@ async fn the_stream_stays_bounded_whatever_redis_allows() {
     person(&stack, "小明").await;
     until("a shorter stream", async || (redis.ask::<u64>(&["XLEN", STREAM]).await == 13_001).then_some(())).await;
     assert_eq!(stack.metric("wechat_authz_events_lost_total{group=\"crm\"}").await, 1_000.0);
-    // A user without the right to trim.
+    // A Redis user without permission to trim.
     let redis = Redis::start().await;
     redis.ask::<String>(&["ACL", "SETUSER", "default", "-xtrim"]).await;
     let stack = stack_with(&redis, "  events: { max: 1000 }\n", Plan::default()).await;
@@ -651,7 +651,7 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
         until(outcome, async || (stack.metric(&series).await >= count).then_some(())).await;
     };
 
-    // More than an hour later, the person comes back: nobody waits, and the next token says the new name.
+    // More than an hour later the user returns: the request does not wait, and the next token has the new name.
     stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
     stack.set_clock(3_700);
     assert_eq!(nickname(&passing(&stack, &mut phone).await), "小明");
@@ -663,19 +663,19 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
         (nickname(&page) == "新名字").then_some(page)
     })
     .await;
-    assert_eq!(seen(&renewed, "session"), seen(&page, "session"), "it is the same session");
+    assert_eq!(seen(&renewed, "session"), seen(&page, "session"), "the session must stay the same");
     let told = events(&redis, 2).await;
     assert_eq!((told[1]["type"].as_str(), told[1]["reason"].as_str()), ("profile", "refresh"));
     let listed = listed(&stack, &seen(&page, "subject"));
     assert_eq!(listed["profiles"]["shop"]["nickname"], "新名字", "{listed}");
 
-    // WeChat's token has ended by then: another one is fetched.
+    // WeChat's access token has expired by then: the instance requests a new one.
     stack.set_clock(9_000);
     passing(&stack, &mut phone).await;
     outcome("unchanged", 1.0).await;
     assert_eq!((asked("/sns/userinfo"), asked("/sns/oauth2/refresh_token")), (3, 1));
 
-    // Where it fails, the stored one serves, and it is counted.
+    // If a request fails, the stored profile is used, and the failure is counted.
     for endpoint in [Endpoint::UserInfo, Endpoint::RefreshToken] {
         (0..20).for_each(|_| stack.simulator.inject(Fault::at(endpoint, Effect::Errcode(48001))));
     }
@@ -684,7 +684,7 @@ async fn an_old_profile_is_brought_up_to_date_behind_the_persons_back() {
     outcome("failed", 1.0).await;
     stack.set_clock(9_000 + 3_700 + 900);
     assert_eq!(nickname(&passing(&stack, &mut phone).await), "新名字");
-    // And a login to which nothing is told takes it too.
+    // A login without a profile from WeChat also uses the stored one.
     let (_, page) = consenting(&stack, "小明").await;
     assert_eq!(nickname(&page), "新名字");
 }
@@ -702,7 +702,7 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
         stack.restart_authz().await;
         stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
         if !more.is_empty() {
-            // A token that is dead before its time: there is another.
+            // A token that becomes invalid before it expires: another one is available.
             stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
         }
         stack.set_clock(3_700);
@@ -713,7 +713,7 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
         };
         outcome(expected).await;
         if !more.is_empty() {
-            // Where no token lives any more, none is kept.
+            // If no token is valid any more, none is stored.
             stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
             stack.simulator.inject(Fault::at(Endpoint::RefreshToken, Effect::Errcode(42007)));
             stack.set_clock(7_400);
@@ -727,7 +727,8 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
     }
 }
 
-/// The page, once the instance knows what others have revoked: past its token's end a session goes on only then.
+/// Waits until the instance has read the revocations, and returns the page. Only then does a session with an expired
+/// token continue.
 async fn passing(stack: &Stack, browser: &mut Browser) -> Answer {
     until("the page", async || {
         let page = browser.fetch(&stack.url("/")).await;
@@ -749,7 +750,7 @@ async fn unknown_records_are_skipped_and_a_key_rotation_loses_none() {
     let hash = format!("wechat-authz:1:{{{}}}:sessions", wechat_authz::testing::redis::keys::digest_of(&subject));
     until("the session", async || (redis.ask::<u64>(&["HLEN", &hash]).await == 1).then_some(())).await;
 
-    // What a later version, another key and a hand in Redis may leave there.
+    // Values that a later version, another key or manual changes may leave in Redis.
     let keys = stack.directory.path().join("keys");
     let ring = key_ring(&keys);
     let sealed = |sid: &str, plain: &Value| {
@@ -788,9 +789,9 @@ async fn unknown_records_are_skipped_and_a_key_rotation_loses_none() {
     };
     assert_eq!(sids(&listed(&stack, &subject)), expected(&[]));
     assert_eq!(stack.metric("wechat_authz_redis_records_unreadable_total").await, 4.0);
-    assert_eq!(phone.fetch(&stack.url("/")).await.status, 200, "nobody's session depends on it");
+    assert_eq!(phone.fetch(&stack.url("/")).await.status, 200, "no session may depend on it");
 
-    // A new key seals; what the old one sealed still opens, at this instance and at one that starts now.
+    // A new key encrypts; values of the old key stay readable, at this instance and at a new one.
     std::fs::write(keys.join(keys::file_name(Timestamp(now - 86_400))), keys::generate().unwrap()).unwrap();
     let old: Vec<_> = std::fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(old.len(), 2);
@@ -803,7 +804,7 @@ async fn unknown_records_are_skipped_and_a_key_rotation_loses_none() {
     stack.restart_authz().await;
     until("all sessions", async || (sids(&listed(&stack, &subject)) == expected(&[&second])).then_some(())).await;
 
-    // Somebody else's value under our key: everything else goes on.
+    // A foreign value under our key: everything else works.
     redis.ask::<u64>(&["DEL", &hash]).await;
     redis.ask::<String>(&["SET", &hash, "a string", "PX", "60000"]).await;
     let (mut third, _) = person(&stack, "小明").await;
@@ -835,7 +836,8 @@ async fn an_emptied_redis_lists_a_session_again_when_it_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_all_of_it_too() {
-    // Redis listens for its peers 10,000 above its port unless told otherwise: where outgoing connections have theirs.
+    // Redis opens its cluster port 10,000 above its own port by default, which lies in the range for outgoing
+    // connections.
     let bus = harness::free_port().to_string();
     let arguments = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
     let redis = Redis::with(&arguments).await;
@@ -866,7 +868,7 @@ async fn a_cluster_keeps_all_of_it_too() {
     assert_eq!(stack.metric("wechat_authz_outbox_waiting{item=\"records\"}").await, 0.0);
 }
 
-/// What 20,000 sessions cost Redis. The figure stands in `docs/en/several-instances.md`.
+/// The memory in Redis for 20,000 sessions. `docs/en/several-instances.md` contains the number.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_cost_half_a_kilobyte_and_are_limited_per_user() {
     const SESSIONS: u64 = 20_000;
@@ -940,7 +942,7 @@ async fn sessions_cost_half_a_kilobyte_and_are_limited_per_user() {
     assert!(each < 512 && usage < 512, "{each} {usage}");
     assert!(profile < 1_024, "{profile}");
 
-    // One person with a thousand sessions has the last 64 listed.
+    // The list of a user with a thousand sessions contains the last 64.
     (0..1_000).for_each(|session| registry.session_started(record(SESSIONS, session)));
     let hash = format!(
         "wechat-authz:1:{{{}}}:sessions",

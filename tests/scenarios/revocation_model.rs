@@ -1,8 +1,8 @@
-//! Revocations against a model: whatever order logins, revocations, lost messages, fetches, restarts and an emptied Redis
-//! come in, a session that an instance must know to be revoked is refused there, and no other is.
+//! Compares revocations with a model: for any order of logins, revocations, lost messages, fetches, restarts and
+//! flushes of Redis, an instance rejects each session that it must know to be revoked, and no other session.
 //!
-//! The instances and Redis are real, and run in this process; only the messages between instances are carried by hand, so
-//! that they can be lost.
+//! The instances and Redis are real and run in this process. The test delivers the messages between instances itself,
+//! so that it can drop them.
 
 use ::redis::AsyncCommands as _;
 use harness::redis::Redis;
@@ -26,21 +26,21 @@ const APPS: [&str; 2] = ["shop", "blog"];
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// One thing that happens.
+/// One step of a run.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Somebody logs in at an instance.
+    /// A user logs in at an instance.
     Login {
         at: usize,
         who: usize,
         app: usize,
     },
-    /// The nth session from the back is revoked at an instance.
+    /// An instance revokes the nth session from the end.
     RevokeSession {
         at: usize,
         back: usize,
     },
-    /// Somebody logs in over and over at an instance, each time over the session before.
+    /// A user logs in repeatedly at an instance; each login replaces the previous session.
     LoginAgain {
         at: usize,
         who: usize,
@@ -55,11 +55,11 @@ enum Step {
         at: usize,
         app: usize,
     },
-    /// An instance hears everything that was said.
+    /// An instance receives all pending messages.
     Hear {
         at: usize,
     },
-    /// What was said does not reach an instance.
+    /// An instance loses all pending messages.
     Miss {
         at: usize,
     },
@@ -70,7 +70,7 @@ enum Step {
     Restart {
         at: usize,
     },
-    /// Redis loses everything.
+    /// Redis loses all data.
     Flush,
 }
 
@@ -91,15 +91,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// One instance, and what the model says it must know.
+/// An instance, and the revocations that it must know according to the model.
 struct Instance {
     sessions: Arc<Sessions>,
     sharing: RevocationSync,
     hearing: Subscription,
-    /// Revocations said and neither heard nor missed yet.
+    /// Revocations whose messages are neither received nor lost yet.
     said: BTreeSet<usize>,
     known: BTreeSet<usize>,
-    /// Whether Redis was emptied since it last looked.
+    /// Whether Redis was flushed since the last fetch.
     flushed: bool,
 }
 
@@ -108,15 +108,15 @@ struct World {
     key: tempfile::TempDir,
     instances: Vec<Instance>,
     now: Timestamp,
-    /// Every session there is: its token, claims.
+    /// All sessions: token and claims.
     sessions: Vec<(String, Claims)>,
-    /// Every revocation there was: what, when.
+    /// All revocations: target and time.
     revoked: Vec<(Target, Timestamp)>,
-    /// Which of them Redis has.
+    /// The revocations that are stored in Redis.
     listed: BTreeSet<usize>,
 }
 
-/// A session id that is this name.
+/// Makes a session id from a name.
 fn sid(name: &str) -> String {
     format!("{name:A<22}")
 }
@@ -163,7 +163,7 @@ impl World {
         world
     }
 
-    /// A fresh instance, as a start makes it: it has looked once.
+    /// A new instance after its first fetch, as after a start.
     async fn instance(&self) -> Instance {
         let keys = KeyRing::new(fixtures::load_keys(self.key.path()));
         let sessions = Arc::new(fixtures::sessions(keys, self.now));
@@ -190,14 +190,14 @@ impl World {
             Step::RevokeSubject { at, who } => self.revoke(at, Target::subject(&SUBJECTS[who].parse().unwrap())).await,
             Step::RevokeApp { at, app } => self.revoke(at, Target::App(APPS[app].parse().unwrap())).await,
             Step::Hear { at } => {
-                // Redis keeps the order: what was said before this has been heard when this is.
+                // Redis keeps the order: once this message arrives, all earlier ones have arrived.
                 let last = format!("until here {}", random::incident_id());
                 self.ask(&["PUBLISH", self.store.keys().channel().as_str(), &last]).await;
                 let instance = &mut self.instances[at];
                 loop {
-                    // Its own come back to it too; how many messages there are is not the model's business.
+                    // An instance also receives its own messages; the model does not count messages.
                     let message = tokio::time::timeout(Duration::from_secs(20), instance.hearing.next()).await;
-                    let message = message.expect("a message that was just sent").unwrap();
+                    let message = message.expect("the message must arrive").unwrap();
                     if message == last {
                         break;
                     }
@@ -229,7 +229,8 @@ impl World {
         self.sessions.push((issued.token, claims));
     }
 
-    /// What an instance does after each session that it ends: it knows from the registry which ones live.
+    /// Combines the revocations of a subject, as an instance does after it ends a session; the registry supplies the
+    /// live sessions.
     async fn collapse(&self, at: usize, who: usize) {
         let (instance, subject) = (&self.instances[at], SUBJECTS[who].parse().unwrap());
         if !instance.sessions.revocations.wants_collapse(&subject) {
@@ -241,7 +242,7 @@ impl World {
         instance.sharing.collapse(&subject, live, self.now).await;
     }
 
-    /// Ends the nth session from the back at an instance.
+    /// Ends the nth session from the end at an instance.
     async fn end(&mut self, at: usize, back: usize) {
         let Some((token, claims)) = self.sessions.iter().rev().nth(back) else { return };
         let target = Target::Session(claims.sid);
@@ -282,7 +283,7 @@ impl World {
         self.store.query::<u64>("test", &command).await.unwrap();
     }
 
-    /// Whether revocation `number` concerns the session of `claims`.
+    /// Whether revocation `number` applies to the session of `claims`.
     fn concerns(&self, number: usize, claims: &Claims) -> bool {
         let (target, at) = &self.revoked[number];
         match target {
@@ -293,7 +294,8 @@ impl World {
         }
     }
 
-    /// Every instance refuses what it must know, and nothing that nobody revoked.
+    /// Asserts that each instance rejects all sessions that it must know to be revoked, and no session that is not
+    /// revoked.
     fn judge(&self) -> Result<(), TestCaseError> {
         for (index, instance) in self.instances.iter().enumerate() {
             for (token, claims) in &self.sessions {
@@ -329,7 +331,7 @@ fn no_order_of_events_lets_a_revoked_session_in_after_the_bound() {
                 world.take(step).await;
                 world.judge()?;
             }
-            // The bound: each has fetched twice, so that what one alone knew has come to all.
+            // After two fetches by each instance, all instances know every revocation.
             for _ in 0..2 {
                 for at in 0..INSTANCES {
                     world.reconcile(at, true).await;
@@ -355,7 +357,11 @@ fn unknown_or_stale_revocations_end_a_session_with_its_token() {
         let (token, _) = world.sessions[0].clone();
         let later = world.now + HOUR + Duration::from_secs(1);
         let verdict = |sessions: &Sessions| sessions.verify(&token, &settings(0), later, || Ok(())).map(drop);
-        assert_eq!(verdict(&world.instances[0].sessions), Ok(()), "past its end, and revocations are known");
+        assert_eq!(
+            verdict(&world.instances[0].sessions),
+            Ok(()),
+            "an expired token must be renewable while revocations are known"
+        );
         let (sessions, age) = {
             let keys = KeyRing::new(fixtures::load_keys(world.key.path()));
             let sessions = fixtures::sessions(keys, world.now);
@@ -363,11 +369,15 @@ fn unknown_or_stale_revocations_end_a_session_with_its_token() {
         };
         let settings = revocation_sync::Settings { reconcile: DAY, stale_after: age };
         let sharing = RevocationSync::new(Arc::clone(&sessions), world.store.clone(), settings);
-        assert_eq!(verdict(&sessions), Err(SessionError::Expired), "nothing is known yet");
+        assert_eq!(
+            verdict(&sessions),
+            Err(SessionError::Expired),
+            "revocations must be unknown before the first fetch"
+        );
         sharing.reconcile(world.now, true).await.unwrap();
         assert_eq!(verdict(&sessions), Ok(()));
         tokio::time::sleep(age * 2).await;
-        assert_eq!(verdict(&sessions), Err(SessionError::Expired), "what is known is too old");
+        assert_eq!(verdict(&sessions), Err(SessionError::Expired), "the known revocations must be too old");
         sharing.reconcile(world.now, false).await.unwrap();
         assert_eq!(verdict(&sessions), Ok(()));
     });
@@ -389,7 +399,7 @@ fn an_idle_redis_ends_up_empty_and_holds_nobodys_name() {
         }
         let keys = redis.keys().await;
         assert_eq!(keys.len(), 2, "{keys:?}");
-        assert!(keys.iter().all(|(_, left)| *left > 0), "without an end: {keys:?}");
+        assert!(keys.iter().all(|(_, left)| *left > 0), "without an expiry: {keys:?}");
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}/", redis.port)).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let list: Vec<String> = connection.zrange(world.store.keys().revoked().as_str(), 0, -1).await.unwrap();
@@ -418,7 +428,7 @@ fn only_expired_revocations_leave_the_list() {
             let session = sid(session);
             format!(r#"{{"v":1,"session":"{session}","at":{},"until":{until}}}"#, now - 9 * day)
         };
-        // By Redis's clock too, which the model's runs ahead of.
+        // Both entries are also old by Redis's clock, which the model's clock is ahead of.
         let dead = [listed("one", now - day - 30), listed("two", now - 2 * day)];
         let stays = [listed("three", now - day + 60), r#"{"v":2,"session":"another version's"}"#.to_owned()];
         let list = world.store.keys().revoked().as_str().to_owned();
@@ -429,7 +439,7 @@ fn only_expired_revocations_leave_the_list() {
         let left: Vec<String> = connection.zrange(&list, 0, -1).await.unwrap();
         assert!(dead.iter().all(|member| !left.contains(member)), "{left:?}");
         assert!(stays.iter().all(|member| left.contains(member)), "{left:?}");
-        assert_eq!(left.len(), 3, "the revocation of a session that lives: {left:?}");
+        assert_eq!(left.len(), 3, "the revocation of a live session must stay: {left:?}");
         world.judge().unwrap();
     });
 }
@@ -446,7 +456,7 @@ fn unknown_messages_and_wrong_clocks_end_no_session() {
         }
         world.take(Step::Login { at: 0, who: 0, app: 0 }).await;
         world.judge().unwrap();
-        // Told with a time in a hundred years: sessions from now on are ended for a moment, not for good.
+        // A message with a time in a hundred years ends sessions only for a moment, not permanently.
         let far = world.now.0 + 100 * 365 * 86_400;
         let message = format!(
             r#"{{"v":1,"subject":"{}","at":{far},"until":{far}}}"#,
@@ -484,13 +494,14 @@ fn a_revocation_reaches_all_though_its_client_hangs_up() {
         let sharing = Arc::new(sharing);
         let keeping = Arc::clone(&sharing);
         tokio::spawn(async move { keeping.run().await });
-        // The first looks at the whole list are over.
+        // The initial fetches of the whole list have completed.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        // As a browser's request is dropped when it hangs up. On a loaded machine another thread may end it before.
+        // Cancels the request as a disconnect of the browser does. On a loaded machine the revocation may complete
+        // first.
         let revoking = sharing.revoke(Target::subject(&SUBJECTS[0].parse().unwrap()), world.now);
         let _ = tokio::time::timeout(Duration::ZERO, revoking).await;
         let told = tokio::time::timeout(Duration::from_secs(10), world.instances[0].hearing.next()).await;
-        let told = told.expect("the others are told").unwrap();
+        let told = told.expect("the other instances must receive the message").unwrap();
         assert_eq!(world.list().await, [told]);
     });
 }
@@ -540,7 +551,7 @@ fn an_evicted_list_is_restored_at_the_next_fetch() {
         assert_eq!(list.len(), 1);
         world.ask(&["DEL", world.store.keys().revoked().as_str()]).await;
         world.instances[0].sharing.reconcile(world.now, false).await.unwrap();
-        assert_eq!(world.list().await, list, "the mark is there, the list was not");
+        assert_eq!(world.list().await, list, "the list must be restored");
     });
 }
 

@@ -1,5 +1,5 @@
-//! The way to Redis against real servers: TLS, a user of few rights, a new password, and everything a Redis can be that is
-//! of no use. Whatever it is, a call ends in time and says why.
+//! The Redis connection against real servers: TLS, a user with few permissions, a new password, and unusable servers of
+//! every kind. In each case a call returns in time and reports the reason.
 
 use harness::process::Process;
 use harness::redis::Redis;
@@ -49,7 +49,7 @@ async fn set(store: &Store) -> Result<(), CallError> {
     store.query("test", ::redis::cmd("SET").arg(name).arg("x".repeat(1_000)).arg("PX").arg(60_000)).await
 }
 
-/// Asks until `wanted` comes, and says how long the slowest call took.
+/// Repeats the request until `wanted` accepts the response, and returns the duration of the slowest one.
 async fn until(store: &Store, wanted: impl Fn(&Result<Option<String>, CallError>) -> bool) -> Duration {
     let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
     loop {
@@ -149,7 +149,7 @@ async fn sentinels_are_asked_as_their_own_user() {
     assert!(others.iter().all(|other| !other.is_up()));
 }
 
-/// Makes the user `wechat-authz` by the command that the documents show.
+/// Creates the Redis user `wechat-authz` with the command from the documents.
 async fn grant_the_documented_rights(redis: &Redis) {
     let command = |file: &str| {
         let text = std::fs::read_to_string(harness::root().join(file)).unwrap();
@@ -228,7 +228,7 @@ async fn a_stopped_redis_costs_each_call_one_timeout_at_most() {
     for _ in 0..1_000 {
         assert_eq!(get(&store).await, Err(CallError::Down));
     }
-    assert!(asked.elapsed() < TIMEOUT, "nobody waits any more");
+    assert!(asked.elapsed() < TIMEOUT, "requests must not wait any more");
     redis.signal("CONT");
     until(&store, Result::is_ok).await;
 }
@@ -262,7 +262,7 @@ async fn a_full_redis_is_read_and_a_replica_is_not_written_to() {
     assert!(store.is_up());
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     assert_eq!(set(&store).await, Ok(()));
-    // Another becomes the master, and this one a replica of it.
+    // Another server becomes the master, and this one its replica.
     let master = Redis::start().await;
     redis.ask::<()>(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]).await;
     assert!(set(&store).await.is_err());
@@ -283,7 +283,7 @@ async fn a_foreign_value_under_our_key_is_rejected() {
     assert_eq!(get(&store).await, Ok(None));
 }
 
-/// A server that says the same to whatever it is told.
+/// A server that sends the same response to each request.
 async fn liar(says: &'static [u8]) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Traces: a real Envoy and the real program export to one collector, which keeps every byte.
+//! Traces: a real Envoy and the real program export to one collector, which stores every byte.
 
 use crate::otlp::{Collector, Mood, Span};
 use harness::client::Browser;
@@ -6,21 +6,21 @@ use harness::redis::Redis;
 use harness::stack::{self, Plan, Stack};
 use std::time::{Duration, Instant};
 
-/// A trace that somebody outside began.
+/// The trace id of a trace from outside.
 const OUTSIDE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const OUTER_SPAN: &str = "00f067aa0ba902b7";
 
-/// Has Envoy export at once, what it would for five spans or after five seconds.
+/// Lets Envoy export each span at once instead of after five spans or five seconds.
 const AT_ONCE: (&str, &str) = (
     "overload_manager:\n",
     "layered_runtime:\n  layers:\n  - name: at_once\n    static_layer:\n      tracing.opentelemetry.min_flush_spans: 1\n\
      \x20     tracing.opentelemetry.flush_interval_ms: 50\noverload_manager:\n",
 );
 
-/// The lines by which Envoy begins traces of its own, whatever comes from outside.
+/// These lines make Envoy start its own traces and ignore incoming ones.
 const OWN_TRACES: &str = "              - remove: traceparent\n              - remove: tracestate\n";
 
-/// Both export to `collector`.
+/// Envoy and wechat-authz export to `collector`.
 fn plan(collector: &Collector) -> Plan {
     Plan {
         render: vec!["--otlp".into(), collector.address.to_string()],
@@ -34,7 +34,7 @@ fn plan(collector: &Collector) -> Plan {
     }
 }
 
-/// Only we export; Envoy knows nothing of traces and passes on whatever comes.
+/// Only wechat-authz exports; Envoy does not trace and forwards incoming trace headers.
 fn ours_alone(collector: &Collector, more: &[(&'static str, &str)]) -> Plan {
     let mut plan = Plan { render: Vec::new(), envoy: Vec::new(), ..plan(collector) };
     plan.environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -45,14 +45,14 @@ fn traceparent(flags: &str) -> (String, String) {
     ("traceparent".into(), format!("00-{OUTSIDE}-{OUTER_SPAN}-{flags}"))
 }
 
-/// The one span of this name.
+/// The only span with this name.
 fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     let found: Vec<&Span> = spans.iter().filter(|span| span.name == name).collect();
     assert_eq!(found.len(), 1, "{name} in {spans:#?}");
     found[0]
 }
 
-/// Everything the collector got, searched for what no log may hold either.
+/// Searches the received data for values that no log may contain.
 fn search(collector: &Collector, stack: &Stack) {
     for secret in stack.forbidden() {
         assert!(!collector.holds(&secret), "a trace holds what it must not: {secret}");
@@ -63,7 +63,7 @@ fn search(collector: &Collector, stack: &Stack) {
 async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     let (collector, redis) = (Collector::start().await, Redis::start().await);
     let mut plan = plan(&collector);
-    // As behind a load balancer that traces: its trace is gone on with.
+    // As behind a load balancer with tracing: Envoy continues its trace.
     plan.envoy.push((OWN_TRACES.into(), String::new()));
     plan.scope = "snsapi_userinfo";
     plan.more.push_str(&redis.configuration());
@@ -79,7 +79,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     stack.hand_to(&mut browser, "follower");
     let asked = browser.get(&stack.url("/orders?secret=canary-of-a-query")).await;
     assert_eq!(asked.status, 302);
-    // As by the button of the page before.
+    // The request of the previous page's button.
     let home = browser.follow(&format!("{}&go=1", asked.location())).await.pop().unwrap();
     assert_eq!(home.seen("x-wechat-openid"), Some(stack.simulator.openid(harness::OA, "follower")));
     stack.remember(&browser);
@@ -90,7 +90,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
         checks == 2 && last("redis release_login") && last("page callback") && last("redeem code")
     };
     collector.until(whole).await;
-    // Envoy's spans of the last request come a moment after ours.
+    // Envoy exports the spans of the last request slightly later than wechat-authz.
     let envoys = |spans: &[Span]| {
         let parent = |span: &Span| spans.iter().any(|other| other.id == span.parent) || span.parent == OUTER_SPAN;
         whole(spans) && spans.iter().all(parent)
@@ -100,7 +100,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     let by_id = |id: &str| spans.iter().find(|span| span.id == id).unwrap();
     let above = |name: &str| by_id(&one(&spans, name).parent);
 
-    // What each part is below.
+    // The parent of each span.
     for (name, parent) in [
         ("start login", "page login"),
         ("match attempt", "page callback"),
@@ -127,7 +127,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     reasons.sort_unstable();
     assert_eq!(reasons, ["no_session", "session_valid"]);
 
-    // What they say.
+    // The attributes.
     let exchange = &one(&spans, "wechat access_token").said;
     assert_eq!(exchange["server.address"], "127.0.0.1");
     assert_eq!(exchange["http.request.method"], "GET");
@@ -141,7 +141,7 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
     let ours = collector.deliveries().into_iter().find(|delivery| delivery.headers.contains_key("x-collector-key"));
     let ours = ours.expect("the headers of the variable");
     assert_eq!((ours.headers["x-collector-key"].to_str().unwrap(), ours.path.as_str()), ("a key", "/v1/traces"));
-    // Envoy says where a request went, and no more of it than its own log does.
+    // Envoy's spans and its log contain the URL without the query.
     let tags: Vec<&str> = spans.iter().filter_map(|span| span.said.get("http.url").map(String::as_str)).collect();
     assert!(tags.iter().any(|url| url.ends_with("/_wechat/callback")) && tags.iter().all(|url| !url.contains('?')));
     assert!(!collector.holds("canary-of-a-query"));
@@ -152,12 +152,12 @@ async fn one_login_is_one_trace_from_envoy_to_wechat_and_redis() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_neither_name_our_traces_nor_sample_them() {
-    // Where Envoy verifies sessions by itself, we are asked once.
+    // If Envoy verifies sessions itself, it sends only one check.
     for (fast, checks) in [(false, 2), (true, 1)] {
         let collector = Collector::start().await;
         let mut plan = Plan { fast, ..plan(&collector) };
         if fast {
-            // fast.yaml has layers of its own.
+            // fast.yaml already has runtime layers.
             let layer = AT_ONCE.1.trim_start_matches("layered_runtime:\n  layers:\n").trim_end_matches(AT_ONCE.0);
             plan.envoy =
                 vec![("layered_runtime:\n  layers:\n".into(), format!("layered_runtime:\n  layers:\n{layer}"))];
@@ -167,11 +167,11 @@ async fn clients_neither_name_our_traces_nor_sample_them() {
         browser.headers = vec![traceparent("00"), ("tracestate".into(), "canary=of-a-state".into())];
         stack.log_in(&mut browser, "/").await;
         let named = |spans: &[Span], name: &str| spans.iter().filter(|span| span.name == name).count();
-        // The application's span is the last of a login.
+        // The application's span is the last one of a login.
         let all = |spans: &[Span]| named(spans, "check") == checks && named(spans, "router app egress") == 1;
         let spans = collector.until(|spans| all(spans) && named(spans, "page callback") == 1).await;
         assert!(spans.iter().all(|span| span.trace != OUTSIDE));
-        // Two traces then, because a browser takes none along to WeChat and back; the second names the first.
+        // Two traces: a browser does not carry the trace to WeChat and back. The second trace links to the first.
         let (begun, ended) = (one(&spans, "start login"), one(&spans, "page callback"));
         assert_ne!(begun.trace, ended.trace);
         assert_eq!(ended.links, [(begun.trace.clone(), begun.id.clone())]);
@@ -187,19 +187,19 @@ async fn an_unsampled_request_has_a_trace_id_and_no_span() {
     plan.render.extend(["--traces".into(), "0".into()]);
     let mut stack = Stack::planned(plan).await;
     let mut browser = Browser::wechat();
-    // By which Envoy would trace what a client wants traced.
+    // A request header that makes Envoy trace the request.
     browser.headers = vec![traceparent("01"), ("x-client-trace-id".into(), "1".into())];
     stack.log_in(&mut browser, "/").await;
     stack.until_log_holds("logged in").await;
     stack.signal("TERM");
-    // What waited would be sent by now.
+    // Any pending span would be exported by now.
     assert_eq!(stack.authz_ended(Duration::from_secs(30)).await, Some(0));
     assert!(collector.deliveries().is_empty(), "{:?}", collector.spans());
     let logged = lines(&stack, "logged in");
     assert_eq!(logged[0]["span"]["trace_id"].as_str().map(str::len), Some(32), "{logged:?}");
 }
 
-/// Log lines with this message.
+/// The log lines with this message.
 fn lines(stack: &Stack, message: &str) -> Vec<serde_json::Value> {
     let text = stack.logged();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -209,7 +209,7 @@ fn lines(stack: &Stack, message: &str) -> Vec<serde_json::Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_log_line_of_a_request_has_its_trace_id() {
     let collector = Collector::start().await;
-    // Without a gateway's trace as well: one begins here, and the lines know it.
+    // Without a trace of the gateway, wechat-authz starts one and logs its id.
     let stack = Stack::planned(ours_alone(&collector, &[])).await;
     let mut browser = Browser::wechat();
     stack.log_in(&mut browser, "/").await;
@@ -242,7 +242,7 @@ async fn each_log_line_of_a_request_has_its_trace_id() {
     search(&collector, &stack);
 }
 
-/// How long a hundred checks take that pass, each of them.
+/// The duration of one hundred allowed checks.
 async fn hundred_checks(stack: &Stack, browser: &mut Browser) -> Duration {
     let begun = Instant::now();
     for _ in 0..100 {
@@ -270,10 +270,10 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
         let before = dropped("failed").await;
         collector.is(mood);
         let took = hundred_checks(&stack, &mut browser).await;
-        // A time-out for each check would be two and a half minutes.
+        // With a time-out for each check the requests would take two and a half minutes.
         assert!(took < Duration::from_secs(60), "{mood:?} {took:?}");
         let begun = Instant::now();
-        // More than may wait, while a batch hangs.
+        // More spans than the queue holds while an export hangs.
         let full = async || !matches!(mood, Mood::Hang) || dropped("full").await > 0.0;
         while dropped("failed").await == before || !full().await {
             assert_eq!(browser.get(&stack.url("/")).await.status, 200);
@@ -285,7 +285,7 @@ async fn a_failing_collector_is_counted_and_affects_no_request() {
             assert!(begun.elapsed() < Duration::from_secs(60), "{mood:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(lines(&stack, AWAY).len(), times + 1, "{mood:?}: once, however many batches");
+        assert_eq!(lines(&stack, AWAY).len(), times + 1, "{mood:?}: must be logged once for all batches");
     }
     let whys: Vec<String> =
         lines(&stack, AWAY).iter().map(|line| line["reason"].as_str().unwrap().to_owned()).collect();
@@ -317,7 +317,7 @@ async fn the_shutdown_sends_the_last_spans_for_two_seconds_at_most() {
         collector.is(mood);
         let mut stack = Stack::planned(ours_alone(&collector, &late)).await;
         stack.log_in(&mut Browser::wechat(), "/").await;
-        assert!(collector.deliveries().is_empty(), "nothing before its time");
+        assert!(collector.deliveries().is_empty(), "must not export before the delay");
         let begun = Instant::now();
         stack.signal("TERM");
         assert_eq!(stack.authz_ended(Duration::from_secs(40)).await, Some(0));
