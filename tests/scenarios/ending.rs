@@ -264,7 +264,7 @@ async fn what_others_write_into_redis_costs_a_bounded_memory() {
         // Invalid records that are also too long.
         (20_000, &(|number| format!(r#"{{"v":1,"session":"{number}{long}",{times}}}"#)) as &dyn Fn(u32) -> String),
         (20_000, &|number| format!(r#"{{"v":1,"app":"{number}{}",{times}}}"#, &long[..300])),
-        // Records of one subject, and of many subjects, with the largest possible entries.
+        // Entries of maximum size, first for one subject, then for many subjects.
         (20_000, &|number| {
             let of = "0".repeat(32);
             format!(r#"{{"v":1,"session":"{}",{times},"of":"{of}","issued":{number}}}"#, id(number))

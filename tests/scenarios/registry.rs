@@ -456,7 +456,7 @@ async fn events_that_nobody_reads_slow_no_login_and_are_bounded() {
     for _ in 0..24 {
         redis.ask::<::redis::Value>(&["EVAL", fill, "1", "full", "5000"]).await;
     }
-    // Alternates between runs with and without groups, so that other load on the machine affects both.
+    // Alternates between runs with and without a full stream, so that other load on the machine affects both.
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..10 {
         let times = if round % 2 == 0 { &mut without } else { &mut with };
@@ -702,7 +702,7 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
         stack.restart_authz().await;
         stack.simulator.change_user("小明", |user| user.nickname = "新名字".into());
         if !more.is_empty() {
-            // A token that becomes invalid before it expires: another one is available.
+            // WeChat rejects the access token before it expires; the refresh token yields another one.
             stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
         }
         stack.set_clock(3_700);
@@ -713,7 +713,7 @@ async fn only_keep_wechat_tokens_lets_other_instances_refresh() {
         };
         outcome(expected).await;
         if !more.is_empty() {
-            // If no token is valid any more, none is stored.
+            // If the refresh token is invalid as well, the instance deletes both.
             stack.simulator.inject(Fault::at(Endpoint::UserInfo, Effect::Errcode(40001)));
             stack.simulator.inject(Fault::at(Endpoint::RefreshToken, Effect::Errcode(42007)));
             stack.set_clock(7_400);
