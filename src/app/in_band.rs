@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How many pages run at a time: as many as the check listener can hold while they wait (`server::limits`), and less
-/// than a tenth of Envoy's default circuit breaker for one cluster. With many instances behind one cluster, raise the
-/// circuit breaker as `docs/en/kubernetes.md` says.
+/// The maximum number of pages that run at a time. The check listener can hold this number of waiting requests
+/// (`server::limits`), and Envoy's default circuit breaker for one cluster allows more than ten times as many. With
+/// many instances behind one cluster, raise the circuit breaker as `docs/en/kubernetes.md` says.
 const MAX_PAGES: usize = 96;
 
-/// Time beyond the longest login, so that a page can report a failure itself.
+/// Time in addition to the longest login, so that a page can report a failure itself.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Runs pages at the check listener.
@@ -29,12 +29,13 @@ pub(super) struct InBand {
 }
 
 impl InBand {
-    /// For a listener with this many connections. Over HTTP/1.1 each running page occupies one of them.
+    /// Creates the limit for a listener with this number of connections. Over HTTP/1.1 each running page occupies one
+    /// of them.
     pub(super) fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
         Self { permits: Arc::new(Semaphore::new(MAX_PAGES.min(connections / 4).max(1))), metrics }
     }
 
-    /// Answers a page. A login that it has started goes on if the answer is dropped.
+    /// Answers a page. If the answer is dropped, a login that it has started continues.
     pub(super) fn answer(
         &self,
         state: Arc<AppState>,
@@ -56,12 +57,12 @@ impl InBand {
     }
 }
 
-/// Why a page was not answered.
+/// The reason why a page was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PageError {
     /// Too many pages are running.
     Busy,
-    /// The page took longer than any login may.
+    /// The page took longer than the longest login.
     TimedOut,
 }
 
@@ -71,7 +72,7 @@ async fn run_within(
     limit: Duration,
     page: impl Future<Output = Answer>,
 ) -> Result<Answer, PageError> {
-    // Do not wait for a permit: a queue of pages would hold connections as well.
+    // Do not wait for a permit, because a queue of pages would also occupy connections.
     let Ok(_permit) = permits.try_acquire() else { return Err(PageError::Busy) };
     tokio::time::timeout(limit, page).await.map_err(|_| PageError::TimedOut)
 }
@@ -108,7 +109,7 @@ mod tests {
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
         let refused = run_within(places, LONG, ready(Answer::default())).now_or_never();
         assert_eq!(refused.unwrap().unwrap_err(), PageError::Busy);
-        // The browser of the second page goes away.
+        // The browser of the second page disconnects.
         drop(second);
         assert!(run_within(places, LONG, ready(Answer::default())).await.is_ok());
         // The first page times out.

@@ -1,4 +1,5 @@
-//! What all gateway modes share of an answer: the identity headers and the bodies a refused client can use.
+//! The parts of an answer that all contracts share: the identity headers, and the answer to a request that is not
+//! allowed.
 
 use crate::client_kind::ClientKind;
 use crate::decision::{Decision, Identity, Reason};
@@ -17,20 +18,20 @@ const SESSION: HeaderName = HeaderName::from_static("x-wechat-session");
 const NICKNAME: HeaderName = HeaderName::from_static("x-wechat-nickname");
 const AVATAR: HeaderName = HeaderName::from_static("x-wechat-avatar");
 
-/// Every identity header we own. All of them are on every allow, so that none a client made up survives.
+/// All identity headers. Every allow sets each of them, so that no value from the client reaches the application.
 pub static IDENTITY: [HeaderName; 8] = [SUBJECT, OPENID, UNIONID, APPID, FLOW, SESSION, NICKNAME, AVATAR];
 
-/// The headers that an allow begins with: every identity header, empty, as it is said of nobody. Made once and copied,
-/// which costs a fraction of putting eight headers into a map.
+/// The initial headers of an allow: all identity headers with empty values, which means no user. The map is built once
+/// and cloned, because a clone is much cheaper than eight insertions.
 pub struct HeaderTemplate {
     headers: HeaderMap,
-    /// Whether the identity headers come first, in their order. A map keeps its headers in the order in which they came;
-    /// were that to change, no value may stand under another's name.
+    /// Whether the identity headers come first, in the order of [`IDENTITY`]. `HeaderMap` keeps the insertion order. If
+    /// this changes, the values are inserted by name.
     in_order: bool,
 }
 
 impl HeaderTemplate {
-    /// Every identity header, and one more.
+    /// Builds a template with all identity headers and, if present, one more header.
     pub fn with(more: Option<(HeaderName, &'static str)>) -> Self {
         let mut headers: HeaderMap = IDENTITY.iter().map(|name| (name.clone(), HeaderValue::from_static(""))).collect();
         headers.extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
@@ -38,7 +39,7 @@ impl HeaderTemplate {
         Self { headers, in_order }
     }
 
-    /// A copy that says who it is.
+    /// Returns the headers with the values of `identity`.
     pub fn with_identity(&self, identity: &Identity) -> HeaderMap {
         let mut headers = self.headers.clone();
         let Identity::Known(known) = identity else { return headers };
@@ -55,8 +56,8 @@ impl HeaderTemplate {
     }
 }
 
-/// What a client that may not pass is told, in the form it can use. None for an allow, which has no body, and for a page,
-/// which says it itself.
+/// The answer to a client whose request is not allowed, in a form that the client can use. `None` for an allow, which
+/// has no body, and for a page, which makes its own answer.
 pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Option<Answer> {
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => None,
@@ -101,21 +102,21 @@ pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Opt
 fn redirect(location: &str) -> Answer {
     let mut answer = Answer::new(Full::default());
     *answer.status_mut() = StatusCode::FOUND;
-    // Locations are a configured origin and percent-encoded text.
+    // A location consists of a configured origin and percent-encoded text.
     let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
     answer.headers_mut().insert(header::LOCATION, location);
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
-/// A page with another status than its own, which the gateway may discard.
+/// A page with `status` instead of its own status, for which the gateway may discard the page.
 fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
     let mut answer = crate::response::page(page, language);
     *answer.status_mut() = status;
     answer
 }
 
-/// For everything that is no page: JSON, or one line of text for gRPC, which makes it its message.
+/// The answer for clients that cannot show a page: JSON, or for gRPC one line of text, which becomes the gRPC message.
 fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: Option<&str>) -> Answer {
     let message = match status {
         StatusCode::UNAUTHORIZED => "log in first",
@@ -135,7 +136,7 @@ fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: 
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if status == StatusCode::UNAUTHORIZED {
-        // RFC 9110 §11.6.1: a 401 names a way to authenticate. No realm, so no browser asks for a password.
+        // RFC 9110 §11.6.1: a 401 names an authentication scheme. Without a realm, no browser asks for a password.
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer

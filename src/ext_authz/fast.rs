@@ -1,17 +1,17 @@
 //! The rules by which Envoy passes a request with a valid token without a check (`envoy/fast.yaml`).
 //!
 //! Each application has an ordered list of steps. The first step whose method and path match decides, as in the policy.
-//! A step `ask` matches every plain path that any server could read as a path of its rules: in another letter case, with
-//! a last slash, with an extension. A step `pass` matches only plain paths that no reading takes out of its rules. So a
-//! request passes without a check only if the policy, for every reading, requires a session of any user or none. All
-//! other requests are checked, which is slower but safe.
+//! A step `ask` matches every plain path that any server could read as a path of its rules: in another letter case,
+//! with a trailing slash, with an extension. A step `pass` matches only plain paths that match its rules in every
+//! reading. So a request passes without a check only if the policy, for every reading, requires a session of any user
+//! or none. All other requests are checked, which is slower but safe.
 
 use crate::decision::Requirement;
 use crate::policy::{HostMatch, PathMatch, Policy, Rule, Segment};
 use http::Method;
 use serde::Serialize;
 
-/// The methods that can pass without a check. All others are checked, and so are these in lower case.
+/// The methods that can pass without a check. All others are checked, and so are these methods in lower case.
 pub(crate) const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
@@ -43,7 +43,7 @@ pub(crate) struct Step {
     pub path: String,
 }
 
-/// A step with separate paths.
+/// A step whose paths are not yet joined into one expression.
 struct Draft {
     verdict: Verdict,
     methods: Option<Vec<String>>,
@@ -59,7 +59,7 @@ pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatc
         Some(last) if last.verdict == verdict && last.methods == methods => last.paths.push(path),
         _ => drafts.push(Draft { verdict, methods, paths: vec![path] }),
     };
-    // PHP serves the path after the script, which may be restricted or below the prefix.
+    // PHP serves the path after the script. That path may be restricted or below the prefix.
     add(Verdict::Ask, None, ".*\\.php/.*".to_owned());
     for path in std::iter::once(&PathMatch::Prefix(prefix.to_owned())).chain(asked) {
         if let Some(path) = widest(path) {
@@ -70,7 +70,8 @@ pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatc
         HostMatch::One(other) => other == host,
         HostMatch::Applications | HostMatch::Any => true,
     };
-    // A path that two rules spell differently has to meet both, whatever their order. So only the last step can pass.
+    // If two rules spell one name differently, a path must meet both rules in any order. Then only the last step can
+    // pass.
     let can_pass_early = !policy.has_respelled_names();
     for rule in policy.rules().iter().filter(applies_to_host) {
         if passes(rule) {
@@ -92,7 +93,7 @@ pub(crate) fn steps(policy: &Policy, host: &str, prefix: &str, asked: &[PathMatc
             return join(drafts);
         }
     }
-    // The last step also passes what earlier `pass` steps at the end pass.
+    // Drop the `pass` steps at the end: the last step passes their requests as well.
     while drafts.last().is_some_and(|last| last.verdict == Verdict::Pass) {
         drafts.pop();
     }
@@ -109,7 +110,7 @@ fn join(drafts: Vec<Draft>) -> Vec<Step> {
     drafts.into_iter().map(step).collect()
 }
 
-/// Whether Envoy may pass what this rule matches. Not for `public`: a check would send no identity, but Envoy would.
+/// Whether Envoy may pass requests that match this rule. Not for `public`: a check sends no identity, but Envoy would.
 fn passes(rule: &Rule) -> bool {
     match rule.requirement {
         Requirement::Required | Requirement::Optional => true,
@@ -125,7 +126,7 @@ fn is_everything(path: &PathMatch) -> bool {
     }
 }
 
-/// All methods that could match; HEAD counts as GET.
+/// All methods that could match. GET and HEAD count as the same method.
 fn widest_methods(methods: &[Method]) -> Vec<String> {
     let get = methods.contains(&Method::GET) || methods.contains(&Method::HEAD);
     let about = |method: &&Method| methods.contains(method) || (get && **method == Method::HEAD);
@@ -143,8 +144,8 @@ fn narrowest_methods(methods: Option<&[Method]>) -> Vec<String> {
     METHODS.iter().filter(about).map(|method| method.as_str().to_owned()).collect()
 }
 
-/// Every plain path that some server could read as one of these, for a case-insensitive comparison; `None` if no path
-/// is.
+/// A case-insensitive expression for every plain path that a server could read as one of these paths; `None` if no path
+/// matches.
 fn widest(path: &PathMatch) -> Option<String> {
     const BELOW: &str = "(?:[./].*)?";
     match path {
@@ -154,7 +155,7 @@ fn widest(path: &PathMatch) -> Option<String> {
             let mut regex = String::new();
             for segment in segments {
                 match segment {
-                    // Some servers drop the last slash.
+                    // Some servers drop the trailing slash.
                     Segment::Literal(text) if text.is_empty() => {}
                     Segment::Literal(text) => regex = regex + "/" + &folded(text)?,
                     Segment::One => regex += "/[^/]+",
@@ -168,7 +169,7 @@ fn widest(path: &PathMatch) -> Option<String> {
     }
 }
 
-/// The plain paths that match this rule in every reading; `None` if no path does.
+/// An expression for the plain paths that match this rule in every reading; `None` if no path does.
 fn narrowest(path: &PathMatch) -> Option<String> {
     match path {
         PathMatch::Any => Some(plain(PLAIN)),
@@ -180,7 +181,7 @@ fn narrowest(path: &PathMatch) -> Option<String> {
             [] => None,
             [Segment::Rest] => Some(plain(PLAIN)),
             [before @ .., Segment::Rest] => below(before),
-            // Without its extension, the last segment would be another one.
+            // A server that drops the extension reads another last segment.
             [.., Segment::Literal(last)] if last.is_empty() || last.contains('.') => None,
             [.., Segment::Suffix(_)] => None,
             segments => exactly(segments),
@@ -188,9 +189,9 @@ fn narrowest(path: &PathMatch) -> Option<String> {
     }
 }
 
-/// The paths of these segments and all below.
+/// An expression for the path of these segments and all paths below it.
 fn below(segments: &[Segment]) -> Option<String> {
-    // Without its extension, the prefix would be another path.
+    // A server that drops the extension reads another prefix. Then only the paths below match.
     let extension = matches!(segments.last(), Some(Segment::Literal(last)) if last.contains('.'));
     Some(exactly(segments)? + &plain(if extension { "(?:/SEG)+/?" } else { "(?:/SEG)*/?" }))
 }
@@ -218,7 +219,7 @@ fn plain(regex: &str) -> String {
     regex.replace("SEG", SEGMENT)
 }
 
-/// A text for a case-insensitive comparison with plain paths; `None` if no plain path contains it.
+/// Escapes a text for a case-insensitive comparison with plain paths; `None` if no plain path contains it.
 fn folded(text: &str) -> Option<String> {
     let mut regex = String::new();
     for char in text.chars() {
@@ -272,7 +273,7 @@ mod tests {
         PathMatch::pattern(text).unwrap()
     }
 
-    /// The steps as Envoy takes them.
+    /// The steps, applied as Envoy applies them.
     struct Envoy(Vec<(Step, Regex)>);
 
     impl Envoy {
@@ -409,7 +410,7 @@ mod tests {
             ("GET", "/shop.json", false),
             ("GET", "/shops", false),
             ("GET", "/", false),
-            // Without its extension, `/v1`.
+            // Without the extension, the path is `/v1`.
             ("GET", "/v1.2", false),
             ("GET", "/v1.2/", false),
             ("HEAD", "/v1.2/a", true),
@@ -428,7 +429,7 @@ mod tests {
         assert!(Envoy::new(&Policy::new(vec![of_another]), &[]).passes("GET", "/a"));
     }
 
-    /// A path as servers read it that ignore letter case, the last slash, the extension, or several of them.
+    /// A path as read by a server that ignores the letter case, the trailing slash, the extension, or several of these.
     fn readings(path: &str) -> Vec<String> {
         let mut all = vec![path.to_owned()];
         let shorter = path.strip_suffix('/').unwrap_or(path).to_owned();
@@ -445,7 +446,7 @@ mod tests {
         text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
     }
 
-    /// The same rules for servers that ignore letter case and the last slash.
+    /// The same rules for servers that ignore the letter case and the trailing slash.
     fn loose(rule: &Rule) -> Rule {
         let segment = |segment: &Segment| match segment {
             Segment::Literal(text) => Segment::Literal(fold(text)),

@@ -1,7 +1,8 @@
-//! Pages of ours at the check door, for a gateway that has no route for them: what a page answers, as Envoy passes it on.
+//! Rewrites the answers of pages in-band, so that Envoy passes them on. Gateways without a route to the pages use them.
 //!
-//! Never a 200, by which the request would go on to the application; no other 2xx, which is nobody's page; no 5xx, of which
-//! Envoy keeps neither headers nor body (docs/en/ext-authz.md, Answers). Redirects and refusals pass as they are.
+//! The status is never 200, because Envoy would then forward the request to the application. It is no other 2xx, which
+//! no page has, and no 5xx, because Envoy drops its headers and body (docs/en/ext-authz.md, Answers). Redirects and
+//! client errors stay unchanged.
 
 use super::answer::Answer;
 use crate::decision::Reason;
@@ -10,18 +11,18 @@ use crate::response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::Duration;
 
-/// How long to wait where there was no place, or a page took too long.
+/// The `Retry-After` if too many pages are running or a page has timed out.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Marks an answer to a script whose effect has taken place: it is passed on, cookies and all, as a page is.
+/// Marks an answer to a script whose request has taken effect. The answer is passed on with its cookies, like a page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done;
 
-/// `answer`, as the gateway passes it on.
+/// Returns `answer` in a form that Envoy passes on.
 ///
-/// A page that would be a 200 is a 403: browsers show it all the same. Not 401, which names a way to authenticate and which
-/// scripts take for a lost session; nor 404 and 410, which caches keep. Where trying again may help it is a 429, which
-/// clients know how to wait for, and which gRPC calls take for 503's own `UNAVAILABLE`.
+/// A page with status 200 becomes a 403, which browsers display as well. Other statuses do not fit: a 401 names an
+/// authentication scheme, and scripts take it for a lost session; caches store a 404 or 410. An error that may be
+/// temporary becomes a 429: clients retry after a 429, and gRPC maps it to `UNAVAILABLE`, like a 503.
 pub(crate) fn rewrite(mut answer: Answer) -> Answer {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
@@ -35,13 +36,13 @@ pub(crate) fn rewrite(mut answer: Answer) -> Answer {
     answer
 }
 
-/// What a script is told that asks for what only a 200 could say.
+/// The answer to a script that requests a page whose result needs status 200.
 pub(crate) fn unavailable_in_band() -> Answer {
     let message = "this page is available at the pages listener only, and this gateway has no route to it";
     response::json(StatusCode::FORBIDDEN, message, serde_json::json!({ "reason": Reason::PageInBand.as_str() }))
 }
 
-/// What a browser is told whose page found no place, or no end: its button loads the same address again.
+/// The answer to a browser if too many pages are running or the page has timed out. The button reloads the page.
 pub(crate) fn busy(headers: &HeaderMap) -> Answer {
     let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
     response::retry_after(response::page(&page, Language::negotiate(headers)), RETRY_AFTER)
