@@ -3,9 +3,9 @@
 //! Names are case-sensitive. Two different values of one of our cookies are a conflict; neither is used.
 //!
 //! A gateway may join several `Cookie` lines with a bare comma (docs/en/ext-authz.md, Cookies of a check), and programs
-//! send several. A browser sends one, and a sibling sub-domain may plant a cookie whose *value* holds `,__Host-…=`; to
-//! read that comma as a separator would undo the `__Host-` prefix. So a comma separates only where [`Separators`] says it
-//! may.
+//! send several lines. A browser sends one line, and a sibling sub-domain may set a cookie whose *value* contains
+//! `,__Host-…=`. If that comma counted as a separator, the `__Host-` prefix would not protect our cookies. So a comma
+//! is a separator only if [`Separators`] allows it.
 
 use bytes::Bytes;
 use cookie::{Cookie, SameSite};
@@ -15,15 +15,15 @@ use std::time::Duration;
 
 /// The session: an ES256 JWT.
 pub const SESSION: &str = "__Host-wechat_session";
-/// When this browser's recent logins ended, sealed. It stops redirect loops.
+/// The times at which this browser's recent logins ended, sealed. They stop redirect loops.
 pub const ATTEMPTS: &str = "__Host-wechat_attempts";
-/// An attempt. The first digits of its `state` follow.
+/// The prefix of the attempt cookies. The first digits of the attempt's `state` follow.
 pub const FLOW_PREFIX: &str = "__Host-wechat_flow_";
 
 /// The prefix of all our cookie names.
 const OURS: &[u8] = b"__Host-wechat_";
 
-/// Browsers send it, and no page can set it.
+/// A header that browsers send and that no page can set.
 pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// The values of one cookie in a request.
@@ -31,24 +31,24 @@ pub const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode")
 pub enum Found<'a> {
     /// No such cookie.
     None,
-    /// One value, however often it was sent.
+    /// One value, sent once or several times.
     One(&'a str),
-    /// Two or more different values, or one that is not text.
+    /// Two or more different values, or a value that is not UTF-8.
     Conflict,
 }
 
 /// The separators between cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separators {
-    /// `;`, as browsers send.
+    /// `;`, which browsers send.
     Semicolon,
-    /// `;` and `,`: several lines may have been joined.
+    /// `;` and `,`, because a gateway may have joined several lines.
     SemicolonAndComma,
 }
 
 impl Separators {
-    /// For this client: joined lines can only come from a program, since every browser (WeChat's too) calls itself
-    /// `Mozilla/`, and a page that plants a cookie cannot change that.
+    /// The separators for this client. Only the lines of a program can be joined with a comma. Every browser (WeChat's
+    /// too) sends `Mozilla/` in its `User-Agent`, and a page that sets a cookie cannot change that.
     pub fn of(headers: &HeaderMap) -> Self {
         let browser = headers
             .get_all(header::USER_AGENT)
@@ -57,8 +57,7 @@ impl Separators {
         if browser || headers.contains_key(SEC_FETCH_MODE) { Self::Semicolon } else { Self::SemicolonAndComma }
     }
 
-    /// The pieces of `line`. A session's token is hundreds of bytes in which nothing separates: they are not looked at
-    /// one by one.
+    /// The pieces of `line`. `memchr` skips a session token quickly: it has hundreds of bytes without a separator.
     fn pieces(self, line: &[u8]) -> impl Iterator<Item = &[u8]> {
         let mut rest = Some(line);
         std::iter::from_fn(move || {
@@ -85,7 +84,7 @@ pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
         .filter_map(|piece| piece.trim().split_once('='))
 }
 
-/// The cookie `name` of a browser.
+/// The cookie `name` in a browser's request.
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
     find_among(headers, name, Separators::Semicolon)
 }
@@ -135,8 +134,8 @@ pub fn session_and_rest(headers: &HeaderMap) -> (Found<'_>, Forwarded) {
     plain.unwrap_or_else(|| (find_among(headers, SESSION, Separators::of(headers)), without_ours(headers)))
 }
 
-/// The same of one line as browsers write it: `; ` between cookies, nowhere a comma, and none of ours but the session. To
-/// such a line it does not matter who sent it. None for any other.
+/// [`session_and_rest`] for one line as browsers write it: `; ` between cookies, no comma, and none of our cookies
+/// except the session. Such a line is parsed in the same way for every client. `None` for any other line.
 fn plain_line(line: &[u8]) -> Option<(Found<'_>, Forwarded)> {
     let (mut session, mut start) = (None, 0);
     for piece in Separators::SemicolonAndComma.pieces(line) {
@@ -167,18 +166,18 @@ fn plain_line(line: &[u8]) -> Option<(Found<'_>, Forwarded)> {
 /// The cookies that the application receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forwarded {
-    /// There are none of ours: the header stays unchanged.
+    /// The request has none of our cookies: the header stays unchanged.
     Untouched,
-    /// The cookies without ours.
+    /// The cookies without our own.
     Rest(HeaderValue),
-    /// There are only ours: the header is removed.
+    /// The request has only our cookies: the header is removed.
     Nothing,
 }
 
-/// Whether a piece between separators is a cookie of ours.
+/// Whether a piece between separators is one of our cookies.
 fn is_ours(piece: &[u8]) -> bool {
     let piece = piece.trim_ascii_start();
-    // The prefix rules out most cookies.
+    // Most cookies do not have the prefix.
     if !piece.starts_with(OURS) {
         return false;
     }
@@ -186,7 +185,7 @@ fn is_ours(piece: &[u8]) -> bool {
     name == SESSION.as_bytes() || name == ATTEMPTS.as_bytes() || name.starts_with(FLOW_PREFIX.as_bytes())
 }
 
-/// The request's cookies without our own, which would let the application act as the user.
+/// The request's cookies without our own, with which the application could act as the user.
 pub fn without_ours(headers: &HeaderMap) -> Forwarded {
     let lines = headers.get_all(header::COOKIE);
     if !lines.iter().any(|line| Separators::SemicolonAndComma.pieces(line.as_bytes()).any(is_ours)) {
@@ -198,7 +197,7 @@ pub fn without_ours(headers: &HeaderMap) -> Forwarded {
             let kept = match memchr::memchr(b',', part) {
                 None if is_ours(part) => continue,
                 None => Cow::Borrowed(part),
-                // A comma may be part of another cookie's value. It stays if both sides stay.
+                // A comma may be part of another cookie's value. It stays if both sides of it stay.
                 Some(_) => {
                     let kept: Vec<&[u8]> = part.split(|byte| *byte == b',').filter(|piece| !is_ours(piece)).collect();
                     kept.join(&b","[..]).into()
@@ -234,7 +233,7 @@ pub fn clear(name: &str, path: &str) -> HeaderValue {
 
 fn render(cookie: cookie::CookieBuilder<'_>, path: &str) -> HeaderValue {
     let cookie = cookie.path(path).secure(true).http_only(true).same_site(SameSite::Lax).build();
-    // Names are ours, values base64url, the path from the configuration's closed alphabet.
+    // The names are ours, the values are base64url, and the configuration limits the characters of the path.
     HeaderValue::from_str(&cookie.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
@@ -281,7 +280,7 @@ mod tests {
         }
     }
 
-    /// What a sibling sub-domain can plant must not count as ours.
+    /// A cookie that a sibling sub-domain can set does not count as ours.
     #[test]
     fn a_comma_inside_a_browsers_cookie_separates_nothing() {
         let planted = headers(&["lang=zh,__Host-wechat_session=evil"]);

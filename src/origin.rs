@@ -12,7 +12,7 @@ pub struct Origin {
     scheme_len: usize,
 }
 
-/// The longest return address.
+/// The maximum length of a return address.
 pub const MAX_RETURN_BYTES: usize = 8_192;
 
 /// The query parameter of a page that replaces a return address that is too long.
@@ -24,10 +24,10 @@ pub enum OriginError {
     /// Not a URL.
     #[error("is not an absolute URL such as https://app.example.com")]
     NotAUrl,
-    /// Anything but https, or http on this machine.
+    /// Neither https, nor http on this machine.
     #[error("must use https; http is accepted for 127.0.0.1, [::1], localhost and *.localhost alone")]
     NotHttps,
-    /// A host that no client sends: a wildcard, an empty label, a dot at the end, port 0.
+    /// A host that no client sends: with a wildcard, an empty label, a trailing dot or port 0.
     #[error("must name one host, without a wildcard, an empty label or a dot at the end")]
     NotAHost,
     /// More than scheme, host and port.
@@ -115,7 +115,7 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// Whether each label is one that clients and certificates know.
+/// Whether clients and certificates accept each label.
 fn is_host_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label = |label: &str| {
@@ -127,7 +127,7 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// Whether the host is this machine, where browsers count plain http as secure.
+/// Whether the host is this machine, where browsers treat plain http as secure.
 pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
         Host::Domain(name) => {
@@ -139,13 +139,13 @@ pub fn is_loopback<S: AsRef<str>>(host: &Host<S>) -> bool {
     }
 }
 
-/// A client's `Host` (or `:authority`) as a key to look an application up by: in lower case. A port that the origin does
-/// not have makes it another host, 443 and 80 too: a gateway may route it elsewhere.
+/// Converts a client's `Host` (or `:authority`) to lower case, as the key of an application. A port that the origin
+/// does not have, even 443 or 80, makes it another host, because a gateway may route it elsewhere.
 pub fn authority(host: &str) -> std::borrow::Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
-/// A client's `Host` as a log line may hold it: no host name is longer than 253 bytes.
+/// Shortens a client's `Host` for a log line. A host name has at most 253 bytes.
 pub fn bounded(host: &str) -> &str {
     host.get(..host.len().min(260)).unwrap_or_default()
 }

@@ -3,13 +3,13 @@
 use fast_qr::{ECL, QRBuilder};
 use std::fmt::Write as _;
 
-/// The longest address that a phone's camera reads from a screen without trouble.
+/// The maximum length of an address: phone cameras read codes up to this length reliably from a screen.
 const MAX_BYTES: usize = 512;
 
-/// Light modules around the code (ISO/IEC 18004).
+/// The number of light modules around the code (ISO/IEC 18004).
 const MARGIN: usize = 4;
 
-/// The drawing: a square of `side` units, and the dark modules in it.
+/// A QR code: a square of `side` units, and the path of its dark modules.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
     pub side: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Code {
 }
 
 impl Code {
-    /// Draws `address`; none where it is too long.
+    /// Draws `address`; `None` if it is too long.
     pub(crate) fn draw(address: &str) -> Option<Self> {
         if address.len() > MAX_BYTES {
             return None;
@@ -30,7 +30,7 @@ impl Code {
             while x < code.size {
                 let run = (x..code.size).take_while(|x| is_dark(*x)).count();
                 if run > 0 {
-                    // Writing to a string does not fail.
+                    // Writing to a string cannot fail.
                     let _ = write!(path, "M{} {}h{run}v1h-{run}z", x + MARGIN, y + MARGIN);
                 }
                 x += run.max(1);

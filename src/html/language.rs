@@ -1,11 +1,11 @@
-//! Which of the two languages a page is written in, from `Accept-Language` (RFC 9110 §12.5.4).
+//! The language of a page, from `Accept-Language` (RFC 9110 §12.5.4).
 //!
 //! The default is Chinese, unless the header prefers English: most users of WeChat read Chinese, and WeChat's browsers do
 //! not always send the header.
 
 use http::{HeaderMap, header};
 
-/// A language the pages are written in.
+/// A language of the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
     /// Simplified Chinese.
@@ -14,17 +14,17 @@ pub enum Language {
     English,
 }
 
-/// The most language ranges that are read. A browser sends two to six.
+/// The maximum number of language ranges that are parsed. A browser sends two to six.
 const MAX_RANGES: usize = 32;
 
-/// Languages whose readers get the Chinese pages.
+/// Languages for which the pages are in Chinese.
 const CHINESE: [&str; 5] = ["zh", "cmn", "yue", "wuu", "hak"];
 
 impl Language {
-    /// Both of them.
+    /// Both languages.
     pub const ALL: [Self; 2] = [Self::Chinese, Self::English];
 
-    /// The preferred language of a request. Chinese if the header names neither.
+    /// The preferred language of a request; Chinese if the header names neither language.
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let mut chinese = RankedPreference::default();
         let mut english = RankedPreference::default();
@@ -58,7 +58,7 @@ impl Language {
     }
 }
 
-/// The preference for one language.
+/// The preference for one language range.
 #[derive(Clone, Copy)]
 struct Preference {
     /// The quality in thousandths. 0 means "not acceptable".
@@ -83,7 +83,7 @@ impl RankedPreference {
         keep_better(&mut self.wildcard, said);
     }
 
-    /// The order: not acceptable, not mentioned, by quality; then the position.
+    /// The rank: not acceptable, not mentioned, then by quality. The position decides between equal qualities.
     fn rank(self) -> (u16, usize) {
         match self.named.or(self.wildcard) {
             Some(Preference { quality: 0, .. }) => (0, 0),
@@ -154,15 +154,15 @@ mod tests {
             ("yue-HK,en;q=0.9", Language::Chinese),
             ("fr-FR,fr;q=0.9,en;q=0.3", Language::English),
             ("fr, zh;q=0.1, en;q=0.2", Language::English),
-            // The same quality: the first one.
+            // Equal quality: the first wins.
             ("en,zh", Language::English),
             ("zh,en", Language::Chinese),
-            // `*` stands for what is not named.
+            // `*` matches every language that the header does not name.
             ("en;q=0.5,*;q=0.1", Language::English),
             ("en;q=0.5,*", Language::Chinese),
             ("zh;q=0.5,*;q=0.8", Language::English),
             ("*", Language::Chinese),
-            // Zero is "anything but this".
+            // Quality 0 excludes a language.
             ("zh;q=0", Language::English),
             ("en;q=0", Language::Chinese),
             ("zh;q=0,en;q=0", Language::Chinese),

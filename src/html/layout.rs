@@ -1,4 +1,4 @@
-//! How a page looks: the one template, its fixed stylesheet and the policy that lets only that one in.
+//! The page template, its stylesheet and script, and the Content-Security-Policy that allows only these two.
 
 use crate::html::code::Code;
 use crate::html::text::Text;
@@ -10,7 +10,7 @@ use http::HeaderValue;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// The one layout. askama escapes whatever is not marked safe, and only the stylesheet and the script are.
+/// The template of all pages. askama escapes all values except the stylesheet and the script, which are marked `safe`.
 #[derive(Template)]
 #[template(
     ext = "html",
@@ -64,30 +64,30 @@ pub(super) struct Layout<'a> {
     pub next: Cow<'static, str>,
     pub action: Action<'a>,
     pub label: &'static str,
-    /// What the button says when it has done its work, where it stays on the page.
+    /// The label of the button after a click, if the button stays on the page.
     pub done: &'static str,
-    /// A second button, not the first choice.
+    /// The label and the URL of a second, less prominent button.
     pub other: Option<(&'static str, &'a str)>,
-    /// What is shown to be passed on, and what it is.
+    /// The name of `shown`, a value that the user passes on.
     pub term: &'static str,
     pub shown: Option<&'a str>,
-    /// The same as a QR code.
+    /// The value of `shown` as a QR code.
     pub code: Option<&'a Code>,
-    /// An image's address.
+    /// The URL of an image.
     pub image: Option<&'a str>,
 }
 
-/// The only stylesheet. The policy below holds its hash, so the template writes it out byte for byte.
+/// The only stylesheet. The template writes it byte for byte, because the policy below contains its hash.
 pub(super) const STYLE: &str = include_str!("page.css");
 
-/// The only script: carries the fragment of the page's address on to the login, which a server never sees, and copies what
-/// is shown. Every page works without it.
+/// The only script. It passes the fragment of the page's address, which servers never receive, on to the login, and it
+/// copies the shown value. Every page works without it.
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// The Content-Security-Policy of every page.
 pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
 
-/// The same with one more directive, for a page that shows an image.
+/// The policy with one more directive, for a page that shows an image.
 pub(super) fn policy(more: &str) -> HeaderValue {
     let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
     let policy = format!(
@@ -96,28 +96,28 @@ pub(super) fn policy(more: &str) -> HeaderValue {
         hash(STYLE),
         hash(SCRIPT)
     );
-    // Base64 always fits a header; were it not to, a page without style is the safe side.
+    // Base64 is always valid in a header. The fallback allows neither the stylesheet nor the script, which is safe.
     HeaderValue::try_from(policy)
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'"))
 }
 
-/// The one thing to press.
+/// The main action of a page.
 #[derive(Clone, Copy)]
 pub(super) enum Action<'a> {
-    /// There is nothing the person could do here.
+    /// The user cannot do anything here.
     Nothing,
-    /// A link. Also where WeChat follows: `form-action` would hold back a form's redirect to another host.
+    /// A link. It also starts logins, because `form-action` would block the redirect of a form to another host.
     Follow { label: Text, url: &'a str },
-    /// A link that should not be the first choice.
+    /// A less prominent link.
     FollowQuietly { label: Text, url: &'a str },
     /// A form without fields.
     Post { label: Text, url: &'a str },
-    /// Copies what is shown; there only with the script.
+    /// Copies the shown value. The button is hidden without the script.
     Copy { label: Text, done: Text },
 }
 
 impl Action<'_> {
-    /// What stands on it.
+    /// The label of the button.
     pub(super) fn label(self) -> Option<Text> {
         match self {
             Self::Nothing => None,
@@ -128,7 +128,7 @@ impl Action<'_> {
         }
     }
 
-    /// What it says afterwards.
+    /// The label of the button after the action.
     pub(super) fn done(self) -> Option<Text> {
         match self {
             Self::Copy { done, .. } => Some(done),
@@ -137,21 +137,20 @@ impl Action<'_> {
     }
 }
 
-/// A link to wherever the browser is.
+/// A link to the current address.
 pub(super) const SAME_ADDRESS: &str = "";
 
-/// `url` where it is one of those a page may lead to, else the site's front page. They all come from us; this is the
-/// second lock behind the login's own (docs/en/threat-model.md, Return addresses), and knows no `javascript:` or
-/// `//elsewhere`.
+/// Returns `url` if a page may link to it, otherwise `/`. All URLs come from our own code. This check comes after the
+/// one of the login (docs/en/threat-model.md, Return addresses). It rejects `javascript:` and `//elsewhere`.
 pub(super) fn leading_to(url: &str) -> &str {
     let path = url.starts_with('/') && !url.starts_with("//");
     let known = url == SAME_ADDRESS || path || url.starts_with("https://") || url.starts_with("http://");
-    // Browsers read a backslash as a slash, and drop tabs and line ends.
+    // Browsers read a backslash as a slash, and remove tabs and line breaks.
     let plain = !url.chars().any(|c| c == '\\' || c.is_control());
     if known && plain { url } else { "/" }
 }
 
-/// The drawing at the top: outlines on a 24 by 24 grid.
+/// The icon at the top of a page: outlines on a 24 by 24 grid.
 #[derive(Clone, Copy)]
 pub(super) enum Icon {
     Person,
@@ -163,7 +162,7 @@ pub(super) enum Icon {
 }
 
 impl Icon {
-    /// The drawing as one SVG path.
+    /// The outlines as one SVG path.
     fn path(self) -> &'static str {
         match self {
             Self::Person => "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.5 20.5a7.5 7.5 0 0 1 15 0",
@@ -177,7 +176,7 @@ impl Icon {
         }
     }
 
-    /// The stylesheet's word for its colour: nothing here is alarming.
+    /// The CSS class of the icon's colour. No page uses an alarming colour.
     fn tone(self) -> &'static str {
         match self {
             Self::Clock | Self::Notice => "care",

@@ -23,21 +23,22 @@ use std::time::Duration;
 /// The pages. URLs are absolute paths or absolute http(s) URLs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Page<'a> {
-    /// Before the consent scope: WeChat opens a snapshot page unless the user pressed a button (docs/en/wechat.md,
-    /// Snapshot pages).
+    /// Shown before a login with the consent scope: WeChat opens a snapshot page unless the user pressed a button
+    /// (docs/en/wechat.md, Snapshot pages).
     AskFirst { app: &'a str, continue_url: &'a str },
-    /// After a logout. No redirect: the next silent login would undo it (docs/en/wechat.md, Logout).
+    /// After a logout. The page does not redirect: the next silent login would undo the logout (docs/en/wechat.md,
+    /// Logout).
     LoggedOut { login_url: &'a str },
-    /// A logout by a link on another site. The button sends POST.
+    /// A link on another site requests a logout. The button sends POST.
     LogoutConfirm { post_url: &'a str },
-    /// A logout that may not have ended the session. The button sends POST again.
+    /// The logout may have failed. The button sends POST again.
     NotLoggedOut { post_url: &'a str, retry_after: Duration, status: StatusCode },
     /// The callback has no code: the user refused.
     Denied { login_url: &'a str },
     /// WeChat showed a snapshot page (快照页), whose virtual account cannot log in.
     Snapshot { login_url: &'a str },
-    /// The user does not follow the Official Account. With the account's name and the URL of its QR code, if they are
-    /// configured.
+    /// The user does not follow the Official Account. Contains the account's name and the URL of its QR code, if they
+    /// are configured.
     NotSubscribed { login_url: &'a str, account: Option<&'a str>, code: Option<&'a str> },
     /// A callback without its attempt cookie: too late, repeated, or reached by the back button.
     Expired { login_url: &'a str },
@@ -47,9 +48,9 @@ pub(crate) enum Page<'a> {
     AlreadyLoggedIn { continue_url: &'a str },
     /// The return address is too long.
     Lost { login_url: &'a str },
-    /// The same after the login.
+    /// The return address is too long, and the user is logged in.
     LostLoggedIn { home_url: &'a str },
-    /// Several logins failed within a minute: the redirect loop is stopped.
+    /// Several logins failed within a minute. This page stops the redirect loop.
     TooManyAttempts { login_url: &'a str, in_wechat: bool },
     /// A rate limit is exceeded. The button reloads the page.
     TooManyRequests { retry_after: Duration },
@@ -61,7 +62,7 @@ pub(crate) enum Page<'a> {
     UserRefused { incident: &'a str, retry_url: &'a str },
     /// The subject is the unionid, and WeChat sent none.
     NoUnionid { incident: &'a str, retry_url: &'a str },
-    /// The page must be opened in WeChat. `code_url` is the login by QR code, if there is one.
+    /// The page must be opened in WeChat. `code_url` starts the login by QR code, if it is available.
     NeedsWechat { url: &'a str, code: Option<&'a Code>, code_url: Option<&'a str> },
     /// Only a website application is configured, and the browser is WeChat.
     NeedsBrowser { url: &'a str, code: Option<&'a Code> },
@@ -75,7 +76,7 @@ pub(crate) enum Page<'a> {
     BadRequest,
     /// No application has this host.
     UnknownHost,
-    /// There is no page at this address.
+    /// No page has this address.
     NotFound { home_url: &'a str },
 }
 
@@ -117,15 +118,16 @@ pub(crate) fn render(page: &Page<'_>, language: Language) -> Rendered {
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
     security_headers(&mut headers);
     if let Page::LogoutConfirm { .. } | Page::NotLoggedOut { .. } | Page::LoggedOut { .. } = page {
-        // No step of a login: one in a window of its own must keep the window that opened it, which a policy on any page in
-        // between would cut off.
+        // These pages are not part of a login. A login may run in its own window, and this policy on any of its pages
+        // would cut its link to the window that opened it.
         headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     }
     if let Some(origin) = plan.image.and_then(|image| url::Url::parse(image).ok()).map(|image| image.origin()) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy(&format!("; img-src {}", origin.ascii_serialization())));
     }
     if let Page::LogoutConfirm { .. } | Page::NotLoggedOut { .. } = page {
-        // Under `no-referrer` a browser posts `Origin: null`, which the logout could not tell from a foreign one.
+        // With `no-referrer`, browsers post `Origin: null`, and the logout could not distinguish it from a foreign
+        // origin.
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
     if let Some(time) = page.retry_after() {
@@ -148,7 +150,7 @@ pub(crate) fn security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// The largest `Retry-After`, in seconds.
+/// The maximum `Retry-After`, in seconds.
 const MAX_WAIT: u64 = 86_400;
 
 /// The parts of a page, before translation.
@@ -159,7 +161,7 @@ struct PageSpec<'a> {
     action: Action<'a>,
     /// A second button.
     other: Option<(Text, &'a str)>,
-    /// Something to pass on, an address to copy or an incident to name, and what it is.
+    /// A value that the user passes on, such as an address or an incident, and its name.
     shown: Option<&'a str>,
     term: Option<Text>,
     code: Option<&'a Code>,
@@ -177,9 +179,9 @@ impl<'a> PageSpec<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// The page's parts. Statuses: a login that ends without a session is never a success, so that a gateway, a monitor
-    /// or a test can tell by the status alone; and only WeChat's failure and the operator's are 5xx, because what one
-    /// person's account can cause must not make a gateway eject us for everybody.
+    /// The parts of the page. A login that ends without a session never has a success status, so that gateways,
+    /// monitors and tests can rely on the status. Only failures of WeChat and of the operator are 5xx: a problem of one
+    /// user's account must not make a gateway eject this instance for all users.
     fn spec(&self) -> PageSpec<'a> {
         let plan = |status, mark, words, action| PageSpec {
             status,
@@ -192,7 +194,7 @@ impl<'a> Page<'a> {
             code: None,
             image: None,
         };
-        // A page about another device: the address to copy there, or to scan.
+        // A page for another device. It shows the address to copy or to scan.
         let elsewhere = |words, words_with_code, url, code: Option<&'a Code>| PageSpec {
             code,
             ..plan(
@@ -227,7 +229,7 @@ impl<'a> Page<'a> {
                 StatusCode::FORBIDDEN,
                 Icon::Notice,
                 &text::SNAPSHOT,
-                // In a snapshot page our own button does nothing; it is for those who see this page elsewhere.
+                // On a snapshot page this button does nothing. It is for users who see this page elsewhere.
                 quietly(text::NO_SUCH_BUTTON, login_url),
             ),
             Self::NotSubscribed { login_url, account, code } => {
@@ -304,7 +306,7 @@ impl<'a> Page<'a> {
             Self::BadRequest => {
                 plan(StatusCode::BAD_REQUEST, Icon::Notice, &text::BAD_REQUEST, quietly(text::HOME, "/"))
             }
-            // Its own front page is at the same host.
+            // No link to the front page, because it has the same unknown host.
             Self::UnknownHost => plan(StatusCode::BAD_REQUEST, Icon::Question, &text::UNKNOWN_HOST, Action::Nothing),
             Self::NotFound { home_url } => {
                 plan(StatusCode::NOT_FOUND, Icon::Question, &text::NOT_FOUND, follow(text::HOME, home_url))
@@ -312,7 +314,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// `said` with this page's own words put in.
+    /// Replaces the placeholders in `said` with the values of this page.
     fn fill(&self, said: &'static str, language: Language) -> Cow<'static, str> {
         match *self {
             Self::AskFirst { app, .. } => said.replace("{app}", app).into(),
@@ -324,11 +326,11 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// When trying again may help. Ours are jittered, so that those who were refused together do not return together.
+    /// When a retry may succeed. The values set here are jittered, so that clients do not all return at the same time.
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyRequests { retry_after } | Self::NotLoggedOut { retry_after, .. } => Some(*retry_after),
-            // Failures are counted over a minute.
+            // Failures of one minute are counted.
             Self::TooManyAttempts { .. } => Some(Duration::from_secs(fastrand::u64(60..=75))),
             Self::WechatUnreachable { .. } => Some(Duration::from_secs(fastrand::u64(30..=60))),
             _ => None,

@@ -1,11 +1,12 @@
-//! What the pages say, Chinese and English side by side: the heading, the cause, and what to do next.
+//! The texts of the pages in Chinese and English: the heading, the cause, and the next step.
 //!
-//! For people who came to buy something and never heard of OAuth. `{app}`, `{account}` and `{wait}` are filled in by the page.
+//! The readers are customers of the application who do not know OAuth. The page fills in `{app}`, `{account}` and
+//! `{wait}`.
 
 use crate::html::language::Language;
 use std::time::Duration;
 
-/// One thing to say, in both languages.
+/// A text in both languages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text {
     zh: &'static str,
@@ -17,7 +18,7 @@ impl Text {
         Self { zh, en }
     }
 
-    /// The words for readers of `language`.
+    /// The text in `language`.
     pub(super) const fn within(self, language: Language) -> &'static str {
         match language {
             Language::Chinese => self.zh,
@@ -26,14 +27,14 @@ impl Text {
     }
 }
 
-/// A page's three sentences.
+/// The three texts of a page.
 #[derive(Debug)]
 pub(super) struct Copy {
-    /// What this page is about.
+    /// What the page is about.
     pub heading: Text,
-    /// Why it is shown.
+    /// Why the user sees the page.
     pub cause: Text,
-    /// What the reader can do.
+    /// What the user can do next.
     pub next: Text,
 }
 
@@ -377,7 +378,7 @@ pub(super) const NOT_FOUND: Copy = Copy {
     next: Text::new("请从网站首页重新进入。", "Please start again from the site’s home page."),
 };
 
-/// A wait as people say it, rounded up: seconds up to a minute and a half, then minutes.
+/// A duration in words, rounded up: in seconds up to 90 seconds, otherwise in minutes.
 pub(super) fn wait(time: Duration, language: Language) -> String {
     let seconds = time.as_millis().div_ceil(1000).max(1);
     let (count, zh, one, many) = match seconds {

@@ -1,8 +1,8 @@
 //! Refreshes old profiles in the background. A failure ends no session.
 //!
-//! A call for a profile needs the tokens from the login. The instance that completed the login has them in memory; Redis has
-//! them, sealed, only if the configuration says so. A profile that another instance has refreshed is read from Redis. The
-//! application gets the new profile with the session's next token.
+//! A call for a profile needs the tokens of the login. The instance that completed the login has them in memory. Redis
+//! stores them, sealed, only if this is configured. If another instance has refreshed a profile, it is read from Redis.
+//! The application receives the new profile with the next token of the session.
 
 use super::Login;
 use super::settings::App;
@@ -18,7 +18,7 @@ use crate::wechat::{Class, Credentials, ExchangeResponse, OpenId, Scope, UnionId
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The most users whose tokens are in memory, each with about 500 bytes.
+/// The maximum number of users whose tokens are in memory. Each takes about 500 bytes.
 const MAX_PROFILES: u64 = 20_000;
 
 /// The lifetime of a refresh token (docs/en/wechat.md, Refresh).
@@ -27,7 +27,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// The time before a failed refresh is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// The longest time of a round. The remaining profiles are refreshed when their sessions are used again.
+/// The maximum duration of a round. The remaining profiles are refreshed when their sessions are used again.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An access token is not used in the last minute before it expires.
@@ -37,7 +37,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 pub(crate) struct Tokens {
     kept: moka::sync::Cache<(AppName, Subject), Arc<TokensRecord>>,
     tried: moka::sync::Cache<(AppName, Subject), ()>,
-    /// Held during a round.
+    /// Locked during a round.
     rounds: tokio::sync::Mutex<()>,
 }
 
@@ -58,7 +58,7 @@ enum Outcome {
     Unchanged,
     /// Another instance has refreshed the profile.
     Shared,
-    /// There is no token for the call.
+    /// No token is available for the call.
     NoToken,
     Failed,
 }
@@ -171,7 +171,7 @@ impl Login {
             Some(tokens) => tokens,
             None => Arc::new(self.registry.stored_tokens(app, &claims.sub).await.ok()??),
         };
-        // A user with a unionid may have logged in with another AppID since. Then these tokens belong to another openid.
+        // A user with a unionid may have logged in with another AppID since. Then these tokens are of another openid.
         (tokens.appid == claims.appid && tokens.openid == claims.openid).then_some(tokens)
     }
 
