@@ -1,9 +1,9 @@
 //! Overrides from the environment: `WECHAT_AUTHZ__LISTEN__CHECK=…` sets `listen.check`,
 //! `WECHAT_AUTHZ__APPS__0__ORIGIN=…` sets `apps[0].origin`.
 //!
-//! Two underscores are the separator: keys have single ones, and so do the variables that Kubernetes makes for a service
-//! of our name (`WECHAT_AUTHZ_PORT`). A variable sets one value. An unknown variable is an error, like an unknown key. No
-//! variable holds a secret, only the path of its file.
+//! Two underscores separate the parts, because keys contain single underscores, and so do the variables that Kubernetes
+//! sets for a service of our name (`WECHAT_AUTHZ_PORT`). A variable sets one value. An unknown variable is an error,
+//! like an unknown key. No variable contains a secret, only the path of its file.
 
 use super::diagnostic::{Diagnostic, Place, shown};
 use super::path::{PREFIX, inside, variable};
@@ -13,17 +13,17 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-/// The parts of a name at most; the deepest setting has five.
+/// The maximum number of parts in a name. The deepest setting has five.
 const MAX_PARTS: usize = 12;
 
-/// One part of a variable's name. Numbers sort as numbers, so that lists grow in order.
+/// One part of a variable's name. Numbers are sorted as numbers, so that lists grow in order.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Index(usize),
     Key(String),
 }
 
-/// Writes the overrides into the tree.
+/// Applies the overrides to the tree.
 pub(crate) fn apply(root: &mut Node, variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     let mut overrides = Vec::new();
@@ -60,7 +60,7 @@ fn part(text: &str) -> Part {
     }
 }
 
-/// Writes one variable into the tree.
+/// Applies one variable to the tree.
 struct Override<'a> {
     path: String,
     place: Place,
@@ -125,7 +125,7 @@ impl Override<'_> {
                     self.set(&mut entry.node, below, rest, text);
                 }
             }
-            // The file's own value is wrong and is reported.
+            // The value in the file is wrong and is reported separately.
             (Written::Scalar(_) | Written::Refused, _) if is("object") || is("array") => {}
             (Written::Scalar(_) | Written::Refused, _) => {
                 let wanted = format!("set it by {}", variable(&self.path));
@@ -150,7 +150,7 @@ impl Override<'_> {
     }
 }
 
-/// The value in words; a mapping or list in a variable is not quoted.
+/// Describes the value; a mapping or list in a variable is not quoted.
 fn shown_value(text: &str) -> String {
     if text.contains(':') { "a single text".to_owned() } else { shown(text) }
 }

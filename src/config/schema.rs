@@ -1,11 +1,11 @@
-//! The JSON schema of the file, made from [`super::file`]: for editors, for the chart, and for [`super::shape`].
+//! The JSON schema of the file, generated from [`super::file`], for editors, the chart and [`super::shape`].
 
 use super::file;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use std::sync::LazyLock;
 
-/// The schema, without references: a tree is easier to follow for readers and for [`super::shape`].
+/// The schema without references, so that readers and [`super::shape`] need not resolve them.
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<file::Config>().to_value()
@@ -26,12 +26,12 @@ pub(crate) fn allows(schema: &Value, kind: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == kind,
         Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
-        // The words of a choice are strings.
+        // The words of an enum are strings.
         _ => words(schema).next().is_some() && kind == "string",
     }
 }
 
-/// The keys of a mapping; none for anything else.
+/// The keys of a mapping; empty for other types.
 pub(crate) fn keys(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str())
 }
@@ -41,7 +41,7 @@ pub(crate) fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The words of a choice; none for anything else.
+/// The words of an enum; empty for other types.
 pub(crate) fn words(schema: &Value) -> impl Iterator<Item = &str> {
     let plain = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
     let documented = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
@@ -52,7 +52,7 @@ pub(crate) fn words(schema: &Value) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
-    /// Every keyword that `shape.rs` handles. A new one here needs its line there.
+    /// All keywords that `shape.rs` handles. A keyword added here must be handled there.
     const HANDLED: [&str; 15] = [
         "type",
         "properties",

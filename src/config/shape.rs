@@ -1,7 +1,7 @@
-//! Validates the tree against the schema: every error of shape in one walk.
+//! Validates the tree against the schema, and reports all errors of shape in one walk.
 //!
-//! The walk also makes the JSON value from which [`super::file::Config`] is deserialized. It fits the schema only if there
-//! are no errors.
+//! The walk also builds the JSON value from which [`super::file::Config`] is deserialized. The value matches the schema
+//! only if the walk reports no error.
 
 use super::diagnostic::{Diagnostic, Place, can_be_quoted, shown};
 use super::duration::Period;
@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The result of the walk.
 pub(crate) struct Validated {
-    /// What was valid.
+    /// The valid part of the tree.
     pub value: Value,
-    /// Where each setting was written, by its path.
+    /// The place of each setting, by its path.
     pub places: BTreeMap<String, Place>,
-    /// What was not.
+    /// The errors.
     pub errors: Vec<Diagnostic>,
 }
 
@@ -39,11 +39,11 @@ impl Validator {
         self.errors.push(Diagnostic::new(place.clone(), path, found, wanted));
     }
 
-    /// The value, or `None` if an error was reported.
+    /// Returns the value, or `None` if an error was reported.
     fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
         self.places.insert(path.to_owned(), node.place.clone());
         match &node.value {
-            // The parser has reported it.
+            // The parser has already reported it.
             Written::Refused => None,
             Written::Table(entries) if schema::allows(schema, "object") => {
                 Some(self.table(entries, schema, path, &node.place))
@@ -78,7 +78,7 @@ impl Validator {
         let mut seen: BTreeMap<&str, &Place> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = seen.get(entry.key.as_str()) {
-                // An unknown key is reported once, by its first entry.
+                // An unknown key is reported once, at its first entry.
                 if schema::keys(schema).any(|key| key == entry.key) {
                     let line = if let Place::Line { line, .. } = first { *line } else { 0 };
                     let found = format!("found a second time, first on line {line}");
@@ -89,10 +89,10 @@ impl Validator {
             seen.insert(&entry.key, &entry.place);
             let meant = match schema.get("properties").and_then(|keys| keys.get(&entry.key)) {
                 Some(_) => Some(entry.key.as_str()),
-                // The value of a misspelled key is validated, too, and the key is not missing.
+                // The value of a misspelled key is validated as well, and the key does not count as missing.
                 None => self.unknown_key(entry, entries, schema, path),
             };
-            // After a full-width colon, the key is present and its value unknown.
+            // A key before a full-width colon counts as present, and its value is unknown.
             if let Some((word, _)) = entry.key.split_once('：')
                 && schema::keys(schema).any(|key| key == word.trim())
             {
@@ -102,7 +102,7 @@ impl Validator {
             let Some((key, key_schema)) = meant.and_then(|key| Some((key, schema.get("properties")?.get(key)?))) else {
                 continue;
             };
-            // Of two misspellings of one key, the first counts.
+            // If one key is misspelled twice, the first entry counts.
             if !tried.insert(key.to_owned()) {
                 continue;
             }
@@ -117,7 +117,7 @@ impl Validator {
         Value::Object(object)
     }
 
-    /// Reports an unknown key. Returns the key that was probably meant, unless it is present, too.
+    /// Reports an unknown key. Returns the intended key, unless the mapping also contains that key.
     fn unknown_key<'a>(&mut self, entry: &Entry, entries: &[Entry], schema: &'a Value, path: &str) -> Option<&'a str> {
         let home = find_key(&entry.key, path);
         let meant = typo::closest(&entry.key, schema::keys(schema))
@@ -140,7 +140,7 @@ impl Validator {
                 None => format!("the keys here are {}", join_quoted(schema::keys(schema), "and")),
             },
         };
-        // A misspelled key is not a secret, however long.
+        // A misspelled key is not a secret, even if it is long.
         if meant.is_some() || can_be_quoted(&entry.key) || from_variable {
             self.error(&entry.place, &inside(path, &entry.key), "unknown key", wanted);
         } else {
@@ -151,7 +151,7 @@ impl Validator {
     }
 
     fn scalar(&mut self, scalar: &Scalar, schema: &Value, path: &str, place: &Place) -> Option<Value> {
-        // A variable's value has no quotes that tell a text from a number; the setting's type decides.
+        // The value of a variable has no quotes that distinguish text from numbers, so the type of the setting decides.
         let from_variable = matches!(place, Place::Variable(_));
         let reading = if from_variable { read_plain(&scalar.text) } else { scalar.reading };
         if reading == Reading::Null && schema::allows(schema, "null") {
@@ -239,7 +239,7 @@ impl Validator {
     }
 }
 
-/// A single value of the wrong type, in words.
+/// Describes a value of the wrong type.
 fn describe_found(scalar: &Scalar, reading: Reading) -> String {
     let value = shown(&scalar.text);
     match reading {
@@ -255,13 +255,13 @@ fn describe_found(scalar: &Scalar, reading: Reading) -> String {
     }
 }
 
-/// What else to do with a key without a value.
+/// An alternative for a key without a value.
 fn unset_hint(reading: Reading, from_variable: bool, schema: &Value) -> Option<String> {
     let has_default = reading == Reading::Null && schema.get("default").is_some();
     has_default.then(|| if from_variable { "or unset it" } else { "or leave the key out" }.to_owned())
 }
 
-/// The same for a form that may forbid quoting.
+/// [`describe_found`] for a form that may forbid quoting.
 fn describe_found_form(form: &Form, scalar: &Scalar, reading: Reading) -> String {
     if form.quotable || reading == Reading::Null {
         describe_found(scalar, reading)
@@ -270,7 +270,7 @@ fn describe_found_form(form: &Form, scalar: &Scalar, reading: Reading) -> String
     }
 }
 
-/// What to write instead, in words.
+/// Describes the expected value.
 fn describe_expected(schema: &Value) -> String {
     if let Some(form) = schema.get("x-form").and_then(Value::as_str).and_then(Form::named) {
         return form.wanted(schema.get("default").and_then(Value::as_str));
@@ -302,7 +302,7 @@ fn describe_expected(schema: &Value) -> String {
     format!("write a mapping with {}", parts(schema))
 }
 
-/// The keys of a mapping in words: the required ones, or all if none is required.
+/// Lists the keys of a mapping: the required keys, or all keys if none is required.
 fn parts(schema: &Value) -> String {
     match join_quoted(schema::required(schema), "and") {
         needed if needed.is_empty() => join_quoted(schema::keys(schema), "and"),
@@ -310,19 +310,19 @@ fn parts(schema: &Value) -> String {
     }
 }
 
-/// The shortest and the longest duration.
+/// The minimum and the maximum duration.
 fn range(schema: &Value) -> Option<(Period, Period)> {
     let bound = |name| schema.get(name)?.as_str()?.parse::<Period>().ok();
     Some((bound("x-least")?, bound("x-most")?))
 }
 
-/// `a`, `b` and `c`
+/// Formats as: `a`, `b` and `c`
 fn join_quoted<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     let quoted: Vec<String> = words.map(|word| format!("`{word}`")).collect();
     join_words(quoted.iter().map(String::as_str), last)
 }
 
-/// a, b and c
+/// Formats as: a, b and c
 fn join_words<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     let words: Vec<&str> = words.collect();
     match words.as_slice() {
@@ -332,8 +332,8 @@ fn join_words<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     }
 }
 
-/// The only mapping that has this key, if it is in the same part of the file as `path`: `host` in `redis` is not the one
-/// of a policy rule.
+/// The only mapping that has this key, if it is in the same section of the file as `path`. For example, a `host` in
+/// `redis` does not suggest the `host` of a policy rule.
 fn find_key(key: &str, path: &str) -> Option<String> {
     fn search(key: &str, schema: &Value, path: &str, homes: &mut Vec<String>) {
         for (name, below) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {

@@ -1,26 +1,26 @@
-//! YAML text → a tree in which every value knows its line.
+//! Parses YAML text into a tree in which every value has its line.
 //!
-//! A configuration needs mappings, lists and single values. Anchors, aliases, tags, merge keys and several documents are
-//! refused: with them, a line's meaning depends on another line. Plain values have the types of YAML 1.2's core schema:
-//! `no` and `on` are texts. Size, depth and number of values are bounded.
+//! A configuration needs mappings, lists and single values. Anchors, aliases, tags, merge keys and several documents
+//! are rejected, because they make the meaning of a line depend on another line. Plain values have the types of YAML
+//! 1.2's core schema: `no` and `on` are texts. The size, the depth and the number of values are limited.
 
 use super::diagnostic::{Diagnostic, Place};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 use std::sync::Arc;
 
-/// The size of a file at most: a thousand times a usual one.
+/// The maximum size of a file: a thousand times the usual size.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
-/// The number of values at most, enough for ten thousand policy rules.
+/// The maximum number of values, enough for ten thousand policy rules.
 const MAX_NODES: usize = 100_000;
-/// The errors at most that do not end the reading. For each, all settings are searched afterwards.
+/// The maximum number of errors that do not stop the parser. For each error, all settings are searched afterwards.
 const MAX_DIAGNOSTICS: usize = 100;
-/// The nesting at most; the settings need six levels.
+/// The maximum depth; the settings need six levels.
 const MAX_DEPTH: usize = 16;
 
 /// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
-    /// The line of the value, or of its key where the value takes several lines.
+    /// The line of the value, or of its key if the value takes several lines.
     pub place: Place,
     /// The value.
     pub value: Value,
@@ -33,9 +33,9 @@ pub(crate) enum Value {
     Scalar(Scalar),
     /// A list.
     List(Vec<Node>),
-    /// A mapping, in the file's order; a key may occur twice.
+    /// A mapping, in the order of the file; a key may occur twice.
     Table(Vec<Entry>),
-    /// A refused value, whose error was reported.
+    /// A rejected value, whose error was reported.
     Refused,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Entry {
     pub node: Node,
 }
 
-/// Parses one document. There is a tree despite errors, unless the text is not YAML.
+/// Parses one document. Returns a tree despite errors, unless the text is not YAML.
 pub(crate) fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnostic>) {
     let text = match plain_text(bytes, file) {
         Ok(text) => text,
@@ -102,12 +102,12 @@ pub(crate) fn parse(bytes: &[u8], file: &Arc<str>) -> (Option<Node>, Vec<Diagnos
     }
     let empty = || Node { place: place(file, 1, 0), value: Value::Table(Vec::new()) };
     let root = builder.root.unwrap_or_else(empty);
-    // A file of comments, or of `---` alone.
+    // The file contains only comments or `---`.
     let nothing = matches!(&root.value, Value::Scalar(Scalar { reading: Reading::Null, .. }));
     (Some(if nothing { empty() } else { root }), builder.errors)
 }
 
-/// The type of a plain text in the core schema.
+/// The type of a plain value in the core schema.
 pub(crate) fn read_plain(text: &str) -> Reading {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Reading::Null,
@@ -132,7 +132,7 @@ pub(crate) fn read_plain(text: &str) -> Reading {
     if named || numeric { Reading::Decimal } else { Reading::Plain }
 }
 
-/// UTF-8 without control characters: at a NUL, the parser would end without an error.
+/// Accepts UTF-8 without control characters. At a NUL, the parser would stop without an error.
 fn plain_text<'a>(bytes: &'a [u8], file: &Arc<str>) -> Result<&'a str, Box<Diagnostic>> {
     let line_of = |position: usize| {
         let before = bytes.get(..position).unwrap_or_default();
@@ -169,20 +169,20 @@ fn place(file: &Arc<str>, line: usize, column: usize) -> Place {
     Place::Line { file: file.clone(), line: line.max(1), column: column + 1 }
 }
 
-/// The error of a colon from a Chinese input method.
+/// The error for a full-width colon, which Chinese input methods insert.
 pub(super) const FULL_WIDTH: (&str, &str) =
     ("found a full-width colon (`：`)", "write `key: value` with an ASCII colon and a space after it");
 
-/// The line and column, from 1 and 0, of a full-width colon right after a key.
+/// The line (from 1) and the column (from 0) of a full-width colon right after a key.
 fn full_width_after_key((number, line): (usize, &str)) -> Option<(usize, usize)> {
     let (before, _) = line.split_once('：')?;
-    // The last item before the colon: a flow mapping and a list may start on the same line.
+    // Take the last item before the colon: a flow mapping or a list may start on the same line.
     let key = before.rsplit(['{', ',', '-', '"', '\'']).next().unwrap_or_default().trim();
     let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     (is_key && !before.contains('#')).then(|| (number + 1, before.chars().count()))
 }
 
-/// An unfinished list or mapping.
+/// A list or mapping whose end is not parsed yet.
 enum Open {
     List { place: Place, items: Vec<Node> },
     Table { place: Place, entries: Vec<Entry>, key: Option<Key> },
@@ -198,7 +198,7 @@ impl Open {
     }
 }
 
-/// A key without its value.
+/// A key whose value is not parsed yet.
 struct Key {
     text: Option<String>,
     place: Place,
@@ -217,7 +217,7 @@ impl Builder<'_> {
         Diagnostic::new(place(self.file, at.line(), at.col()), "", found, wanted)
     }
 
-    /// Handles one event. An `Err` ends the reading.
+    /// Handles one event. An `Err` stops the parser.
     fn handle(&mut self, event: Event<'_>, at: Marker) -> Result<(), Box<Diagnostic>> {
         let here = place(self.file, at.line(), at.col());
         match event {
@@ -250,10 +250,11 @@ impl Builder<'_> {
         }
     }
 
-    /// The error in clearer words than the parser's, if we know them. The parser's quote one character of the text at most.
+    /// Describes the error, if possible more clearly than the parser, whose messages quote at most one character of the
+    /// text.
     fn syntax_error(&self, error: &ScanError, text: &str) -> Diagnostic {
         let info = error.info();
-        // To the parser, a key with a full-width colon starts a text, and its error is lines below.
+        // The parser reads a key with a full-width colon as a text, and reports an error some lines below.
         let lines_read = text.lines().take(error.marker().line());
         if let Some((line, column)) = lines_read.enumerate().filter_map(full_width_after_key).last() {
             return Diagnostic::new(place(self.file, line, column), "", FULL_WIDTH.0, FULL_WIDTH.1);
@@ -282,10 +283,11 @@ impl Builder<'_> {
         } else {
             ("found something that is not YAML".to_owned(), format!("check this line and the one before: {info}"))
         };
-        // The end of the file is on its last line, not on the next.
+        // Report the end of the file on its last line, not on the next.
         let mut line = error.marker().line().min(text.lines().count());
         if info.contains("tab") {
-            // The parser names the value above, of which the line with the tab seemed a part.
+            // The parser reports the line of the value above, because it reads the line with the tab as part of that
+            // value.
             let is_indented_by_tab = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
             line += text.lines().skip(line.saturating_sub(1)).position(is_indented_by_tab).unwrap_or_default();
         }
@@ -352,7 +354,7 @@ impl Builder<'_> {
             }
             Some(Open::Table { entries, key, .. }) => {
                 let Some(Key { text: Some(name), place }) = key.take() else { return Ok(()) };
-                // The parser notices a missing value later, perhaps lines below.
+                // The parser reports a missing value later, perhaps some lines below.
                 if matches!(&node.value, Value::Scalar(scalar) if scalar.text.is_empty()) {
                     node.place = place.clone();
                 }

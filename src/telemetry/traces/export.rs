@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// The maximum size of a collector's response, which has a few bytes.
+/// The maximum size of a response from the collector, which usually has a few bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// The time-out of a connection.
@@ -51,7 +51,7 @@ pub(super) struct SpanQueue {
 }
 
 impl SpanQueue {
-    /// A queue to the collector of `settings`. Requests run on `runtime`.
+    /// Creates a queue to the collector in `settings`. Requests run on `runtime`.
     pub(super) fn new(
         settings: &Settings,
         runtime: Handle,

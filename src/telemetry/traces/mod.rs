@@ -1,8 +1,8 @@
 //! Traces of requests for an OpenTelemetry collector.
 //!
-//! A request's span is a child of the gateway's (`traceparent`). Its own children are the steps of a login and the calls to
-//! WeChat and Redis. Traces are off without an endpoint. A request that is not traced costs one look at a header, and no
-//! request waits for the collector. Spans contain only words of this program, numbers and names of the configuration,
+//! A request's span is a child of the gateway's span (`traceparent`). Its own children are the steps of a login and the
+//! calls to WeChat and Redis. Traces are off without an endpoint. A request that is not traced costs one header lookup,
+//! and no request waits for the collector. Spans contain only constants, numbers and names from the configuration,
 //! because [`SpanValue`] accepts nothing else. WeChat and the application receive no trace context.
 
 mod export;
@@ -49,7 +49,7 @@ impl Traces {
         Self(None)
     }
 
-    /// Traces to the collector of `settings`, as `instance`. Requests to it run on `runtime`.
+    /// Traces to the collector in `settings`, as `instance`. Requests to the collector run on `runtime`.
     pub fn new(
         settings: &Settings,
         instance: &str,
@@ -127,7 +127,7 @@ impl Span {
         Self(Some(parent.with_span(span)))
     }
 
-    /// A child of the current span, if there is one.
+    /// A child of the current span; empty without a current span.
     fn child(kind: SpanKind, name: impl FnOnce() -> Cow<'static, str>) -> Self {
         Context::map_current(|current| match current.get::<SpanParent>() {
             Some(SpanParent(tracer)) => Self::start(tracer, current, name(), kind),
@@ -140,7 +140,7 @@ impl Span {
         self.0.is_some()
     }
 
-    /// The trace it belongs to, as 32 hex digits.
+    /// The id of its trace, as 32 hex digits.
     pub fn trace_id(&self) -> Option<String> {
         self.0.as_ref().map(|context| context.span().span_context().trace_id().to_string())
     }
@@ -210,7 +210,7 @@ pub fn request_trace_id() -> String {
     REQUEST_TRACE_ID.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// Runs `work` in a task of its own, for the same request and with the current span as the parent of its spans.
+/// Runs `work` in its own task, for the same request and with the current span as the parent of its spans.
 pub fn with_context<F: Future>(work: F) -> impl Future<Output = F::Output> + use<F> {
     for_request(request_trace_id(), work.with_current_context())
 }
@@ -265,7 +265,7 @@ impl From<bool> for SpanValue {
     }
 }
 
-/// The method, or `_OTHER`: a client may send any text.
+/// The method, or `_OTHER` for an unknown method, because a client may send any text.
 fn word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

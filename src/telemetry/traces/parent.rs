@@ -1,4 +1,4 @@
-//! `traceparent` and `tracestate` (W3C Trace Context): the trace a request belongs to, and whether it is recorded.
+//! `traceparent` and `tracestate` (W3C Trace Context): the trace of a request, and whether it is recorded.
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState}
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The length that every tracer must at least propagate (W3C Trace Context §3.3.1.5). A longer value is dropped.
+/// The minimum length that every tracer must propagate (W3C Trace Context §3.3.1.5). A longer value is dropped.
 const MAX_STATE: usize = 512;
 
 /// The offset of the flags in version `00`.
@@ -24,7 +24,7 @@ pub struct TraceParent<'a> {
 }
 
 impl<'a> TraceParent<'a> {
-    /// The parent that `headers` name.
+    /// The parent in `headers`.
     pub fn of(headers: &'a HeaderMap) -> Option<Self> {
         Self::parse(headers.get(&TRACEPARENT)?.to_str().ok()?)
     }

@@ -8,12 +8,12 @@ use http::HeaderMap;
 /// A sampler. [`Sampling::named`] lists the standard names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Whether to use the caller's decision if there is one.
+    /// Whether to follow the caller's decision, if the request has one.
     follows_parent: bool,
     rest: Share,
 }
 
-/// The share of requests without a decision of the caller.
+/// The share of requests to trace if the caller has made no decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Share {
     All,
@@ -69,7 +69,7 @@ impl Share {
         match self {
             Self::All => true,
             Self::None => false,
-            // Every service that samples by trace id comes to the same decision.
+            // Every service that samples by trace id makes the same decision.
             Self::Of(share) => parent.map_or_else(fastrand::f64, |parent| position(parent.trace_id)) < share,
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn each_sampler_decides_as_its_name_says() {
         let none = HeaderMap::new();
-        // Alone; under a parent that is recorded, with a low and a high id; under one that is not.
+        // Without a parent; with a recorded parent, with a low and a high id; with a parent that is not recorded.
         for (name, share, decisions) in [
             ("always_on", 0.0, [true, true, true, true, true]),
             ("always_off", 1.0, [false, false, false, false, false]),
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_is_no_parent_is_none() {
         assert_eq!(Sampling::default().sample(&with("no such thing...", "01")), Some(None));
-        // Were it one, it would not be recorded: nobody looks twice.
+        // This flag means "not recorded" even with valid ids, so the ids are not validated.
         assert_eq!(Sampling::default().sample(&with("no such thing...", "00")), None);
         assert!(Sampling::named("always_off", 1.0).unwrap().is_never());
         assert!(!Sampling::named("parentbased_always_off", 1.0).unwrap().is_never());

@@ -1,8 +1,8 @@
 //! The settings from the standard `OTEL_*` variables.
 //!
-//! As the standard requires, an invalid value is reported and ignored. The report names the variable and never its value,
-//! which may contain a token. The library itself reads
-//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
+//! As the standard requires, an invalid value is reported and ignored. The report contains the name of the variable but
+//! not its value, which may contain a token. The library itself reads `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`
+//! and `OTEL_RESOURCE_ATTRIBUTES`.
 
 use super::sampling::Sampling;
 use std::ops::RangeInclusive;
@@ -19,9 +19,9 @@ pub struct Settings {
     pub timeout: Duration,
     /// The sampler.
     pub sampling: Sampling,
-    /// The maximum of waiting spans.
+    /// The maximum number of waiting spans.
     pub max_queue_size: usize,
-    /// The maximum of spans in one request.
+    /// The maximum number of spans in one request.
     pub batch: usize,
     /// The pause between two batches.
     pub delay: Duration,
@@ -36,7 +36,7 @@ pub struct ParsedSettings {
     pub errors: Vec<String>,
 }
 
-/// The limits of the queue: a span takes about 2 KiB.
+/// The limits of the queue's length. A span takes about 2 KiB.
 const WAITING: RangeInclusive<usize> = 1..=65_536;
 /// The limits of time-outs, in milliseconds.
 const TIMEOUT: RangeInclusive<u64> = 1..=60_000;
@@ -96,7 +96,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The variable for traces holds the complete URL; the general one lacks the path.
+    /// The variable for traces contains the complete URL; the general variable lacks the path.
     fn endpoint(&mut self) -> Option<Url> {
         let names = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
         let (name, text) = self.first(&names)?;
@@ -118,7 +118,7 @@ impl Reader<'_> {
         let Some(name) = self.text(NAME) else { return Sampling::default() };
         let share = match self.text(SHARE).map(|text| text.parse::<f64>()) {
             Some(Ok(share)) if (0.0..=1.0).contains(&share) => share,
-            // The other samplers ignore it.
+            // The other samplers ignore this variable.
             Some(_) if name.ends_with("traceidratio") => {
                 self.report(SHARE, "no number from 0 to 1; all are traced");
                 1.0
