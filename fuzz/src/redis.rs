@@ -20,8 +20,9 @@ use wechat_authz::testing::sessions::revocation_sync;
 use wechat_authz::testing::sessions::{Registry, registry};
 use wechat_authz::testing::telemetry::OutboxMetrics;
 
-/// A revocation is accepted only in its canonical form, ends within ninety days, and never creates a session; the
-/// record of a login tries at most three codes; a sealed value opens only unchanged and in its own place.
+/// A parsed revocation renders to a text that parses to the same value, ends within ninety days, and cancels no other
+/// revocation; the record of a login tries at most three codes; a sealed value opens only unchanged and in its own
+/// place.
 pub fn holds(data: &[u8]) {
     let world = world();
     let text = expand(data, |name| world.value(name));

@@ -70,7 +70,7 @@ fn alike(one: &[u8], other: &[u8], ignores_case: bool) -> bool {
     one == other || ignores_case && (one.eq_ignore_ascii_case(other) || lower(one) == lower(other))
 }
 
-/// The path without each extension of the last segment, and without the script name and everything before it.
+/// The path without each extension of the last segment; the part after a script name, and the part up to it.
 fn cut(segments: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
     let mut shorter = Vec::new();
     if let Some((last, before)) = segments.split_last() {

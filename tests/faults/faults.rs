@@ -316,7 +316,7 @@ async fn redis_killed(name: &'static str) -> Row {
             let (browser, session) = entered(&fleet).await?;
             let told = fleet.revoke(1, &json!({ "session": session })).await;
             check(told["shared"] == false, format!("{told}"))?;
-            check(!fleet.passes(1, &browser).await, "revoked and let in by the same instance")?;
+            check(!fleet.passes(1, &browser).await, "revoked and allowed by the same instance")?;
             browser
         };
         redis.run().await;
@@ -543,7 +543,7 @@ async fn sentinel_switch(name: &'static str) -> Row {
 fn owner(cluster: &Cluster) -> Result<usize, String> {
     let slot = cli(cluster.nodes[0].port, &["CLUSTER", "KEYSLOT", LIST]);
     let holds = |at: &usize| cli(cluster.nodes[*at].port, &["CLUSTER", "COUNTKEYSINSLOT", &slot]) != "0";
-    cluster.masters().into_iter().find(holds).ok_or("nobody holds the revocations".to_owned())
+    cluster.masters().into_iter().find(holds).ok_or("no master stores the revocations".to_owned())
 }
 
 async fn cluster_failover(name: &'static str) -> Row {
@@ -570,7 +570,7 @@ async fn cluster_reshard(name: &'static str) -> Row {
         let moved = tokio::task::block_in_place(|| cluster.reshard(to));
         check(moved >= 8_192, format!("{moved} slots were moved"))?;
         let sent_elsewhere = cluster.errors("MOVED") + cluster.errors("ASK");
-        check(sent_elsewhere > 0, "nobody was sent elsewhere")?;
+        check(sent_elsewhere > 0, "no client was redirected")?;
         trial.all_ready().await?;
         trial.heals().await?;
         check(owner(&cluster)? == to, "the revocations did not move")
@@ -632,7 +632,7 @@ async fn wechat(name: &'static str, effect: Effect) -> Row {
         let counts = &trial.load.counts;
         let begun = Instant::now();
         while counts.logins.load(Ordering::Relaxed) - all < counts.logins_failed.load(Ordering::Relaxed) - failed + 2 {
-            check(begun.elapsed() < 15 * SECOND, "nobody has logged in since")?;
+            check(begun.elapsed() < 15 * SECOND, "no login has succeeded since")?;
             sleep(100 * MILLISECOND).await;
         }
         Ok(())

@@ -167,7 +167,7 @@ impl Load {
                     if begun.elapsed() > within {
                         self.counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
                         self.counts
-                            .note(format!("revoked in the fault, and instance {index} lets it in {within:?} after"));
+                            .note(format!("revoked in the fault, and instance {index} allows it {within:?} later"));
                         break;
                     }
                     sleep(Duration::from_millis(20)).await;
@@ -177,7 +177,7 @@ impl Load {
         }
     }
 
-    /// Stops the load and returns its results.
+    /// Stops the load.
     ///
     /// # Errors
     /// A task of the load had already ended, so its counts mean nothing.
@@ -260,7 +260,7 @@ async fn try_again(next: Arc<AtomicUsize>, shared: Arc<Shared>) {
         let url = format!("{}{path}", shared.origin);
         let answer = timeout(PATIENCE, one.browser.try_get(&url)).await.ok().flatten();
         if path == BARRED && answer.as_ref().is_some_and(|answer| answer.status == 200) {
-            shared.counts.note(format!("let in: session {:?}", answer.unwrap().seen("x-wechat-session")));
+            shared.counts.note(format!("wrongly allowed: session {:?}", answer.unwrap().seen("x-wechat-session")));
         }
         shared.counts.checks.fetch_add(1, Ordering::Relaxed);
         sleep(PACE).await;
@@ -294,7 +294,7 @@ async fn enter(shared: Arc<Shared>) {
                     counts.revoked.fetch_add(1, Ordering::Relaxed);
                     if passes(at, origin, &browser).await {
                         counts.wrongly_allowed.fetch_add(1, Ordering::Relaxed);
-                        counts.note("revoked, and let in by the same instance".to_owned());
+                        counts.note("revoked, and allowed by the same instance".to_owned());
                     }
                     let one = Unwanted::revoked(browser, false);
                     if let Some(bound) = shared.told_within {

@@ -218,7 +218,7 @@ impl Cluster {
         counted.sum()
     }
 
-    /// The number of such errors that the nodes returned.
+    /// The number of errors with this code that the nodes returned.
     pub fn errors(&self, code: &str) -> u64 {
         let start = format!("errorstat_{code}:count=");
         let said = |node: &Node| {

@@ -324,8 +324,8 @@ pub async fn works(fleet: &Fleet) -> Result<(), String> {
             return Err(format!("instance {index} has no Redis"));
         }
     }
-    let browser = fleet.log_in().await.ok_or("nobody can log in")?;
-    let session = load::sid(&browser, &fleet.origin).await.ok_or("whoever has just logged in is not let in")?;
+    let browser = fleet.log_in().await.ok_or("no login succeeds")?;
+    let session = load::sid(&browser, &fleet.origin).await.ok_or("the new session is denied")?;
     for index in 0..fleet.instances.len() {
         if !fleet.passes(index, &browser).await {
             return Err(format!("instance {index} does not know a new session"));
@@ -337,7 +337,7 @@ pub async fn works(fleet: &Fleet) -> Result<(), String> {
     }
     refused_everywhere(fleet, &browser, Duration::from_secs(1)).await?;
     let given = twice(fleet).await?;
-    if given.0 == given.1 { Ok(()) } else { Err("one callback at two instances was two sessions".into()) }
+    if given.0 == given.1 { Ok(()) } else { Err("one callback at two instances created two sessions".into()) }
 }
 
 /// Waits until every instance denies this browser.
@@ -346,7 +346,7 @@ pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Durati
     for index in 0..fleet.instances.len() {
         while fleet.passes(index, browser).await {
             if begun.elapsed() > within {
-                return Err(format!("instance {index} lets a revoked session in after {within:?}"));
+                return Err(format!("instance {index} allows a revoked session after {within:?}"));
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -357,7 +357,7 @@ pub async fn refused_everywhere(fleet: &Fleet, browser: &Browser, within: Durati
 /// Delivers one callback to two instances at once; returns both sessions.
 pub async fn twice(fleet: &Fleet) -> Result<(String, String), String> {
     let mut browser = Browser::wechat();
-    let callback = fleet.to_callback(&mut browser).await.ok_or("nobody can start a login")?;
+    let callback = fleet.to_callback(&mut browser).await.ok_or("no login starts")?;
     let last = fleet.instances.len() - 1;
     let both = tokio::join!(fleet.deliver(0, &browser, &callback), fleet.deliver(last, &browser, &callback));
     let given = |answer: Option<harness::client::Answer>| {

@@ -8,10 +8,10 @@
 //!
 //! - `server`, `wire`, `body`, `delivery`: connections, and all their faults
 //! - `endpoint`, `request`, `answer`, `payload`: requests and answers
-//! - `authorize`, `consent`, `qr`, `sns`, `central`: WeChat's endpoints, each a function from world and request to answer
-//! - `callback`, `redirect_uri`, `refusal`: the redirect back to the application, and the errors instead of one
-//! - `world`: the whole state, behind one lock: `app`, `user`, `cast`, `grants`, `faults` and their `effect`,
-//!   `journal`, `clock`, `dice`
+//! - `authorize`, `consent`, `qr`, `sns`, `central`: WeChat's endpoints, functions from world and request to answer
+//! - `callback`, `redirect_uri`, `refusal`: the callback to the app, or the page without one
+//! - `world`: the whole state, behind one lock: `app`, `user`, `cast`, `grants`, `faults` and their
+//!   `effect`, `journal`, `clock`, `dice`
 //! - `control`, `home`, `domain_check`, `pages`: the simulator's own
 //!
 //! Decisions do no I/O; only the server, `domain_check` and the binary do.

@@ -76,7 +76,7 @@ struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=60))]
     qr_hold: u64,
 
-    /// The host of avatar addresses in profiles [default: the simulator]
+    /// Base URL of avatar addresses in profiles [default: the simulator]
     #[arg(long, value_name = "URL")]
     avatars: Option<String>,
 
