@@ -62,6 +62,10 @@ pub mod redis {
     pub use crate::redis::{CallError, Form, Guarded, Redis, Settings, Subscription, keys, settings};
 }
 
+pub mod response {
+    pub use crate::response::Response;
+}
+
 pub mod routes {
     pub use crate::routes::jssdk;
 }

@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use wechat_authz::testing::decision::Requirement;
-use wechat_authz::testing::ext_authz::answer::Answer;
 use wechat_authz::testing::ext_authz::authorize::Authorizer;
 use wechat_authz::testing::ext_authz::{self, CheckOutcome};
 use wechat_authz::testing::fixtures::{self, NOW};
@@ -14,6 +13,7 @@ use wechat_authz::testing::login_method::LoginMethod;
 use wechat_authz::testing::policy::{HostMatch, PathMatch, Policy, Rule};
 use wechat_authz::testing::profile::Profile;
 use wechat_authz::testing::rate_limit::Limits;
+use wechat_authz::testing::response::Response;
 use wechat_authz::testing::session::keys::KeyRing;
 use wechat_authz::testing::session::revocations::Revocations;
 use wechat_authz::testing::session::{Grant, LiveSession, SessionError, Sessions, Settings};
@@ -79,7 +79,7 @@ impl World {
         self.authorizer.sessions.verify(token, self.settings(), NOW, || Ok(()))
     }
 
-    pub fn check(&self, request: &Parts) -> Answer {
+    pub fn check(&self, request: &Parts) -> Response {
         match ext_authz::check(request, PEER, &self.authorizer, &self.metrics, &self.traces, NOW) {
             CheckOutcome::Response(answer) => answer,
             CheckOutcome::Page => panic!("this world has no pages"),

@@ -11,9 +11,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use std::net::{IpAddr, Ipv4Addr};
 use wechat_authz::testing::cookie;
-use wechat_authz::testing::ext_authz::answer::{Answer, IDENTITY};
+use wechat_authz::testing::ext_authz::answer::IDENTITY;
 use wechat_authz::testing::ext_authz::authorize::Authorizer;
 use wechat_authz::testing::ext_authz::{self, CheckOutcome, envoy};
+use wechat_authz::testing::response::Response;
 use wechat_authz::testing::telemetry::Traces;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -77,7 +78,7 @@ fn is_a_page(world: &World, request: &Parts) {
     assert!(!request.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()), "a method in lower case");
 }
 
-fn passes(world: &World, request: &Parts, answer: &Answer, mixed: bool) {
+fn passes(world: &World, request: &Parts, answer: &Response, mixed: bool) {
     let value = |name: &HeaderName| {
         let values: Vec<_> = answer.headers().get_all(name).iter().collect();
         assert_eq!(values.len(), 1, "an allow has {name} exactly once");
@@ -145,7 +146,7 @@ fn hides_the_session(world: &World, seen: &HeaderMap) {
     }
 }
 
-fn denied(world: &World, answer: &Answer) {
+fn denied(world: &World, answer: &Response) {
     let headers = answer.headers();
     assert!(!headers.keys().any(|name| name.as_str().starts_with("x-wechat-")), "a denial with identity headers");
     assert!(!headers.contains_key(header::SET_COOKIE) && !headers.contains_key(REMOVE));

@@ -1,6 +1,6 @@
 //! The admin listener: lists and revokes sessions.
 
-use super::{Answer, text_response};
+use super::{Response, text_response};
 use crate::app_name::AppName;
 use crate::clock::{self, Timestamp};
 use crate::redis::CallError;
@@ -53,7 +53,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 impl Admin {
     /// Answers a request: `GET /sessions?subject=…`, or `POST /sessions/revoke` with exactly one of `session`, `subject`
     /// and `app`.
-    pub(crate) async fn answer<B>(&self, request: http::Request<B>) -> Answer
+    pub(crate) async fn answer<B>(&self, request: http::Request<B>) -> Response
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -65,7 +65,7 @@ impl Admin {
         traces::for_request(trace_id, self.handle(parts, body)).instrument(logged).await
     }
 
-    async fn handle<B>(&self, parts: Parts, body: B) -> Answer
+    async fn handle<B>(&self, parts: Parts, body: B) -> Response
     where
         B: hyper::body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -121,7 +121,7 @@ impl Admin {
         }
     }
 
-    async fn revoke(&self, request: RevocationRequest) -> Answer {
+    async fn revoke(&self, request: RevocationRequest) -> Response {
         let now = clock::now();
         let (kind, id, target) = match &request {
             RevocationRequest::Session(id) => ("session", id.to_string(), Target::Session(*id)),
@@ -174,7 +174,7 @@ impl Admin {
     }
 
     /// Lists the sessions of the query's `subject`.
-    async fn list(&self, query: &str) -> Answer {
+    async fn list(&self, query: &str) -> Response {
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
         let (subject, more) = (pairs.next(), pairs.next());
         let Some(subject) = subject.filter(|(name, _)| name == "subject" && more.is_none()) else {
@@ -261,17 +261,17 @@ fn host_is_local(parts: &Parts) -> bool {
     parsed.as_ref().and_then(url::Url::host).is_some_and(|host| crate::origin::is_loopback(&host))
 }
 
-fn json_response(status: StatusCode, body: &serde_json::Value) -> Answer {
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut answer = text_response(status, &body.to_string());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
-fn done(message: &str, data: Value) -> Answer {
+fn done(message: &str, data: Value) -> Response {
     json_response(StatusCode::OK, &envelope(StatusCode::OK, message, data))
 }
 
-fn error_response(status: StatusCode, message: &str) -> Answer {
+fn error_response(status: StatusCode, message: &str) -> Response {
     json_response(status, &envelope(status, message, Value::Null))
 }
 

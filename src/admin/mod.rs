@@ -9,14 +9,13 @@ pub(crate) use api::Admin;
 pub(crate) use ops::Ops;
 pub(crate) use readiness::Readiness;
 
+use crate::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body_util::Full;
 
-type Answer = Response<Full<Bytes>>;
-
-fn text_response(status: StatusCode, body: &str) -> Answer {
-    let mut answer = Answer::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+fn text_response(status: StatusCode, body: &str) -> Response {
+    let mut answer = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

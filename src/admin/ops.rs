@@ -1,6 +1,6 @@
 //! The ops listener: `/healthz`, `/readyz` and `/metrics`.
 
-use super::{Answer, Readiness, text_response};
+use super::{Readiness, Response, text_response};
 use crate::telemetry::{self, Metrics};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -18,7 +18,7 @@ pub(crate) struct Ops {
 
 impl Ops {
     /// Answers a request.
-    pub(crate) fn answer(&self, request: &Parts) -> Answer {
+    pub(crate) fn answer(&self, request: &Parts) -> Response {
         let path = request.uri.path();
         if !matches!(path, "/healthz" | "/readyz" | "/metrics") {
             return text_response(

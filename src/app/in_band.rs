@@ -4,8 +4,8 @@
 
 use super::state::AppState;
 use crate::clock::Timestamp;
-use crate::ext_authz::answer::Answer;
 use crate::ext_authz::in_band::{busy, rewrite, unavailable_in_band};
+use crate::response::Response;
 use crate::telemetry::Metrics;
 use http::HeaderMap;
 use http::request::Parts;
@@ -42,7 +42,7 @@ impl InBand {
         request: Parts,
         peer: IpAddr,
         now: Timestamp,
-    ) -> impl Future<Output = Answer> + Send + 'static {
+    ) -> impl Future<Output = Response> + Send + 'static {
         let (permits, metrics) = (Arc::clone(&self.permits), Arc::clone(&self.metrics));
         async move {
             if state.pages.is_for_scripts(request.uri.path()) {
@@ -70,14 +70,14 @@ enum PageError {
 async fn run_within(
     permits: &Semaphore,
     limit: Duration,
-    page: impl Future<Output = Answer>,
-) -> Result<Answer, PageError> {
+    page: impl Future<Output = Response>,
+) -> Result<Response, PageError> {
     // Do not wait for a permit, because a queue of pages would also occupy connections.
     let Ok(_permit) = permits.try_acquire() else { return Err(PageError::Busy) };
     tokio::time::timeout(limit, page).await.map_err(|_| PageError::TimedOut)
 }
 
-fn error_page(error: PageError, metrics: &Metrics, headers: &HeaderMap, now: Timestamp) -> Answer {
+fn error_page(error: PageError, metrics: &Metrics, headers: &HeaderMap, now: Timestamp) -> Response {
     const LIMIT: &str = "pages_in_band";
     match error {
         PageError::Busy => {
@@ -107,11 +107,11 @@ mod tests {
         let (mut first, mut second) =
             (run_within(places, SHORT, pending()).boxed(), run_within(places, LONG, pending()).boxed());
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        let refused = run_within(places, LONG, ready(Answer::default())).now_or_never();
+        let refused = run_within(places, LONG, ready(Response::default())).now_or_never();
         assert_eq!(refused.unwrap().unwrap_err(), PageError::Busy);
         // The browser of the second page disconnects.
         drop(second);
-        assert!(run_within(places, LONG, ready(Answer::default())).await.is_ok());
+        assert!(run_within(places, LONG, ready(Response::default())).await.is_ok());
         // The first page times out.
         let ended = tokio::time::timeout(Duration::from_secs(10), first).await;
         assert_eq!(ended.unwrap().unwrap_err(), PageError::TimedOut);

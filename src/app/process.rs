@@ -4,9 +4,9 @@ use super::error::ServeError;
 use crate::admin::{Admin, Readiness};
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::ext_authz::answer::Answer;
 use crate::login::LoginMemory;
 use crate::redis::Redis;
+use crate::response::Response;
 use crate::seal::Sealer;
 use crate::server::{Drain, Listener};
 use crate::session::Sessions;
@@ -111,11 +111,11 @@ impl ProcessState {
         name: &'static str,
         handler: H,
         drain: &Drain,
-        internal_error: fn() -> Answer,
+        internal_error: fn() -> Response,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Unpin + Send + 'static,
+        F: Future<Output = Response> + Unpin + Send + 'static,
     {
         let (failures, panics) = (Arc::clone(&self.metrics), Arc::clone(&self.metrics));
         let on_failure = move |error: &std::io::Error| {

@@ -9,8 +9,8 @@ use super::state::AppState;
 use crate::clock;
 use crate::config::settings::{self, Settings};
 use crate::config::{self, CONFIGURATION_ERROR};
-use crate::ext_authz::answer::Answer;
 use crate::ext_authz::{self, CheckOutcome};
+use crate::response::Response;
 use crate::server::{BindError, Drain, Listener, ListenerLimits};
 use crate::session::keys::KeySet;
 use crate::telemetry;
@@ -127,7 +127,7 @@ fn check_handler(
     state: &Arc<ArcSwap<AppState>>,
     process: &ProcessState,
     in_band: InBand,
-) -> impl Fn(Request<Incoming>, IpAddr) -> Either<std::future::Ready<Answer>, BoxFuture<'static, Answer>>
+) -> impl Fn(Request<Incoming>, IpAddr) -> Either<std::future::Ready<Response>, BoxFuture<'static, Response>>
 + Send
 + Sync
 + 'static {
@@ -145,7 +145,7 @@ fn check_handler(
 
 fn pages_handler(
     state: &Arc<ArcSwap<AppState>>,
-) -> impl Fn(Request<Incoming>, IpAddr) -> BoxFuture<'static, Answer> + Send + Sync + 'static {
+) -> impl Fn(Request<Incoming>, IpAddr) -> BoxFuture<'static, Response> + Send + Sync + 'static {
     let state = Arc::clone(state);
     move |request, peer| {
         let state = state.load_full();

@@ -4,8 +4,7 @@
 use crate::client_kind::ClientKind;
 use crate::decision::{Decision, Identity, Reason};
 use crate::html::{Language, Page};
-pub use crate::response::Response as Answer;
-use crate::response::{envelope, jittered};
+use crate::response::{Response, envelope, jittered};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::Full;
 
@@ -58,7 +57,7 @@ impl HeaderTemplate {
 
 /// The answer to a client whose request is not allowed, in a form that the client can use. `None` for an allow, which
 /// has no body, and for a page, which makes its own answer.
-pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Option<Answer> {
+pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Option<Response> {
     match decision {
         Decision::Allow { .. } | Decision::Page { .. } => None,
         Decision::Login { location, .. } | Decision::Renew { location, .. } if wants == ClientKind::Page => {
@@ -99,8 +98,8 @@ pub fn denial(decision: &Decision, wants: ClientKind, language: Language) -> Opt
     }
 }
 
-fn redirect(location: &str) -> Answer {
-    let mut answer = Answer::new(Full::default());
+fn redirect(location: &str) -> Response {
+    let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::FOUND;
     // A location consists of a configured origin and percent-encoded text.
     let location = HeaderValue::from_str(location).unwrap_or_else(|_| HeaderValue::from_static("/"));
@@ -110,14 +109,14 @@ fn redirect(location: &str) -> Answer {
 }
 
 /// A page with `status` instead of its own status, for which the gateway may discard the page.
-fn page_with(page: &Page, status: StatusCode, language: Language) -> Answer {
+fn page_with(page: &Page, status: StatusCode, language: Language) -> Response {
     let mut answer = crate::response::page(page, language);
     *answer.status_mut() = status;
     answer
 }
 
 /// The answer for clients that cannot show a page: JSON, or for gRPC one line of text, which becomes the gRPC message.
-fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: Option<&str>) -> Answer {
+fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: Option<&str>) -> Response {
     let message = match status {
         StatusCode::UNAUTHORIZED => "log in first",
         StatusCode::TOO_MANY_REQUESTS => "too many requests, try again later",
@@ -129,7 +128,7 @@ fn error_body(status: StatusCode, wants: ClientKind, reason: Reason, login_url: 
         let data = serde_json::json!({ "login_url": login_url, "reason": reason.as_str() });
         ("application/json", envelope(status, message, data).to_string())
     };
-    let mut answer = Answer::new(Full::from(body));
+    let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -4,12 +4,13 @@
 //! values are ignored, because clients can write them. An allow is exactly 200. A denial is 302, 401, 403 or 429, because
 //! Envoy discards a 5xx and sends any other 2xx to the browser.
 
-use super::answer::{self, Answer};
+use super::answer;
 use super::request::{CheckRequest, Credential};
 use crate::cookie::{self, Forwarded, Found};
 use crate::decision::{Decision, Identity};
 use crate::html::Language;
 use crate::path::NormalPath;
+use crate::response::Response;
 use crate::session::jws;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -38,7 +39,7 @@ pub fn read(request: &Parts, peer: IpAddr) -> CheckRequest<'_> {
 }
 
 /// Writes the response to a check.
-pub fn write(decision: &Decision, check: CheckRequest) -> Answer {
+pub fn write(decision: &Decision, check: CheckRequest) -> Response {
     match decision {
         Decision::Allow { identity, renewed, .. } => allow(identity, renewed.as_ref(), check),
         // Fail closed.
@@ -47,14 +48,14 @@ pub fn write(decision: &Decision, check: CheckRequest) -> Answer {
 }
 
 /// A denial without a body. Envoy sends it to the client.
-pub fn denied() -> Answer {
-    let mut answer = Answer::default();
+pub fn denied() -> Response {
+    let mut answer = Response::default();
     *answer.status_mut() = StatusCode::FORBIDDEN;
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
-fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: CheckRequest) -> Answer {
+fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: CheckRequest) -> Response {
     /// The headers of the three usual responses, by what happens to the cookies.
     static TEMPLATES: LazyLock<[answer::HeaderTemplate; 3]> = LazyLock::new(|| {
         // Envoy removes a header that is both set and removed, so this lists only headers that are not set.
@@ -79,7 +80,7 @@ fn allow(identity: &Identity, renewed: Option<&HeaderValue>, check: CheckRequest
         headers.insert(header::SET_COOKIE, renewed.clone());
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    let mut answer = Answer::default();
+    let mut answer = Response::default();
     *answer.headers_mut() = headers;
     answer
 }
@@ -157,7 +158,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     /// Whole answers as text: status, headers in order of name, body.
-    fn text(answer: Answer) -> String {
+    fn text(answer: Response) -> String {
         use http_body_util::BodyExt as _;
         let (parts, body) = answer.into_parts();
         let mut lines: Vec<String> = parts

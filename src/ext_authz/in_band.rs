@@ -4,10 +4,10 @@
 //! no page has, and no 5xx, because Envoy drops its headers and body (docs/en/ext-authz.md, Answers). Redirects and
 //! client errors stay unchanged.
 
-use super::answer::Answer;
 use crate::decision::Reason;
 use crate::html::{Language, Page};
 use crate::response;
+use crate::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) struct Done;
 /// A page with status 200 becomes a 403, which browsers display as well. Other statuses do not fit: a 401 names an
 /// authentication scheme, and scripts take it for a lost session; caches store a 404 or 410. An error that may be
 /// temporary becomes a 429: clients retry after a 429, and gRPC maps it to `UNAVAILABLE`, like a 503.
-pub(crate) fn rewrite(mut answer: Answer) -> Answer {
+pub(crate) fn rewrite(mut answer: Response) -> Response {
     let again = answer.headers().contains_key(header::RETRY_AFTER);
     let status = match answer.status().as_u16() {
         300..=499 => return answer,
@@ -37,18 +37,18 @@ pub(crate) fn rewrite(mut answer: Answer) -> Answer {
 }
 
 /// The answer to a script that requests a page whose result needs status 200.
-pub(crate) fn unavailable_in_band() -> Answer {
+pub(crate) fn unavailable_in_band() -> Response {
     let message = "this page is available at the pages listener only, and this gateway has no route to it";
     response::json(StatusCode::FORBIDDEN, message, serde_json::json!({ "reason": Reason::PageInBand.as_str() }))
 }
 
 /// The answer to a browser if too many pages are running or the page has timed out. The button reloads the page.
-pub(crate) fn busy(headers: &HeaderMap) -> Answer {
+pub(crate) fn busy(headers: &HeaderMap) -> Response {
     let page = Page::TooManyRequests { retry_after: RETRY_AFTER };
     response::retry_after(response::page(&page, Language::negotiate(headers)), RETRY_AFTER)
 }
 
-fn is_page(answer: &Answer) -> bool {
+fn is_page(answer: &Response) -> bool {
     let kind = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.is_some_and(|kind| kind.starts_with(b"text/html"))
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use http_body_util::{BodyExt as _, Full};
 
-    fn answered(status: u16, lines: &[(&'static str, &'static str)]) -> Answer {
+    fn answered(status: u16, lines: &[(&'static str, &'static str)]) -> Response {
         let mut answer = http::Response::builder().status(status);
         for (name, value) in lines {
             answer = answer.header(*name, *value);
@@ -66,7 +66,7 @@ mod tests {
         answer.body(Full::from("the body")).unwrap()
     }
 
-    fn body(answer: Answer) -> String {
+    fn body(answer: Response) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let bytes = runtime.block_on(answer.into_body().collect()).unwrap().to_bytes();
         String::from_utf8(bytes.into()).unwrap()

@@ -15,9 +15,9 @@ pub mod request;
 
 use crate::clock::Timestamp;
 use crate::decision::Decision;
+use crate::response::Response;
 use crate::telemetry::traces::Span;
 use crate::telemetry::{Metrics, Traces};
-use answer::Answer;
 use authorize::Authorizer;
 use http::Method;
 use http::request::Parts;
@@ -29,7 +29,7 @@ use std::time::Instant;
 #[must_use]
 pub enum CheckOutcome {
     /// The response to the gateway.
-    Response(Answer),
+    Response(Response),
     /// The client asks for one of the pages, which the caller answers in-band (see [`in_band`]).
     Page,
 }

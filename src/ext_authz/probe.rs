@@ -5,13 +5,14 @@
 //! stands for the application and reports what it received. No probe reaches the application of a gateway that fails
 //! closed.
 
-use super::answer::{Answer, IDENTITY};
+use super::answer::IDENTITY;
 use super::authorize::Authorizer;
 use super::envoy;
 use super::request::CheckRequest;
 use crate::clock::Timestamp;
 use crate::decision::{Decision, Identity, Reason};
 use crate::identity::{IdentityFields, IdentityHeaders};
+use crate::response::Response;
 use crate::session::keys::KeyRing;
 use bytes::Bytes;
 use http::request::Parts;
@@ -107,7 +108,7 @@ pub(super) fn respond(
     check: &CheckRequest,
     authorizer: &Authorizer,
     now: Timestamp,
-) -> Option<Answer> {
+) -> Option<Response> {
     let action = action(request.uri.query(), &authorizer.sessions.keys, now)?;
     // An allow reaches only the page `probe`, and only if the gateway has a route to the pages.
     let path = request.uri.path().strip_prefix(authorizer.prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
@@ -148,9 +149,9 @@ pub(crate) fn report(received_by: &str, request: &Parts, client_address: bool) -
 }
 
 /// The report as a response. A check denies with it, because Envoy sends only the body of a denial to the client.
-pub(crate) fn answer(report: &Report, status: StatusCode) -> Answer {
+pub(crate) fn answer(report: &Report, status: StatusCode) -> Response {
     let body = serde_json::to_vec(report).unwrap_or_default();
-    let mut answer = Answer::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     no_store(answer.headers_mut());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -158,8 +159,8 @@ pub(crate) fn answer(report: &Report, status: StatusCode) -> Answer {
 }
 
 /// The response of a broken check.
-pub(crate) fn failure() -> Answer {
-    let mut answer = Answer::default();
+pub(crate) fn failure() -> Response {
+    let mut answer = Response::default();
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     no_store(answer.headers_mut());
     answer
