@@ -1,8 +1,8 @@
 //! wechat-authz: WeChat login for anything behind a gateway.
 //!
-//! The modules, in the order in which a request passes them:
+//! The map, in the order in which a request meets the parts:
 //!
-//! | module | purpose |
+//! | module | what it is for |
 //! |---|---|
 //! | [`server`] | listeners, connections, their limits and time-outs, drain |
 //! | [`ext_authz`] | one check: HTTP request → [`CheckRequest`](ext_authz::request::CheckRequest) → [`Decision`](decision::Decision) → HTTP response; no I/O |
@@ -22,7 +22,7 @@
 //! | [`telemetry`] | logs, metrics and traces |
 //! | [`config`] | the configuration file → settings |
 //! | [`app`] | start, reload and drain of the process |
-//! | [`cli`] | serve, check-config, keygen, revoke, sessions, policy, doctor, healthcheck, drain, completions, man |
+//! | [`cli`] | serve, check-config, keygen, revoke, sessions, policy, doctor, healthcheck, drain |
 //!
 //! A module uses modules of lower levels only; `tests/structure.rs` holds the levels. Absent on purpose: a gateway contract
 //! never calls WeChat, a check never waits, and only a verified token makes a session.

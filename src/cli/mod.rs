@@ -4,7 +4,6 @@ pub(crate) mod admin_client;
 pub(crate) mod check_config;
 pub(crate) mod doctor;
 pub(crate) mod drain;
-pub(crate) mod generate;
 pub(crate) mod healthcheck;
 pub(crate) mod http;
 pub(crate) mod keygen;
@@ -173,19 +172,6 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=600))]
         wait: u16,
     },
-    /// Print the completion script of a shell.
-    ///
-    /// For bash: wechat-authz completions bash > /etc/bash_completion.d/wechat-authz
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-    /// Write the manual pages, one for each command.
-    Man {
-        /// An existing directory, such as /usr/local/share/man/man1.
-        #[arg(value_name = "DIR")]
-        directory: PathBuf,
-    },
 }
 
 /// The commands about sessions.
@@ -219,8 +205,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Doctor { config, url, json } => doctor::run(&config, url.as_ref(), json),
         Command::Healthcheck { ops, ready } => healthcheck::run(ops, ready),
         Command::Drain { envoy, wait } => drain::run(&envoy, Duration::from_secs(wait.into())),
-        Command::Completions { shell } => generate::completions(shell),
-        Command::Man { directory } => generate::man(&directory),
         Command::Sessions(Sessions::List { config, subject, json }) => sessions::run(&config, &subject, json),
     }
 }
