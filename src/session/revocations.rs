@@ -80,7 +80,7 @@ impl Revocations {
         self.record(Revocation::of_session(claims.sid, subject, claims.auth_time, now.0, claims.session_exp), now)
     }
 
-    /// Whether so many sessions of `subject` have ended that they should be collapsed.
+    /// Whether the ended sessions of `subject` are numerous enough to collapse them.
     pub fn wants_collapse(&self, subject: &Subject) -> bool {
         self.table.read().wants_collapse(SubjectDigest::of(subject.as_str()))
     }

@@ -236,7 +236,7 @@ impl Table {
         true
     }
 
-    /// Whether the subject has so many single sessions that they should be collapsed.
+    /// Whether the single entries of the subject are numerous enough to collapse them.
     pub(super) fn wants_collapse(&self, subject: SubjectDigest) -> bool {
         self.subjects.get(&subject).is_some_and(|subject| subject.single.len() > MAX_ENDED)
     }
